@@ -136,7 +136,7 @@ class WorkflowAdministration:
         """Ends the suspended runs of a workflow that was removed; those at work fail at their next step."""
         await self._starter.reconcile()
         await self._parts.store.end_all(tenant, name)
-        await self._waker.run_once()
+        self._waker.wake_soon()
 
     async def list_runs(self, tenant: str, owner: str, page: tuple[str, str, int]) -> tuple[list[dict[str, Any]], str | None]:
         """A page of runs. `page`: the workflow, empty for all, the cursor, and the number of runs. Raises BadCursor."""
@@ -226,7 +226,7 @@ class WorkflowAdministration:
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
         """Stores a person's answer and has the run go on. Raises BadCheckpointAnswer and CheckpointClosed."""
         answered = await self._parts.checkpoints.answer(checkpoint, value, Answerer(by, decision_id))
-        await self._waker.run_once()
+        await self._waker.wake(checkpoint.run)
         return checkpoint_document(answered)
 
 

@@ -41,8 +41,8 @@ class EventOperations:
         """Stores events, wakes the runs that wait for them, and returns how many events were new. Raises EventConflict and StartsFull."""
         new = await self._events.publish(tenant, sender, events)
         if new:
-            await self._waker.run_once()
-            await self._starter.run_once()
+            self._waker.wake_soon()
+            self._starter.start_soon()
         return new
 
     async def list_events(

@@ -48,16 +48,16 @@ class RunOperations:
     async def resume(self, run: RunKey, by: str, decision_id: str) -> None:
         """Has a paused run go on. Raises RunNotOpen."""
         await self._pauses.resume(run, by, decision_id)
-        await self._waker.run_once()
+        await self._waker.wake(run)
 
     async def signal(self, run: RunKey, name: str, value: Any, *, by: str, decision_id: str, key: str) -> None:
         """Gives a signal to a run that waits for it. Raises SignalNotAwaited and BadCheckpointAnswer."""
         await self._checkpoints.signal(run, name, value, Answerer(by, decision_id, key))
-        await self._waker.run_once()
+        await self._waker.wake(run)
 
-    async def redrive(self, found: tuple[TaskRow, RunRow], version: str, by: str) -> NextRun:
-        """The run that goes on from the failed step. Raises RunNotFailed and StepsChanged."""
-        return self._next_run(await self._successors.redrive(*found, version), by)
+    async def redrive(self, found: tuple[TaskRow, RunRow], version: str, by: str, *, repeat_unknown: bool) -> NextRun:
+        """The run that goes on from the failed step. Raises RunNotFailed, WouldRepeatUnknown and StepsChanged."""
+        return self._next_run(await self._successors.redrive(*found, version, repeat_unknown=repeat_unknown), by)
 
     async def fork(self, row: RunRow, step: str, given: Any | UnsetType, *, version: str, by: str) -> NextRun:
         """The run that goes on from a task, with `given` as its input unless that is UNSET. Raises UnknownStep and StepsChanged."""

@@ -43,6 +43,17 @@ class RunNotFailed(Exception):
     """The run has not failed and was not canceled, so nothing of it can be redriven."""
 
 
+class WouldRepeatUnknown(Exception):
+    """A redrive would repeat steps that may have had their effect; the message names them."""
+
+    def __init__(self, steps: tuple[str, ...]) -> None:
+        super().__init__(
+            f"The run may have had the effect of {', '.join(steps)}, which a redrive would repeat. Find out what happened there, then say "
+            "`repeat_unknown` (--repeat-unknown) to repeat it, or fork the run from another step."
+        )
+        self.steps = steps
+
+
 class UnknownStep(Exception):
     """The run can't be forked at this step; the message says why."""
 

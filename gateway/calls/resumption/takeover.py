@@ -47,7 +47,7 @@ from policies.tokens.verifier import TokenRefused
 from registry.cards.card import FEATURES, Family, Registration
 from registry.store import UnknownName
 
-RESUMED, ENDED, MOVED = "resumed", "ended", "moved"  # what became of a task whose process is gone
+RESUMED, ENDED, MOVED, FAILED = "resumed", "ended", "moved", "failed"  # what became of a task whose process is gone
 LOGGED_TASKS_MAX = 20  # ids of one line of the log
 STOP_SECONDS = 10.0  # for an agent to confirm that it stopped
 LOST_TEXT = "The gateway stopped while the agent was working; the outcome is not known."
@@ -100,7 +100,10 @@ class Takeover:
         return task_id in self._parts.in_flight or self._turns.has_deferred_ending(task_id)
 
     async def resume(self, row: TaskRow, ending: Failed) -> str:
-        """Continues a suspended task, or ends it by `ending` where its authority has ended; returns RESUMED, ENDED or MOVED."""
+        """Continues a suspended task, or ends it by `ending` where its authority has ended; returns RESUMED, ENDED or MOVED.
+
+        Returns FAILED after an error, which is logged: the task is as it was.
+        """
         if self._is_handled_here(row.id):
             return MOVED
         return await self._one_alone(row, ending)
@@ -114,7 +117,7 @@ class Takeover:
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
             except Exception:  # the root of the work on one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
-            return MOVED
+            return FAILED
 
     async def _take_up_or_end(self, row: TaskRow, trace_context: TraceContext, ending: Failed | None) -> str:
         """RESUMED, ENDED, or MOVED for a task that changed since it was looked at, and so is not lost."""

@@ -42,9 +42,14 @@ def signal(
     screen.print_json({"id": run_id, "signal": name}) if as_json else screen.print_text(f"{run_id} has the signal {name}")
 
 
-def redrive(run_id: RunId, latest: Latest = False, as_json: screen.AsJson = False) -> None:
+def redrive(
+    run_id: RunId,
+    latest: Latest = False,
+    repeat_unknown: Annotated[bool, typer.Option("--repeat-unknown", help="Repeat steps that may have had their effect too.")] = False,
+    as_json: screen.AsJson = False,
+) -> None:
     """Start a run that goes on from the step at which another one failed."""
-    _print_started(_post(run_id, "redrive", {"latest": latest}), as_json)
+    _print_started(_post(run_id, "redrive", {"latest": latest, "repeat_unknown": repeat_unknown}), as_json)
 
 
 def fork(

@@ -16,6 +16,7 @@ from gateway.workflows.problems import (
     UnknownCheckpoint,
     UnknownStep,
     WorkflowHasRuns,
+    WouldRepeatUnknown,
 )
 
 WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
@@ -27,6 +28,7 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     SignalNotAwaited: ErrorMapping(409, -32014, "signal-not-awaited", "The run does not wait for a signal of this name."),
     RunNotOpen: ErrorMapping(409, -32014, "run-not-open", "The run has ended, or has not begun."),
     RunNotFailed: ErrorMapping(409, -32014, "run-not-failed", "Only a run that failed or was canceled is redriven."),
+    WouldRepeatUnknown: ErrorMapping(409, -32014, "run-repeats-unknown"),
     UnknownStep: ErrorMapping(422, -32602, "run-step"),
     StepsChanged: ErrorMapping(409, -32014, "run-steps-changed"),
     BadEvent: ErrorMapping(422, -32602, "bad-event"),

@@ -201,7 +201,7 @@ class LazyWorkflows:
         from gateway.workflows.runs.pauses import Pauses
 
         parts, audit = self._parts, self._dependencies.stores.audit
-        successors = Successors(parts.store, parts.versions, parts.evaluator, audit)
+        successors = Successors(parts.store, parts.versions, parts.evaluator, audit, self._dependencies.stores.tasks)
         return RunOperations(parts.store, parts.checkpoints, Pauses(parts.store, audit), successors=successors, waker=self._waker)
 
     async def wake_once(self) -> int:
@@ -212,7 +212,11 @@ class LazyWorkflows:
             self._is_needed = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
         if not self._is_needed:
             return 0
-        return await self._starter.run_once() + await self._waker.run_once()
+        outcomes = await asyncio.gather(self._starter.run_once(), self._waker.run_once(), return_exceptions=True)
+        for each in outcomes:  # an error of the one does not keep the other from its round
+            if isinstance(each, BaseException):
+                raise each
+        return sum(each for each in outcomes if isinstance(each, int))
 
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""

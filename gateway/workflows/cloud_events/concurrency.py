@@ -1,5 +1,6 @@
 """How many runs of one workflow are at work at once. One more waits for its turn, and the one that waits longest is the next."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, or_, select
@@ -41,8 +42,8 @@ class RunPlaces:
 
         return await self._store.database.write(work)
 
-    async def next_runs(self) -> list[TaskRow]:
-        """The tasks of runs that have waited for their turn, and for which there is a place now."""
+    async def next_runs(self, left_out: Sequence[str] = ()) -> list[TaskRow]:
+        """Tasks of runs that have waited for their turn, and for which there is a place now. `left_out` has ids of runs to pass over."""
 
         def work(connection: Connection) -> list[TaskRow]:
             queue = select(workflow_runs.c.tenant, workflow_runs.c.workflow, func.max(workflow_runs.c.runs_max))
@@ -51,7 +52,7 @@ class RunPlaces:
             for tenant, workflow, runs_max in connection.execute(waiting).all():
                 free = runs_max - _count(connection, _admitted(tenant, workflow))
                 if free > 0:
-                    oldest = _queued(tenant, workflow).where(tasks.c.runner == "")
+                    oldest = _queued(tenant, workflow).where(tasks.c.runner == "", tasks.c.id.not_in(left_out))
                     oldest = oldest.order_by(workflow_runs.c.queued_at, workflow_runs.c.id).limit(free)
                     found += [to_task_row(row) for row in connection.execute(oldest).all()]
             return found

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
@@ -99,6 +100,7 @@ class Start(Struct, frozen=True):
     event: str
 
 
+log = structlog.get_logger()
 decode_terms = msgspec.json.Decoder(ScheduleTerms).decode
 
 
@@ -107,6 +109,10 @@ class Schedules:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+
+    def now(self) -> int:
+        """Microseconds since 1970."""
+        return self._store.now()
 
     async def put(self, tenant: str, workflow: str, terms: ScheduleTerms) -> None:
         """Makes or changes a schedule. One whose timing stays keeps its next moment."""
@@ -137,19 +143,25 @@ class Schedules:
     async def all(self) -> list[ScheduleRow]:
         """Every schedule of every tenant."""
         query = select(workflow_schedules).order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
-        return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        return _read_rows(await self._store.database.read(lambda connection: connection.execute(query).all()))
 
-    async def fire_due(self) -> int:
-        """Has runs started whose moment has come, and returns how many. Sets the next moment after a run that `after` waits for."""
+    async def timed(self) -> list[ScheduleRow]:
+        """Schedules whose moment has come, and those whose next moment is not known yet."""
+        columns = workflow_schedules.c
+        query = select(workflow_schedules).where((columns.next_at <= self._store.now()) | columns.next_at.is_(None))
+        return _read_rows(await self._store.database.read(lambda connection: connection.execute(query).all()))
+
+    async def fire(self, row: ScheduleRow) -> int:
+        """Has a run started whose moment has come; 1 where this process was the first to pass the moment on.
+
+        Sets the next moment after a run that `after` waits for.
+        """
         now = self._store.now()
-        await self._arm_after(now)
-        query = select(workflow_schedules).where(workflow_schedules.c.next_at <= now)
-        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
-        return sum([await self._fire(_from_row(row), now) for row in rows])
-
-    async def _fire(self, row: ScheduleRow, now: int) -> int:
-        """1 where this process was the first to pass the moment on."""
-        due = row.next_at or 0
+        if row.next_at is None:
+            if row.terms.after:
+                await self._arm(row, now)
+            return 0
+        due = row.next_at
         following = row.terms.following(due, now)
 
         def work(batch: Batch) -> int:
@@ -160,13 +172,8 @@ class Schedules:
 
         return await self._store.database.write(work)
 
-    async def _arm_after(self, now: int) -> None:
-        """Counts `after` from the end of the last run, or from now where that run was never started."""
-        for row in await self.all():
-            if row.terms.after and row.next_at is None:
-                await self._arm(row, now)
-
     async def _arm(self, row: ScheduleRow, now: int) -> None:
+        """Counts `after` from the end of the last run, or from now where that run was never started."""
         ended = await self._store.database.read(lambda connection: _end_of_last_run(connection, row, now))
         if ended is not None:
             moment = (ended + row.terms.after * 1000, row.tenant, row.workflow, row.last_run)
@@ -179,7 +186,7 @@ class Schedules:
             select(starts.id).where(starts.tenant == workflow_schedules.c.tenant, starts.workflow == workflow_schedules.c.workflow).exists()
         )
         query = select(workflow_schedules).where(has_starts).order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
-        return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        return _read_rows(await self._store.database.read(lambda connection: connection.execute(query).all()))
 
     async def waiting_counts(self, tenant: str) -> dict[str, int]:
         """How many runs of each workflow of a tenant wait for their start."""
@@ -249,6 +256,17 @@ def _end_of_last_run(connection: Connection, row: ScheduleRow, now: int) -> int 
     if last is None:
         return now
     return last.updated if last.state in _ENDED else None
+
+
+def _read_rows(rows: Sequence[Any]) -> list[ScheduleRow]:
+    """The schedules of rows. One that this release of the gateway can't read is logged, and the others go on."""
+    found = []
+    for row in rows:
+        try:
+            found.append(_from_row(row))
+        except msgspec.MsgspecError as error:
+            log.warning("schedule_not_read", workflow=row.workflow, problem=str(error))
+    return found
 
 
 def _from_row(row: Any) -> ScheduleRow:

@@ -1,6 +1,9 @@
 """Starts the runs that time and events bring, each once, as the service principal that its document names."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +12,7 @@ import structlog
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from adapters.task import Message, Part, Role
+from gateway.background import run_in_background
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
@@ -28,6 +32,7 @@ from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, Sch
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
+from gateway.workflows.engine.waits import Backoff
 from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.runs.versions import Versions
@@ -76,13 +81,45 @@ class ScheduledStarts:
         self._authorize = authorize
         self._could_allow = could_allow
         self._generation = -1
+        self._backoff = Backoff(schedules.now)
+        self._round: asyncio.Task[None] | None = None
 
     async def run_once(self) -> int:
-        """Starts the runs that are due, and returns how many."""
+        """Starts the runs that are due, and returns how many. An error of one schedule leaves the others as they are."""
         if self._registry.generation != self._generation:
             await self.reconcile()
-        await self._schedules.fire_due()
-        return sum([await self._start_of(row) for row in await self._schedules.waiting()])
+        for row in await self._schedules.timed():
+            await self._guard("fire", row.tenant, row.workflow, partial(self._schedules.fire, row))
+        return sum(
+            [await self._guard("start", row.tenant, row.workflow, partial(self._start_of, row)) for row in await self._schedules.waiting()]
+        )
+
+    def start_soon(self) -> None:
+        """Starts what is due beside the caller, who does not wait for runs of others."""
+        if self._round is None or self._round.done():
+            self._round = run_in_background(self._run_round(), "runs_not_started")
+
+    async def _run_round(self) -> None:
+        with suppress(WriteFailed, ReadFailed):  # the next round is half a second later
+            await self.run_once()
+
+    async def _guard(self, act: str, tenant: str, workflow: str, work: Callable[[], Awaitable[int]]) -> int:
+        """What the work on one schedule returns. After an error, which is logged, it is left alone for a while, and others go on.
+
+        Raises WriteFailed and ReadFailed, which concern all schedules.
+        """
+        key = (act, tenant, workflow)
+        if self._backoff.is_waiting(key):
+            return 0
+        try:
+            done = await work()
+        except (WriteFailed, ReadFailed):
+            raise
+        except Exception:  # the root of the work on one schedule
+            log.exception("schedule_broke", tenant=tenant, workflow=workflow, retry_seconds=self._backoff.record_failure(key))
+            return 0
+        self._backoff.record_success(key)
+        return done
 
     async def schedule_of(self, tenant: str, workflow: str) -> ScheduleRow | None:
         """The schedule that a workflow has now, or None."""
@@ -123,19 +160,26 @@ class ScheduledStarts:
         """Makes the schedules of all tenants those of the versions that are published now."""
         generation = self._registry.generation
         wanted: dict[tuple[str, str], ScheduleTerms] = {}
+        left_alone: set[tuple[str, str]] = set()
         for tenant in self._registry.tenants():
             for entry in self._registry.list(tenant):
                 if entry.kind == WORKFLOW_KIND and entry.status in CALLABLE:
                     version = str(entry.facts.get(VERSION_FACT, ""))
                     document = await self._document(tenant, entry.name, version)
-                    if document is not None and (terms := terms_of(document, version)) is not None:
+                    if document is None:  # another release of the gateway, which takes the document, has its schedule
+                        left_alone.add((tenant, entry.name))
+                    elif (terms := terms_of(document, version)) is not None:
                         wanted[tenant, entry.name] = terms
         for row in await self._schedules.all():
-            if (row.tenant, row.workflow) not in wanted:
+            if (row.tenant, row.workflow) not in wanted.keys() | left_alone:
                 await self._schedules.remove(row.tenant, row.workflow)
-        for (tenant, name), terms in wanted.items():
-            await self._schedules.put(tenant, name, terms)
-        self._generation = generation
+        put = [await self._guard("put", *names, partial(self._put, *names, terms)) for names, terms in wanted.items()]
+        if all(put):
+            self._generation = generation
+
+    async def _put(self, tenant: str, name: str, terms: ScheduleTerms) -> int:
+        await self._schedules.put(tenant, name, terms)
+        return 1
 
     async def _document(self, tenant: str, name: str, version: str) -> Document | None:
         try:

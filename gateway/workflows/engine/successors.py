@@ -8,15 +8,16 @@ from msgspec import UNSET, Struct, UnsetType
 
 from adapters.task import TaskState
 from gateway.storage.database import Batch
-from gateway.tasks.log import TaskRow
+from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.engine.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault
-from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep
-from gateway.workflows.runs.copies import is_approval, is_compensation, steps_to_redrive
+from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep, WouldRepeatUnknown
+from gateway.workflows.runs.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive
 from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
+from gateway.workflows.runs.open_effects import children_of, lost_tasks
 from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run
 from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
@@ -32,19 +33,23 @@ class Successor(Struct, frozen=True):
 
     row: RunRow
     steps: Sequence[StepRow]
+    repeated: tuple[str, ...] = ()  # steps that it repeats although they may have had their effect
 
 
 class Successors:
     """Plans runs that go on from others. The run itself is started as any run is, by a message of the person who asks for it."""
 
-    def __init__(self, store: RunStore, versions: Versions, evaluator: Evaluator, audit: AuditLog) -> None:
+    def __init__(self, store: RunStore, versions: Versions, evaluator: Evaluator, audit: AuditLog, task_log: TaskLog) -> None:
+        self._task_log = task_log
         self._store = store
         self._versions = versions
         self._evaluator = evaluator
         self._audit = audit
 
-    async def redrive(self, task: TaskRow, row: RunRow, version: str) -> Successor:
-        """The run that goes on from the failed step of another one. Raises RunNotFailed and StepsChanged.
+    async def redrive(self, task: TaskRow, row: RunRow, version: str, *, repeat_unknown: bool) -> Successor:
+        """The run that goes on from the failed step of another one.
+
+        Raises RunNotFailed and StepsChanged, and WouldRepeatUnknown unless `repeat_unknown`.
 
         `version`: the version of the document that it runs with, empty for that of the other run.
         """
@@ -53,13 +58,16 @@ class Successors:
         steps = await read_steps(self._store, row.key)
         fault = _decode_fault(row.fault) if row.fault else None
         kept = steps_to_redrive(steps, fault)
+        unknown = await self._repeated_unknowns(task, row, steps, kept)
+        if unknown and not repeat_unknown:
+            raise WouldRepeatUnknown(unknown)
         began = msgspec.structs.replace(
             row, version=version or row.version, origin=Origin(row.key.id, REDRIVE, fault.instance if fault else "")
         )
         if began.version != row.version:
             await self._check_steps_run(began, kept)
             kept = [each for each in kept if not is_approval(each)]
-        return Successor(began, kept)
+        return Successor(began, kept, unknown)
 
     async def fork(self, row: RunRow, step: str, given: Any | UnsetType, version: str) -> Successor:
         """The run that goes on from a task of another one, with `given` as the task's input unless it is UNSET.
@@ -90,7 +98,20 @@ class Successors:
             insert_step(batch, run, step)
         kind = "run-redriven" if origin.kind == REDRIVE else "run-forked"
         ids = {"tenant": run.tenant, "decision_id": task.decision_id, "txn": task.txn, "task_id": run.id}
-        self._audit.record(batch, {"kind": kind, **ids, "origin": origin.run_id, "step": origin.step, "by": by})
+        repeated = {"repeated": list(successor.repeated)} if successor.repeated else {}
+        self._audit.record(batch, {"kind": kind, **ids, "origin": origin.run_id, "step": origin.step, "by": by, **repeated})
+
+    async def _repeated_unknowns(self, task: TaskRow, row: RunRow, steps: Sequence[StepRow], kept: Sequence[StepRow]) -> tuple[str, ...]:
+        """The steps that may have had their effect and are repeated, but those that the document declares as idempotent."""
+        found = repeated_unknowns(steps, kept)
+        for child in lost_tasks(steps, await children_of(self._store.database, row.key)):
+            events = await self._task_log.read_events(child, 0)
+            if _was_sent(events):
+                found.append(_step_of(events, row.key))
+        if not found:
+            return ()
+        document = await self._versions.document(row.key.tenant, row.workflow, row.version)
+        return tuple(dict.fromkeys(pointer for pointer in found if document is None or not _is_idempotent(document, pointer)))
 
     async def _document(self, row: RunRow) -> Document:
         """Raises UnknownStep where the version is gone."""
@@ -106,6 +127,24 @@ class Successors:
         for step in kept:
             if step.kind == CALL and step.key not in used:
                 raise StepsChanged(f"the new version does not run {step.place.pointer}, which has ended")
+
+
+def _was_sent(events: Sequence[TaskEvent]) -> bool:
+    """Whether a task got further than waiting for people to allow it."""
+    states = [event.status.state for event in events if event.kind == "status"]
+    return TaskState.AUTH_REQUIRED not in states or TaskState.WORKING in states
+
+
+def _step_of(events: Sequence[TaskEvent], run: RunKey) -> str:
+    """The step that opened a task: its first message has the step's key as its id."""
+    name = next((event.message.message_id for event in events if event.kind == "message"), "")
+    return name.removeprefix(f"{run.id}:").rsplit(":", 2)[0]
+
+
+def _is_idempotent(document: Document, pointer: str) -> bool:
+    """Whether the innermost task that has this pointer, or contains it, declares that repeating it does no harm."""
+    around = [each for each in tasks(document) if pointer == each.path or pointer.startswith(f"{each.path}/")]
+    return bool(around) and max(around, key=lambda each: len(each.path)).task.metadata.gateway.idempotent
 
 
 def _pointer_of(document: Document, step: str) -> str:

@@ -5,8 +5,8 @@ from typing import Final
 
 from msgspec import UNSET
 
-from gateway.workflows.interpreter.compensations import BEGUN, is_undoing, undone_place
-from gateway.workflows.interpreter.errors import Fault
+from gateway.workflows.interpreter.compensations import BEGUN, ENDED, is_undoing, undone_place
+from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
 
 FUNCTION: Final = "/function"
@@ -34,6 +34,20 @@ def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
     begun = [place for each in steps if (place := undone_place(each.place, BEGUN)) is not None]
     calls = [step for step in steps if step.kind == CALL and not is_compensation(step) and step.result.fault is UNSET]
     return [step for step in calls if any(step.place.is_within(place) for place in begun)]
+
+
+def repeated_unknowns(steps: Sequence[StepRow], kept: Sequence[StepRow]) -> list[str]:
+    """The steps that a redriven run repeats and that may have had their effect: nobody knows, or they could not be undone."""
+    keys = {step.key for step in kept}
+    undone = {place for each in steps if (place := undone_place(each.place, ENDED)) is not None and each.result.value == ""}
+    begun = {place for each in steps if (place := undone_place(each.place, BEGUN)) is not None} - undone
+    found = []
+    for step in steps:
+        if step.kind == CALL and step.key not in keys and not is_compensation(step):
+            fault = step.result.fault
+            is_unknown = any(step.place.is_within(place) for place in begun) if fault is UNSET else fault.type == OUTCOME_UNKNOWN
+            found += [step.place.pointer] if is_unknown else []
+    return found
 
 
 def is_compensation(step: StepRow) -> bool:

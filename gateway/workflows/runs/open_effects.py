@@ -53,9 +53,14 @@ def open_effects(document: Document | None, steps: Sequence[StepRow], children: 
     for step in steps:
         if step.kind == CALL and not is_compensation(step) and (effect := _of_step(step, functions, undone)) is not None:
             found.append(effect)
-    known = {step.task_id for step in steps}
-    lost = [task for task in children if task.id not in known]
+    lost = lost_tasks(steps, children)
     return found + [OpenEffect("", f"agent {task.agent}", task.id, "", "it was at work when the run was stopped") for task in lost]
+
+
+def lost_tasks(steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[TaskRow]:
+    """The tasks of steps that had not ended when the run was stopped."""
+    known = {step.task_id for step in steps}
+    return [task for task in children if task.id not in known]
 
 
 def _of_step(step: StepRow, functions: Mapping[str, str | None], undone: Mapping[StepKey, str]) -> OpenEffect | None:

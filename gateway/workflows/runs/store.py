@@ -1,7 +1,7 @@
 """Rows of versions and runs. A write of a run is refused once another process works on it."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -234,14 +234,21 @@ class RunStore:
 
         return await self.database.write(work) if found else 0
 
-    async def due(self) -> list[TaskRow]:
-        """Tasks of suspended runs that can go on: their moment or an event has come, or a task that they wait for has moved."""
+    async def due(self, left_out: Sequence[str] = (), only: RunKey | None = None) -> list[TaskRow]:
+        """Tasks of suspended runs that can go on: their moment or an event has come, or a task that they wait for has moved.
+
+        `left_out` has ids of runs that are not looked for; `only` looks for one run.
+        """
         now = self.now()
 
         def work(connection: Connection) -> list[TaskRow]:
             is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
             waits_for_sign_in = (tasks.c.state == TaskState.AUTH_REQUIRED.value) & (workflow_runs.c.waits_for_sign_in == 1)
             suspended = (tasks.c.runner == "") & (tasks.c.state.in_(_RESUMABLE_STATES) | waits_for_sign_in)
+            if left_out:
+                suspended &= tasks.c.id.not_in(left_out)
+            if only is not None:
+                suspended &= (tasks.c.tenant == only.tenant) & (tasks.c.id == only.id)
             is_due = workflow_runs.c.paused_at.is_(None) & (workflow_runs.c.wake_at <= now) | (workflow_runs.c.ends_at <= now)
             timed = select(tasks).join(workflow_runs, is_run).where(suspended, is_due).limit(DUE_MAX)
             listens = workflow_listens.c
@@ -249,7 +256,7 @@ class RunStore:
             given = select(tasks).join(workflow_listens, listening).join(workflow_runs, is_run)
             given = given.where(suspended, workflow_runs.c.paused_at.is_(None)).limit(DUE_MAX)
             found = {row.id: to_task_row(row) for query in (timed, given) for row in connection.execute(query)}
-            for tenant, run_id in connection.execute(_moved_waits()).all():
+            for tenant, run_id in connection.execute(_moved_waits(left_out, only)).all():
                 mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
                 found |= {
                     row.id: to_task_row(row) for row in connection.execute(select(tasks).join(workflow_runs, is_run).where(mine, suspended))
@@ -287,7 +294,7 @@ def _replace_waits(batch: Batch, run: RunKey, waiting: Waiting) -> list[str]:
     return found
 
 
-def _moved_waits() -> Any:
+def _moved_waits(left_out: Sequence[str], only: RunKey | None) -> Any:
     """Runs that wait for a task that waits for nobody any more."""
     child, run = tasks.alias("child"), tasks.alias("run")
     is_child = (child.c.tenant == workflow_waits.c.tenant) & (child.c.id == workflow_waits.c.task_id)
@@ -296,6 +303,10 @@ def _moved_waits() -> Any:
     query = query.join(run, (run.c.tenant == workflow_waits.c.tenant) & (run.c.id == workflow_waits.c.run_id))
     query = query.where(run.c.runner == "", run.c.state.in_(_RESUMABLE_STATES))  # rows of runs that have ended do not hide others
     query = query.where(child.c.state.not_in(_WAITING_STATES), workflow_runs.c.paused_at.is_(None))
+    if left_out:
+        query = query.where(run.c.id.not_in(left_out))
+    if only is not None:
+        query = query.where(run.c.tenant == only.tenant, run.c.id == only.id)
     return query.distinct().limit(DUE_MAX)
 
 

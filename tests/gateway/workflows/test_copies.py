@@ -6,8 +6,8 @@ import pytest
 
 from gateway.workflows.interpreter.compensations import BEGUN, PLACE
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.interpreter.errors import Fault
-from gateway.workflows.runs.copies import steps_to_redrive
+from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
+from gateway.workflows.runs.copies import repeated_unknowns, steps_to_redrive
 from gateway.workflows.runs.estimates import shares_of, tokens_of
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Result, StepRow
 
@@ -67,3 +67,10 @@ def test_usage_that_was_not_reported_is_unknown(usage: str, tokens: int | None) 
 @pytest.mark.parametrize(("values", "p50", "p90"), [([5], 5, 5), ([1, 2], 1, 2), (list(range(1, 11)), 5, 9)])
 def test_shares_are_values_that_were_seen(values: list[float], p50: float, p90: float) -> None:
     assert shares_of(values) == {"p50": p50, "p90": p90}
+
+
+def test_a_step_of_unknown_outcome_is_named_when_it_is_repeated() -> None:
+    unknown = step("/do/1/b", 2, 3, fault=Fault(OUTCOME_UNKNOWN, 500, instance="/do/1/b"))
+    steps = [step("/do/0/a", 1, 2), unknown]
+    assert repeated_unknowns(steps, steps_to_redrive(steps, unknown.result.fault or None)) == ["/do/1/b"]
+    assert repeated_unknowns(steps, steps) == []

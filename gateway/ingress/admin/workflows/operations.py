@@ -53,7 +53,7 @@ class OperatesRuns(Protocol):
 
     async def signal(self, run: Any, name: str, value: Any, *, by: str, decision_id: str, key: str) -> None: ...
 
-    async def redrive(self, found: tuple[TaskRow, Any], version: str, by: str) -> StartableRun: ...
+    async def redrive(self, found: tuple[TaskRow, Any], version: str, by: str, *, repeat_unknown: bool) -> StartableRun: ...
 
     async def fork(self, row: Any, step: str, given: Any, *, version: str, by: str) -> StartableRun: ...
 
@@ -64,9 +64,13 @@ class SignalBody(ApiBody):
 
 
 class RedriveBody(ApiBody):
-    """`latest` runs with the version that new runs begin with; otherwise the run's own version stays."""
+    """`latest` runs with the version that new runs begin with; otherwise the run's own version stays.
+
+    `repeat_unknown` repeats steps that may have had their effect.
+    """
 
     latest: bool = False
+    repeat_unknown: bool = False
 
 
 class ForkBody(ApiBody):
@@ -158,7 +162,7 @@ def successor_routes(access: RunAccess, agents: AgentCalls, registry: Registry, 
         body = await read_model(request, RedriveBody, BODY_MAX)
         operations, task, row = await access.to_start_again(caller, run_id)
         version = version_for(caller, task.agent, body.latest)
-        following = await operations.redrive((task, row), version, caller.principal.owner_key)
+        following = await operations.redrive((task, row), version, caller.principal.owner_key, repeat_unknown=body.repeat_unknown)
         key = idempotency_key(request) or f"redrive:{run_id}:{following.version}"
         return await start(caller, task.agent, key, following)
 
