@@ -42,9 +42,8 @@ _GIVE: Final = (
     "INSERT INTO workflow_received (tenant, run_id, key, number, event) "
     "SELECT tenant, run_id, key, received, ? FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
 )
-_START: Final = (
-    "INSERT INTO workflow_starts (tenant, workflow, id, created, event, wanted) VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING"
-)
+_START: Final = "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
+    "ON CONFLICT DO NOTHING"
 _OLDEST: Final = (
     "DELETE FROM workflow_events WHERE (tenant, source, id) IN (SELECT tenant, source, id FROM workflow_events WHERE at < ? LIMIT ?)"
 )
@@ -87,10 +86,21 @@ class EventLog:
         await self._store.database.write(work)
 
 
-def store_event(batch: Batch, audit: AuditLog, tenant: str, sender: str, event: Event, *, now: int, task_id: str = "") -> bool:
+def store_event(
+    batch: Batch,
+    audit: AuditLog,
+    tenant: str,
+    sender: str,
+    event: Event,
+    *,
+    now: int,
+    task_id: str = "",
+    requesters: Sequence[str] = (),
+) -> bool:
     """Stores an event and gives it to who waits for it. Returns False for one that is stored already.
 
-    Raises EventConflict where another event has its source and id, and StartsFull; then nothing of the commit is stored.
+    `requesters`: where a run of a service sends it, the people who brought that run about. Raises EventConflict where another
+    event has its source and id, and StartsFull; then nothing of the commit is stored.
     """
     text = encode_event(event)
     if not batch.run(_INSERT, (tenant, event["source"], event["id"], event["type"], sender, now, text)):
@@ -98,7 +108,7 @@ def store_event(batch: Batch, audit: AuditLog, tenant: str, sender: str, event: 
         return False
     audit.record(batch, _record(tenant, event, text, task_id))
     _give_to_listens(batch, tenant, event, text)
-    _give_to_schedules(batch, tenant, event, text, now)
+    _give_to_schedules(batch, tenant, event, (text, msgspec.json.encode([sender, *requesters]).decode()), now)
     return True
 
 
@@ -142,8 +152,11 @@ def _listens_for(tenant: str, kind: str) -> Any:
     return query.where(types.tenant == tenant, types.type.in_((kind, ""))).distinct().order_by(listens.run_id, listens.key)
 
 
-def _give_to_schedules(batch: Batch, tenant: str, event: Event, text: str, now: int) -> None:
-    """Has a run of each workflow started that this event may start. The start's id is made of the event's own names. Raises StartsFull."""
+def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[str, str], now: int) -> None:
+    """Has a run of each workflow started that this event may start. The start's id is made of the event's own names.
+
+    `stored`: the JSON of the event and of its requesters. Raises StartsFull.
+    """
     types, schedules = workflow_trigger_types.c, workflow_schedules.c
     is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
     query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
@@ -152,7 +165,7 @@ def _give_to_schedules(batch: Batch, tenant: str, event: Event, text: str, now: 
     for workflow, terms in batch.connection.execute(query.order_by(types.workflow)).all():
         filters = decode_terms(terms).filters
         if any(could_match(each, event) for each in filters):
-            batch.run(_START, (tenant, workflow, start, now, text))
+            batch.run(_START, (tenant, workflow, start, now, *stored))
             _check_starts(batch, tenant, workflow)
 
 

@@ -4,7 +4,7 @@ A moment is passed on by a guarded update in one commit with the start, so that 
 downtime, a schedule starts one run for all of the moments that it missed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from gateway.storage.database import Batch
 from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.cloud_events.cron import next_moment
-from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.store import RunKey, RunRow, RunStore, insert_run
 from gateway.workflows.runs.tables import workflow_schedules, workflow_starts
 
 CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
@@ -33,9 +33,8 @@ _DELETE_TYPES: Final = "DELETE FROM workflow_trigger_types WHERE tenant = ? AND 
 _INSERT_TYPE: Final = "INSERT INTO workflow_trigger_types (tenant, type, workflow) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _FIRE: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at = ?"
 _ARM: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at IS NULL AND last_run = ?"
-_START: Final = (
-    "INSERT INTO workflow_starts (tenant, workflow, id, created, event, wanted) VALUES (?, ?, ?, ?, '', 1) ON CONFLICT DO NOTHING"
-)
+_START: Final = "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, '', '[]', 1) "
+    "ON CONFLICT DO NOTHING"
 _CLAIM: Final = "UPDATE workflow_schedules SET claimed = ? WHERE tenant = ? AND workflow = ? AND claimed <= ?"
 _RELEASE: Final = "UPDATE workflow_schedules SET claimed = 0 WHERE tenant = ? AND workflow = ?"
 _DONE: Final = "DELETE FROM workflow_starts WHERE tenant = ? AND workflow = ? AND id = ?"
@@ -94,10 +93,11 @@ class ScheduleRow(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True):
-    """A run that is to be started. `event` is JSON, empty where time starts the run."""
+    """A run that is to be started. `event` is JSON, empty where time starts the run; `requesters` are those whose rights sent it."""
 
     id: str
     event: str
+    requesters: tuple[str, ...] = ()
 
 
 log = structlog.get_logger()
@@ -206,9 +206,22 @@ class Schedules:
         """The runs to start, in the order in which they came; without `wanted`, events that may start one and were not looked at."""
         table = workflow_starts.c
         mine = (table.tenant == row.tenant) & (table.workflow == row.workflow) & (table.wanted == int(wanted))
-        query = select(table.id, table.event).where(mine)
+        query = select(table.id, table.event, table.requesters).where(mine)
         query = query.order_by(table.created, table.id).limit(STARTS_MAX)
-        return [Start(*found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
+        return [Start(row.id, row.event, tuple(msgspec.json.decode(row.requesters))) for row in rows]
+
+    async def opening(self, row: ScheduleRow, start: Start, version: str, given: Any) -> Callable[[Batch, TaskRow], None]:
+        """What is written with the task of a started run: the run with the people who brought it about."""
+        author = await self._store.author_of(row.tenant, row.workflow, version)
+        requesters = tuple(dict.fromkeys(filter(None, (author, *start.requesters))))
+        now = self._store.now()
+
+        def write(batch: Batch, task: TaskRow) -> None:
+            batch.flush()  # the row of the task, which that of the run refers to
+            insert_run(batch, RunRow(RunKey(task.tenant, task.id), row.workflow, version, given, now, requesters=requesters))
+
+        return write
 
     async def sort(self, row: ScheduleRow, wanted: Sequence[Start], others: Sequence[Start]) -> None:
         """Keeps the starts whose events match, and drops the others."""

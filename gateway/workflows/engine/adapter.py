@@ -136,9 +136,11 @@ class WorkflowAdapter:
     async def _is_new(self, who: RunIdentity) -> bool:
         """Whether the run has not begun yet. Raises TurnPostponed."""
         try:
-            return await self._parts.store.find(who.run) is None
+            row = await self._parts.store.find(who.run)
         except ReadFailed as error:
             raise TurnPostponed from error
+        # the row of a run that nobody starts is written with its task
+        return row is None or bool(row.requesters and not row.note and not row.origin.run_id)
 
     async def _interpret(self, who: RunIdentity, call: Call, begun: RunRow, turn: Turn) -> AsyncIterator[Event]:
         """Raises TurnPostponed while the database is away: whatever process takes the run up goes on with it."""
@@ -260,9 +262,9 @@ class _RunTurn:
         return [ArtifactPiece(Artifact(OUTPUT_ARTIFACT, (Part(data=output, media_type="application/json"),))), Done()]
 
     async def _effects(self, row: RunRow) -> JournaledEffects:
-        parts, version = self._parts, row.version
+        parts = self._parts
         journal = await Journal.open(parts.store, row)
-        people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, version=version, owner=self._owner, now=parts.store.now)
+        people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, run=row, owner=self._owner, now=parts.store.now)
         return JournaledEffects(
             self._who,
             parts.store,

@@ -317,7 +317,7 @@ class JournaledEffects(_JournaledResults):
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
         def storing(made: Any) -> Callable[[Batch], object]:
-            return self._events.storing(self._who, self._people.owner, made, self._store.now())
+            return self._events.storing(self._who, self._people.senders, made, self._store.now())
 
         made: Mapping[str, Any] = await self._once(key, self._make_event, event, storing)
         return made

@@ -1,6 +1,6 @@
 """Steps that send events and steps that listen for them, each with the rights that the run has at that moment."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -73,9 +73,17 @@ class EventSteps:
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
         return hops
 
-    def storing(self, who: RunIdentity, owner: str, event: Event, now: int) -> Callable[[Batch], object]:
-        """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is."""
-        return lambda batch: store_event(batch, self._audit, who.run.tenant, owner, event, now=now, task_id=who.run.id)
+    def storing(self, who: RunIdentity, senders: Sequence[str], event: Event, now: int) -> Callable[[Batch], object]:
+        """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is.
+
+        `senders`: the owner of the run, and the people who brought about a run of a service.
+        """
+        owner, *requesters = senders
+
+        def store(batch: Batch) -> None:
+            store_event(batch, self._audit, who.run.tenant, owner, event, now=now, task_id=who.run.id, requesters=requesters)
+
+        return store
 
     async def receive(self, who: RunIdentity, key: StepKey, wanted: Wanted) -> list[Event] | None:
         """The events that end a listening step, or None as long as there are too few. Raises WorkflowError and RunTaken."""

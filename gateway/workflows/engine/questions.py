@@ -28,6 +28,7 @@ from gateway.workflows.runs.people.checkpoints import (
     checkpoint_id,
 )
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, Relaxations
+from gateway.workflows.runs.store import RunRow
 
 CHECKPOINTS: Final[Mapping[str, str]] = {f"gateway.{kind}": kind for kind in (APPROVE, CHOOSE, FORM, SIGNAL)}
 EXPIRES: Final = "P7D"
@@ -65,17 +66,22 @@ class PeopleSteps:
         relaxations: Relaxations,
         evaluator: Evaluator,
         *,
-        version: str,
+        run: RunRow,
         owner: str,
         now: Callable[[], int],
     ) -> None:
-        """`evaluator` evaluates the rules of relaxations; `version` is the run's."""
+        """`evaluator` evaluates the rules of relaxations; `owner` is the owner of the run."""
         self._checkpoints = checkpoints
         self._relaxations = relaxations
         self._evaluator = evaluator
-        self._version = version
-        self.owner = owner
+        self._run = run
+        self._owner = owner
         self._now = now
+
+    @property
+    def senders(self) -> tuple[str, ...]:
+        """The owner of the run, and the people who brought about a run of a service."""
+        return self._owner, *self._run.requesters
 
     async def ask(self, who: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
         """Raises WorkflowError: denied, expired without a default, or arguments that are none of a checkpoint."""
@@ -87,7 +93,8 @@ class PeopleSteps:
             id=checkpoint_id(who.run, key),
             step=key.pointer,
             workflow=who.workflow,
-            owner=self.owner,
+            owner=self._owner,
+            requesters=self._run.requesters,
             kind=kind,
             prompt=prompt,
             schema=schema,
@@ -107,7 +114,7 @@ class PeopleSteps:
 
     async def _shortcut(self, asked: Checkpoint, call: PreparedCall) -> Shortcut | None:
         """What the checkpoint answers without people, where an operator has relaxed it; None where people are asked."""
-        place = CheckpointPlace(asked.run.tenant, asked.workflow, self._version, asked.step)
+        place = CheckpointPlace(asked.run.tenant, asked.workflow, self._run.version, asked.step)
         relaxation = await self._relaxations.find(place)
         if relaxation is None or (asked.kind != APPROVE and "default" not in call.arguments):
             return None

@@ -18,7 +18,7 @@ from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
-from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import IdempotencyConflict
@@ -45,6 +45,7 @@ from registry.cards.card import WORKFLOW_KIND, RegistrationStatus
 from registry.health.reachability import NotReachable
 from registry.store import Registry, UnknownName
 
+OpeningWrite = Callable[[Batch, TaskRow], None]  # in the commit that opens a task
 JSON: Final = "application/json"
 CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
 VERSION_FACT: Final = "workflow_version"
@@ -232,8 +233,11 @@ class ScheduledStarts:
                 log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
                 await self._schedules.settle(row, start)
                 return 0
-            message = Message(start.id, Role.USER, (Part(data=await self._input_of(row, event), media_type=JSON),))
-            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=writing_hops(event))
+            given = await self._input_of(row, event)
+            message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
+            version = str(self._registry.find(row.tenant, row.workflow).facts.get(VERSION_FACT, ""))
+            opening = partial(_write_both, writing_hops(event), await self._schedules.opening(row, start, version, given))
+            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=opening)
             turned = await self._agents.start(caller, request)
         except BUSY as error:
             log.info("run_start_waits", workflow=row.workflow, error=type(error).__name__)
@@ -287,3 +291,8 @@ class ScheduledStarts:
             except (NotCancelable, UpstreamFault):
                 return False
         return True
+
+
+def _write_both(first: OpeningWrite, second: OpeningWrite, batch: Batch, task: TaskRow) -> None:
+    first(batch, task)
+    second(batch, task)

@@ -20,13 +20,15 @@ DUE_MAX: Final = 100  # runs that are resumed at once
 KEY_MAX: Final = 200  # characters, which an index can hold in any script
 KEY_END: Final = 100
 _INSERT_VERSION: Final = (
-    "INSERT INTO workflow_versions (tenant, name, hash, document, author, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_versions (tenant, name, hash, document, author, created) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (tenant, name, hash) DO UPDATE SET author = excluded.author"
 )
 _INSERT_RUN: Final = (
     "INSERT INTO workflow_runs "
-    "(tenant, id, workflow, version, input, started, note, paused_by, fault, origin_id, origin_kind, origin_step, inputs) "
-    "VALUES (?, ?, ?, ?, ?, ?, '', '', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "(tenant, id, workflow, version, input, started, note, paused_by, fault, origin_id, origin_kind, origin_step, inputs, requesters) "
+    "VALUES (?, ?, ?, ?, ?, ?, '', '', '', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+_INHERIT: Final = "UPDATE workflow_runs SET requesters = ? WHERE tenant = ? AND id = ?"
 _LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
 _SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, waits_for_sign_in = ? WHERE tenant = ? AND id = ?"
 _RESUME: Final = "UPDATE workflow_runs SET wake_at = NULL, note = '', ends_at = NULL, waits_for_sign_in = 0 WHERE tenant = ? AND id = ?"
@@ -43,7 +45,7 @@ _ENDED_STATES: Final = tuple(state.value for state in TERMINAL)
 _WAITING_STATES: Final = tuple(state.value for state in INTERRUPTED)
 _RESUMABLE_STATES: Final = (TaskState.WORKING.value, TaskState.INPUT_REQUIRED.value)
 PLAIN_COLUMNS: Final = ("workflow", "version", "started", "wake_at", "note", "paused_at", "paused_by", "fault")
-RUN_COLUMNS: Final = (*PLAIN_COLUMNS, "input", "inputs", "origin_id", "origin_kind", "origin_step")
+RUN_COLUMNS: Final = (*PLAIN_COLUMNS, "input", "inputs", "requesters", "origin_id", "origin_kind", "origin_step")
 
 
 class RunTaken(Exception):
@@ -72,6 +74,7 @@ class RunRow(Struct, frozen=True):
     """A run. `version` is the hash of its document, `input` any JSON; times are microseconds since 1970.
 
     `inputs` has the inputs that a fork gave to tasks, by the pointer of the task. `fault` is JSON, empty unless the run failed.
+    `requesters` are the people who brought about a run that a service owns: the uploader, and the sender of the event that started it.
     """
 
     key: RunKey
@@ -86,6 +89,7 @@ class RunRow(Struct, frozen=True):
     fault: str = ""
     origin: Origin = NO_ORIGIN
     inputs: Mapping[str, Any] = {}
+    requesters: tuple[str, ...] = ()  # tenant|issuer|subject each
 
 
 def key_text(key: StepKey) -> str:
@@ -135,7 +139,7 @@ class RunStore:
         self.process = process
 
     async def add_version(self, tenant: str, name: str, document: str, author: str) -> str:
-        """Stores a document, if it is new, and returns its version."""
+        """Stores a document under its latest uploader, and returns its version."""
         version, now = version_of(document), self.now()
         await self.database.write(lambda batch: batch.run(_INSERT_VERSION, (tenant, name, version, document, author, now)))
         return version
@@ -145,6 +149,13 @@ class RunStore:
         table = workflow_versions
         mine = (table.c.tenant == tenant) & (table.c.name == name) & (table.c.hash == version)
         return await self.database.read(lambda connection: connection.execute(select(table.c.document).where(mine)).scalar())
+
+    async def author_of(self, tenant: str, name: str, version: str) -> str:
+        """Who uploaded a version last, as tenant|issuer|subject; empty where the version is gone."""
+        table = workflow_versions
+        mine = (table.c.tenant == tenant) & (table.c.name == name) & (table.c.hash == version)
+        found = await self.database.read(lambda connection: connection.execute(select(table.c.author).where(mine)).scalar())
+        return found or ""
 
     async def versions_of(self, tenant: str, name: str) -> list[tuple[str, int]]:
         """Every version of a workflow with the moment of its upload, the newest first."""
@@ -158,7 +169,8 @@ class RunStore:
 
         def work(batch: Batch) -> RunRow:
             lock_run(batch, row.key, self.process)
-            insert_run(batch, row)
+            if insert_run(batch, row) and (requesters := _requesters_of_cause(batch.connection, row.key)):
+                batch.run(_INHERIT, (requesters, row.key.tenant, row.key.id))
             found = _read_run(batch.connection, row.key)
             assert found is not None  # it was inserted, or there before
             return found
@@ -337,11 +349,24 @@ def to_run_row(key: RunKey, columns: Mapping[str, Any]) -> RunRow:
     """A run from the columns of its row."""
     origin = Origin(*(columns[f"origin_{name}"] for name in ("id", "kind", "step")))
     decoded = {name: msgspec.json.decode(columns[name]) for name in ("input", "inputs")}
-    return RunRow(key, **{name: columns[name] for name in PLAIN_COLUMNS}, **decoded, origin=origin)
+    requesters = tuple(msgspec.json.decode(columns["requesters"] or "[]"))
+    return RunRow(key, **{name: columns[name] for name in PLAIN_COLUMNS}, **decoded, origin=origin, requesters=requesters)
+
+
+def _requesters_of_cause(connection: Connection, run: RunKey) -> str:
+    """The requesters, as JSON, of the run that caused this one: the run of the same transaction that an event or a schedule started."""
+    cause, mine = tasks.alias("cause"), (tasks.c.tenant == run.tenant) & (tasks.c.id == run.id)
+    is_cause = (cause.c.tenant == tasks.c.tenant) & (cause.c.txn == tasks.c.txn)
+    is_run = (workflow_runs.c.tenant == cause.c.tenant) & (workflow_runs.c.id == cause.c.id)
+    query = select(workflow_runs.c.requesters).select_from(tasks).join(cause, is_cause).join(workflow_runs, is_run)
+    found = connection.execute(query.where(mine, tasks.c.txn != "", workflow_runs.c.requesters != "").limit(1)).scalar()
+    return found or ""
 
 
 def insert_run(batch: Batch, row: RunRow) -> bool:
     """Stores a run that begins, unless it is there already."""
     given, inputs = (msgspec.json.encode(each).decode() for each in (row.input, row.inputs))
     origin = (row.origin.run_id, row.origin.kind, row.origin.step)
-    return bool(batch.run(_INSERT_RUN, (row.key.tenant, row.key.id, row.workflow, row.version, given, row.started, *origin, inputs)))
+    requesters = msgspec.json.encode(row.requesters).decode() if row.requesters else ""
+    values = (row.key.tenant, row.key.id, row.workflow, row.version, given, row.started, *origin, inputs, requesters)
+    return bool(batch.run(_INSERT_RUN, values))

@@ -40,6 +40,7 @@ workflow_runs = Table(
     Column("origin_kind", Text, nullable=False),  # redrive | fork, or empty
     Column("origin_step", Text, nullable=False),  # JSON pointer of the first task that it ran itself, or empty
     Column("inputs", Text, nullable=False),  # JSON object: pointer of a task -> the input that a fork gave it
+    Column("requesters", Text, nullable=False),  # JSON array of tenant|issuer|subject: who brought about a run of a service; or empty
     Column("waits_for_sign_in", BigInteger, nullable=False, server_default="0"),  # 1: until the owner's roles are vouched for again
     Column("queued_at", BigInteger),  # since when it waits for its turn, where the document limits runs at once
     Column("runs_max", BigInteger, nullable=False, server_default="0"),  # that limit, of a run that waits for its turn
@@ -116,6 +117,7 @@ workflow_checkpoints = Table(
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("answered", BigInteger),
+    Column("requesters", Text, nullable=False),  # those of the run, who do not approve of it
     Column("escalates", BigInteger),  # when more people may answer
     Column("escalated", BigInteger),  # when that was recorded
     Column("escalate_to", Text, nullable=False, server_default=""),  # JSON {"roles", "permissions"}; empty for none
@@ -237,5 +239,6 @@ workflow_starts = Table(
     Column("created", BigInteger, nullable=False),
     Column("event", Text, nullable=False),  # JSON of the event that starts the run; empty where time does
     Column("wanted", BigInteger, nullable=False),  # 1 once the event is known to match; 0 before
+    Column("requesters", Text, nullable=False),  # JSON array of tenant|issuer|subject: whose rights sent the event
     deleted_with(workflow_schedules, ("tenant", "workflow"), "workflow_starts_schedule"),
 )

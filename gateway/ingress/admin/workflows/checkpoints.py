@@ -42,6 +42,8 @@ class ShownCheckpoint(Protocol):
     @property
     def workflow(self) -> str: ...
 
+    def is_requested_by(self, person: str) -> bool: ...
+
     def is_open_to(self, roles: Collection[str], has_permission: Callable[[str], bool]) -> bool: ...
 
 
@@ -89,7 +91,7 @@ class CheckpointAccess:
         if not self.may_see(caller, checkpoint) or checkpoint.kind == "signal":  # signals have a route and rights of their own
             raise UnknownCheckpoint
         is_owner = checkpoint.owner == caller.principal.owner_key
-        if checkpoint.kind == "approve" and is_owner:
+        if checkpoint.kind == "approve" and checkpoint.is_requested_by(caller.principal.owner_key):
             raise OwnApproval
         if is_owner or self.is_escalated_to(caller, checkpoint):
             return ""

@@ -39,7 +39,7 @@ APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
 _INSERT: Final = (
     "INSERT INTO workflow_checkpoints "
     "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, subject, state, answer, answered_by, answer_key, created, expires, "
-    "escalates, escalate_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "escalates, escalate_to, requesters) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _ANSWER: Final = (
     "UPDATE workflow_checkpoints SET state = 'answered', answer = ?, answered_by = ?, answer_key = ?, answered = ? "
@@ -90,6 +90,11 @@ class Checkpoint(Struct, frozen=True):
     subject: Any = None
     escalation: Escalation | None = None
     is_escalated: bool = False  # the escalation has begun, and is recorded
+    requesters: tuple[str, ...] = ()  # of a run that a service owns: tenant|issuer|subject of those who brought it about
+
+    def is_requested_by(self, person: str) -> bool:
+        """Whether a person (tenant|issuer|subject) asks for what the checkpoint is about, and so does not approve of it."""
+        return person == self.owner or person in self.requesters
 
     def is_open_to(self, roles: Collection[str], has_permission: Callable[[str], bool]) -> bool:
         """Whether the escalation lets a person with these roles answer."""
@@ -131,8 +136,9 @@ class Checkpoints:
         run, schema = checkpoint.run, msgspec.json.encode(checkpoint.schema).decode()
         subject = "" if checkpoint.subject is None else msgspec.json.encode(checkpoint.subject).decode()
         asked = (checkpoint.step, checkpoint.workflow, checkpoint.owner, checkpoint.kind, checkpoint.prompt, schema, subject)
+        requesters = msgspec.json.encode(checkpoint.requesters).decode() if checkpoint.requesters else ""
         escalates, to = (None, "") if checkpoint.escalation is None else _escalation_columns(checkpoint.escalation)
-        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires, escalates, to)
+        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires, escalates, to, requesters)
 
         def work(batch: Batch) -> Checkpoint:
             lock_run(batch, run, self._store.process)
@@ -308,6 +314,7 @@ def _from_row(row: "Row[Any]") -> Checkpoint:
         subject=msgspec.json.decode(row.subject) if row.subject else None,
         escalation=None if row.escalates is None else Escalation(row.escalates, **_decode_audience(row.escalate_to)),
         is_escalated=row.escalated is not None,
+        requesters=tuple(msgspec.json.decode(row.requesters or "[]")),
     )
 
 
