@@ -111,7 +111,7 @@ class AgentCalls:
     async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
         """Takes a message through every stage before it is sent. Returns the turn, or the state of a task that is paused or repeated."""
         # Find: raises UnknownTask, TaskNotWaiting, UnknownName, NotReachable, BadMessage
-        if (repeated := await self._find_repeated(caller, request)) is not None:
+        if not request.is_key_new and (repeated := await self._find_repeated(caller, request)) is not None:
             return repeated
         previous = await self._find_continued_task(caller, request)
         target = self.callees.find(caller, request.agent, Family.AGENT)

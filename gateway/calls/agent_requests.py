@@ -59,6 +59,7 @@ class AgentRequest(Struct, frozen=True):
     skill: str = ""
     accepted_output_modes: tuple[str, ...] = ()
     idempotency_key: str | None = None
+    is_key_new: bool = False  # as far as the caller knows, no task has the key yet; the commit that opens the task finds one that has it
     is_watched: bool = False
     webhook: Webhook | None = None  # receives the task's events
     metadata: Mapping[str, Any] | None = None  # of the request

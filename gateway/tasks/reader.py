@@ -51,9 +51,11 @@ class TaskReader:
 
     async def wait_for_end(self, turn_state: TurnState) -> TurnState:
         """Returns the task with its whole log when it has ended or waits for an answer, whichever process works on it."""
+        live_events = self._tasks.live_events(turn_state.row)
         async for _events in self.follow_turn(turn_state):
             pass
-        return await self.read_whole(turn_state)
+        whole = live_events.events_after(0)
+        return await self.read_whole(turn_state) if whole is None else TurnState(*whole)
 
     def follow_turn(self, turn_state: TurnState) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Yields the events after those of `turn_state` until the turn ends."""

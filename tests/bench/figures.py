@@ -52,11 +52,12 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRuns:
-    """What `count` runs cost that wait for people: resident memory of all, and CPU in percent of one core."""
+    """What `count` runs cost that wait for people: resident memory of all, and CPU in percent of one core, over that at rest."""
 
     count: int
     mb: float
     cpu_percent: float
+    at_rest_percent: float  # of the gateway before, with workflows published
     started_in_s: float
 
 
@@ -238,6 +239,7 @@ def _workflows(runs: Sequence[Run], found: WorkflowFigures | None, database: str
         Figure(f"{name}, memory at rest", found and found.idle_mb, "MB", at_most=200.0),
         Figure(f"{name}, memory of {waiting.count if waiting else 10_000:,} waiting runs", waiting and waiting.mb, "MB", at_most=100.0),
         Figure(f"{name}, CPU of them", waiting and waiting.cpu_percent, "% of a core", at_most=2.0),
+        Figure(f"{name}, CPU of the gateway at rest", waiting and waiting.at_rest_percent, "% of a core"),
     ]
 
 

@@ -118,17 +118,19 @@ class _Waiting:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_STARTS_AT_ONCE)) as http:
             await self._start(http, range(50))  # what the first of all cost is not theirs
             await self._settled(http, 50)
-            before = resident_mb(self._target.running.pid)
+            before, at_rest = resident_mb(self._target.running.pid), await self._cpu_percent()
             began = time.perf_counter()
             await self._start(http, range(50, 50 + count))
             await self._settled(http, 50 + count)
             taken = time.perf_counter() - began
         await asyncio.sleep(_SETTLE)
         grown = resident_mb(self._target.running.pid) - before
+        return WaitingRuns(count, grown, await self._cpu_percent() - at_rest, at_rest, taken)
+
+    async def _cpu_percent(self) -> float:
         cpu, since = cpu_seconds(self._target.running.pid), time.perf_counter()
         await asyncio.sleep(_LOOK)
-        used = (cpu_seconds(self._target.running.pid) - cpu) / (time.perf_counter() - since)
-        return WaitingRuns(count, grown, used * 100, taken)
+        return (cpu_seconds(self._target.running.pid) - cpu) / (time.perf_counter() - since) * 100
 
     async def _start(self, http: aiohttp.ClientSession, numbers: Sequence[int]) -> None:
         waiting = iter(numbers)

@@ -42,8 +42,10 @@ _GIVE: Final = (
     "INSERT INTO workflow_received (tenant, run_id, key, number, event) "
     "SELECT tenant, run_id, key, received, ? FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
 )
-_START: Final = "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
+_START: Final = (
+    "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
     "ON CONFLICT DO NOTHING"
+)
 _OLDEST: Final = (
     "DELETE FROM workflow_events WHERE (tenant, source, id) IN (SELECT tenant, source, id FROM workflow_events WHERE at < ? LIMIT ?)"
 )

@@ -33,8 +33,10 @@ _DELETE_TYPES: Final = "DELETE FROM workflow_trigger_types WHERE tenant = ? AND 
 _INSERT_TYPE: Final = "INSERT INTO workflow_trigger_types (tenant, type, workflow) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _FIRE: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at = ?"
 _ARM: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at IS NULL AND last_run = ?"
-_START: Final = "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, '', '[]', 1) "
+_START: Final = (
+    "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, '', '[]', 1) "
     "ON CONFLICT DO NOTHING"
+)
 _CLAIM: Final = "UPDATE workflow_schedules SET claimed = ? WHERE tenant = ? AND workflow = ? AND claimed <= ?"
 _RELEASE: Final = "UPDATE workflow_schedules SET claimed = 0 WHERE tenant = ? AND workflow = ?"
 _DONE: Final = "DELETE FROM workflow_starts WHERE tenant = ? AND workflow = ? AND id = ?"

@@ -1,6 +1,7 @@
 """The adapter of workflows: a run is the task of the workflow's agent, and each turn interprets its document from the beginning."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class WorkflowAdapter:
             yield _misfit(problems)
             return
         row = _new_run(who, call, _input_of(turn.message), self._parts.store.now())
-        async for event in self._interpret(who, call, row, turn):
+        async for event in self._interpret(dataclasses.replace(who, is_first_turn=not turn.answers), call, row, turn):
             yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:

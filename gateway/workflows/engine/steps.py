@@ -95,6 +95,7 @@ class RunIdentity:
     trace: TraceContext
     txn: str = ""
     skill: str = ""  # of the workflow, where its message named one: a person may be allowed that skill only
+    is_first_turn: bool = False  # of the run: none of its steps has a task yet
 
 
 class StarterRights:
@@ -266,7 +267,9 @@ class StepCalls:
     async def _caller(self, who: RunIdentity, *, only_stops: bool = False) -> Caller:
         """The run as a caller. What was begun can be stopped whatever the person's roles are. Raises TokenRefused and Killed."""
         named = (who.run.tenant, who.workflow, who.grant_id)
-        return await self._callers.resolve_agent_in_turn(*named, with_outdated_roles=only_stops)
+        if only_stops:
+            return await self._callers.resolve_agent_in_turn(*named, with_outdated_roles=True)
+        return await self._callers.resolve_agent(*named)
 
 
 def _forget(starting: "dict[str, asyncio.Future[TurnState]]", name: str, started: "asyncio.Future[TurnState]") -> None:
@@ -304,4 +307,13 @@ def _agent_request(who: RunIdentity, key: StepKey, request: StepRequest) -> Agen
     name = idempotency_key(who, key)
     message = Message(name, Role.USER, request.parts)
     metadata = dict(request.metadata) or None
-    return AgentRequest(request.agent, message, who.trace, request.skill, idempotency_key=name, is_watched=True, metadata=metadata)
+    return AgentRequest(
+        request.agent,
+        message,
+        who.trace,
+        request.skill,
+        idempotency_key=name,
+        is_key_new=who.is_first_turn,
+        is_watched=True,
+        metadata=metadata,
+    )

@@ -251,29 +251,11 @@ class RunStore:
 
         `left_out` has ids of runs that are not looked for; `only` looks for one run.
         """
-        now = self.now()
+        queries = due_queries(self.now(), left_out, only)
 
         def work(connection: Connection) -> list[TaskRow]:
-            is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-            waits_for_sign_in = (tasks.c.state == TaskState.AUTH_REQUIRED.value) & (workflow_runs.c.waits_for_sign_in == 1)
-            suspended = (tasks.c.runner == "") & (tasks.c.state.in_(_RESUMABLE_STATES) | waits_for_sign_in)
-            if left_out:
-                suspended &= tasks.c.id.not_in(left_out)
-            if only is not None:
-                suspended &= (tasks.c.tenant == only.tenant) & (tasks.c.id == only.id)
-            is_due = workflow_runs.c.paused_at.is_(None) & (workflow_runs.c.wake_at <= now) | (workflow_runs.c.ends_at <= now)
-            timed = select(tasks).join(workflow_runs, is_run).where(suspended, is_due).limit(DUE_MAX)
-            listens = workflow_listens.c
-            listening = (tasks.c.tenant == listens.tenant) & (tasks.c.id == listens.run_id) & (listens.received > listens.seen)
-            given = select(tasks).join(workflow_listens, listening).join(workflow_runs, is_run)
-            given = given.where(suspended, workflow_runs.c.paused_at.is_(None)).limit(DUE_MAX)
-            found = {row.id: to_task_row(row) for query in (timed, given) for row in connection.execute(query)}
-            for tenant, run_id in connection.execute(_moved_waits(left_out, only)).all():
-                mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
-                found |= {
-                    row.id: to_task_row(row) for row in connection.execute(select(tasks).join(workflow_runs, is_run).where(mine, suspended))
-                }
-            return list(found.values())
+            rows = [to_task_row(row) for query in queries for row in connection.execute(query)]
+            return list({(row.tenant, row.id): row for row in rows}.values())
 
         return await self.database.read(work)
 
@@ -306,20 +288,38 @@ def _replace_waits(batch: Batch, run: RunKey, waiting: Waiting) -> list[str]:
     return found
 
 
-def _moved_waits(left_out: Sequence[str], only: RunKey | None) -> Any:
-    """Runs that wait for a task that waits for nobody any more."""
-    child, run = tasks.alias("child"), tasks.alias("run")
-    is_child = (child.c.tenant == workflow_waits.c.tenant) & (child.c.id == workflow_waits.c.task_id)
-    is_run = (workflow_runs.c.tenant == workflow_waits.c.tenant) & (workflow_runs.c.id == workflow_waits.c.run_id)
-    query = select(workflow_waits.c.tenant, workflow_waits.c.run_id).join(child, is_child).join(workflow_runs, is_run)
-    query = query.join(run, (run.c.tenant == workflow_waits.c.tenant) & (run.c.id == workflow_waits.c.run_id))
-    query = query.where(run.c.runner == "", run.c.state.in_(_RESUMABLE_STATES))  # rows of runs that have ended do not hide others
-    query = query.where(child.c.state.not_in(_WAITING_STATES), workflow_runs.c.paused_at.is_(None))
+def due_queries(now: int, left_out: Sequence[str] = (), only: RunKey | None = None) -> tuple[Any, ...]:
+    """Tasks of suspended runs that can go on at `now`, one query for each cause. Each reads by an index, and no run that waits."""
+    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+    of_runs = _suspended_runs(tasks, left_out, only).join(workflow_runs, is_run)
+    waits_for_sign_in = (tasks.c.state == TaskState.AUTH_REQUIRED.value) & (workflow_runs.c.waits_for_sign_in == 1)
+    of_runs = of_runs.where(tasks.c.state.in_(_RESUMABLE_STATES) | waits_for_sign_in)
+    is_active, listens = workflow_runs.c.paused_at.is_(None), workflow_listens.c
+    listening = (workflow_runs.c.tenant == listens.tenant) & (workflow_runs.c.id == listens.run_id) & (listens.received > listens.seen)
+    return (
+        of_runs.where(workflow_runs.c.wake_at <= now, is_active),
+        of_runs.where(workflow_runs.c.ends_at <= now),
+        of_runs.join(workflow_listens, listening).where(is_active),
+        _runs_of_moved_tasks(left_out, only),
+    )
+
+
+def _suspended_runs(task: Any, left_out: Sequence[str], only: RunKey | None) -> Any:
+    query = select(task).where(task.c.runner == "").limit(DUE_MAX)
     if left_out:
-        query = query.where(run.c.id.not_in(left_out))
-    if only is not None:
-        query = query.where(run.c.tenant == only.tenant, run.c.id == only.id)
-    return query.distinct().limit(DUE_MAX)
+        query = query.where(task.c.id.not_in(left_out))
+    return query if only is None else query.where(task.c.tenant == only.tenant, task.c.id == only.id)
+
+
+def _runs_of_moved_tasks(left_out: Sequence[str], only: RunKey | None) -> Any:
+    """Tasks of runs that wait for a task that waits for nobody any more. Rows of runs that have ended do not hide others."""
+    child, run, waits = tasks.alias("child"), tasks.alias("run"), workflow_waits.c
+    is_child = (child.c.tenant == waits.tenant) & (child.c.id == waits.task_id)
+    is_row = (workflow_runs.c.tenant == waits.tenant) & (workflow_runs.c.id == waits.run_id)
+    query = _suspended_runs(run, left_out, only).join(workflow_waits, (run.c.tenant == waits.tenant) & (run.c.id == waits.run_id))
+    query = query.join(child, is_child).join(workflow_runs, is_row)
+    query = query.where(run.c.state.in_(_RESUMABLE_STATES), workflow_runs.c.paused_at.is_(None))
+    return query.where(child.c.state.not_in(_WAITING_STATES))
 
 
 def is_paused(connection: Connection, run: RunKey) -> bool:

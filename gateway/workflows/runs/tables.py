@@ -5,6 +5,7 @@ from sqlalchemy import BigInteger, Column, Index, Table, Text
 from gateway.storage.tables import PENDING, deleted_with, metadata, partial_index, tasks
 
 DUE = partial_index("wake_at IS NOT NULL")
+ENDING = partial_index("ends_at IS NOT NULL")
 UNREAD = partial_index("received > seen")
 QUEUED = partial_index("queued_at IS NOT NULL")
 UNNUMBERED = partial_index("seq IS NULL")
@@ -49,6 +50,7 @@ workflow_runs = Table(
     Index("workflow_runs_due", "wake_at", **DUE),
     Index("workflow_runs_queued", "tenant", "workflow", "queued_at", **QUEUED),
     Index("workflow_runs_of_workflow", "tenant", "workflow"),
+    Index("workflow_runs_ending", "ends_at", **ENDING),
     Index("workflow_runs_origin", "tenant", "origin_id"),
 )
 

@@ -8,6 +8,7 @@ down_revision = "0015"
 
 _DUE = sa.text("wake_at IS NOT NULL")
 _QUEUED = sa.text("queued_at IS NOT NULL")
+_ENDING = sa.text("ends_at IS NOT NULL")
 _PENDING = sa.text("state = 'pending'")
 _UNREAD = sa.text("received > seen")
 _UNNUMBERED = sa.text("seq IS NULL")
@@ -73,6 +74,7 @@ def _create_runs() -> None:
     columns = ["tenant", "workflow", "queued_at"]
     op.create_index("workflow_runs_queued", "workflow_runs", columns, sqlite_where=_QUEUED, postgresql_where=_QUEUED)
     op.create_index("workflow_runs_of_workflow", "workflow_runs", ["tenant", "workflow"])
+    op.create_index("workflow_runs_ending", "workflow_runs", ["ends_at"], sqlite_where=_ENDING, postgresql_where=_ENDING)
 
 
 def _create_journal() -> None:
