@@ -100,10 +100,11 @@ def _step_rows(client: LoadClient, plan: Plan, target: Target, database: str) ->
     runs = measured(client, replace(plan, workloads=tuple(STEPS)), [target], connections=(1, AT_ONCE))
     by_hand = measured(client, replace(plan, workloads=("a2a",)), [target], "+by_hand", (1, AT_ONCE))
     steps = {EVERY_WORKLOAD[workload].name: count for workload, count in STEPS.items()}
-    return [replace(each, database=database) for each in [*(_per_step(run, steps[run.workload]) for run in runs), *by_hand]]
+    return [replace(each, database=database) for each in [*(per_step(run, steps[run.workload]) for run in runs), *by_hand]]
 
 
-def _per_step(run: Run, steps: int) -> Run:
+def per_step(run: Run, steps: int) -> Run:
+    """The row of runs as one of their steps."""
     each = {name: round(getattr(run, name) / steps, 3) for name in ("p50_ms", "p99_ms", "cpu_us")}
     return replace(run, workload=run.workload.replace("_run", "_step"), req_s=round(run.req_s * steps, 1), **each)
 
