@@ -72,6 +72,21 @@ class SteadyAgent(AgentExecutor):
         await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()
 
 
+class WithCard:
+    """An agent that shows its card too: the gateway looks whether agents are there."""
+
+    def __init__(self, name: str, app: Any) -> None:
+        self._name = name
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            address = "http://{}:{}/".format(*scope["server"])
+            await reply(send, 200, json.dumps(card_of(self._name, endpoint_of(self._name, address))).encode())
+        else:
+            await self._app(scope, receive, send)
+
+
 class BluntUpstream:
     """An agent that answers one message with one task and forgets it, and a tool server."""
 
@@ -101,6 +116,11 @@ class BluntUpstream:
         await asyncio.sleep(random.uniform(0, LATEST))
 
 
+def endpoint_of(name: str, address: str) -> str:
+    """Where an agent is called whose process listens at an address."""
+    return address if name == STEADY else f"{address}a2a"
+
+
 def card_of(name: str, url: str) -> dict[str, Any]:
     """The card of an agent of this process."""
     return {
@@ -118,9 +138,9 @@ def card_of(name: str, url: str) -> dict[str, Any]:
 async def serve(path: Path) -> None:
     effects = EffectFile(path)
     async with AsyncExitStack() as stack:
-        steady = await stack.enter_async_context(serving(a2a_agent(executor=SteadyAgent(effects))))
-        blunt = await stack.enter_async_context(serving(BluntUpstream(effects)))
-        print(json.dumps({STEADY: steady, BLUNT: f"{blunt}a2a", SERVER: f"{blunt}mcp"}), flush=True)
+        steady = await stack.enter_async_context(serving(WithCard(STEADY, a2a_agent(executor=SteadyAgent(effects)))))
+        blunt = await stack.enter_async_context(serving(WithCard(BLUNT, BluntUpstream(effects))))
+        print(json.dumps({STEADY: steady, BLUNT: endpoint_of(BLUNT, blunt), SERVER: f"{blunt}mcp"}), flush=True)
         await asyncio.Event().wait()
 
 

@@ -212,6 +212,8 @@ class LazyWorkflows:
             self._is_needed = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
         if not self._is_needed:
             return 0
+        if "_administration" not in self.__dict__:
+            await self.load()  # not in the event loop, which it would block
         outcomes = await asyncio.gather(self._starter.run_once(), self._waker.run_once(), return_exceptions=True)
         for each in outcomes:  # an error of the one does not keep the other from its round
             if isinstance(each, BaseException):

@@ -294,7 +294,9 @@ def _error_of(error: Exception, who: str, instance: str) -> WorkflowError:
         case IdempotencyConflict():
             detail = f"{who}: the step was begun before with another input, and may have had its effect"
             return own_error("outcome-unknown", 500, "Outcome Unknown", detail, instance)
-    return standard_error("communication", f"{who}: {error or type(error).__name__}", instance)
+    if isinstance(error, NotReachable):
+        return standard_error("communication", f"{who}: {str(error) or 'is not reachable now'}", instance)
+    return standard_error("communication", f"{who}: {str(error) or type(error).__name__}", instance)
 
 
 def idempotency_key(who: RunIdentity, key: StepKey) -> str:

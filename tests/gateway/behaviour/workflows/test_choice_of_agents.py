@@ -59,6 +59,16 @@ async def test_an_agent_that_is_down_is_asked_last(home: House, workflows: Workf
     assert await asked(workflows, task) == ["two"]
 
 
+async def test_a_step_whose_only_agent_is_down_says_so(home: House, workflows: Workflows) -> None:
+    await three(home)
+    entry = home.gateway.registry.find("default", "one")
+    await workflows.add("quote", STEP.replace("agents: [one, two, three], skill: quote", "agent: one"))
+    await home.gateway.registry.update(dataclasses.replace(entry, status=RegistrationStatus.DOWN))
+    await home.gateway.database.refresh_epochs()
+    shown = await workflows.show((await workflows.run("quote"))["id"])
+    assert shown["fault"]["detail"] == "agent one: is not reachable now"
+
+
 async def test_an_agent_with_an_open_breaker_is_asked_last(home: House, workflows: Workflows) -> None:
     await three(home, one=9)
     await workflows.add("quote", STEP)
