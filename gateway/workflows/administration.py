@@ -1,6 +1,6 @@
 """Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -29,7 +29,7 @@ from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChan
 from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
-from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint
+from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint, Sight
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, CheckpointRecord, Relaxation
 from gateway.workflows.runs.standing import Standing
 from gateway.workflows.runs.store import RunKey
@@ -165,8 +165,8 @@ class WorkflowAdministration:
             "input": mask_secrets(run.input),
             "continued_by": await continuations_of(parts.store.database, run.key),
             "steps": [step_document(step) for step in steps if step.kind == CALL],
-            "plans": [plan_document(step) for step in steps if step.kind == PLAN],
-            "checkpoints": [checkpoint_document(_as_shown(each, found.task)) for each in checkpoints],
+            "plans": [mask_secrets(plan_document(step)) for step in steps if step.kind == PLAN],
+            "checkpoints": [mask_checkpoint(checkpoint_document(_as_shown(each, found.task))) for each in checkpoints],
         }
         return found.task, run_document(found) | more
 
@@ -188,13 +188,18 @@ class WorkflowAdministration:
         return await self._parts.checkpoints.find(tenant, checkpoint_id)
 
     async def pending_checkpoints(
-        self, tenant: str, is_shown: Callable[[Checkpoint], bool], page: tuple[str, int]
-    ) -> tuple[list[dict[str, Any]], str | None]:
-        """A page of open checkpoints. `page`: the cursor, empty for the first page, and how many at most. Raises BadCursor."""
-        cursor, limit = page
-        found = await self._parts.checkpoints.pending(tenant, is_shown, cursor, limit + 1)
-        more = f"{found[limit - 1].created}.{found[limit - 1].id}" if len(found) > limit else None
-        return [checkpoint_document(each) for each in found[:limit]], more
+        self, tenant: str, is_shown: Callable[[Checkpoint], bool], only_of: str, page: tuple[str, int]
+    ) -> tuple[list[Checkpoint], str | None]:
+        """A page of open checkpoints: all that are shown, or at most those of the person `only_of` and the escalated ones.
+
+        `page`: the cursor, empty for the first page, and how many at most. Raises BadCursor.
+        """
+        return await self._parts.checkpoints.pending(tenant, Sight(is_shown, only_of), *page)
+
+    async def show_checkpoints(self, person: str, found: Sequence[Checkpoint]) -> list[dict[str, Any]]:
+        """Checkpoints as /api shows them to a person who may answer them. The audit records the look at those of other people's runs."""
+        await self._parts.checkpoints.record_looks(person, found)
+        return [checkpoint_document(each) for each in found]
 
     async def checkpoint_records(self, entry: Registration) -> list[dict[str, Any]]:
         """How people answered the checkpoints of the version that new runs begin with."""
@@ -218,10 +223,6 @@ class WorkflowAdministration:
         """Has every question of a checkpoint asked again. Returns False where that was so before."""
         place = CheckpointPlace(entry.tenant, entry.name, version_in(entry), step)
         return await self._parts.relaxations.remove(place, by, decision_id)
-
-    def show_checkpoint(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """A checkpoint as /api shows it."""
-        return checkpoint_document(checkpoint)
 
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
         """Stores a person's answer and has the run go on. Raises BadCheckpointAnswer and CheckpointClosed."""
@@ -352,6 +353,11 @@ def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
         **_escalation_member(checkpoint),
         **answered,
     }
+
+
+def mask_checkpoint(shown: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without the secrets of its subject and its answer, for all who see the run. Those who may answer see its subject."""
+    return shown | {name: mask_secrets(shown[name]) for name in ("subject", "answer") if name in shown}
 
 
 def _escalation_member(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -128,6 +128,16 @@ workflow_checkpoints = Table(
     Index("workflow_checkpoints_pending", "tenant", "created", **PENDING),
 )
 
+workflow_looks = Table(
+    "workflow_looks",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("checkpoint_id", Text, primary_key=True),
+    Column("person", Text, primary_key=True),  # tenant|issuer|subject of another person than the owner, who has seen the question
+    Column("at", BigInteger, nullable=False),  # for the first time
+    deleted_with(workflow_checkpoints, ("tenant", "checkpoint_id"), "workflow_looks_checkpoint"),
+)
+
 workflow_relaxations = Table(
     "workflow_relaxations",
     metadata,

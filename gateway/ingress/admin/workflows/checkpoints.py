@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Protocol
@@ -19,7 +19,7 @@ from gateway.ingress.admin.workflows.runs import Authenticate, RunPermissions
 from gateway.ingress.http.asgi import header, list_header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.tasks.log import to_rfc3339
-from gateway.tasks.notices.feed import CHECKPOINT_KINDS, NoticeFeed
+from gateway.tasks.notices.feed import CHECKPOINT_KINDS, Notice, NoticeFeed
 from gateway.workflows.problems import UnknownCheckpoint
 from policies.callers import Caller
 from policies.delegation.approval import DECIDE_APPROVALS
@@ -53,10 +53,10 @@ class CheckpointAdministration(Protocol):
     async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Any: ...
 
     async def pending_checkpoints(
-        self, tenant: str, is_shown: Callable[[Any], bool], page: tuple[str, int]
-    ) -> tuple[list[dict[str, Any]], str | None]: ...
+        self, tenant: str, is_shown: Callable[[Any], bool], only_of: str, page: tuple[str, int]
+    ) -> tuple[list[Any], str | None]: ...
 
-    def show_checkpoint(self, checkpoint: Any) -> dict[str, Any]: ...
+    async def show_checkpoints(self, person: str, found: Sequence[Any]) -> list[dict[str, Any]]: ...
 
     async def answer(self, checkpoint: Any, value: Any, by: str, decision_id: str) -> dict[str, Any]: ...
 
@@ -119,9 +119,11 @@ def checkpoint_routes(
     async def list_pending(
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
-        runs = await load()
-        items, more = await runs.pending_checkpoints(caller.principal.tenant, lambda each: access.may_see(caller, each), (cursor, limit))
-        return JSONResponse({"items": items, "next": more})
+        runs, person = await load(), caller.principal.owner_key
+        only_of = "" if permissions.could_allow(caller, DECIDE_APPROVALS) else person
+        is_shown = partial(access.may_see, caller)
+        found, more = await runs.pending_checkpoints(caller.principal.tenant, is_shown, only_of, (cursor, limit))
+        return JSONResponse({"items": await runs.show_checkpoints(person, found), "next": more})
 
     @router.get("/events", name="checkpoint_events")
     async def events(
@@ -129,7 +131,7 @@ def checkpoint_routes(
     ) -> Response:
         runs, last_id = await load(), header(request.scope, b"last-event-id") or ""
         after = int(last_id) if last_id.isascii() and last_id.isdigit() and len(last_id) < 19 else since
-        page = partial(_visible_events, runs, feed, caller, lambda each: access.may_see(caller, each))
+        page = partial(_visible_events, runs, feed, caller, partial(access.may_see, caller))
         if EVENT_STREAM not in (list_header(request.scope, b"accept") or ""):  # no client waits for an end that never comes unasked
             items, following = await page(after)
             return JSONResponse({"items": items, "next": str(following)})
@@ -154,15 +156,19 @@ async def _visible_events(
     runs: CheckpointAdministration, feed: NoticeFeed, caller: Caller, may_see: Callable[[Any], bool], after: int
 ) -> tuple[list[dict[str, Any]], int]:
     """The events of checkpoints after a number that the caller may see, each with its checkpoint, and the number to go on after."""
-    found = []
-    for notice in (notices := await feed.after(after, caller.principal.tenant, kinds=CHECKPOINT_KINDS)):
+    tenant, visible = caller.principal.tenant, list[tuple[Notice, Any]]()
+    for notice in (notices := await feed.after(after, tenant, kinds=CHECKPOINT_KINDS)):
         try:
-            checkpoint = await runs.find_checkpoint(caller.principal.tenant, notice.subject)
+            checkpoint = await runs.find_checkpoint(tenant, notice.subject)
         except UnknownCheckpoint:
             continue
         if may_see(checkpoint):
-            shown = {"seq": notice.seq, "at": to_rfc3339(notice.at), "kind": notice.kind}
-            found.append(shown | {"checkpoint": runs.show_checkpoint(checkpoint)})
+            visible.append((notice, checkpoint))
+    documents = await runs.show_checkpoints(caller.principal.owner_key, [checkpoint for _, checkpoint in visible])
+    found = [
+        {"seq": notice.seq, "at": to_rfc3339(notice.at), "kind": notice.kind, "checkpoint": document}
+        for (notice, _), document in zip(visible, documents, strict=True)
+    ]
     return found, notices[-1].seq if notices else after
 
 

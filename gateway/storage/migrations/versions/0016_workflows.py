@@ -115,6 +115,17 @@ def _create_checkpoints() -> None:
     op.create_index("workflow_checkpoints_of_run", "workflow_checkpoints", ["tenant", "run_id"])
     columns = ["tenant", "created"]
     op.create_index("workflow_checkpoints_pending", "workflow_checkpoints", columns, sqlite_where=_PENDING, postgresql_where=_PENDING)
+    op.create_table(
+        "workflow_looks",
+        *_texts("tenant", "checkpoint_id", "person", key=True),
+        *_numbers("at"),
+        sa.ForeignKeyConstraint(
+            ["tenant", "checkpoint_id"],
+            ["workflow_checkpoints.tenant", "workflow_checkpoints.id"],
+            name="workflow_looks_checkpoint",
+            ondelete="CASCADE",
+        ),
+    )
 
 
 def _create_events() -> None:
@@ -209,7 +220,7 @@ def _create_notices() -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM epochs WHERE name = 'notices'")
-    for table in ("notice_webhooks", "notices", "workflow_relaxations"):
+    for table in ("notice_webhooks", "notices", "workflow_relaxations", "workflow_looks"):
         op.drop_table(table)
     op.drop_index("grants_of_run", "grants")
     op.drop_column("grants", "roles_until")

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +19,7 @@ from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
-from gateway.workflows.runs.tables import workflow_checkpoints
+from gateway.workflows.runs.tables import workflow_checkpoints, workflow_looks
 from policies.audit.log import AuditLog
 
 APPROVE: Final = "approve"
@@ -48,6 +47,10 @@ _ANSWER: Final = (
 _ESCALATE: Final = "UPDATE workflow_checkpoints SET escalated = ? WHERE tenant = ? AND id = ? AND state = 'pending' AND escalated IS NULL"
 _RELAX: Final = "UPDATE workflow_checkpoints SET state = 'relaxed', answer = ? WHERE tenant = ? AND id = ?"
 _WITHDRAW: Final = "UPDATE workflow_checkpoints SET state = 'withdrawn' WHERE tenant = ? AND id = ? AND state = 'pending'"
+_LOOK: Final = "INSERT INTO workflow_looks (tenant, checkpoint_id, person, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ENDED: Final = tuple(state.value for state in TERMINAL)
+SCAN_ROWS: Final = 200  # checkpoints that are read at once
+SCAN_MAX: Final = 2000  # checkpoints that one page looks through
 _EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
 
 
@@ -121,6 +124,13 @@ def checkpoint_id(run: RunKey, key: StepKey) -> str:
     return "cp_" + hashlib.sha256(f"{run.tenant}\n{run.id}\n{key}".encode()).hexdigest()[:24]
 
 
+class Sight(Struct, frozen=True):
+    """Which checkpoints a caller sees. `only_of`: where it is not empty, at most those of this person's runs and the escalated ones."""
+
+    is_shown: Callable[[Checkpoint], bool]
+    only_of: str = ""
+
+
 class Checkpoints:
     """Writes and reads checkpoints."""
 
@@ -183,7 +193,7 @@ class Checkpoints:
             if not batch.run(_ANSWER, (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)):
                 raise CheckpointClosed
             state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
-            if state is None or state in {each.value for each in TERMINAL}:
+            if state is None or state in _ENDED:
                 raise CheckpointClosed
             wake(batch, run, now)
             self._tell(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
@@ -261,20 +271,63 @@ class Checkpoints:
         except CheckpointClosed as closed:
             raise SignalNotAwaited from closed
 
-    async def pending(self, tenant: str, is_shown: Callable[[Checkpoint], bool], cursor: str, limit: int) -> list[Checkpoint]:
-        """Open checkpoints of runs that have not ended, the oldest first, after the one that `cursor` names. Raises BadCursor."""
-        table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
+    async def pending(self, tenant: str, sight: Sight, cursor: str, limit: int) -> tuple[list[Checkpoint], str | None]:
+        """A page of open checkpoints of runs that have not ended, the oldest first, and the cursor of the next page. Raises BadCursor.
+
+        A page has fewer than `limit` where the caller may see none of SCAN_MAX checkpoints.
+        """
+        after, found, scanned = _parse_cursor(cursor), list[Checkpoint](), 0
+        while scanned < SCAN_MAX:
+            rows = await self._open_after(tenant, sight, after)
+            for row in rows:
+                if len(found) == limit:
+                    return found, _cursor_of(after)
+                if sight.is_shown(checkpoint := _from_row(row)):
+                    found.append(checkpoint)
+                after = (row.created, row.id)
+            scanned += len(rows)
+            if len(rows) < SCAN_ROWS:
+                return found, None
+        return found, _cursor_of(after)
+
+    async def _open_after(self, tenant: str, sight: Sight, after: tuple[int, str]) -> "Sequence[Row[Any]]":
+        table, (at, last) = workflow_checkpoints, after
         is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
         query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == "pending")
-        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(ended))
-        query = query.order_by(table.c.created, table.c.id)
-        if cursor:
-            at, _, last = cursor.partition(".")
-            if not (last and at.isascii() and at.isdigit() and len(at) < 19):
-                raise BadCursor
-            query = query.where((table.c.created > int(at)) | ((table.c.created == int(at)) & (table.c.id > last)))
-        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
-        return list(islice((found for row in rows if is_shown(found := _from_row(row))), limit))
+        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(_ENDED))
+        query = query.where((table.c.created > at) | ((table.c.created == at) & (table.c.id > last)))
+        if sight.only_of:
+            query = query.where((table.c.owner == sight.only_of) | table.c.escalated.is_not(None))
+        query = query.order_by(table.c.created, table.c.id).limit(SCAN_ROWS)
+        return await self._store.database.read(lambda connection: connection.execute(query).all())
+
+    async def record_looks(self, person: str, seen: Sequence[Checkpoint]) -> None:
+        """Writes to the audit that a person (tenant|issuer|subject) looked at questions of other people's runs: once for each question."""
+        others = {each.id: each for each in seen if each.owner != person}
+        looks, tenants = workflow_looks.c, {each.run.tenant for each in others.values()}
+        query = select(looks.checkpoint_id).where(looks.tenant.in_(tenants), looks.checkpoint_id.in_(others), looks.person == person)
+        known = set(await self._store.database.read(lambda connection: connection.execute(query).scalars().all())) if others else set()
+        new = [each for each in others.values() if each.id not in known]
+
+        def work(batch: Batch) -> None:
+            for each in new:
+                if batch.run(_LOOK, (each.run.tenant, each.id, person, self._store.now())):
+                    self._audit.record(batch, _record("checkpoint-seen", each) | {"by": person})
+
+        if new:
+            await self._store.database.write(work)
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str]:
+    """The moment and the id of the last checkpoint of a page. Raises BadCursor."""
+    at, _, last = cursor.partition(".")
+    if cursor and not (last and at.isascii() and at.isdigit() and len(at) < 19):
+        raise BadCursor
+    return (int(at), last) if cursor else (0, "")
+
+
+def _cursor_of(place: tuple[int, str]) -> str:
+    return f"{place[0]}.{place[1]}"
 
 
 def _one(tenant: str, checkpoint_id: str) -> Any:
