@@ -16,6 +16,7 @@ INSIDE = {
     "adapters.sandbox.worker.ValueTooLarge": "as NotJson",
     "gateway.storage.migrations.run.BrokenReferences": "it stops a migration, before the gateway serves requests",
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
+    "adapters.contract.TurnPostponed": "the recorder raises EndingNotWritten instead",
     "adapters.contract.CannotReattach": "the agent is told to stop, and its task fails",
     "adapters.vendors.sdk.agent.BadOptions": "onboarding names the field",
     "adapters.vendors.rest.expressions.BadExpression": "raised while options are read, which makes it BadOptions",

@@ -32,7 +32,7 @@ from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, Sch
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
-from gateway.workflows.engine.waits import Backoff
+from gateway.workflows.engine.waits import FailurePauses
 from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.runs.versions import Versions
@@ -82,7 +82,7 @@ class ScheduledStarts:
         self._authorize = authorize
         self._could_allow = could_allow
         self._generation = -1
-        self._backoff = Backoff(schedules.now)
+        self._backoff = FailurePauses(schedules.now)
         self._round: asyncio.Task[None] | None = None
 
     async def run_once(self) -> int:

@@ -136,7 +136,7 @@ class Waits:
         return "\n".join(each.note for each in self._waits if each.note)[:4000]
 
 
-class Backoff:
+class FailurePauses:
     """What is left alone for a while after it failed: for FIRST_US, and twice as long after each further failure."""
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -174,7 +174,7 @@ class RunWaker:
         self._takeover = takeover
         self._registry = registry
         self._generation = -1
-        self._backoff = Backoff(lambda: store.now())
+        self._backoff = FailurePauses(lambda: store.now())
         self._round: asyncio.Task[None] | None = None
 
     async def end_lost(self) -> int:

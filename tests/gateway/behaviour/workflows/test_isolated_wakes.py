@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.calls.resumption.takeover import FAILED, RESUMED
-from gateway.workflows.engine.waits import FIRST_US, PAUSE_MAX_US, Backoff, RunWaker
+from gateway.workflows.engine.waits import FIRST_US, PAUSE_MAX_US, FailurePauses, RunWaker
 from tests.fakes.house import House, house
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows, document
@@ -85,7 +85,7 @@ async def test_a_run_that_cannot_be_resumed_is_left_alone_longer_and_longer(home
 
 def test_a_pause_after_failures_is_bounded_and_ends_with_a_success() -> None:
     now = 0
-    backoff = Backoff(lambda: now)
+    backoff = FailurePauses(lambda: now)
     assert [backoff.record_failure("a") for _ in range(4)] == [1, 2, 4, 8]
     assert [backoff.record_failure("a") for _ in range(60)][-1] == PAUSE_MAX_US / 1_000_000
     assert backoff.waiting() == ["a"]

@@ -168,4 +168,4 @@ async def test_a_run_waits_for_a_release_that_takes_its_document(home: House, wo
     await until(is_left)
     await home.gateway.database.write(lambda batch: batch.run(set_document, (text,)))
     await workflows.pass_time(61)
-    await workflows.output(run)
+    assert (await workflows.ended(run))["state"] == "TASK_STATE_COMPLETED"

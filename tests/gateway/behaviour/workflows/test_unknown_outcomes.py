@@ -77,6 +77,6 @@ async def test_a_step_that_could_not_be_undone_is_not_repeated(home: House, work
     await workflows.ended(run)
     refused = await redriven(workflows, run)
     assert refused.json()["reason_id"] == "run-repeats-unknown" and "/do/0/reserve" in refused.json()["detail"]
-    server.result = plain  # type: ignore[method-assign]
+    server.result = plain  # type: ignore[method-assign]  # one tool
     await workflows.ended((await redriven(workflows, run, repeat_unknown=True)).json()["id"])
     assert [tool for tool, _ in server.calls] == ["reserve", "release", "reserve", "release"]
