@@ -31,6 +31,7 @@ APPROVED = RegistryChange("approve")
 
 def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> dict[str, Any]:
     """The audit record of a change: the entry after it, or before its removal. Has no headers and no secrets."""
+    terms = json.loads(row["terms"])
     issuer, subject = registry_change.by.split("|", 2)[1:] if registry_change.by.count("|") > 1 else ("", registry_change.by)
     return {
         "kind": "registry",
@@ -41,7 +42,7 @@ def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> 
         "principal": {"issuer": issuer, "subject": subject},
         **{name: row[name] for name in _RECORDED_COLUMNS},
         "sensitivities": json.loads(row["sensitivities"]),
-        "model_free": json.loads(row["terms"]).get("model_free", []),
+        **{name: terms.get(name, empty) for name, empty in (("model_free", []), ("prices", {}))},
         "ceiling": row["ceiling"].split(),
         "trusted_keys": [key.get("kid", "") for key in json.loads(row["trusted_keys"])],
     }

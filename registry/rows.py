@@ -88,6 +88,7 @@ class Candidate:
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
     model_free: tuple[str, ...] = ()
+    prices: Mapping[str, int] = field(default_factory=dict)
     jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
 
@@ -121,7 +122,7 @@ def _terms_json(entry: Candidate | Registration) -> str:
     """The terms that differ from the defaults, as JSON."""
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
     members = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
-    members |= {"model_free": list(entry.model_free)}
+    members |= {"model_free": list(entry.model_free), "prices": dict(entry.prices)}
     return json.dumps({name: value for name, value in members.items() if value})
 
 
@@ -133,6 +134,7 @@ def _parse_terms(text: str) -> dict[str, Any]:
         "context": members.get("context", "none"),
         "endpoints": endpoints,
         "model_free": tuple(members.get("model_free", ())),
+        "prices": MappingProxyType(members.get("prices", {})),
     }
 
 
@@ -174,6 +176,7 @@ class RegistrationPatch:
     context: str | None = None
     endpoints: tuple[AgentEndpoint, ...] | None = None
     model_free: tuple[str, ...] | None = None
+    prices: Mapping[str, int] | None = None
 
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:

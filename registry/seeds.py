@@ -38,6 +38,7 @@ class ConfiguredAgent:
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
+    prices: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class ConfiguredServer:
     clearance: int = CLEARANCE_MAX
     sensitivities: Mapping[str, int] = field(default_factory=dict)
     model_free: tuple[str, ...] = ()
+    prices: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +209,9 @@ def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
     """The fields for sensitivity, clearance, and how agents are called."""
     if isinstance(entry, ConfiguredAgent):
         calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
-        return {"clearance": entry.clearance, **calls}
+        return {"clearance": entry.clearance, "prices": dict(entry.prices), **calls}
     labels = {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
-    return {**labels, "model_free": entry.model_free}
+    return {**labels, "model_free": entry.model_free, "prices": dict(entry.prices)}
 
 
 def _was_reached(found: Registration) -> bool:

@@ -99,6 +99,7 @@ def sandbox_registration(isolation: str) -> Registration:
         card_text="",
         tools=(McpTool(PYTHON_TOOL, DEFINITION),),
         model_free=(PYTHON_TOOL,),
+        prices={PYTHON_TOOL: 0},  # the gateway's own, which nobody is paid for
         card_hash="",
         created=0,
         updated=0,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.costs.ledger import CostLedger
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.targets.callees import Callees
 from gateway.calls.targets.unknown_names import UnknownNameDenials
@@ -22,3 +23,4 @@ class CallParts:
     upstreams: Upstreams
     in_flight: InFlight
     telemetry: CallTelemetry
+    costs: CostLedger

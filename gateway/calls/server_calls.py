@@ -32,6 +32,7 @@ from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Act, Grant
 from registry.cards.card import Family, Registration
 
+CALL_TOOL = "callTool"
 log = structlog.get_logger()
 
 
@@ -97,6 +98,8 @@ class ServerCalls:
             call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
             answer = await self._send_and_count(call, request.mcp_request)
             outcome = "ok"
+            if target.prices and request.act.action == CALL_TOOL and not request.act.verb:
+                self._parts.costs.record_tool_call(grant, target)
             return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
         except ConsentNeeded:
             if grant is not None:

@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.workflows import documents, events, runs, triggers
+from gateway.cli.workflows import costs, documents, events, runs, triggers
 
 
 class ExitCodeGroup(TyperGroup):
@@ -79,7 +79,7 @@ for name, group in {
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)
-for module in (tools, send, tasks, decisions, kills):
+for module in (tools, send, tasks, decisions, kills, costs):
     module.register(app)
 
 

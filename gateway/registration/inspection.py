@@ -35,6 +35,7 @@ from registry.drift.pins import candidate_as_offered
 from registry.drift.suspicions import find_suspicions
 from registry.health.checks import ProbeState
 from registry.names import BadName, check_name, derive_name
+from registry.prices import parse_prices
 from registry.rows import definitions_by_kind
 from registry.store import Candidate
 
@@ -228,9 +229,10 @@ class EntryInspector:
 
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """Returns the fields of the candidate that the operator has set: labels, contracts, context, endpoints and model-free tools."""
+    """Returns the fields of the candidate that the operator has set: labels, contracts, context, endpoints, model-free tools and prices."""
     labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints, "model_free": terms.model_free}
+    labels["prices"] = None if terms.prices is None else parse_prices(terms.prices)
     return {name: label for name, label in labels.items() if label is not None}
 
 

@@ -10,6 +10,7 @@ from policies.delegation.rulings import Grant
 from registry.cards.card import CLEARANCE_MAX, AgentCard, AgentEndpoint
 from registry.changes import REGISTERED, RegistryChange
 from registry.names import InvalidMember
+from registry.prices import ANY_CALL, BadPrice, parse_price
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
 TIMEOUT_MAX = 3600.0
@@ -43,6 +44,7 @@ OPERATOR_FIELDS = (
     "context",
     "endpoints",
     "model_free",
+    "prices",
 )
 ACCOUNT_KINDS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
@@ -91,6 +93,7 @@ class OperatorTerms:
     context: str | None = None  # how much of the caller's conversation the agent gets: none or summary
     endpoints: tuple[AgentEndpoint, ...] | None = None  # further addresses of the agent
     model_free: tuple[str, ...] | None = None  # tools of a server behind which no model works
+    prices: Mapping[str, str] | None = None  # of one call, as decimal texts, by tool; `*`: of every other call
 
     def check(self, registrant: "Registrant") -> None:
         """Raises BadRequest, naming the field, if a term is invalid or the registrant is no operator and sets one."""
@@ -129,6 +132,13 @@ class OperatorTerms:
         names = self.model_free or ()
         if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names):
             raise BadRequest("model_free", "must be names of tools, none of them twice")
+        for name, text in (self.prices or {}).items():
+            if not name or not name.isprintable():
+                raise BadRequest("prices", "must be by names of tools, or `*` for all others")
+            try:
+                parse_price(text)
+            except BadPrice as error:
+                raise BadRequest("price" if name == ANY_CALL else f"prices.{name[:100]}", str(error)) from error
 
     def _check_calls(self) -> None:
         """Checks contracts, context and endpoints. Raises BadRequest."""

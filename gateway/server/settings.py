@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
 from gateway.server.identity_settings import IdentitySettings
 from policies.delegation.permissions import Permissions
+from registry.prices import parse_price
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -151,6 +153,11 @@ class LimitRuleSettings(_StrictSettings):
     max_bytes: int | None = Field(None, ge=0, le=COUNT_MAX)
 
 
+def _as_text(value: Any) -> Any:
+    """Numbers of a YAML file as the text that was written, so that none becomes a double."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class LimitsSettings(_StrictSettings):
     agent_timeout: float = Field(3600.0, gt=0, le=WEEK)  # seconds one turn of an agent may take
     agent_idle_timeout: float = Field(120.0, gt=0, le=WEEK)  # seconds that an agent may be silent in its turn
@@ -163,6 +170,18 @@ class LimitsSettings(_StrictSettings):
     per: list[LimitRuleSettings] = []
 
 
+class CostSettings(_StrictSettings):
+    """The currency in which costs are counted. The prices of tokens are known in US dollars."""
+
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+    usd_rate: Annotated[Decimal | None, BeforeValidator(_as_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
+
+    @property
+    def per_dollar(self) -> Decimal | None:
+        """What one US dollar is in the currency; None where it is not known."""
+        return Decimal(1) if self.currency == "USD" else self.usd_rate
+
+
 class TelemetrySettings(_StrictSettings):
     sample: float = Field(0.1, ge=0, le=1)  # share of ordinary requests that are traced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -170,6 +189,15 @@ class TelemetrySettings(_StrictSettings):
 
 
 Label = Annotated[int, Field(ge=0, le=3)]
+
+
+def _check_price(text: str) -> str:
+    """Returns the text of a price. Raises ValueError for a text that is none."""
+    parse_price(text)
+    return text
+
+
+Price = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_price)]  # an amount such as 0.02
 
 
 class EndpointSettings(_StrictSettings):
@@ -195,6 +223,7 @@ class AgentSettings(_StrictSettings):
     contracts: dict[str, dict[str, Any]] = {}  # schemas of the input and output of its skills
     context: Literal["none", "summary"] = "none"
     endpoints: list[EndpointSettings] = []
+    price: Price | None = None  # of one call
 
 
 class McpServerSettings(_StrictSettings):
@@ -212,6 +241,7 @@ class McpServerSettings(_StrictSettings):
     clearance: Label = 3
     sensitivities: dict[str, Label] = {}  # of single tools
     model_free: list[str] = []  # tools behind which no model works
+    prices: dict[str, Price] = {}  # of one call, by tool; `*`: of every other call
 
 
 class VirtualServerSettings(_StrictSettings):
@@ -261,6 +291,7 @@ class Settings(BaseSettings):
     egress: EgressSettings = EgressSettings()
     vault: VaultSettings = VaultSettings()
     limits: LimitsSettings = LimitsSettings()
+    costs: CostSettings = CostSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

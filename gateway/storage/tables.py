@@ -228,6 +228,29 @@ budgets = Table(
     Column("cost", BigInteger, nullable=False),  # millionths
 )
 
+costs = Table(
+    "costs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # a task; of a tool call without a task, its decision; no key: costs outlive both
+    Column("seq", BigInteger, primary_key=True),  # of the task's event that ended the turn; 0 for a tool call
+    Column("task_id", Text, nullable=False),  # the task that the cost belongs to: of the turn, or of the agent that called a tool
+    Column("at", BigInteger, nullable=False),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject
+    Column("actor", Text, nullable=False),  # the agent that called, or empty
+    Column("target", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("workflow", Text, nullable=False),  # the outermost in the chain, or empty
+    Column("txn", Text, nullable=False),
+    Column("amount", BigInteger),  # millionths of the currency; NULL: unknown
+    Column("model", Text, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Index("costs_at", "tenant", "at"),
+    Index("costs_owner", "tenant", "owner", "at"),
+    Index("costs_txn", "tenant", "txn"),
+)
+
 connections = Table(
     "connections",
     metadata,

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET
 
+from gateway.calls.costs.task_costs import read_task_costs
 from gateway.tasks.log import TaskLog, TaskRow, to_rfc3339
 from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.drawing.mermaid import mermaid_of
@@ -123,8 +124,9 @@ class WorkflowAdministration:
         }
 
     async def estimate(self, entry: Registration) -> dict[str, Any]:
-        """The steps, time and tokens of a run, from past runs."""
-        return await estimate(self._parts.store.database, entry.tenant, entry.name, version_in(entry))
+        """The steps, time, tokens and cost of a run, from past runs."""
+        parts = self._parts
+        return await estimate(parts.store.database, entry.tenant, entry.name, version_in(entry), parts.currency)
 
     async def check_without_runs(self, tenant: str, name: str) -> None:
         """Raises WorkflowHasRuns while a run of the workflow has not ended."""
@@ -157,14 +159,20 @@ class WorkflowAdministration:
             document = None
         children = await children_of(parts.store.database, run.key)
         task = (await self._task_log.read_record(tenant, found.task.owner, run_id)).to_task()
+        costs = await parts.store.database.read(lambda connection: read_task_costs(connection, tenant, (found.task.txn,)))
         standing = Standing(found, task, steps, children, open_effects(document, steps, children) if has_stopped(found.task) else [])
+
+        def cost_of(task_id: str) -> dict[str, Any] | None:
+            return None if (cost := costs.of(task_id)) is None else cost.to_document(parts.currency)
+
         more = {
             "summary": standing.text(parts.store.now()),
             "fault": msgspec.json.decode(run.fault) if run.fault else None,
             "open_effects": [msgspec.to_builtins(each) for each in standing.left_open],
             "input": mask_secrets(run.input),
             "continued_by": await continuations_of(parts.store.database, run.key),
-            "steps": [step_document(step) for step in steps if step.kind == CALL],
+            "cost": cost_of(run_id),
+            "steps": [step_document(step) | {"cost": cost_of(step.task_id)} for step in steps if step.kind == CALL],
             "plans": [mask_secrets(plan_document(step)) for step in steps if step.kind == PLAN],
             "checkpoints": [mask_checkpoint(checkpoint_document(_as_shown(each, found.task))) for each in checkpoints],
         }

@@ -173,6 +173,7 @@ class Registration:
     context: str = "none"  # none | summary: what an agent learns of the conversation that a message comes from
     endpoints: tuple[AgentEndpoint, ...] = ()  # in addition to `url`
     model_free: tuple[str, ...] = ()  # tools behind which no model works, as an operator says
+    prices: Mapping[str, int] = field(default_factory=dict)  # of one call in millionths, by tool; `*`: of every other call
 
     @property
     def may_act(self) -> bool:
@@ -182,6 +183,10 @@ class Registration:
         """
         trusted = self.card is not None and (not self.trusted_keys or self.facts.get("signature") == "verified")
         return self.status is RegistrationStatus.ACTIVE or (self.status is RegistrationStatus.DOWN and trusted)
+
+    def price_of(self, tool: str) -> int | None:
+        """The price of one call in millionths: of a tool, or of the agent where `tool` is empty; None where no operator has set one."""
+        return self.prices.get(tool, self.prices.get("*"))
 
     def sensitivity_of(self, tool: str) -> int:
         """The sensitivity of what this tool returns; of anything but a tool, the server's."""

@@ -24,6 +24,7 @@ from adapters.contract import (
 from adapters.redaction.error_text import ErrorTextFilter, filter_failure, filter_progress_text
 from adapters.redaction.reserved_metadata import without_reserved_members, without_reserved_names
 from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
+from adapters.token_usage import usage_in, with_usage
 
 _UNSUCCESSFUL_STATES = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
 _INTERRUPT_ARTIFACT = "Interrupt"  # LangGraph puts its question into an artifact with this name
@@ -46,6 +47,7 @@ class A2ATurnReader:
         self._last_message: Message | None = None  # the agent's last message while it worked
         self._is_working = False
         self._seen_metadata: dict[str, Any] = {}
+        self._usage: dict[str, Any] | None = None  # the last that the agent reported in this turn
 
     def mark_known(self, known: Task) -> None:
         """Marks what the gateway has stored of the task as already seen."""
@@ -57,9 +59,12 @@ class A2ATurnReader:
 
     def events(self, answer: PeerEvent) -> Iterator[Event]:
         """Yields the events that `answer` adds. Raises UpstreamFault when it is about another task."""
+        self._usage = _usage_in_answer(answer) or self._usage
         for read in self._read_answer(answer):
             event = without_reserved_names(read)
             self.has_ended = isinstance(event, ENDINGS)
+            if self._usage is not None and self.has_ended:
+                event = with_usage(event, self._usage)
             yield event
             if self.has_ended:
                 return
@@ -167,6 +172,14 @@ class A2ATurnReader:
             (artifact for artifact in self._seen_artifacts.values() if artifact and artifact.name == _INTERRUPT_ARTIFACT), None
         )
         return Message(artifact_of_interrupt.artifact_id, Role.AGENT, artifact_of_interrupt.parts) if artifact_of_interrupt else None
+
+
+def _usage_in_answer(answer: PeerEvent) -> dict[str, Any] | None:
+    """The usage that a response reports for its task, or for the message that it brings."""
+    if (found := usage_in(answer.metadata)) is not None or isinstance(answer, Message | TaskArtifactUpdateEvent):
+        return found
+    message = answer.status.message
+    return None if isinstance(message, UnsetType) else usage_in(message.metadata)
 
 
 def _is_same_content(known: Artifact, received: Artifact) -> bool:

@@ -126,7 +126,7 @@ class Meter:
         self.needs_no_clock = limit.rate is None and not limit.is_budget
         self.in_flight = 0
         self.calls = self.cost = 0  # of today, as the database has them
-        self.unwritten_calls = self.unwritten_cost = 0  # not in the database yet; costs in millionths of a unit
+        self.unwritten_calls = self.unwritten_cost = 0  # not in the database yet; costs in millionths of the currency
 
     def check(self, now: float, unix_now: float) -> None:
         """Raises RateLimited, TooManyCalls or BudgetSpent if one more call exceeds the limit. `unix_now` is in seconds since 1970."""
@@ -268,10 +268,7 @@ class CallLimits:
             meter.tokens -= 1
 
     def charge(self, owner: str, amount: int, actor: str = "", act: Act | None = None) -> None:
-        """Adds `amount`, in millionths of a unit, to today's cost of the user, of the acting agent and of the callee.
-
-        Nothing calls it yet, because no adapter reports costs: a `cost_per_day` refuses nothing until then.
-        """
+        """Adds `amount`, in millionths of the currency, to today's cost of the user, of the acting agent and of the callee."""
         for at, limit in enumerate(self._limits):
             subject, thing = limit.subject_of(owner, actor), limit.callee_of(act) if act is not None else None if limit.what else ""
             if limit.cost_per_day is not None and subject is not None and thing is not None:

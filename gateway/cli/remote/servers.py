@@ -102,15 +102,22 @@ def set_labels(
         list[str] | None,
         typer.Option(help="A tool behind which no model works; may be repeated. Replaces all; '' for none.", metavar="TOOL"),
     ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="What a call costs, or a call of one tool; may be repeated. Replaces all; '' for none.", metavar="[TOOL=]AMOUNT"),
+    ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Set a server's ceiling, the sensitivity of its results, its clearance, and its model-free tools."""
+    """Set a server's ceiling, the sensitivity of its results, its clearance, its model-free tools, and its prices."""
     single = None if tool_sensitivity is None else dict(_parse_label(each) for each in tool_sensitivity)
-    members = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
+    members: dict[str, Any] = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance}
+    members["sensitivities"] = single
     members["model_free"] = None if model_free is None else [tool for tool in model_free if tool]
+    members["prices"] = None if price is None else dict(_parse_price(each) for each in price if each)
     body = {key: value for key, value in members.items() if value is not None}
     if not body:
-        raise WrongUsage("there is nothing to set", "give --ceiling, --sensitivity, --clearance, --tool-sensitivity or --model-free")
+        options = "--ceiling, --sensitivity, --clearance, --tool-sensitivity, --model-free or --price"
+        raise WrongUsage("there is nothing to set", f"give {options}")
     server = call_gateway("PATCH", f"/api/servers/{quote_segment(name)}", body=body, progress="changing…")
     screen.print_json(server) if as_json else _print_server(server)
 
@@ -121,7 +128,14 @@ def _server_fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
     pairs.append(("at most", " ".join(server.get("ceiling") or []) or "nothing"))
     single = " ".join(f"{tool}={label}" for tool, label in (server.get("sensitivities") or {}).items())
     pairs.append(("model-free", " ".join(server.get("model_free") or [])))
+    pairs.append(("price of a call", " ".join(f"{tool}={price}" for tool, price in (server.get("prices") or {}).items())))
     return [*pairs, ("of single tools", f"sensitivity {single}" if single else ""), *probe_fields(server)]
+
+
+def _parse_price(text: str) -> tuple[str, str]:
+    """The tool, `*` for every other one, and the amount, which the gateway checks."""
+    tool, _, amount = text.rpartition("=")
+    return tool or "*", amount
 
 
 def _parse_label(text: str) -> tuple[str, int]:

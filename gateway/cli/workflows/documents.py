@@ -92,20 +92,25 @@ app.command(epilog="Example: interlock workflow record t_1a20 >offer.test.yaml")
 
 @app.command()
 def estimate(name: Name, as_json: screen.AsJson = False) -> None:
-    """Show how many steps, how much time and how many tokens a run takes, from past runs."""
+    """Show how many steps, how much time, how many tokens and what cost a run takes, from past runs."""
     with connect() as remote, screen.show_progress("asking…"):
         found = remote.get(f"{PATH}/{quote_segment(name)}/estimate")
     if as_json:
         screen.print_json(found)
         return
-    figures = [(each, _shares(found[each])) for each in ("seconds", "steps", "tokens", "unpriced_steps")]
+    figures = [(each, _shares(found[each])) for each in ("seconds", "steps", "tokens", "cost", "unpriced_steps")]
     screen.print_fields([("past runs", f"{found['runs']}, of which {found['completed']} completed"), *figures])
-    rows = [(each["step"], each["target"], each["count"], each["failed"], _shares(each["seconds"])) for each in found["by_step"]]
-    screen.print_table(["step", "calls", "times", "failed", "seconds"], rows, "no run has ended yet")
+    names = ("step", "target", "count", "failed")
+    rows = [(*(each[name] for name in names), _shares(each["seconds"]), _shares(each["cost"])) for each in found["by_step"]]
+    screen.print_table(["step", "calls", "times", "failed", "seconds", "cost"], rows, "no run has ended yet")
 
 
-def _shares(shares: dict[str, float] | None) -> str:
-    return "unknown" if shares is None else f"{shares['p50']:g} (half of the runs), {shares['p90']:g} (nine of ten)"
+def _shares(shares: dict[str, Any] | None) -> str:
+    if shares is None:
+        return "unknown"
+    half, most = (shares[name] if isinstance(shares[name], str) else f"{shares[name]:g}" for name in ("p50", "p95"))
+    unit = f" {shares['currency']}" if "currency" in shares else ""
+    return f"{half}{unit} (half of the runs), {most}{unit} (95 of 100)"
 
 
 @app.command()

@@ -13,6 +13,7 @@ from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_jso
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
+from gateway.cli.workflows.costs import format_cost
 from gateway.cli.workflows.plans import plan_lines
 from gateway.cli.workflows.starting import output_of
 from gateway.cli.workflows.tree import tree_lines
@@ -78,6 +79,7 @@ def show(
     more = [("waits for", run["note"]), ("goes on", wakes), ("origin", origin), ("continued by", " ".join(run["continued_by"]))]
     screen.print_fields([("state", screen.format_state(run["state"])), *names, *more])
     screen.print_text(f"\n{run['summary']}\n")
+    screen.print_text(f"cost      {format_cost(run['cost'])}")
     for each in run["open_effects"]:
         undo = f"; undo it by {each['function']}" if each["function"] else ""
         screen.print_note(f"left open: {each['step'] or each['target']} ({each['why']}){undo}")
@@ -207,7 +209,7 @@ def _print_trail(steps: list[dict[str, Any]]) -> None:
         again = f", attempt {step['attempt']}" if step["attempt"] > 1 else ""
         screen.print_text(f"{step['step']}  {step['target']}  {step['seconds']:g} s{again}")
         usage = screen.format_value(step["usage"]) if step["usage"] else "unknown"
-        names = [("ruling", step["decision_id"]), ("task", step["task_id"]), ("usage", usage)]
+        names = [("ruling", step["decision_id"]), ("task", step["task_id"]), ("usage", usage), ("cost", format_cost(step["cost"], "calls"))]
         screen.print_fields([("received", _held(step, "input")), ("returned", _held(step, "value")), *names])
 
 

@@ -14,6 +14,7 @@ from gateway.registration.requests import BadRequest, OperatorTerms
 from gateway.registration.vendor_source import printable_name
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
 from registry.cards.card import AgentEndpoint
+from registry.prices import ANY_CALL, PRICES_MAX
 
 M = TypeVar("M", bound=BaseModel)
 FILE_ONLY_MEMBERS = frozenset({"command", "args", "env"})  # these start a program on the gateway's machine
@@ -71,6 +72,11 @@ def parse_endpoints(bodies: list[EndpointBody] | None) -> tuple[AgentEndpoint, .
     return None if bodies is None else tuple(AgentEndpoint(each.url, each.weight) for each in bodies)
 
 
+def prices_of_agent(price: str | None) -> dict[str, str] | None:
+    """The prices of an agent, which has one for every call; an empty text removes it."""
+    return None if price is None else {ANY_CALL: price} if price else {}
+
+
 class TermsBody(ApiBody):
     """The terms that operators may add to a registration."""
 
@@ -93,6 +99,7 @@ class AgentTermsBody(TermsBody):
     contracts: dict[str, dict[str, Any]] | None = None
     context: str | None = None
     endpoints: list[EndpointBody] | None = Field(None, max_length=100)
+    price: str | None = Field(None, max_length=20)
 
     def operator_terms(self) -> OperatorTerms:
         return replace(
@@ -102,6 +109,7 @@ class AgentTermsBody(TermsBody):
             contracts=self.contracts,
             context=self.context,
             endpoints=parse_endpoints(self.endpoints),
+            prices=prices_of_agent(self.price),
         )
 
 
@@ -111,10 +119,12 @@ class ServerTermsBody(TermsBody):
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
     model_free: list[str] | None = Field(None, max_length=2000)
+    prices: dict[str, str] | None = Field(None, max_length=PRICES_MAX)
 
     def operator_terms(self) -> OperatorTerms:
         tools = None if self.model_free is None else tuple(self.model_free)
-        return replace(super().operator_terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities, model_free=tools)
+        found = replace(super().operator_terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities)
+        return replace(found, model_free=tools, prices=self.prices)
 
 
 def upstream_settings(upstream: UpstreamBody | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.costs.ledger import CostLedger
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
@@ -51,14 +52,15 @@ def build_calls(
     front_door: FrontDoor,
     *,
     telemetry: CallTelemetry,
+    costs: CostLedger,
     timeouts: Timeouts,
 ) -> Calls:
     """Builds the calls of one process from its registry, authorizer, stores and upstreams."""
-    in_flight, turns, watcher = InFlight(), TurnRecorder(stores), WaitingTaskWatcher(stores.tasks, stores.now)
+    in_flight, turns, watcher = InFlight(), TurnRecorder(stores, costs=costs), WaitingTaskWatcher(stores.tasks, stores.now)
     callees = Callees(registry, authorizer, front_door, upstreams.absences)
     denials = UnknownNameDenials(callees, authorizer, upstreams.limits)
     pausing = TaskPausing(authorizer, stores, turns)
-    parts = CallParts(callees, denials, authorizer, pausing, upstreams, in_flight, telemetry)
+    parts = CallParts(callees, denials, authorizer, pausing, upstreams, in_flight, telemetry, costs)
     turn_runner = TurnRunner(authorizer, stores, turns, in_flight, watcher, calls=telemetry)
     cancellation = Cancellation(registry, authorizer, upstreams, stores=stores, turns=turns, in_flight=in_flight)
     agents = AgentCalls(parts, stores, front_door, turns=turns, turn_runner=turn_runner, watcher=watcher, cancellation=cancellation)

@@ -1,18 +1,23 @@
-"""Builds the bounds on calls and connections of one process, from the settings and the system's limit of open files."""
+"""Builds the bounds on calls and connections of one process, from the settings and the system's limit of open files; and their costs."""
 
 import time
 
 import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
+from gateway.calls.costs.ledger import CostLedger, Currency, PriceTokens
 from gateway.calls.limits import open_files
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
 from gateway.server.composition import sandbox as calculations
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import ClientLimits
+from gateway.storage.database import Database
 from gateway.tasks.watcher import WATCHED_MAX
 from policies.authority import Authority
+from policies.ids import now_us
+from registry.cards.card import WORKFLOW_KIND
+from registry.store import Registry, UnknownName
 
 log = structlog.get_logger()
 
@@ -40,6 +45,25 @@ def client_limits(settings: Settings) -> ClientLimits:
         send_seconds=server.send_timeout,
         connections=min(server.max_connections, open_files.raise_limit().connections),
     )
+
+
+def build_costs(settings: Settings, limits: CallLimits, database: Database, registry: Registry) -> CostLedger:
+    """Builds the ledger of costs. It loads the price list of models when it prices the first usage, since that takes half a second."""
+
+    def is_workflow(tenant: str, name: str) -> bool:
+        try:
+            return registry.find(tenant, name).kind == WORKFLOW_KIND
+        except UnknownName:
+            return False
+
+    currency = Currency(settings.costs.currency, settings.costs.per_dollar)
+    return CostLedger(limits, database, _load_prices, currency=currency, is_workflow=is_workflow, now=now_us)
+
+
+def _load_prices() -> PriceTokens:
+    from gateway.calls.costs.token_prices import price_in_dollars
+
+    return price_in_dollars
 
 
 def _calls_max(settings: Settings) -> int:

@@ -9,6 +9,7 @@ from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
+from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
 from gateway.ingress.admin import tasks as admin_tasks
 from gateway.ingress.admin.api import TokenGuard, build_api
@@ -122,6 +123,7 @@ def build_framework_app(
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
+            admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
             admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],

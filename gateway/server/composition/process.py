@@ -134,9 +134,9 @@ class Gateway:
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
         telemetry = CallTelemetry(self.metrics, self.tracer)
-        self.calls = build_calls(
-            self.registry, self.authorizer, self.stores, self.upstreams, self.front_door, telemetry=telemetry, timeouts=timeouts
-        )
+        costs = capacity.build_costs(settings, self.limits, self.database, self.registry)
+        parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
+        self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts)
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
         self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)
@@ -280,6 +280,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         folder=gateway.settings.workflows,
         authorizer=gateway.calls.parts.authorizer,
         call_state_of=gateway.catalog.resilience.describe_agent,
+        currency=gateway.settings.costs.currency,
     )
 
 

@@ -51,6 +51,7 @@ class WorkflowDependencies:
     folder: str  # of documents; empty for none
     authorizer: CallAuthorizer
     call_state_of: Callable[[Registration], dict[str, Any]]
+    currency: str = "USD"  # of costs
 
 
 class LazyWorkflows:
@@ -101,6 +102,7 @@ class LazyWorkflows:
             stores.audit,
             StepTargets(given.registry, TargetRights(steps, given.authorizer, could_allow, given.call_state_of)),
             events,
+            given.currency,
         )
 
     @cached_property

@@ -31,6 +31,7 @@ from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
 from gateway.tasks.log import TaskMoved
+from gateway.tasks.turns.costs import NO_COSTS, TurnCosts, WriteCost
 from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
 from gateway.tasks.turns.journal import TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
@@ -70,8 +71,9 @@ class TurnRecorder:
     continues, and its events are written (and shown) with a later commit.
     """
 
-    def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep, costs: TurnCosts = NO_COSTS) -> None:
         self._stores = stores
+        self._costs = costs
         self.transitions = TaskTransitions(stores.tasks, stores.new_id, stores.now)
         self._deferred_endings = DeferredEndings(pause)
 
@@ -110,7 +112,9 @@ class TurnRecorder:
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        turn_state = superseding or await self._write_ending(journal, event, started)
+        pricing = self._costs.pricing_of(call, event)
+        write_cost = None if pricing is None else await pricing
+        turn_state = superseding or await self._write_ending(journal, event, started, write_cost)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
@@ -163,12 +167,12 @@ class TurnRecorder:
             journal.mark_written(row, len(unwritten))
         return superseding
 
-    async def _write_ending(self, journal: TurnJournal, event: Event, started: int) -> TurnState:
+    async def _write_ending(self, journal: TurnJournal, event: Event, started: int, write_cost: WriteCost | None) -> TurnState:
         """Writes the ending and returns the task. If the database fails, retries in the background and raises EndingNotWritten."""
         journal.row = row = _without_answered_prompts(journal.row, event)
         unwritten = journal.unwritten_events()
         _log_event(row, event)
-        write = partial(self._append_events, journal.written_row, row, unwritten, started)
+        write = partial(self._append_events, journal.written_row, row, unwritten, started, write_cost=write_cost)
         try:
             superseding = await write()
         except (WriteFailed, ReadFailed) as error:
@@ -176,8 +180,18 @@ class TurnRecorder:
             raise EndingNotWritten(row.id) from error
         return journal.to_turn_state() if superseding is None else superseding
 
-    async def _append_events(self, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent], started: int | None) -> TurnState | None:
+    async def _append_events(
+        self,
+        previous: TaskRow,
+        row: TaskRow,
+        events: Sequence[TaskEvent],
+        started: int | None,
+        *,
+        write_cost: WriteCost | None = None,
+    ) -> TurnState | None:
         """Appends events to the task as it was at `previous`; with `started`, writes the outcome and the end of the grant too.
+
+        `write_cost` adds the cost of the turn to the same commit.
 
         Returns None, or the superseding state if another request or process has moved the task. Raises WriteFailed and ReadFailed.
         """
@@ -187,6 +201,8 @@ class TurnRecorder:
             stores.tasks.advance(batch, previous, row, events)
             if started is not None:
                 stores.audit.record(batch, _outcome_record(row, stores.now() - started))
+                if write_cost is not None:
+                    write_cost(batch, row.id, row.last_seq)
                 if not row.has_ended:  # the task waits, and calls that its agent makes now have their own time
                     stores.grants.set_deadline(batch, row.tenant, row.grant_id, row.id)
 
@@ -199,7 +215,7 @@ class TurnRecorder:
                 stores.tasks.publish(record.row, record.events)
                 return TurnState(record.row, record.events)
             if count < len(events):
-                return await self._append_events(record.row, row, events[count:], started)
+                return await self._append_events(record.row, row, events[count:], started, write_cost=write_cost)
         if started is not None or row.has_ended:
             stores.grants.invalidate(row.tenant, row.grant_id)
         stores.tasks.publish(row, events)

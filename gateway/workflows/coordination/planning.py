@@ -12,7 +12,7 @@ from gateway.workflows.coordination.reading import BadPlan, cost_of, has_referen
 from gateway.workflows.coordination.running import PlanRun
 from gateway.workflows.dsl.coordination import PlanArguments
 from gateway.workflows.dsl.document import CallFunction
-from gateway.workflows.interpreter.effects import Offer, PlannedCall, PreparedCall, Rights
+from gateway.workflows.interpreter.effects import Offer, PlannedCall, PreparedCall, Rights, Spent
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, OWN, Fault, WorkflowError
 from gateway.workflows.interpreter.evaluation import TaskAtWork
 from gateway.workflows.interpreter.interpreter import Interpreter
@@ -24,7 +24,7 @@ PLAN_REFUSED: Final = f"{OWN}plan-refused"
 
 @dataclass(slots=True)
 class _Planning:
-    """One step that plans: what it was told, what was offered, what its earlier plans came to, and what they may have cost."""
+    """One step that plans: what it was told, what was offered, what its earlier plans came to, and what they have cost."""
 
     run: Interpreter
     said: PlanArguments
@@ -99,7 +99,14 @@ class _Planning:
         if limit is not None and self.spent + cost > limit:
             before = f" after {self.spent} for earlier plans" if self.spent else ""
             raise BadPlan([f"the plan costs up to {cost}{before}, more than {limit}"])
-        self.spent += cost
+
+    async def _settle_cost(self, at_work: PlanRun, place: Scope) -> None:
+        """Counts a plan that failed by what its calls have really cost; a call of unknown cost counts as much as `costs` says."""
+        if self.said.limits.cost is None:
+            return
+        found = await self.run.effects.look_up(place.enter("cost").key, Spent(tuple(at_work.calls)))
+        for text, target in zip(found, at_work.calls.values(), strict=True):
+            self.spent += self.said.costs[target] if text is None else Decimal(text)
 
     async def _ask_people(self, data: Any, place: Scope) -> None:
         """Waits until people have approved of exactly this plan: another one has another digest, and with it another checkpoint."""
@@ -117,6 +124,7 @@ class _Planning:
             self.earlier.append(
                 {"plan": data, "done": {name: _bounded(value) for name, value in at_work.outputs.items()}, "failed": failed}
             )
+            await self._settle_cost(at_work, place)
             raise
 
 

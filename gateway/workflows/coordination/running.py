@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.workflows.coordination.plan import GIVEN, AgentStep, DoStep, ForkStep, Plan, SetStep, SwitchStep, ToolStep, reference_in
-from gateway.workflows.interpreter.effects import Effects, PreparedCall, RunSuspended
+from gateway.workflows.interpreter.effects import Effects, PreparedCall, RunSuspended, StepKey
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.interpreter.kinds import every_output
 from gateway.workflows.interpreter.scope import Scope
@@ -20,6 +20,7 @@ class PlanRun:
         self._metadata = metadata
         self.outputs: dict[str, Any] = {}
         self.failed = ""  # the step that failed first
+        self.calls: dict[StepKey, str] = {}  # each call that began, and its target
 
     async def run(self, plan: Plan, scope: Scope) -> Any:
         """The output of the plan's last step. Raises WorkflowError."""
@@ -47,9 +48,11 @@ class PlanRun:
     async def _perform(self, step: Any, scope: Scope) -> Any:
         match step:
             case AgentStep(with_=call):
+                self.calls[scope.key] = call.agent
                 given = {"agent": call.agent, "skill": call.skill, "input": self._value(call.input, scope)}
                 return await self._effects.call(scope.key, PreparedCall(step.call, given, None, self._metadata))
             case ToolStep(with_=call):
+                self.calls[scope.key] = call.tool
                 given = {"tool": call.tool, "arguments": self._value(call.arguments, scope)}
                 return await self._effects.call(scope.key, PreparedCall(step.call, given, None, self._metadata))
             case DoStep(do=steps):

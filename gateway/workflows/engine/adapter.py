@@ -99,6 +99,7 @@ class EngineParts:
     audit: AuditLog
     targets: StepTargets
     events: EventSteps
+    currency: str = "USD"  # of costs
 
 
 class WorkflowAdapter:

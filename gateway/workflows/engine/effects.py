@@ -1,7 +1,7 @@
 """Effects of a run: each result is journaled, so that a run that begins again in any process finds what was done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from adapters.contract import Prompt
 from adapters.task import Message, Task, TaskState, text_of
 from gateway.background import run_in_background
+from gateway.calls.costs.task_costs import read_task_costs
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
@@ -26,13 +27,14 @@ from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import Waits
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
-from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
 from gateway.workflows.problems import EventNotStored
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.people.checkpoints import PENDING
 from gateway.workflows.runs.store import RunStore, key_text
 from gateway.workflows.runs.values import canonical_value
+from registry.prices import format_price
 
 HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
@@ -306,11 +308,24 @@ class JournaledEffects(_JournaledResults):
             raise RunSuspended
         try:
             with self._leaving_on_outage():
-                found = await self._targets.answer(self._who, key, question)
+                found = await self._look_up(key, question)
         except SignInNeeded as needed:
             self._wait_for_sign_in(key)
             raise RunSuspended from needed
         return await self._record(key, "", RECORD, found)
+
+    async def _look_up(self, key: StepKey, question: Question) -> Any:
+        if isinstance(question, Spent):
+            return await self._costs_of(question.calls)
+        return await self._targets.answer(self._who, key, question)
+
+    async def _costs_of(self, calls: Sequence[StepKey]) -> list[str | None]:
+        """What calls have cost with all that they caused; None where any part of it is unknown."""
+        tenant, txns = self._who.run.tenant, (self._who.txn,)
+        found = await self._store.database.read(lambda connection: read_task_costs(connection, tenant, txns))
+        steps = [self._journal.find(key_text(key)) for key in calls]
+        costs = [None if step is None else found.of(step.task_id) for step in steps]
+        return [None if cost is None or cost.unpriced else format_price(cost.amount) for cost in costs]
 
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
         return await self._record(key, "", PLAN, plan)

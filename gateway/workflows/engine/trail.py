@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import UNSET
 
 from adapters.contract import USAGE_KEY
-from adapters.task import Task
+from adapters.task import Message, Task
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.steps import RunIdentity
@@ -28,8 +28,11 @@ class StepNotes:
     def add_task(self, row: TaskRow, task: Task) -> None:
         """Notes the task that the step caused."""
         self.task_id, self.decision_id, self.started = row.id, row.decision_id, min(self.started, row.created)
-        metadata = task.metadata if isinstance(task.metadata, dict) else {}
-        self.usage = metadata.get(USAGE_KEY, UNSET)
+        message = task.status.message
+        for metadata in (task.metadata, message.metadata if isinstance(message, Message) else UNSET):
+            if isinstance(metadata, dict) and USAGE_KEY in metadata:
+                self.usage = metadata[USAGE_KEY]
+                break
 
 
 def trail_of(notes: StepNotes, given: Any, result: Result) -> Trail:

@@ -137,7 +137,14 @@ class Rank(Struct, frozen=True):
     skill: str
 
 
-Question = Offer | Rights | Rank
+class Spent(Struct, frozen=True):
+    """Asks what these calls have cost: a decimal text for each, or None where the cost is unknown."""
+
+    calls: tuple[StepKey, ...]
+
+
+RightsQuestion = Offer | Rights | Rank
+Question = RightsQuestion | Spent
 
 
 class WantedEvent(Struct, frozen=True):

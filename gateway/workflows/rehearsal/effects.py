@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.interpreter.effects import PreparedCall, Question, Rank, Rights, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import PreparedCall, Question, Rank, Rights, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.rehearsal.clock import VirtualClock
 from gateway.workflows.rehearsal.script import RehearsalCase, ScriptedAnswer
@@ -114,6 +114,8 @@ class ScriptedEffects:
             return []
         if isinstance(question, Rank):
             return list(question.agents)
+        if isinstance(question, Spent):
+            return [None for _ in question.calls]
         return {kind: [{"name": name} for name in getattr(question, kind)] for kind in ("agents", "tools")}
 
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run of a workflow will probably take: steps, time and tokens, from its past runs."""
+"""What a run of a workflow will probably take: steps, time, tokens and cost, from its past runs."""
 
 import math
 from collections import defaultdict
@@ -10,10 +10,12 @@ from msgspec import Struct
 from sqlalchemy import Connection, select
 
 from adapters.task import TERMINAL, TaskState
+from gateway.calls.costs.task_costs import Cost, TaskCosts, read_task_costs
 from gateway.storage.database import Database
 from gateway.storage.tables import tasks
 from gateway.workflows.runs.journal import CALL
 from gateway.workflows.runs.tables import workflow_runs, workflow_steps
+from registry.prices import format_price
 
 RUNS_MAX: Final = 100  # past runs that count, the newest
 STEPS_MAX: Final = 100_000  # of all of them
@@ -29,6 +31,7 @@ class PastStep(Struct, frozen=True):
     seconds: float
     has_failed: bool
     tokens: int | None
+    task_id: str
 
 
 class PastRun(Struct, frozen=True):
@@ -38,17 +41,20 @@ class PastRun(Struct, frozen=True):
     version: str
     has_completed: bool
     seconds: float
+    txn: str
 
 
-async def estimate(database: Database, tenant: str, workflow: str, version: str) -> dict[str, Any]:
+async def estimate(database: Database, tenant: str, workflow: str, version: str, currency: str) -> dict[str, Any]:
     """The estimate as /api shows it. Runs of the version `version` count alone where there are any; redrives and forks never count."""
 
-    def work(connection: Connection) -> tuple[list[PastRun], list[PastStep]]:
+    def work(connection: Connection) -> tuple[list[PastRun], list[PastStep], TaskCosts]:
         found = _past_runs(connection, tenant, workflow)
         runs = [run for run in found if run.version == version] or found
-        return runs, _past_steps(connection, tenant, [run.id for run in runs])
+        steps = _past_steps(connection, tenant, [run.id for run in runs])
+        return runs, steps, read_task_costs(connection, tenant, sorted({run.txn for run in runs}))
 
-    runs, steps = await database.read(work)
+    runs, steps, costs = await database.read(work)
+    spent = [cost for run in runs if run.has_completed and (cost := costs.of(run.id)) is not None]
     completed = {run.id for run in runs if run.has_completed}
     of_run: dict[str, list[PastStep]] = {run: [] for run in completed}
     for step in steps:
@@ -63,32 +69,37 @@ async def estimate(database: Database, tenant: str, workflow: str, version: str)
         "seconds": shares_of([run.seconds for run in runs if run.has_completed]),
         "steps": shares_of([len(each) for each in of_run.values()]),
         "tokens": shares_of(known),
-        "unpriced_steps": shares_of([sum(step.tokens is None for step in each) for each in of_run.values()]),
-        "by_step": _by_step(steps),
+        "cost": _cost_shares(spent, currency),
+        "unpriced_steps": shares_of([cost.unpriced for cost in spent]),
+        "by_step": _by_step(steps, costs, currency),
     }
 
 
 def _past_runs(connection: Connection, tenant: str, workflow: str) -> list[PastRun]:
     is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-    query = select(tasks.c.id, workflow_runs.c.version, tasks.c.state, tasks.c.created, tasks.c.updated).join(workflow_runs, is_run)
+    query = select(tasks.c.id, workflow_runs.c.version, tasks.c.state, tasks.c.created, tasks.c.updated, tasks.c.txn).join(
+        workflow_runs, is_run
+    )
     mine = (workflow_runs.c.tenant == tenant) & (workflow_runs.c.workflow == workflow) & (workflow_runs.c.origin_id == "")
     query = query.where(mine, tasks.c.state.in_(_ENDED)).order_by(workflow_runs.c.started.desc()).limit(RUNS_MAX)
     is_done = TaskState.COMPLETED.value
-    return [PastRun(row.id, row.version, row.state == is_done, _seconds(row.created, row.updated)) for row in connection.execute(query)]
+    rows = connection.execute(query)
+    return [PastRun(row.id, row.version, row.state == is_done, _seconds(row.created, row.updated), row.txn) for row in rows]
 
 
 def _past_steps(connection: Connection, tenant: str, run_ids: Sequence[str]) -> list[PastStep]:
     columns = workflow_steps.c
-    query = select(columns.run_id, columns.step, columns.target, columns.started, columns.ended, columns.output_digest, columns.usage)
+    what, when = (columns.run_id, columns.step, columns.target, columns.task_id), (columns.started, columns.ended)
+    query = select(*what, *when, columns.output_digest, columns.usage)
     query = query.where(columns.tenant == tenant, columns.run_id.in_(run_ids), columns.kind == CALL).limit(STEPS_MAX)
     return [
-        PastStep(row.run_id, row.step, row.target, _seconds(row.started, row.ended), not row.output_digest, tokens_of(row.usage))
+        PastStep(*row[:3], _seconds(row.started, row.ended), not row.output_digest, tokens_of(row.usage), row.task_id)
         for row in connection.execute(query)
     ]
 
 
-def _by_step(steps: Sequence[PastStep]) -> list[dict[str, Any]]:
-    """How long each task of the document took, and how often it failed, in the order of their pointers."""
+def _by_step(steps: Sequence[PastStep], costs: TaskCosts, currency: str) -> list[dict[str, Any]]:
+    """How long each task of the document took, what it cost and how often it failed, in the order of their pointers."""
     found: dict[str, list[PastStep]] = defaultdict(list)
     for step in steps:
         found[step.pointer].append(step)
@@ -99,17 +110,24 @@ def _by_step(steps: Sequence[PastStep]) -> list[dict[str, Any]]:
             "count": len(each),
             "failed": sum(step.has_failed for step in each),
             "seconds": shares_of([step.seconds for step in each]),
+            "cost": _cost_shares([cost for step in each if (cost := costs.of(step.task_id)) is not None], currency),
         }
         for pointer, each in sorted(found.items())
     ]
 
 
+def _cost_shares(costs: Sequence[Cost], currency: str) -> dict[str, str] | None:
+    """Amounts as decimal texts, of what is known of each; None where nothing is known."""
+    shares = shares_of([cost.amount for cost in costs if cost.is_known])
+    return None if shares is None else {**{name: format_price(int(amount)) for name, amount in shares.items()}, "currency": currency}
+
+
 def shares_of(values: Sequence[float]) -> dict[str, float] | None:
-    """The value that half, and nine of ten, do not exceed; None where nothing is known."""
+    """The value that half, and 95 of 100, do not exceed; None where nothing is known."""
     if not values:
         return None
     ordered = sorted(values)
-    return {name: ordered[math.ceil(share * len(ordered)) - 1] for name, share in (("p50", 0.5), ("p90", 0.9))}
+    return {name: ordered[math.ceil(share * len(ordered)) - 1] for name, share in (("p50", 0.5), ("p95", 0.95))}
 
 
 def _seconds(started: int, ended: int) -> float:

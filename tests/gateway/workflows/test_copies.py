@@ -64,9 +64,9 @@ def test_usage_that_was_not_reported_is_unknown(usage: str, tokens: int | None) 
     assert tokens_of(usage) == tokens
 
 
-@pytest.mark.parametrize(("values", "p50", "p90"), [([5], 5, 5), ([1, 2], 1, 2), (list(range(1, 11)), 5, 9)])
-def test_shares_are_values_that_were_seen(values: list[float], p50: float, p90: float) -> None:
-    assert shares_of(values) == {"p50": p50, "p90": p90}
+@pytest.mark.parametrize(("values", "p50", "p95"), [([5], 5, 5), ([1, 2], 1, 2), (list(range(1, 101)), 50, 95)])
+def test_shares_are_values_that_were_seen(values: list[float], p50: float, p95: float) -> None:
+    assert shares_of(values) == {"p50": p50, "p95": p95}
 
 
 def test_a_step_of_unknown_outcome_is_named_when_it_is_repeated() -> None:

@@ -17,6 +17,7 @@ from gateway.registration.requests import AgentRegistrationRequest
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
 from registry.cards.reader import CARD_MAX
+from registry.prices import format_price
 from registry.search import SearchQuery
 from registry.store import UnknownName
 
@@ -166,6 +167,7 @@ def _full_document(registry_access: RegistryAccess, caller: Caller, entry: Regis
         **_summary_document(registry_access, caller, entry),
         "card": entry.card.document if entry.card else None,
         "contracts": dict(entry.contracts),
+        "price": None if (price := entry.price_of("")) is None else format_price(price),
     }
     if registry_access.is_operator_or_owner(caller, entry):
         facts = entry.facts

@@ -1,11 +1,12 @@
 """Changes of registered agents and servers: new terms, a new address, a refresh, an approval."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
 
-from gateway.ingress.admin.bodies import ApiBody, EndpointBody, UpstreamBody, parse_endpoints, upstream_settings
+from gateway.ingress.admin.bodies import ApiBody, EndpointBody, UpstreamBody, parse_endpoints, prices_of_agent, upstream_settings
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change, check_changeable, registry_change_of
 from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
@@ -20,6 +21,7 @@ from registry.drift.comparison import SHOWN_MAX
 from registry.drift.pins import awaiting_approval, describe_withheld
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import ProbeState
+from registry.prices import PRICES_MAX, parse_prices
 from registry.rows import Candidate, RegistrationPatch, apply_patch
 from registry.store import Registry
 
@@ -44,6 +46,7 @@ class ServerPatch(EntryPatch):
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
     model_free: list[str] | None = Field(None, max_length=2000)
+    prices: dict[str, str] | None = Field(None, max_length=PRICES_MAX)
 
 
 class AgentPatch(EntryPatch):
@@ -54,6 +57,7 @@ class AgentPatch(EntryPatch):
     contracts: dict[str, dict[str, Any]] | None = None
     context: str | None = None
     endpoints: list[EndpointBody] | None = Field(None, max_length=100)
+    price: str | None = Field(None, max_length=20)
 
 
 class EntryChanges:
@@ -180,10 +184,13 @@ class EntryChanges:
         calls = _calling_terms(patch)
         labels = (sensitivity, patch.clearance, single)
         tools = tuple(patch.model_free) if isinstance(patch, ServerPatch) and patch.model_free is not None else None
-        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools)
+        prices = _prices_of(patch)
+        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools, prices=prices)
         terms.check(Registrant(entry.tenant, entry.owner, is_operator=True))
         terms.check_skills(current.card)
         amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls, model_free=tools)
+        if prices is not None:
+            amendment = replace(amendment, prices=parse_prices(prices))
         return apply_patch(entry, amendment), jwks
 
     async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:
@@ -199,6 +206,13 @@ class EntryChanges:
         if patch.status == "active" and entry.status is not RegistrationStatus.DOWN:
             return await self._drift_approval.approve(entry, registry_change=registry_change)
         return await self._registry.set_status(entry.tenant, entry.name, RegistrationStatus(patch.status), registry_change)
+
+
+def _prices_of(patch: EntryPatch) -> Mapping[str, str] | None:
+    """Returns the prices of a patch as decimal texts; None where they stay."""
+    if isinstance(patch, AgentPatch):
+        return prices_of_agent(patch.price)
+    return patch.prices if isinstance(patch, ServerPatch) else None
 
 
 def _calling_terms(patch: EntryPatch) -> tuple[Mapping[str, Mapping[str, Any]] | None, str | None, tuple[AgentEndpoint, ...] | None]:

@@ -21,6 +21,7 @@ from policies.callers import Caller
 from policies.strict_json import MEMBERS_MAX
 from registry.cards.card import INSTRUCTIONS, Family, Registration
 from registry.drift.pins import awaiting_approval
+from registry.prices import price_texts
 
 Names = list[str]
 Authenticate = Callable[[Request], Awaitable[Caller]]
@@ -173,4 +174,5 @@ async def _summary_document(registry_access: RegistryAccess, caller: Caller, ent
         learned["instructions"] = facts.get(INSTRUCTIONS, "")
         learned["left_out"] = facts.get("left_out", {"count": 0, "first": []})
     labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities), "model_free": list(entry.model_free)}
+    labels["prices"] = price_texts(entry.prices)
     return {**registry_access.summary_document(caller, entry), **labels, **learned}

@@ -1,4 +1,4 @@
-"""The sixteenth schema: workflows with versions and schedules, runs with their journal, and the people and events that they wait for."""
+"""The sixteenth schema: workflows with versions and schedules, runs with their journal, what they wait for, and what calls cost."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,6 +27,7 @@ def upgrade() -> None:
     op.add_column("grants", sa.Column("roles_until", sa.BigInteger()))
     of_run = ["tenant", "task_id"]
     op.create_index("grants_of_run", "grants", of_run, sqlite_where=_LIMITED_ROLES, postgresql_where=_LIMITED_ROLES)
+    _create_costs()
 
 
 def _texts(*names: str, key: bool = False) -> list["sa.Column[str]"]:
@@ -218,8 +219,27 @@ def _create_notices() -> None:
     op.execute(epochs.insert().values(name="notices", value=0))
 
 
+def _create_costs() -> None:
+    op.create_table(
+        "costs",
+        *_texts("tenant", "id", key=True),
+        sa.Column("seq", sa.BigInteger(), primary_key=True, nullable=False),
+        *_texts("task_id"),
+        *_numbers("at"),
+        *_texts("owner", "actor", "target", "tool", "workflow", "txn"),
+        sa.Column("amount", sa.BigInteger()),
+        *_texts("model"),
+        sa.Column("input_tokens", sa.BigInteger()),
+        sa.Column("output_tokens", sa.BigInteger()),
+    )
+    op.create_index("costs_at", "costs", ["tenant", "at"])
+    op.create_index("costs_owner", "costs", ["tenant", "owner", "at"])
+    op.create_index("costs_txn", "costs", ["tenant", "txn"])
+
+
 def downgrade() -> None:
     op.execute("DELETE FROM epochs WHERE name = 'notices'")
+    op.drop_table("costs")
     for table in ("notice_webhooks", "notices", "workflow_relaxations", "workflow_looks"):
         op.drop_table(table)
     op.drop_index("grants_of_run", "grants")

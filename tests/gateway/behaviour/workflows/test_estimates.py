@@ -35,7 +35,7 @@ async def test_past_runs_give_steps_and_time_and_unknown_tokens(workflows: Workf
     listed = (await workflows.desk.ask("GET", "/api/workflows/ask/runs", "alice")).json()["items"]
     found = (await workflows.desk.ask("GET", "/api/workflows/ask/estimate", "alice")).json()
     assert found["completed"] == len(listed) == 2
-    assert found["steps"] == {"p50": 1, "p90": 1} and found["seconds"]["p90"] > 0
-    assert found["tokens"] is None and found["unpriced_steps"] == {"p50": 1, "p90": 1}
+    assert found["steps"] == {"p50": 1, "p95": 1} and found["seconds"]["p95"] > 0
+    assert found["tokens"] is None and found["unpriced_steps"] == {"p50": 1, "p95": 1}
     (step,) = found["by_step"]
     assert (step["step"], step["target"], step["count"], step["failed"]) == ("/do/0/ask", "agent sales", 2, 0)

@@ -1,0 +1,93 @@
+"""Cost entries: one for each turn of an agent, or call of a tool, whose cost the gateway knows or whose run shows it as unknown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from adapters.contract import USAGE_KEY, AnswerRefused, Canceled, Event, Failed, RefLearned, RejectedArtifact, Replied, Suspended
+from adapters.token_usage import is_token_count
+from gateway.storage.batch import Batch
+from gateway.storage.tables import costs
+from policies.delegation.rulings import Grant
+from registry.cards.card import Family, Registration
+
+USAGE_FIGURES = ("input_tokens", "output_tokens", "total_tokens", "cache_read_tokens")
+
+
+class CostEntry(Struct, frozen=True):
+    """What one turn or call cost. `amount` is in millionths of the currency, None where it is unknown; tokens are None if unreported.
+
+    `owner` is the person, `actor` the calling agent or empty, `workflow` the outermost workflow in the chain or empty. `task_id` is the
+    task of the turn; of a tool call without a task, the task of the agent that calls.
+    """
+
+    tenant: str
+    owner: str
+    actor: str
+    target: str
+    tool: str
+    workflow: str
+    txn: str
+    amount: int | None
+    model: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def write(self, batch: Batch, place: tuple[str, int], task_id: str, at: int) -> None:
+        """Adds the row. `place` is its key: a task and the number of the turn's last event, or a decision and 0."""
+        figures = {name: getattr(self, name) for name in self.__struct_fields__}
+        batch.add(costs, {**figures, "id": place[0], "seq": place[1], "task_id": task_id, "at": at})
+
+
+def entry_of(grant: Grant, target: Registration, workflow: str, amount: int | None, usage: Mapping[str, Any] | None = None) -> CostEntry:
+    """The entry of a call."""
+    held, callers, said = grant.delegation, calling_agents(grant, target), usage or {}
+    return CostEntry(
+        held.principal.tenant,
+        held.principal.owner_key,
+        callers[-1] if callers else "",
+        target.name,
+        tool_of(grant, target),
+        workflow,
+        held.txn,
+        amount,
+        str(said.get("model", "")),
+        said.get("input_tokens"),
+        said.get("output_tokens"),
+    )
+
+
+def calling_agents(grant: Grant, target: Registration) -> tuple[str, ...]:
+    """The agents of the chain before the target, the first one first."""
+    path = tuple(hop.agent for hop in grant.delegation.path)
+    return path[:-1] if target.family is Family.AGENT else path
+
+
+def tool_of(grant: Grant, target: Registration) -> str:
+    """The tool that a call of a server calls; empty for an agent."""
+    act = grant.decision.act
+    return act.resource.removeprefix(f"{act.parent}.") if target.family is Family.SERVER and act.action == "callTool" else ""
+
+
+def usage_of(ending: Event) -> dict[str, Any] | None:
+    """The usage in the ending of a turn, without figures that can't be right; None where the agent reported none."""
+    if isinstance(ending, Replied):
+        metadata: Any = ending.message.metadata
+    elif isinstance(ending, AnswerRefused | RefLearned | RejectedArtifact):
+        return None
+    else:
+        metadata = ending.metadata
+    reported = metadata.get(USAGE_KEY) if isinstance(metadata, Mapping) else None
+    if not isinstance(reported, Mapping):
+        return None
+    figures = {name: reported[name] for name in USAGE_FIGURES if is_token_count(reported.get(name))}
+    model = reported.get("model")
+    return figures | ({"model": model} if isinstance(model, str) and model else {}) if figures else None
+
+
+def was_answered(ending: Event) -> bool:
+    """Whether the agent itself ended the turn, with whatever outcome, so that its price per call is due."""
+    if isinstance(ending, Failed | AnswerRefused):
+        return not ending.kind
+    return not isinstance(ending, Canceled | Suspended)

@@ -1,0 +1,58 @@
+"""/api/cost: what calls have cost, by person, agent, workflow or day. Everybody sees their own costs; all of them need audit:read."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+from msgspec.structs import replace
+from pydantic import BaseModel, Field
+
+from gateway.audit.decisions import READ_AUDIT
+from gateway.calls.costs.report import CostFilter, CostGroup, CostPage, read_costs
+from gateway.ingress.admin.demand import require_permission
+from gateway.registration.requests import BadRequest
+from gateway.storage.database import Database
+from policies.callers import Caller
+from policies.delegation.rulings import Act
+
+Authenticate = Callable[[Request], Awaitable[Caller]]
+Authorize = Callable[[Caller, Act], Awaitable[object]]
+READ_COSTS = replace(READ_AUDIT, verb="read-costs")
+DAYS = 30  # up to today, where a request names none
+DAYS_MAX = 400
+
+
+class CostQuery(BaseModel):
+    by: CostGroup = CostGroup.DAY
+    since: date | None = None  # the first day, in UTC
+    until: date | None = None  # the last day
+    all: bool = False  # of everybody in the tenant
+    cursor: str = Field("", max_length=400)
+    limit: int = Field(50, ge=1, le=200)
+
+
+def routes(database: Database, currency: str, authenticate: Authenticate, authorize: Authorize) -> APIRouter:
+    """Returns the route. An agent sees the costs of the transaction that it acts in."""
+    router = APIRouter(prefix="/api/cost", tags=["cost"])
+
+    @router.get("", name="list_costs")
+    async def list_costs(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[CostQuery, Query()]) -> JSONResponse:
+        if query.all:
+            await require_permission(caller, authorize, READ_COSTS)
+        wanted, page = _filter_of(caller, query), CostPage(query.by, query.cursor, query.limit)
+        return JSONResponse(await database.read(lambda connection: read_costs(connection, caller.principal.tenant, wanted, page, currency)))
+
+    return router
+
+
+def _filter_of(caller: Caller, query: CostQuery) -> CostFilter:
+    """Raises BadRequest."""
+    until = query.until or datetime.now(UTC).date()
+    since = query.since or until - timedelta(days=min(DAYS - 1, until.toordinal() - 1))
+    if since > until or (until - since).days >= DAYS_MAX or until == date.max:
+        raise BadRequest("since", f"must be a day at or before `until`, less than {DAYS_MAX} days earlier")
+    if query.all:
+        return CostFilter(since, until)
+    return CostFilter(since, until, caller.principal.owner_key, caller.delegation.txn if caller.delegation.path else "")

@@ -1,0 +1,58 @@
+"""Usage in A2A metadata: what servers of several makers report becomes the same figures, and what can't be usage is left out."""
+
+from typing import Any
+
+import pytest
+
+from adapters.contract import USAGE_KEY, Done, Replied
+from adapters.task import Message, Part, Role
+from adapters.token_usage import usage_in, with_usage
+
+ADK = {"promptTokenCount": 60, "candidatesTokenCount": 42, "totalTokenCount": 102, "promptTokensDetails": [{"modality": "TEXT"}]}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [
+        ({"adk_usage_metadata": ADK, "adk_app_name": "a"}, {"input_tokens": 60, "output_tokens": 42, "total_tokens": 102}),
+        ({"kagent_usage_metadata": {"promptTokenCount": 1.0}}, {"input_tokens": 1}),
+        (
+            {"usage": {"prompt_tokens": 3, "completion_tokens": 4}, "model": "gpt-4o"},
+            {"input_tokens": 3, "output_tokens": 4, "model": "gpt-4o"},
+        ),
+        ({"usage": {"inputTokens": 3, "outputTokens": 4, "model": "m"}}, {"input_tokens": 3, "output_tokens": 4, "model": "m"}),
+        (
+            {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 6, "gen_ai.response.model": "m"},
+            {"input_tokens": 5, "output_tokens": 6, "model": "m"},
+        ),
+        ({"usage": {"input_tokens": 0, "output_tokens": 0}}, {"input_tokens": 0, "output_tokens": 0}),
+    ],
+)
+def test_usage_of_several_makers_has_the_same_names(metadata: Any, found: Any) -> None:
+    assert usage_in(metadata) == found
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {},
+        {"usage": "much"},
+        {"usage": {}},
+        {"usage": {"input_tokens": -1}},
+        {"usage": {"input_tokens": True}},
+        {"usage": {"input_tokens": 10**12}},
+        {"usage": {"input_tokens": 1.5}},
+        {"model": "gpt-4o"},
+        {USAGE_KEY: {"input_tokens": 5}},
+    ],
+)
+def test_metadata_without_plausible_figures_is_no_usage(metadata: Any) -> None:  # attack CST-01
+    assert usage_in(metadata) is None
+
+
+def test_the_ending_of_a_turn_carries_the_usage() -> None:
+    ended = with_usage(Done(metadata={"own": 1}), {"input_tokens": 5})
+    assert isinstance(ended, Done) and ended.metadata == {"own": 1, USAGE_KEY: {"input_tokens": 5}}
+    replied = with_usage(Replied(Message("m", Role.AGENT, (Part(text="hi"),))), {"input_tokens": 5})
+    assert isinstance(replied, Replied) and replied.message.metadata == {USAGE_KEY: {"input_tokens": 5}}
