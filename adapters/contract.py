@@ -216,8 +216,14 @@ def token_usage_metadata(
     return {USAGE_KEY: known} if known else {}
 
 
+def is_token_count(value: Any) -> bool:
+    """Whether a reported figure can be a number of tokens of one turn."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_MAX
+
+
 Event = RefLearned | Progress | ArtifactPiece | RejectedArtifact | Ask | Replied | Done | Failed | AnswerRefused | Canceled | Suspended
 USAGE_KEY = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, if known
+TOKENS_MAX = 1_000_000_000  # of one turn; a higher figure is no report of usage
 CITATIONS_KEY = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 ENDPOINT_KEY = "interlock.endpoint"  # in the `extra` of a VendorRef: the endpoint with the task, if not the registered one
 DEADLINE_MARGIN_SECONDS = 0.05  # seconds before a deadline in which it counts as reached

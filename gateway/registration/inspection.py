@@ -30,12 +30,12 @@ from policies.delegation.rulings import Grant
 from policies.keys.jwks import BadKeySet
 from policies.keys.pinned import DetachedSignatureVerifier
 from registry.cards.card import AgentCard, BadCard, Family, Registration, RegistrationStatus
+from registry.cards.prices import parse_prices
 from registry.cards.reader import choose_interface
 from registry.drift.pins import candidate_as_offered
 from registry.drift.suspicions import find_suspicions
 from registry.health.checks import ProbeState
 from registry.names import BadName, check_name, derive_name
-from registry.prices import parse_prices
 from registry.rows import definitions_by_kind
 from registry.store import Candidate
 

@@ -8,9 +8,9 @@ from gateway.tasks.contracts.skills import BadContract, check_contracts, check_s
 from policies.delegation.permissions import BadPermission, Permissions
 from policies.delegation.rulings import Grant
 from registry.cards.card import CLEARANCE_MAX, AgentCard, AgentEndpoint
+from registry.cards.prices import ANY_CALL, BadPrice, parse_price
 from registry.changes import REGISTERED, RegistryChange
 from registry.names import InvalidMember
-from registry.prices import ANY_CALL, BadPrice, parse_price
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
 TIMEOUT_MAX = 3600.0

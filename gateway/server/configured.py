@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.background import run_in_background
 from registry.cards.card import AgentEndpoint
-from registry.prices import ANY_CALL, parse_prices
+from registry.cards.prices import ANY_CALL, parse_prices
 from registry.seeds import ConfiguredAgent, ConfiguredEntry, ConfiguredEntryRegistrar, ConfiguredServer, ConfiguredVirtualServer
 from registry.virtual.selection import Selection
 

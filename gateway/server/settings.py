@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from adapters.contract import UpstreamFault
 from gateway.server.identity_settings import IdentitySettings
 from policies.delegation.permissions import Permissions
-from registry.prices import parse_price
+from registry.cards.prices import parse_price
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -175,11 +175,6 @@ class CostSettings(_StrictSettings):
 
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
     usd_rate: Annotated[Decimal | None, BeforeValidator(_as_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
-
-    @property
-    def per_dollar(self) -> Decimal | None:
-        """What one US dollar is in the currency; None where it is not known."""
-        return Decimal(1) if self.currency == "USD" else self.usd_rate
 
 
 class TelemetrySettings(_StrictSettings):

@@ -29,6 +29,7 @@ INSIDE = {
     "adapters.openapi.multipart.BadArguments": "the tool's result says what is wrong with its arguments",
     "adapters.openapi.schema.UnusableSchema": "the document's reader leaves the operation out, with this reason",
     "adapters.openapi.tools.DocumentUnchanged": "a look at the server finds what was found before",
+    "registry.cards.prices.BadPrice": "the request or the configuration is refused with this reason",
     "registry.names.InvalidMember": "only its subclasses are raised",
     "registry.virtual.tool_overrides.BadOverride": "the selection, or the call, is refused with this reason",
     "gateway.registration.card_source.CardRejected": "a refresh quarantines the agent, a change names the field",

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import UnsetType, structs
 
+from adapters.a2a_client.wire.token_usage import usage_in, with_usage
 from adapters.a2a_client.wire.tolerant import PeerEvent, UnknownState
 from adapters.contract import (
     ENDINGS,
@@ -24,7 +25,6 @@ from adapters.contract import (
 from adapters.redaction.error_text import ErrorTextFilter, filter_failure, filter_progress_text
 from adapters.redaction.reserved_metadata import without_reserved_members, without_reserved_names
 from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
-from adapters.token_usage import usage_in, with_usage
 
 _UNSUCCESSFUL_STATES = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
 _INTERRUPT_ARTIFACT = "Interrupt"  # LangGraph puts its question into an artifact with this name

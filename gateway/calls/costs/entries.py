@@ -5,8 +5,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from adapters.contract import USAGE_KEY, AnswerRefused, Canceled, Event, Failed, RefLearned, RejectedArtifact, Replied, Suspended
-from adapters.token_usage import is_token_count
+from adapters.contract import (
+    USAGE_KEY,
+    AnswerRefused,
+    Canceled,
+    Event,
+    Failed,
+    RefLearned,
+    RejectedArtifact,
+    Replied,
+    Suspended,
+    is_token_count,
+)
 from gateway.storage.batch import Batch
 from gateway.storage.tables import costs
 from policies.delegation.rulings import Grant

@@ -13,7 +13,7 @@ from gateway.storage.database import Batch, Database
 from gateway.tasks.turns.costs import WriteCost
 from policies.delegation.rulings import Grant
 from registry.cards.card import WORKFLOW_KIND, Registration
-from registry.prices import MILLION
+from registry.cards.prices import MILLION
 
 PriceTokens = Callable[[Mapping[str, Any]], Decimal | None]
 

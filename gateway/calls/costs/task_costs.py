@@ -9,7 +9,7 @@ from sqlalchemy import Connection, column, select, table
 
 from adapters.task import TaskState
 from gateway.storage.tables import costs, tasks
-from registry.prices import format_price
+from registry.cards.prices import format_price
 
 TASKS_MAX: Final = 100_000  # that are read at once
 ENDED_BY_WORK: Final = (TaskState.COMPLETED.value, TaskState.FAILED.value, TaskState.CANCELED.value)

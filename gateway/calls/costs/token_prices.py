@@ -10,7 +10,7 @@ COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_tokens")
 
 
 def price_in_dollars(usage: Mapping[str, Any]) -> Decimal | None:
-    """The price in US dollars of `usage` as `adapters.token_usage` describes it. None for an unknown model or impossible figures."""
+    """The price in US dollars of `usage`, which USAGE_KEY of adapters/contract.py describes. None for unknown models and bad figures."""
     tokens = {name: usage[name] for name in COUNTED if name in usage}
     try:
         return calc_price(Usage(**tokens), model_ref=str(usage["model"])).total_price

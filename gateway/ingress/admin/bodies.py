@@ -14,7 +14,7 @@ from gateway.registration.requests import BadRequest, OperatorTerms
 from gateway.registration.vendor_source import printable_name
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
 from registry.cards.card import AgentEndpoint
-from registry.prices import ANY_CALL, PRICES_MAX
+from registry.cards.prices import ANY_CALL, PRICES_MAX
 
 M = TypeVar("M", bound=BaseModel)
 FILE_ONLY_MEMBERS = frozenset({"command", "args", "env"})  # these start a program on the gateway's machine

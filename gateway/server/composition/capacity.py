@@ -1,6 +1,7 @@
 """Builds the bounds on calls and connections of one process, from the settings and the system's limit of open files; and their costs."""
 
 import time
+from decimal import Decimal
 
 import structlog
 
@@ -56,7 +57,8 @@ def build_costs(settings: Settings, limits: CallLimits, database: Database, regi
         except UnknownName:
             return False
 
-    currency = Currency(settings.costs.currency, settings.costs.per_dollar)
+    code = settings.costs.currency
+    currency = Currency(code, Decimal(1) if code == "USD" else settings.costs.usd_rate)
     return CostLedger(limits, database, _load_prices, currency=currency, is_workflow=is_workflow, now=now_us)
 
 

@@ -116,15 +116,13 @@ def build_framework_app(
             admin_grants.routes(revocation, authenticate, could_allow, check_in_person),
             admin_kills.routes(gateway.kill_switch, authenticate, could_allow, gateway.authorize, size),
             admin_approvals.routes(gateway.approvals, authenticate, approval_permissions),
-            admin_audit.routes(gateway.database, authenticate, gateway.authorize),
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
             admin_discovery.routes(registry_access, authenticate, url),
             admin_access.metadata_routes(url),
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
-            admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
-            admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
+            *_record_routes(gateway, authenticate),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -146,6 +144,15 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
     return registry_access, entry_changes
+
+
+def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+    """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
+    return [
+        admin_audit.routes(gateway.database, authenticate, gateway.authorize),
+        admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
+        admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
+    ]
 
 
 def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:

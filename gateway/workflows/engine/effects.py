@@ -34,7 +34,7 @@ from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECO
 from gateway.workflows.runs.people.checkpoints import PENDING
 from gateway.workflows.runs.store import RunStore, key_text
 from gateway.workflows.runs.values import canonical_value
-from registry.prices import format_price
+from registry.cards.prices import format_price
 
 HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process

@@ -15,7 +15,7 @@ from gateway.storage.database import Database
 from gateway.storage.tables import tasks
 from gateway.workflows.runs.journal import CALL
 from gateway.workflows.runs.tables import workflow_runs, workflow_steps
-from registry.prices import format_price
+from registry.cards.prices import format_price
 
 RUNS_MAX: Final = 100  # past runs that count, the newest
 STEPS_MAX: Final = 100_000  # of all of them

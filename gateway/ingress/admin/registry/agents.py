@@ -16,8 +16,8 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.requests import AgentRegistrationRequest
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
+from registry.cards.prices import format_price
 from registry.cards.reader import CARD_MAX
-from registry.prices import format_price
 from registry.search import SearchQuery
 from registry.store import UnknownName
 

@@ -16,12 +16,12 @@ from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from registry.card_history import CardVersion
 from registry.cards.card import AgentEndpoint, Family, Registration, RegistrationStatus
+from registry.cards.prices import PRICES_MAX, parse_prices
 from registry.changes import RegistryChange
 from registry.drift.comparison import SHOWN_MAX
 from registry.drift.pins import awaiting_approval, describe_withheld
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import ProbeState
-from registry.prices import PRICES_MAX, parse_prices
 from registry.rows import Candidate, RegistrationPatch, apply_patch
 from registry.store import Registry
 

@@ -20,8 +20,8 @@ from gateway.registration.requests import ServerRegistrationRequest
 from policies.callers import Caller
 from policies.strict_json import MEMBERS_MAX
 from registry.cards.card import INSTRUCTIONS, Family, Registration
+from registry.cards.prices import price_texts
 from registry.drift.pins import awaiting_approval
-from registry.prices import price_texts
 
 Names = list[str]
 Authenticate = Callable[[Request], Awaitable[Caller]]

@@ -141,7 +141,7 @@ async def test_bad_queries_of_costs_are_refused(books: Books, query: str) -> Non
     assert (await books.desk.ask("GET", f"/api/cost?{query}", "alice")).status_code in (400, 422)
 
 
-async def test_a_budget_is_spent_by_what_tasks_really_cost(tmp_path: Path, database_url: str) -> None:  # attack CST-01
+async def test_a_budget_is_spent_by_what_tasks_really_cost(tmp_path: Path, database_url: str) -> None:
     entries = [{"who": "user:*", "what": "agent:sales", "cost_per_day": 0.014}]
     async with house(tmp_path / "home", database_url, limits={"per": entries}) as home:
         books = Books(home)
@@ -155,7 +155,7 @@ async def test_a_budget_is_spent_by_what_tasks_really_cost(tmp_path: Path, datab
         assert len(agent.requests) == 3
 
 
-async def test_false_usage_reports_are_not_charged(tmp_path: Path, database_url: str) -> None:  # attack CST-01
+async def test_false_usage_reports_are_not_charged(tmp_path: Path, database_url: str) -> None:
     async with house(tmp_path / "home", database_url, limits={"per": [{"who": "user:*", "cost_per_day": 1}]}) as home:
         books = Books(home)
         agent = await home.agent(CallbackAgent("sales"))
@@ -187,7 +187,7 @@ async def test_a_turn_without_usage_and_price_adds_no_statement(books: Books) ->
         written.append("none" if pricing is None else "priced")
         return pricing
 
-    ledger.pricing_of = observe  # type: ignore[method-assign]
+    ledger.pricing_of = observe  # type: ignore[method-assign]  # observes the ledger
     await books.send("sales")
     agent.metadata = GPT
     await books.send("sales")

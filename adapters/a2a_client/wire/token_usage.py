@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from adapters.contract import USAGE_KEY, AnswerRefused, Event, RefLearned, RejectedArtifact, Replied
+from adapters.contract import USAGE_KEY, AnswerRefused, Event, RefLearned, RejectedArtifact, Replied, is_token_count
 from adapters.task import Message
 
-TOKENS_MAX: Final = 1_000_000_000  # of one turn; a higher figure is no report of usage
 MODEL_MAX: Final = 200  # characters
 USAGE_MEMBERS: Final = ("usage", "usage_metadata", "adk_usage_metadata", "kagent_usage_metadata")
 MODEL_MEMBERS: Final = ("model", "model_name", "modelVersion", "gen_ai.response.model", "gen_ai.request.model")
@@ -47,11 +46,6 @@ def with_usage(event: Event, usage: Mapping[str, Any]) -> Event:
 def _message_with_usage(message: Message, usage: Mapping[str, Any]) -> Message:
     metadata = message.metadata if isinstance(message.metadata, dict) else {}
     return replace(message, metadata={**metadata, USAGE_KEY: dict(usage)})
-
-
-def is_token_count(value: Any) -> bool:
-    """Whether a figure can be a number of tokens."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_MAX
 
 
 def _figures_in(reported: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.prices import BadPrice, format_price, parse_price
+from registry.cards.prices import BadPrice, format_price, parse_price
 
 
 @pytest.mark.parametrize(

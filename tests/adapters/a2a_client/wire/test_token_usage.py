@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from adapters.a2a_client.wire.token_usage import usage_in, with_usage
 from adapters.contract import USAGE_KEY, Done, Replied
 from adapters.task import Message, Part, Role
-from adapters.token_usage import usage_in, with_usage
 
 ADK = {"promptTokenCount": 60, "candidatesTokenCount": 42, "totalTokenCount": 102, "promptTokensDetails": [{"modality": "TEXT"}]}
 
@@ -47,7 +47,7 @@ def test_usage_of_several_makers_has_the_same_names(metadata: Any, found: Any) -
         {USAGE_KEY: {"input_tokens": 5}},
     ],
 )
-def test_metadata_without_plausible_figures_is_no_usage(metadata: Any) -> None:  # attack CST-01
+def test_metadata_without_plausible_figures_is_no_usage(metadata: Any) -> None:
     assert usage_in(metadata) is None
 
 
