@@ -176,10 +176,12 @@ class A2ATurnReader:
 
 def _usage_in_answer(answer: PeerEvent) -> dict[str, Any] | None:
     """The usage that a response reports for its task, or for the message that it brings."""
-    if (found := usage_in(answer.metadata)) is not None or isinstance(answer, Message | TaskArtifactUpdateEvent):
+    if answer.metadata and (found := usage_in(answer.metadata)) is not None:
         return found
+    if isinstance(answer, Message | TaskArtifactUpdateEvent):
+        return None
     message = answer.status.message
-    return None if isinstance(message, UnsetType) else usage_in(message.metadata)
+    return usage_in(message.metadata) if not isinstance(message, UnsetType) and message.metadata else None
 
 
 def _is_same_content(known: Artifact, received: Artifact) -> bool:

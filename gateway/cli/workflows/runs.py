@@ -79,7 +79,8 @@ def show(
     more = [("waits for", run["note"]), ("goes on", wakes), ("origin", origin), ("continued by", " ".join(run["continued_by"]))]
     screen.print_fields([("state", screen.format_state(run["state"])), *names, *more])
     screen.print_text(f"\n{run['summary']}\n")
-    screen.print_text(f"cost      {format_cost(run['cost'])}")
+    if cost := format_cost(run["cost"]):
+        screen.print_text(f"cost      {cost}")
     for each in run["open_effects"]:
         undo = f"; undo it by {each['function']}" if each["function"] else ""
         screen.print_note(f"left open: {each['step'] or each['target']} ({each['why']}){undo}")

@@ -22,6 +22,7 @@ from adapters.contract import (
     InvalidAnswer,
     Progress,
     RefLearned,
+    Replied,
     Turn,
     TurnPostponed,
     UpstreamFault,
@@ -37,6 +38,7 @@ from gateway.tasks.turns.journal import TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
 from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.turns.transitions import TaskTransitions, join_events
+from registry.cards.card import Family
 
 __all__ = ["EndingNotWritten", "TurnRecorder", "TurnState"]
 INVALID_ANSWER = InvalidAnswer.kind
@@ -112,7 +114,7 @@ class TurnRecorder:
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        pricing = self._costs.pricing_of(call, event)
+        pricing = self._costs.pricing_of(call, event) if _may_cost(call, event) else None
         write_cost = None if pricing is None else await pricing
         turn_state = superseding or await self._write_ending(journal, event, started, write_cost)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
@@ -303,6 +305,14 @@ def _log_event(row: TaskRow, event: Event) -> None:
         log.info("answer_refused", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
     elif isinstance(event, Progress) and event.detail:
         log.warning("stack_trace_withheld", agent=row.agent, task_id=row.id, detail=event.detail)
+
+
+def _may_cost(call: Call, ending: Event) -> bool:
+    """Returns whether the cost of a turn may be known, or is part of a run's. Most turns of agents without a price end here."""
+    metadata = ending.message.metadata if isinstance(ending, Replied) else getattr(ending, "metadata", None)
+    path = call.grant.delegation.path
+    callers = path[:-1] if call.target.family is Family.AGENT else path
+    return bool(metadata or call.target.prices or callers)
 
 
 def _is_written_at_once(turn: Turn, event: Event) -> bool:

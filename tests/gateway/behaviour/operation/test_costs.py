@@ -191,6 +191,6 @@ async def test_a_turn_without_usage_and_price_adds_no_statement(books: Books) ->
     await books.send("sales")
     agent.metadata = GPT
     await books.send("sales")
-    assert written == ["none", "priced"]
+    assert written == ["priced"]
     rows = await books.home.gateway.database.read(lambda connection: connection.execute(select(costs)).all())
     assert len(rows) == 1

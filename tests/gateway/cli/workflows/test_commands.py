@@ -89,6 +89,31 @@ def test_a_refused_document_is_shown_line_by_line(interlock: CommandLine, api: G
     assert ran.code == 1 and "line 7  /do/0/a  is wrong" in ran.err
 
 
+COST = {"amount": "0.42", "currency": "USD", "unpriced": 2, "priced": 3, "input_tokens": 1000, "output_tokens": 500}
+
+
+def test_costs_of_all_pages_are_shown_with_their_total(interlock: CommandLine, api: GatewayApi) -> None:
+    other = {**COST, "amount": None, "unpriced": 1, "workflow": ""}
+    for query in ("by=workflow&all=false&since=2026-01-01", "by=day&all=false"):
+        api.on(f"GET /api/cost?{query}", {"items": [{**COST, "workflow": "offer"}, other], "next": None, "total": COST})
+    ran = interlock("cost", "--by", "workflow", "--since", "2026-01-01")
+    assert ran.code == 0, ran.err
+    assert "0.42 USD + 2 unpriced calls" in ran.out and "total  0.42 USD" in ran.out
+    assert [line.strip().split("  ")[0] for line in ran.out.splitlines() if "unknown" in line] == ["(no workflow)"]
+    assert interlock("cost", "--json").json["total"]["amount"] == "0.42"
+    assert interlock("cost", "--by", "planet").code == 2
+
+
+def test_prices_are_set_for_agents_servers_and_tools(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("PATCH /api/servers/crm", {"name": "crm", "status": "active", "prices": {"*": "0.50"}})
+    api.on("PATCH /api/agents/sales", {"name": "sales", "status": "active", "price": "0.02"})
+    assert "0.02" in interlock("agent", "set", "sales", "--price", "0.02").out
+    assert "*=0.50" in interlock("server", "set", "crm", "--price", "0.5", "--price", "find=0.01").out
+    assert interlock("server", "set", "crm", "--price", "").code == interlock("agent", "set", "sales", "--price", "").code == 0
+    bodies = [asked.body for asked in api.asked]
+    assert bodies == [{"price": "0.02"}, {"prices": {"*": "0.5", "find": "0.01"}}, {"prices": {}}, {"price": ""}]
+
+
 def test_the_schema_for_editors_needs_no_gateway(interlock: CommandLine) -> None:
     ran = interlock("workflow", "schema")
     assert ran.code == 0 and ran.json["$schema"] == "https://json-schema.org/draft/2020-12/schema"

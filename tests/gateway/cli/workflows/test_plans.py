@@ -37,7 +37,7 @@ def test_long_values_are_cut() -> None:
 def test_a_run_is_shown_with_its_plans(interlock: CommandLine, api: GatewayApi) -> None:
     plan = {"step": "/do/0/solve", "number": 0, "digest": "d" * 64, "plan": {"do": [{"say": {"set": 1}}]}}
     run = {"id": "t_1", "workflow": "w", "version": "v", "state": "TASK_STATE_COMPLETED", "note": "", "wake_at": None, "steps": []}
-    run |= {"origin": None, "continued_by": [], "summary": "It has completed.", "open_effects": [], "input": {}}
+    run |= {"origin": None, "continued_by": [], "summary": "It has completed.", "open_effects": [], "input": {}, "cost": None}
     api.on("GET /api/tasks/t_1", {"id": "t_1", "artifacts": []})
     api.on("GET /api/runs/t_1", {**run, "plans": [plan], "checkpoints": []})
     ran = interlock("run", "show", "t_1")
