@@ -41,7 +41,7 @@ class Scenario:
 
     async def start(self, user: str = "", **given: Any) -> str:
         """The id of a new run."""
-        ran = await self.command(user or self.user, "run", "start", self.name, "--input", json.dumps(given), "--json")
+        ran = await self.command(user or self.user, "workflow", "run", self.name, json.dumps(given), "--detach", "--json")
         assert ran.code == 0, ran.err
         return str(ran.json["id"])
 

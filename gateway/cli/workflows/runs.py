@@ -1,4 +1,4 @@
-"""run: starts, lists, shows, watches, cancels runs of workflows, and answers their checkpoints."""
+"""run: lists, shows, watches, cancels runs of workflows, and answers their checkpoints."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,27 +21,10 @@ from gateway.cli.workflows.tree import tree_lines
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
 app = typer.Typer(
-    help="Runs of workflows: start, list, show, watch, cancel, checkpoints, answer, pause, resume, signal, redrive, fork, diff.",
+    help="Runs of workflows: list, show, watch, cancel, checkpoints, answer, pause, resume, signal, redrive, fork, diff.",
     no_args_is_help=True,
 )
 operations.register(app)
-
-
-@app.command(epilog='Example: interlock run start offer --input \'{"sku": "7"}\' --wait')
-def start(
-    workflow: Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")],
-    given: Annotated[str, typer.Option("--input", help="The input, as JSON or a JSON file.", metavar="JSON|@FILE")] = "{}",
-    wait: Annotated[bool, typer.Option("--wait", help="Show its events until it ends or waits for you.")] = False,
-    as_json: screen.AsJson = False,
-) -> None:
-    """Start a run."""
-    body = {"workflow": workflow, "input": read_data(given, "--input")}
-    with connect() as remote, screen.show_progress("starting…"):
-        run = remote.request("POST", PATH, body=body)
-    if wait:
-        tasks.watch(run["id"], as_json)
-        return
-    screen.print_json(run) if as_json else screen.print_text(run["id"])
 
 
 @app.command("list")
@@ -57,7 +40,7 @@ def list_runs(
         screen.print_json({"items": items})
         return
     rows = [(each["id"], screen.format_state(each["state"]), each["workflow"], screen.format_time(each["updated"])) for each in items]
-    screen.print_table(["id", "state", "workflow", "updated"], rows, "no runs yet: interlock run start NAME")
+    screen.print_table(["id", "state", "workflow", "updated"], rows, "no runs yet: interlock workflow run NAME")
 
 
 @app.command()

@@ -42,8 +42,8 @@ async def test_a_workflow_is_added_run_answered_and_removed(interlock: CommandLi
         assert "ask  ◆ ai agent sales" in (await ran("alice", "workflow", "show", "ask")).out
         assert (await ran("alice", "workflow", "show", "ask", "--format", "mermaid")).out.startswith("flowchart TD")
         assert (await ran("alice", "workflow", "show", "ask", "--format", "svg")).out.startswith("<svg ")
-        started = await ran("alice", "run", "start", "ask", "--input", '{"text": "hello"}', "--wait")
-        assert started.code == 0 and "Which size" in started.out
+        started = await ran("alice", "workflow", "run", "ask", '{"text": "hello"}')
+        assert started.code == 0 and "Which size" in started.err
         run = (await ran("alice", "run", "list", "--json")).json["items"][0]["id"]
         assert "/do/0/ask" in (await ran("alice", "run", "show", run)).out
         checkpoint = (await ran("alice", "run", "checkpoints", "--json")).json["items"][0]["id"]
