@@ -19,7 +19,7 @@ from gateway.workflows.dsl.loading import read_text
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.engine.adapter import EngineParts
 from gateway.workflows.engine.questions import CHECKPOINTS
-from gateway.workflows.engine.starting import ScheduledStarts
+from gateway.workflows.engine.scheduled_starts import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed

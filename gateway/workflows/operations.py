@@ -47,7 +47,7 @@ class RunOperations:
 
     async def resume(self, run: RunKey, by: str, decision_id: str) -> None:
         """Has a paused run go on. Raises RunNotOpen."""
-        await self._pauses.resume(run, by, decision_id)
+        await self._pauses.end_pause(run, by, decision_id)
         await self._waker.wake(run)
 
     async def signal(self, run: RunKey, name: str, value: Any, *, by: str, decision_id: str, key: str) -> None:

@@ -14,7 +14,8 @@ from gateway.cli.remote.send import send_request
 
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
-ENDED_STATES = ("completed", "failed", "canceled", "rejected")
+UNSUCCESSFUL_STATES = ("failed", "canceled", "rejected")
+ENDED_STATES = ("completed", *UNSUCCESSFUL_STATES)
 WAITING_STATES = ("input required", "auth required")
 DATA_SHOWN = 400  # characters of a part's data
 ATTEMPTS_MAX = 5  # at a stream that breaks without a new event
@@ -71,7 +72,7 @@ def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
         for event in follow_task(remote, task_id):
             state = screen.format_state(event["status"]["state"]) if event["kind"] == "status" else state
             screen.print_json_line(event) if as_json else screen.print_text(format_event(event))
-    if state in ENDED_STATES[1:]:
+    if state in UNSUCCESSFUL_STATES:
         raise CommandFailed(f"the task is {state}", f"what happened: interlock trace {task_id}")
 
 

@@ -100,7 +100,7 @@ def watch(run_id: RunId, as_json: screen.AsJson = False) -> None:
                 show_lines(tree_lines(run))
             if may_wait and run is not None and run["state"] == state:
                 break
-    if screen.format_state(state) in tasks.ENDED_STATES[1:]:
+    if screen.format_state(state) in tasks.UNSUCCESSFUL_STATES:
         raise CommandFailed(f"the run is {screen.format_state(state)}", f"why, and what it did: interlock run show {run_id} --steps")
 
 

@@ -33,7 +33,7 @@ def run(
         screen.print_json(started | {"state": shown["state"], "output": output_of(task), "note": shown["note"]})
     elif state == "completed":
         screen.print_json(output_of(task))
-    if state in tasks.ENDED_STATES[1:]:
+    if state in tasks.UNSUCCESSFUL_STATES:
         raise CommandFailed(f"the run is {state}", f"what happened: interlock run show {started['id']}")
     if state != "completed":
         _say_what_it_waits_for(shown)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.cloud_events.delivery import EventLog
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
-    from gateway.workflows.engine.starting import ScheduledStarts
+    from gateway.workflows.engine.scheduled_starts import ScheduledStarts
     from gateway.workflows.engine.waits import RunWaker
     from gateway.workflows.event_operations import EventOperations
     from gateway.workflows.operations import RunOperations
@@ -146,7 +146,7 @@ class LazyWorkflows:
     def _starter(self) -> "ScheduledStarts":
         from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.cloud_events.schedules import Schedules
-        from gateway.workflows.engine.starting import ScheduledStarts
+        from gateway.workflows.engine.scheduled_starts import ScheduledStarts
 
         parts, given = self._parts, self._dependencies
         return ScheduledStarts(

@@ -9,7 +9,7 @@ from gateway.workflows.dsl.coordination import AGENT, PLAN
 from gateway.workflows.dsl.document import CallFunction
 from gateway.workflows.interpreter import kinds
 from gateway.workflows.interpreter.evaluation import TaskAtWork
-from gateway.workflows.interpreter.interpreter import Interpreter, Kind
+from gateway.workflows.interpreter.interpreter import Interpreter, TaskFunction
 from gateway.workflows.interpreter.scope import Scope
 
 
@@ -22,4 +22,4 @@ async def run_function(run: Interpreter, task: CallFunction, at: TaskAtWork, sco
     return await kinds.run_function(run, task, at, scope)
 
 
-KINDS: Final[Mapping[type, Kind]] = {**kinds.KINDS, CallFunction: run_function}
+TASK_FUNCTIONS: Final[Mapping[type, TaskFunction]] = {**kinds.STANDARD_TASKS, CallFunction: run_function}

@@ -286,10 +286,7 @@ class WaitTask(TaskBase):
     wait: Duration
 
 
-KINDS: Mapping[str, str] = {
-    "call": "call", "for": "for", "try": "try", "fork": "fork", "emit": "emit", "listen": "listen", "raise": "raise", "run": "run",
-    "set": "set", "switch": "switch", "wait": "wait", "do": "do",
-}  # fmt: skip
+KIND_MEMBERS = ("call", "for", "try", "fork", "emit", "listen", "raise", "run", "set", "switch", "wait", "do")
 
 
 COMPOSITE = ("do", "fork", "try", "for")  # kinds of tasks with tasks within
@@ -301,7 +298,7 @@ def kind_of(value: Any) -> str | None:
         value = value.model_dump(exclude_unset=True)
     if not isinstance(value, dict):
         return None
-    kind = next((kind for member, kind in KINDS.items() if member in value), None)
+    kind = next((member for member in KIND_MEMBERS if member in value), None)
     return CALLS.get(str(value["call"]), "call") if kind == "call" else kind
 
 

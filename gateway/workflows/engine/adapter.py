@@ -32,7 +32,7 @@ from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.turns.in_flight import ShuttingDown
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
 from gateway.workflows.cloud_events.concurrency import RunPlaces
-from gateway.workflows.coordination.kinds import KINDS
+from gateway.workflows.coordination.kinds import TASK_FUNCTIONS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
 from gateway.workflows.dsl.extras import DEADLINE
@@ -53,7 +53,7 @@ from gateway.workflows.runs.journal import Journal, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, open_effects
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.people.relaxations import Relaxations
-from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Waiting
+from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Suspension
 from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
 from registry.cards.card import VERSION_FACT, Registration
@@ -110,13 +110,13 @@ class WorkflowAdapter:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Yields what becomes of a run until it ends, or waits. Answers of the owner reach what the run waits for first."""
-        who = _identity_of(call, turn.message)
+        identity = _identity_of(call, turn.message)
         problems = await self._parts.fitness.problems_of(call.target)
-        if problems and not turn.answers and await self._is_new(who):
+        if problems and not turn.answers and await self._is_new(identity):
             yield _misfit(problems)
             return
-        row = _new_run(who, call, _input_of(turn.message), self._parts.store.now())
-        async for event in self._interpret(dataclasses.replace(who, is_first_turn=not turn.answers), call, row, turn):
+        row = _new_run(identity, call, _input_of(turn.message), self._parts.store.now())
+        async for event in self._interpret(dataclasses.replace(identity, is_first_turn=not turn.answers), call, row, turn):
             yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
@@ -124,9 +124,9 @@ class WorkflowAdapter:
 
         An answer of the owner that came last is delivered, unless it was.
         """
-        who = _identity_of(call, known.history[0] if known.history else None)
+        identity = _identity_of(call, known.history[0] if known.history else None)
         given = _input_of(known.history[0]) if known.history else {}
-        async for event in self._interpret(who, call, _new_run(who, call, given, self._parts.store.now()), turn):
+        async for event in self._interpret(identity, call, _new_run(identity, call, given, self._parts.store.now()), turn):
             yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
@@ -135,58 +135,58 @@ class WorkflowAdapter:
             await self._parts.checkpoints.withdraw(_identity_of(call, None).run)
         return True
 
-    async def _is_new(self, who: RunIdentity) -> bool:
+    async def _is_new(self, identity: RunIdentity) -> bool:
         """Whether the run has not begun yet. Raises TurnPostponed."""
         try:
-            row = await self._parts.store.find(who.run)
+            row = await self._parts.store.find(identity.run)
         except ReadFailed as error:
             raise TurnPostponed from error
         # the row of a run that nobody starts is written with its task
         return row is None or bool(row.requesters and not row.note and not row.origin.run_id)
 
-    async def _interpret(self, who: RunIdentity, call: Call, begun: RunRow, turn: Turn) -> AsyncIterator[Event]:
+    async def _interpret(self, identity: RunIdentity, call: Call, begun: RunRow, turn: Turn) -> AsyncIterator[Event]:
         """Raises TurnPostponed while the database is away: whatever process takes the run up goes on with it."""
-        yield RefLearned(VendorRef(task_id=who.run.id))
+        yield RefLearned(VendorRef(task_id=identity.run.id))
         yield Progress()
-        run_turn = _RunTurn(self._parts, who, call.grant.delegation.principal.owner_key)
+        run_turn = _RunTurn(self._parts, identity, call.grant.delegation.principal.owner_key)
         try:
             if turn.answers:
-                await self._deliver_answers(who, call, turn)
+                await self._deliver_answers(identity, call, turn)
             for event in await run_turn.events(begun):
                 yield event
         except RunTaken:
-            log.info("run_taken", run=who.run.id)
+            log.info("run_taken", run=identity.run.id)
             yield Suspended()  # refused too, since the task is another process's
         except POSTPONING as error:
-            log.info("run_postponed", run=who.run.id, error=type(error).__name__)
+            log.info("run_postponed", run=identity.run.id, error=type(error).__name__)
             raise TurnPostponed from error
 
-    async def _deliver_answers(self, who: RunIdentity, call: Call, turn: Turn) -> None:
+    async def _deliver_answers(self, identity: RunIdentity, call: Call, turn: Turn) -> None:
         """Hands the owner's answers to checkpoints and to tasks of steps. What was answered meanwhile stays as it is."""
         owner, decision = call.grant.delegation.principal.owner_key, call.grant.decision.id
         for number, answer in enumerate(turn.answers):
             token = answer.prompt.token if isinstance(answer.prompt.token, Mapping) else {}
             if "task" in token:
                 await self._parts.steps.answer(
-                    who, token["agent"], token["task"], answer_parts(answer.value), f"{turn.message.message_id}:{number}"
+                    identity, token["agent"], token["task"], answer_parts(answer.value), f"{turn.message.message_id}:{number}"
                 )
                 continue
             if len(call.grant.delegation.path) > 1:  # an agent sent it, and questions to people are for people
-                log.warning("answer_not_taken", run=who.run.id, error="NotInPerson")
+                log.warning("answer_not_taken", run=identity.run.id, error="NotInPerson")
                 continue
             try:
-                checkpoint = await self._parts.checkpoints.find(who.run.tenant, str(token.get("checkpoint", "")))
+                checkpoint = await self._parts.checkpoints.find(identity.run.tenant, str(token.get("checkpoint", "")))
                 await self._parts.checkpoints.answer(checkpoint, answer.value, Answerer(owner, decision))
             except (UnknownCheckpoint, CheckpointClosed, BadCheckpointAnswer) as error:
-                log.info("answer_not_taken", run=who.run.id, error=type(error).__name__)
+                log.info("answer_not_taken", run=identity.run.id, error=type(error).__name__)
 
 
 class _RunTurn:
     """One turn of a run: interprets it from the beginning to an ending or a suspension. At its deadline, a run stops and is undone."""
 
-    def __init__(self, parts: EngineParts, who: RunIdentity, owner: str) -> None:
+    def __init__(self, parts: EngineParts, identity: RunIdentity, owner: str) -> None:
         self._parts = parts
-        self._who = who
+        self._identity = identity
         self._owner = owner
 
     async def events(self, begun: RunRow) -> list[Event]:
@@ -199,7 +199,7 @@ class _RunTurn:
             return [await self._wait_for_other_release(row, error)]
         if document is None:
             return [Failed("The version of the workflow that this run began with is gone.")]
-        await store.resume(row.key)
+        await store.clear_suspension(row.key)
         ends_at, runs_max = _deadline_of(document, row), document.document.metadata.gateway.runs_max
         if runs_max is not None and ends_at > store.now() and (before := await self._parts.places.take(row, runs_max)) is not None:
             return [await self._queue(runs_max, before, ends_at)]
@@ -211,8 +211,8 @@ class _RunTurn:
     async def _queue(self, runs_max: int, before: int, ends_at: int) -> Event:
         """Has the run wait for its turn. A run that ends, in any process, makes room."""
         note = f"waits for its turn: the workflow has {runs_max} runs at work, and {before} wait before this one"
-        await self._parts.store.suspend(self._who.run, Waiting(note=note, ends_at=ends_at))
-        return Suspended(_message(self._who, note))
+        await self._parts.store.suspend(self._identity.run, Suspension(note=note, ends_at=ends_at))
+        return Suspended(_message(self._identity, note))
 
     async def _outcome(self, document: Document, row: RunRow, ends_at: int) -> list[Event]:
         effects = await self._effects(row)
@@ -223,7 +223,7 @@ class _RunTurn:
                 log.info("run_late", run=row.key.id)
             effects = await self._effects(row)  # with what was stored at the last moment
         if effects.undo_began is None:
-            await self._parts.steps.cancel_open_of(self._who)
+            await self._parts.steps.cancel_open_of(self._identity)
             effects.is_over = True
         undone_until = max(ends_at, effects.undo_began or self._parts.store.now()) + UNDO_GRACE * 1000
         try:
@@ -236,7 +236,7 @@ class _RunTurn:
 
         Raises WorkflowError, RunSuspended and what the store raises. A defect of the gateway ends a run as any error does.
         """
-        interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, row.key.id, inputs=row.inputs)
+        interpreter = Interpreter(document, self._parts.evaluator, effects, TASK_FUNCTIONS, row.key.id, inputs=row.inputs)
         try:
             return await (interpreter.run(row.input) if late is None else interpreter.stop(row.input, late))
         except (WorkflowError, RunSuspended, RunTaken, RightsEnded, *POSTPONING):
@@ -268,12 +268,12 @@ class _RunTurn:
         journal = await Journal.open(parts.store, row)
         people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, run=row, owner=self._owner, now=parts.store.now)
         return JournaledEffects(
-            self._who,
+            self._identity,
             parts.store,
             journal,
             parts.steps,
             people,
-            recorder=StepRecorder(parts.audit, self._who),
+            recorder=StepRecorder(parts.audit, self._identity),
             targets=parts.targets,
             events=parts.events,
             started=row.started,
@@ -281,11 +281,11 @@ class _RunTurn:
 
     async def _suspend(self, effects: JournaledEffects, ends_at: int) -> Event:
         """Stores what the run waits for. What waits of branches that lost is withdrawn."""
-        if not self._parts.steps.is_published(self._who):
+        if not self._parts.steps.is_published(self._identity):
             await self._close()
             return Failed(REMOVED_TEXT)
-        waits, run = effects.waits, self._who.run
-        waiting = Waiting(
+        waits, run = effects.waits, self._identity.run
+        waiting = Suspension(
             waits.wake_at,
             waits.note,
             waits.task_ids,
@@ -297,12 +297,12 @@ class _RunTurn:
         )
         withdrawing = None if waits.is_paused else self._parts.checkpoints.withdrawing(run, waits.checkpoint_ids)
         for task_id in await self._parts.store.suspend(run, waiting, withdrawing):
-            await self._parts.steps.cancel_task(self._who, task_id)
+            await self._parts.steps.cancel_task(self._identity, task_id)
         if waits.is_for_sign_in:
-            return Ask(_message(self._who, waits.note), auth=True)
+            return Ask(_message(self._identity, waits.note), auth=True)
         if waits.is_for_owner:
             return Ask(prompts=waits.prompts)
-        return Suspended(_message(self._who, waits.note) if waits.note else None)
+        return Suspended(_message(self._identity, waits.note) if waits.note else None)
 
     async def _wait_for_other_release(self, row: RunRow, error: DocumentRefused) -> Event:
         """Leaves a run whose document this release refuses to one that takes it: ended here, nothing of it could be undone."""
@@ -311,26 +311,26 @@ class _RunTurn:
         if now >= ends_at:
             return (await self._fail(replace(UNREADABLE_FAULT, detail=note)))[0]
         log.warning("document_not_read", run=row.key.id, workflow=row.workflow, version=row.version, problem=str(error)[:DETAIL_MAX])
-        await self._parts.store.suspend(row.key, Waiting(now + UNREADABLE_US, note, is_paused=True, ends_at=ends_at))
-        return Suspended(_message(self._who, note))
+        await self._parts.store.suspend(row.key, Suspension(now + UNREADABLE_US, note, is_paused=True, ends_at=ends_at))
+        return Suspended(_message(self._identity, note))
 
     async def _end_without_rights(self, document: Document, ended: RightsEnded) -> Event:
         """The ending of a run whose starter has lost the rights: nothing is undone, since that would need rights too."""
         await self._close()
-        store, run = self._parts.store, self._who.run
+        store, run = self._parts.store, self._identity.run
         left_open = open_effects(document, await read_stored_steps(store, run), await children_of(store.database, run))
         names = ", ".join(each.step or each.target for each in left_open)
         return Failed(f"{RIGHTS_ENDED_TEXT} {ended}.{f' Not undone: {names}.' if names else ''}", rejected=True)
 
     async def _fail(self, fault: Fault) -> list[Event]:
         await self._close()
-        await self._parts.store.fail(self._who.run, msgspec.json.encode(fault).decode())
+        await self._parts.store.fail(self._identity.run, msgspec.json.encode(fault).decode())
         return [_failure(fault)]
 
     async def _close(self) -> None:
         """Ends what the run has begun and nobody waits for any more."""
-        await self._parts.steps.cancel_open_of(self._who)
-        await self._parts.checkpoints.withdraw(self._who.run)
+        await self._parts.steps.cancel_open_of(self._identity)
+        await self._parts.checkpoints.withdraw(self._identity.run)
 
 
 def _identity_of(call: Call, begun_by: Message | None) -> RunIdentity:
@@ -346,8 +346,8 @@ def _skill_of(message: Message | None) -> str:
     return str(chosen.get("skillId", "")) if isinstance(chosen, dict) else ""
 
 
-def _new_run(who: RunIdentity, call: Call, given: Any, now: int) -> RunRow:
-    return RunRow(who.run, who.workflow, str(call.target.facts.get(VERSION_FACT, "")), given, now)
+def _new_run(identity: RunIdentity, call: Call, given: Any, now: int) -> RunRow:
+    return RunRow(identity.run, identity.workflow, str(call.target.facts.get(VERSION_FACT, "")), given, now)
 
 
 def _deadline_of(document: Document, row: RunRow) -> int:
@@ -382,8 +382,8 @@ def _failure(fault: Fault) -> Failed:
     return Failed(words, Message(f"fault-{fault.status}", Role.AGENT, parts))
 
 
-def _message(who: RunIdentity, text: str) -> Message:
-    return Message(f"{who.run.id}:waits", Role.AGENT, (Part(text=text),))
+def _message(identity: RunIdentity, text: str) -> Message:
+    return Message(f"{identity.run.id}:waits", Role.AGENT, (Part(text=text),))
 
 
 _: type[Adapter] = WorkflowAdapter

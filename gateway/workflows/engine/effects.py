@@ -1,11 +1,11 @@
 """Effects of a run: each result is journaled, so that a run that begins again in any process finds what was done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -22,10 +22,10 @@ from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
-from gateway.workflows.engine.steps import RunIdentity, SignInNeeded, StepCalls, StepRequest, StepWaits
+from gateway.workflows.engine.steps import RunIdentity, SignInNeeded, StepAwaitsPerson, StepCalls, StepRequest
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
-from gateway.workflows.engine.waits import Waits
+from gateway.workflows.engine.waits import WaitCollector
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
@@ -36,6 +36,9 @@ from gateway.workflows.runs.store import RunStore, key_text
 from gateway.workflows.runs.values import canonical_value
 from registry.cards.prices import format_price
 
+A = TypeVar("A")
+Perform = Callable[[StepKey, A, StepNotes], Awaitable[Any]]
+"""Has the effect of a step, with what the step was given, and notes what becomes known of it."""
 HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
 SIGN_IN_TEXT: Final = "the roles of the person who started the run count no more; the run goes on when they sign in and look at it"
@@ -62,7 +65,7 @@ class _JournaledResults:
 
     def __init__(
         self,
-        who: RunIdentity,
+        identity: RunIdentity,
         store: RunStore,
         journal: Journal,
         steps: StepCalls,
@@ -73,10 +76,10 @@ class _JournaledResults:
         events: EventSteps,
         started: int,
     ) -> None:
-        self.waits = Waits()
+        self.waits = WaitCollector()
         self.is_stopping = False  # this process stops working on the run: what it began goes on elsewhere
         self.is_over = False  # the time of the run is over: nothing new begins but what undoes it
-        self._who = who
+        self._identity = identity
         self._store = store
         self._journal = journal
         self._steps = steps
@@ -86,7 +89,9 @@ class _JournaledResults:
         self._events = events
         self._now = started
 
-    async def _once(self, key: StepKey, perform: Any, argument: Any, also: Callable[[Any], Callable[[Batch], object]] | None = None) -> Any:
+    async def _perform_once(
+        self, key: StepKey, perform: Perform[A], argument: A, also: Callable[[Any], Callable[[Batch], object]] | None = None
+    ) -> Any:
         """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended.
 
         `also` gets the value of a result, and returns what is written in the same commit.
@@ -198,17 +203,17 @@ class JournaledEffects(_JournaledResults):
 
     async def call(self, key: StepKey, call: PreparedCall) -> Any:
         if call.function in CHECKPOINTS:
-            return await self._once(key, self._ask_people, call)
-        return await self._once(key, self._delegate_call, call)
+            return await self._perform_once(key, self._ask_people, call)
+        return await self._perform_once(key, self._delegate_call, call)
 
     async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
         if not workflow.awaited:
-            return await self._once(key, self._detach_run, workflow)
-        return await self._once(key, self._delegate_run, workflow)
+            return await self._perform_once(key, self._detach_run, workflow)
+        return await self._perform_once(key, self._delegate_run, workflow)
 
     async def _delegate_call(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         if call.function == HTTP:
-            call = resolve_http(key, call, self._steps.servers(self._who))
+            call = resolve_http(key, call, self._steps.servers(self._identity))
         request, read_output = build_request(key, call)
         try:
             return read_output(await self._delegate(key, request, notes))
@@ -223,26 +228,26 @@ class JournaledEffects(_JournaledResults):
     async def _detach_run(self, key: StepKey, workflow: SubRun, notes: StepNotes) -> Any:
         """Starts another run, and has its id as the value of the step's row."""
         request = sub_run_request(workflow)
-        notes.target = request.who
-        row = await self._steps.detach(self._who, key, request)
+        notes.target = request.target
+        row = await self._steps.detach(self._identity, key, request)
         notes.task_id, notes.decision_id = row.id, row.decision_id
         return {"run": row.id}
 
     async def _delegate(self, key: StepKey, request: StepRequest, notes: StepNotes) -> Task:
         """The completed task of a step. Raises WorkflowError, and RunSuspended while the task waits for a person."""
-        notes.target = request.who
+        notes.target = request.target
         try:
-            row, task = await self._steps.run(self._who, key, request)
-        except StepWaits as waiting:
+            row, task = await self._steps.run(self._identity, key, request)
+        except StepAwaitsPerson as waiting:
             self._wait_for_task(key, request, waiting.row, waiting.task)
             raise RunSuspended from waiting
         except asyncio.CancelledError:
             if not self.is_stopping:  # a time limit is over, or another branch won
-                run_in_background(self._steps.cancel(self._who, request.agent, key), "step_not_canceled", run=self._who.run.id)
+                run_in_background(self._steps.cancel(self._identity, request.agent, key), "step_not_canceled", run=self._identity.run.id)
             raise
         notes.add_task(row, task)
-        self._targets.outcomes.record(self._who.run.tenant, request.agent, completed=task.status.state is TaskState.COMPLETED)
-        check_completed(task, request.who, key.pointer)
+        self._targets.outcomes.record(self._identity.run.tenant, request.agent, completed=task.status.state is TaskState.COMPLETED)
+        check_completed(task, request.target, key.pointer)
         return task
 
     def _wait_for_task(self, key: StepKey, request: StepRequest, row: TaskRow, task: Task) -> None:
@@ -252,14 +257,14 @@ class JournaledEffects(_JournaledResults):
         if row.state is TaskState.INPUT_REQUIRED:
             asked = open_prompts(row.vendor_ref)
             schema = asked[0].schema if len(asked) == 1 else None
-            prompt = Prompt(f"task:{row.id}", text or request.who, schema=schema, token={"task": row.id, "agent": row.agent})
-        note = f"{key.pointer}: {request.who} {'asks: ' + text if prompt else AUTH_TEXT}"
+            prompt = Prompt(f"task:{row.id}", text or request.target, schema=schema, token={"task": row.id, "agent": row.agent})
+        note = f"{key.pointer}: {request.target} {'asks: ' + text if prompt else AUTH_TEXT}"
         self.waits.add_task(key, row.id, note, prompt)
 
     async def _ask_people(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         """The answer to a checkpoint. Raises WorkflowError, and RunSuspended while there is none."""
         notes.target = "people"
-        outcome = await self._people.ask(self._who, key, call)
+        outcome = await self._people.ask(self._identity, key, call)
         notes.started = min(notes.started, outcome.checkpoint.created)
         if outcome.is_pending:
             if outcome.checkpoint.state == PENDING:
@@ -317,11 +322,11 @@ class JournaledEffects(_JournaledResults):
     async def _look_up(self, key: StepKey, question: Question) -> Any:
         if isinstance(question, Spent):
             return await self._costs_of(question.calls)
-        return await self._targets.answer(self._who, key, question)
+        return await self._targets.answer(self._identity, key, question)
 
     async def _costs_of(self, calls: Sequence[StepKey]) -> list[str | None]:
         """What calls have cost with all that they caused; None where any part of it is unknown."""
-        tenant, txns = self._who.run.tenant, (self._who.txn,)
+        tenant, txns = self._identity.run.tenant, (self._identity.txn,)
         found = await self._store.database.read(lambda connection: read_task_costs(connection, tenant, txns))
         steps = [self._journal.find(key_text(key)) for key in calls]
         costs = [None if step is None else found.of(step.task_id) for step in steps]
@@ -332,21 +337,21 @@ class JournaledEffects(_JournaledResults):
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
         def storing(made: Any) -> Callable[[Batch], object]:
-            return self._events.storing(self._who, self._people.senders, made, self._store.now())
+            return self._events.storing(self._identity, self._people.senders, made, self._store.now())
 
-        made: Mapping[str, Any] = await self._once(key, self._make_event, event, storing)
+        made: Mapping[str, Any] = await self._perform_once(key, self._make_event, event, storing)
         return made
 
     async def _make_event(self, key: StepKey, event: Mapping[str, Any], notes: StepNotes) -> Any:
         notes.target = "events"
-        return await self._events.complete(self._who, key, event, self._store.now())
+        return await self._events.complete(self._identity, key, event, self._store.now())
 
     async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
         try:
-            found: list[Any] = await self._once(key, self._receive, wanted, lambda _: self._events.closing(self._who.run, key))
+            found: list[Any] = await self._perform_once(key, self._receive, wanted, lambda _: self._events.closing(self._identity.run, key))
         except asyncio.CancelledError:
             if not self.is_stopping:  # a time limit is over, or another branch won
-                run_in_background(self._events.stop(self._who.run, key), "listening_not_stopped", run=self._who.run.id)
+                run_in_background(self._events.stop(self._identity.run, key), "listening_not_stopped", run=self._identity.run.id)
             raise
         return found
 
@@ -354,9 +359,9 @@ class JournaledEffects(_JournaledResults):
         """The events that end the listening. Raises WorkflowError, and RunSuspended while there are too few."""
         notes.target = "events"
         try:
-            found = await self._events.receive(self._who, key, wanted)
+            found = await self._events.receive(self._identity, key, wanted)
         except WorkflowError:
-            await self._events.stop(self._who.run, key)
+            await self._events.stop(self._identity.run, key)
             raise
         if found is not None:
             return found

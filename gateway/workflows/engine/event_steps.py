@@ -51,29 +51,29 @@ class EventSteps:
         self._authorize = authorize
         self._audit = audit
 
-    async def complete(self, who: RunIdentity, key: StepKey, written: Mapping[str, Any], now: int) -> dict[str, Any]:
+    async def complete(self, identity: RunIdentity, key: StepKey, written: Mapping[str, Any], now: int) -> dict[str, Any]:
         """The event of an emitting step with the attributes that it lacks; nothing is stored yet. Raises WorkflowError."""
         moment = datetime.fromtimestamp(now / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
-        own = {"id": f"{who.run.id}:{key_text(key)}", "source": f"{RESERVED_SOURCE}workflow:{who.workflow}", "time": moment}
+        own = {"id": f"{identity.run.id}:{key_text(key)}", "source": f"{RESERVED_SOURCE}workflow:{identity.workflow}", "time": moment}
         given = {name: value for name, value in written.items() if value is not None}
         try:
-            event = read_event({"specversion": "1.0", **own, **given, HOPS: await self._next_hops(who, key)})
+            event = read_event({"specversion": "1.0", **own, **given, HOPS: await self._next_hops(identity, key)})
         except BadEvent as error:
             raise standard_error("validation", f"the event {error}", key.pointer) from error
         if event["source"] != own["source"] and event["source"].lower().startswith(RESERVED_SOURCE):
             raise standard_error("validation", f"only the gateway names sources that begin with {RESERVED_SOURCE}", key.pointer)
-        await self._check(who, act_of_sending(event["type"]), key)
+        await self._check(identity, act_of_sending(event["type"]), key)
         return event
 
-    async def _next_hops(self, who: RunIdentity, key: StepKey) -> int:
+    async def _next_hops(self, identity: RunIdentity, key: StepKey) -> int:
         """The hops of an event that a run sends. Raises WorkflowError where there were too many."""
-        hops = await hops_of(self._listens.database, who.run.tenant, who.txn) + 1
+        hops = await hops_of(self._listens.database, identity.run.tenant, identity.txn) + 1
         if hops > HOPS_MAX:
             detail = f"more than {HOPS_MAX} runs that events started led to this event: workflows start each other in a circle"
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
         return hops
 
-    def storing(self, who: RunIdentity, senders: Sequence[str], event: Event, now: int) -> Callable[[Batch], object]:
+    def storing(self, identity: RunIdentity, senders: Sequence[str], event: Event, now: int) -> Callable[[Batch], object]:
         """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is.
 
         `senders`: the owner of the run, and the people who brought about a run of a service.
@@ -81,16 +81,16 @@ class EventSteps:
         owner, *requesters = senders
 
         def store(batch: Batch) -> None:
-            store_event(batch, self._audit, who.run.tenant, owner, event, now=now, task_id=who.run.id, requesters=requesters)
+            store_event(batch, self._audit, identity.run.tenant, owner, event, now=now, task_id=identity.run.id, requesters=requesters)
 
         return store
 
-    async def receive(self, who: RunIdentity, key: StepKey, wanted: Wanted) -> list[Event] | None:
+    async def receive(self, identity: RunIdentity, key: StepKey, wanted: Wanted) -> list[Event] | None:
         """The events that end a listening step, or None as long as there are too few. Raises WorkflowError and RunTaken."""
         for kind in sorted(types_of(wanted)):
-            await self._check(who, act_of_receiving(kind), key)
-        listening = await self._listens.open(who.run, key_text(key), wanted)
-        while page := await self._listens.unread(who.run, key_text(key), listening.seen):
+            await self._check(identity, act_of_receiving(kind), key)
+        listening = await self._listens.open(identity.run, key_text(key), wanted)
+        while page := await self._listens.unread(identity.run, key_text(key), listening.seen):
             dropped = []
             for number, event in page:
                 taken = await self._matcher.take(wanted, listening.progress, event, listening.consumed)
@@ -102,7 +102,7 @@ class EventSteps:
                     return listening.consumed
             _check_count(listening, key)
             listening.seen = page[-1][0]
-            await self._listens.advance(who.run, key_text(key), listening, dropped)
+            await self._listens.advance(identity.run, key_text(key), listening, dropped)
         _check_count(listening, key)
         return None
 
@@ -117,12 +117,12 @@ class EventSteps:
         except WriteFailed:
             return  # the sweep of events deletes it once the run has ended
 
-    async def _check(self, who: RunIdentity, act: Act, key: StepKey) -> None:
+    async def _check(self, identity: RunIdentity, act: Act, key: StepKey) -> None:
         """Raises SignInNeeded, RightsEnded, and WorkflowError unless the run's person may do this now, within the workflow's ceiling."""
-        self._calls.check_published(who, key.pointer)
-        caller = await self._calls.caller(who, key.pointer)
+        self._calls.check_published(identity, key.pointer)
+        caller = await self._calls.caller(identity, key.pointer)
         try:
-            await self._authorize(caller, act, who.run.id)
+            await self._authorize(caller, act, identity.run.id)
         except CallRefused as refused:
             decision = refused.ruling.decision
             detail = f"{act.permission}: refused ({decision.reason_id}); interlock why {decision.id}"

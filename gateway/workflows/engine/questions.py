@@ -83,16 +83,16 @@ class PeopleSteps:
         """The owner of the run, and the people who brought about a run of a service."""
         return self._owner, *self._run.requesters
 
-    async def ask(self, who: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
+    async def ask(self, identity: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
         """Raises WorkflowError: denied, expired without a default, or arguments that are none of a checkpoint."""
         kind, said = CHECKPOINTS[call.function], call.arguments
         schema, prompt = _schema(kind, said, key), _prompt(said, key, "name" if kind == SIGNAL else "prompt")
         now = self._now()
         asked = Checkpoint(
-            run=who.run,
-            id=checkpoint_id(who.run, key),
+            run=identity.run,
+            id=checkpoint_id(identity.run, key),
             step=key.pointer,
-            workflow=who.workflow,
+            workflow=identity.workflow,
             owner=self._owner,
             requesters=self._run.requesters,
             kind=kind,

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from gateway.workflows.coordination.kinds import KINDS
+from gateway.workflows.coordination.kinds import TASK_FUNCTIONS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
@@ -99,5 +99,5 @@ async def replay(document: Document, evaluator: Evaluator, row: RunRow, steps: S
     """Interprets a run as far as its journal goes. `stop_at` is the pointer of a task that is not run."""
     effects = _JournalOnly(steps, row.started, stop_at)
     with suppress(RunSuspended, WorkflowError):  # where the journal ends, and where the run failed
-        await Interpreter(document, evaluator, effects, KINDS, row.key.id, inputs=row.inputs).run(row.input)
+        await Interpreter(document, evaluator, effects, TASK_FUNCTIONS, row.key.id, inputs=row.inputs).run(row.input)
     return Replayed(frozenset(effects.used), effects.has_stopped)

@@ -23,14 +23,14 @@ def own_error(kind: str, status: int, title: str, detail: str, instance: str) ->
     return WorkflowError(Fault(OWN + kind, status, title, detail[:DETAIL_MAX], instance))
 
 
-def check_completed(task: Task, who: str, instance: str) -> None:
-    """Raises WorkflowError unless the task completed. `who` names the agent or tool in the error's text."""
+def check_completed(task: Task, target: str, instance: str) -> None:
+    """Raises WorkflowError unless the task completed. `target` names the agent or tool in the error's text."""
     if task.status.state is TaskState.COMPLETED:
         return
     message = task.status.message
     text = (text_of(message.parts) if isinstance(message, Message) else "") or f"ended as {task.status.state.value}"
     reason = _failure_reason(message)
-    detail = f"{who}: {text}"[:DETAIL_MAX]
+    detail = f"{target}: {text}"[:DETAIL_MAX]
     if reason == GATEWAY_FAILURE:
         raise own_error("outcome-unknown", 500, "Outcome Unknown", detail, instance)
     agent_said_so = not reason or task.status.state is not TaskState.FAILED

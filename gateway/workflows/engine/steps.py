@@ -57,11 +57,11 @@ log = structlog.get_logger()
 
 
 class StepRequest(Struct, frozen=True):
-    """A message of a step to an agent, or to a server as an agent. `who` names the target in errors."""
+    """A message of a step to an agent, or to a server as an agent. `target` names the target in errors."""
 
     agent: str
     parts: tuple[Part, ...]
-    who: str
+    target: str
     skill: str = ""
     metadata: Mapping[str, Any] = {}
     tool: str = ""  # of a server
@@ -76,7 +76,7 @@ class SignInNeeded(Exception):
     """The roles of the person who started the run were vouched for too long ago; no step begins until the person signs in again."""
 
 
-class StepWaits(Exception):
+class StepAwaitsPerson(Exception):
     """The task of a step waits for a person, and the step with it."""
 
     def __init__(self, row: TaskRow, task: Task) -> None:
@@ -132,100 +132,100 @@ class StepCalls:
         self._reader = TaskReader(stores.tasks)
         self._starting: dict[str, asyncio.Future[TurnState]] = {}
 
-    async def run(self, who: RunIdentity, key: StepKey, request: StepRequest) -> tuple[TaskRow, Task]:
-        """The task of a step once it has ended. Raises StepWaits while it waits for a person, and WorkflowError for a refusal."""
-        begun = await self._begin(who, key, request)
+    async def run(self, identity: RunIdentity, key: StepKey, request: StepRequest) -> tuple[TaskRow, Task]:
+        """The task of a step once it has ended. Raises StepAwaitsPerson while it waits for a person, and WorkflowError for a refusal."""
+        begun = await self._begin(identity, key, request)
         turned = await self._reader.wait_for_end(begun)
         row, task = turned.row, task_from_events(turned.row, turned.events)
         if row.state in INTERRUPTED:
-            raise StepWaits(row, task)
+            raise StepAwaitsPerson(row, task)
         return row, task
 
-    def is_published(self, who: RunIdentity) -> bool:
+    def is_published(self, identity: RunIdentity) -> bool:
         """Whether the workflow of a run is still in the registry."""
         try:
-            return self._registry.find(who.run.tenant, who.workflow).kind == WORKFLOW_KIND
+            return self._registry.find(identity.run.tenant, identity.workflow).kind == WORKFLOW_KIND
         except UnknownName:
             return False
 
-    def check_published(self, who: RunIdentity, instance: str) -> None:
+    def check_published(self, identity: RunIdentity, instance: str) -> None:
         """Raises WorkflowError where the workflow was removed: its run starts no further step."""
-        if not self.is_published(who):
+        if not self.is_published(identity):
             raise standard_error("configuration", "the workflow was removed while the run was going on", instance)
 
-    def servers(self, who: RunIdentity) -> Sequence[Registration]:
+    def servers(self, identity: RunIdentity) -> Sequence[Registration]:
         """The servers that a run may name by an address of their API."""
-        return self._registry.list(who.run.tenant, Family.SERVER)
+        return self._registry.list(identity.run.tenant, Family.SERVER)
 
-    async def detach(self, who: RunIdentity, key: StepKey, request: StepRequest) -> TaskRow:
+    async def detach(self, identity: RunIdentity, key: StepKey, request: StepRequest) -> TaskRow:
         """The task of a run that nobody waits for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
-        return (await self._begin(who, key, request, is_detached=True)).row
+        return (await self._begin(identity, key, request, is_detached=True)).row
 
-    async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...], answer_id: str) -> None:
+    async def answer(self, identity: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...], answer_id: str) -> None:
         """Sends the owner's answer to the agent of a step whose task waits for it, once for each `answer_id`.
 
         An answer that can't be sent is logged; the run then asks again, unless the task waits no more. Without the rights of the starter
         nothing is sent: the run ends or waits for the sign-in at its next step.
         """
-        message = Message(f"{who.run.id}:answer:{answer_id}", Role.USER, parts, task_id=task_id)
+        message = Message(f"{identity.run.id}:answer:{answer_id}", Role.USER, parts, task_id=task_id)
         try:
-            caller = await self.caller(who, "")
-            known = await self._stores.tasks.read_record(who.run.tenant, caller.principal.owner_key, task_id)
+            caller = await self.caller(identity, "")
+            known = await self._stores.tasks.read_record(identity.run.tenant, caller.principal.owner_key, task_id)
             if any(each.message_id == message.message_id for each in known.to_task().history):
                 return
-            await self._agents.start(caller, AgentRequest(agent, message, who.trace))
+            await self._agents.start(caller, AgentRequest(agent, message, identity.trace))
         except _ANSWER_PROBLEMS as error:
-            log.info("answer_not_taken", run=who.run.id, task_id=task_id, error=type(error).__name__)
+            log.info("answer_not_taken", run=identity.run.id, task_id=task_id, error=type(error).__name__)
 
-    async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:
+    async def cancel(self, identity: RunIdentity, agent: str, key: StepKey) -> None:
         """Has the task of a step stopped whose result is not wanted any more."""
-        if (started := self._starting.get(idempotency_key(who, key))) is not None:
+        if (started := self._starting.get(idempotency_key(identity, key))) is not None:
             await asyncio.wait((started,))
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self._caller(who, only_stops=True)
-            scoped, principal = scoped_idempotency_key(caller, idempotency_key(who, key)), caller.principal
+            caller = await self._caller(identity, only_stops=True)
+            scoped, principal = scoped_idempotency_key(caller, idempotency_key(identity, key)), caller.principal
             row = await self._stores.tasks.find_by_idempotency_key(principal.tenant, principal.owner_key, agent, scoped)
             if row is not None:
-                await self._agents.cancel(caller, agent, row.id, who.trace)
+                await self._agents.cancel(caller, agent, row.id, identity.trace)
 
-    async def cancel_task(self, who: RunIdentity, task_id: str) -> None:
+    async def cancel_task(self, identity: RunIdentity, task_id: str) -> None:
         """Has a task of the run stopped whose result is not wanted any more."""
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self._caller(who, only_stops=True)
-            row = await self._stores.tasks.find(who.run.tenant, caller.principal.owner_key, task_id)
-            await self._agents.cancel(caller, row.agent, row.id, who.trace)
+            caller = await self._caller(identity, only_stops=True)
+            row = await self._stores.tasks.find(identity.run.tenant, caller.principal.owner_key, task_id)
+            await self._agents.cancel(caller, row.agent, row.id, identity.trace)
 
-    async def cancel_open_of(self, who: RunIdentity) -> None:
+    async def cancel_open_of(self, identity: RunIdentity) -> None:
         """Has every task stopped that a run has caused and that is still open, before the run ends."""
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self._caller(who, only_stops=True)
-            run = await self._stores.tasks.find(who.run.tenant, caller.principal.owner_key, who.run.id)
+            caller = await self._caller(identity, only_stops=True)
+            run = await self._stores.tasks.find(identity.run.tenant, caller.principal.owner_key, identity.run.id)
             for task in await self._stores.tasks.open_descendants(run):
                 if task.parent_id == run.id:
                     with suppress(*_CANCELLATION_PROBLEMS):
-                        await self._agents.cancel(caller, task.agent, task.id, who.trace)
+                        await self._agents.cancel(caller, task.agent, task.id, identity.trace)
 
-    async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest, *, is_detached: bool = False) -> TurnState:
+    async def _begin(self, identity: RunIdentity, key: StepKey, request: StepRequest, *, is_detached: bool = False) -> TurnState:
         """Raises WorkflowError, SignInNeeded and RightsEnded. A call for which no place is free is tried again for a while."""
         instance = key.pointer
-        self.check_published(who, instance)
-        self._check_determinism(who, request, instance)
+        self.check_published(identity, instance)
+        self._check_determinism(identity, request, instance)
         for attempt in range(PLACE_ATTEMPTS):
             try:
-                caller = await self.caller(who, instance)
+                caller = await self.caller(identity, instance)
                 if is_detached:
-                    caller = await self._callers.resolve_detached(who.run.tenant, who.workflow, who.grant_id)
-                return await self._start_to_the_end(caller, _agent_request(who, key, request))
+                    caller = await self._callers.resolve_detached(identity.run.tenant, identity.workflow, identity.grant_id)
+                return await self._start_to_the_end(caller, _agent_request(identity, key, request))
             except (LimitReached, TooManyTasks) as busy:
                 if attempt + 1 == PLACE_ATTEMPTS:
-                    raise standard_error("communication", f"{request.who}: {busy or 'too many tasks at once'}", instance) from busy
+                    raise standard_error("communication", f"{request.target}: {busy or 'too many tasks at once'}", instance) from busy
                 await asyncio.sleep(PLACE_SECONDS)
             except (TokenRefused, Killed) as error:  # they have ended since they were checked
                 raise RightsEnded(f"{instance}: {GRANT_ENDED_TEXT if isinstance(error, TokenRefused) else KILLED_TEXT}") from error
             except ParentTaskEnded as error:
                 raise RunTaken from error
             except _STEP_PROBLEMS as error:
-                raise _error_of(error, request.who, instance) from error
+                raise _error_of(error, request.target, instance) from error
         raise AssertionError("the last attempt raises or returns")
 
     async def _start_to_the_end(self, caller: Caller, request: AgentRequest) -> TurnState:
@@ -235,23 +235,23 @@ class StepCalls:
         started.add_done_callback(partial(_forget, self._starting, name))
         return await asyncio.shield(started)
 
-    def _check_determinism(self, who: RunIdentity, request: StepRequest, instance: str) -> None:
+    def _check_determinism(self, identity: RunIdentity, request: StepRequest, instance: str) -> None:
         """Raises WorkflowError where a deterministic step would reach a model: operators may take a mark away after the upload."""
         if not request.is_deterministic:
             return
         try:
-            marked = self._registry.find(who.run.tenant, request.agent).model_free
+            marked = self._registry.find(identity.run.tenant, request.agent).model_free
         except UnknownName:
             return  # refused as unknown
         if not request.tool or request.tool not in marked:
-            detail = f"the step is deterministic, and {request.who} is not marked as model-free"
+            detail = f"the step is deterministic, and {request.target} is not marked as model-free"
             raise own_error("not-deterministic", 403, "Not Deterministic", detail, instance)
 
-    async def caller(self, who: RunIdentity, instance: str) -> Caller:
+    async def caller(self, identity: RunIdentity, instance: str) -> Caller:
         """The run as a caller, whose starter may still run the workflow. Raises SignInNeeded and RightsEnded."""
         try:
-            caller = await self._caller(who)
-            await self._rights.check(caller, who.skill)
+            caller = await self._caller(identity)
+            await self._rights.check(caller, identity.skill)
         except RolesOutdated as error:
             raise SignInNeeded from error
         except TokenRefused as error:
@@ -260,13 +260,13 @@ class StepCalls:
             raise RightsEnded(f"{instance}: {KILLED_TEXT}") from error
         except CallRefused as refused:
             decision = refused.ruling.decision
-            lost = f"the person who started the run may not run {who.workflow} any more"
+            lost = f"the person who started the run may not run {identity.workflow} any more"
             raise RightsEnded(f"{instance}: {lost} ({decision.reason_id}); interlock why {decision.id}") from refused
         return caller
 
-    async def _caller(self, who: RunIdentity, *, only_stops: bool = False) -> Caller:
+    async def _caller(self, identity: RunIdentity, *, only_stops: bool = False) -> Caller:
         """The run as a caller. What was begun can be stopped whatever the person's roles are. Raises TokenRefused and Killed."""
-        named = (who.run.tenant, who.workflow, who.grant_id)
+        named = (identity.run.tenant, identity.workflow, identity.grant_id)
         if only_stops:
             return await self._callers.resolve_agent_in_turn(*named, with_outdated_roles=True)
         return await self._callers.resolve_agent(*named)
@@ -278,44 +278,44 @@ def _forget(starting: "dict[str, asyncio.Future[TurnState]]", name: str, started
         started.exception()  # of a step that was canceled, nobody else asks for it
 
 
-def _error_of(error: Exception, who: str, instance: str) -> WorkflowError:
+def _error_of(error: Exception, target: str, instance: str) -> WorkflowError:
     """What a step fails with where its call was not begun."""
     match error:
         case CallRefused():
             decision = error.ruling.decision
-            detail = f"{who}: refused ({decision.reason_id}); interlock why {decision.id}"
+            detail = f"{target}: refused ({decision.reason_id}); interlock why {decision.id}"
             return WorkflowError(standard_error("authorization", detail, instance).fault, decision.id)
         case UnknownName():
-            return standard_error("configuration", f"{who}: there is no such agent or server", instance)
+            return standard_error("configuration", f"{target}: there is no such agent or server", instance)
         case UnknownKind():
-            return standard_error("configuration", f"{who}: {error}", instance)
+            return standard_error("configuration", f"{target}: {error}", instance)
         case BadMessage() | PayloadTooLarge():
-            return standard_error("validation", f"{who}: {error}", instance, 400)
+            return standard_error("validation", f"{target}: {error}", instance, 400)
         case IdempotencyConflict():
-            detail = f"{who}: the step was begun before with another input, and may have had its effect"
+            detail = f"{target}: the step was begun before with another input, and may have had its effect"
             return own_error("outcome-unknown", 500, "Outcome Unknown", detail, instance)
     if isinstance(error, NotReachable):
-        return standard_error("communication", f"{who}: {str(error) or 'is not reachable now'}", instance)
-    return standard_error("communication", f"{who}: {str(error) or type(error).__name__}", instance)
+        return standard_error("communication", f"{target}: {str(error) or 'is not reachable now'}", instance)
+    return standard_error("communication", f"{target}: {str(error) or type(error).__name__}", instance)
 
 
-def idempotency_key(who: RunIdentity, key: StepKey) -> str:
+def idempotency_key(identity: RunIdentity, key: StepKey) -> str:
     """`{run}:{pointer}:{iterations}:{attempts}`."""
-    return f"{who.run.id}:{key_text(key)}"
+    return f"{identity.run.id}:{key_text(key)}"
 
 
-def _agent_request(who: RunIdentity, key: StepKey, request: StepRequest) -> AgentRequest:
+def _agent_request(identity: RunIdentity, key: StepKey, request: StepRequest) -> AgentRequest:
     """The same request each time a step is repeated: the message's id and the idempotency key are the step's own."""
-    name = idempotency_key(who, key)
+    name = idempotency_key(identity, key)
     message = Message(name, Role.USER, request.parts)
     metadata = dict(request.metadata) or None
     return AgentRequest(
         request.agent,
         message,
-        who.trace,
+        identity.trace,
         request.skill,
         idempotency_key=name,
-        is_key_new=who.is_first_turn,
+        is_key_new=identity.is_first_turn,
         is_watched=True,
         metadata=metadata,
     )

@@ -39,15 +39,15 @@ class StepTargets:
         self._rights = rights
         self.outcomes = Outcomes()
 
-    async def answer(self, who: RunIdentity, key: StepKey, question: RightsQuestion) -> Any:
+    async def answer(self, identity: RunIdentity, key: StepKey, question: RightsQuestion) -> Any:
         """Raises SignInNeeded and RightsEnded once the rights of the starter count no more."""
-        caller = await self._rights.calls.caller(who, key.pointer)
+        caller = await self._rights.calls.caller(identity, key.pointer)
         match question:
             case Offer():
                 return self._offers(caller, question)
             case Rank():
                 return self._ranked(caller, question)
-        return [reason for call in question.calls if (reason := await self._refusal(who, caller, call))]
+        return [reason for call in question.calls if (reason := await self._refusal(identity, caller, call))]
 
     def _ranked(self, caller: Caller, wanted: Rank) -> list[str]:
         """Agents that can be called come first; of these, those of a higher rank; of these, those that completed more of their steps."""
@@ -85,12 +85,12 @@ class StepTargets:
             return None
         return found if found.status in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN) else None
 
-    async def _refusal(self, who: RunIdentity, caller: Caller, call: PlannedCall) -> str:
+    async def _refusal(self, identity: RunIdentity, caller: Caller, call: PlannedCall) -> str:
         """Why a call would be refused now, or the empty text. A refusal is recorded. What a policy asks people about is not refused."""
         entry = self._find(caller, (split_tool(call.target) or ("", ""))[0] if call.is_tool else call.target)
         if entry is None or (entry.family is Family.SERVER) is not call.is_tool:
             return f"{call.path}: there is no `{call.target}` now"
-        request = _ruling_request(who, entry, call)
+        request = _ruling_request(identity, entry, call)
         is_open = call.is_tool and call.arguments is None  # policies may read what is not known yet
         if is_open and request.ceiling.covers(request.act.permission) and self._rights.could_allow(caller, request.act):
             return ""
@@ -106,16 +106,16 @@ def _has_skill(entry: Registration, skill: str) -> bool:
     return not skill or (entry.card is not None and any(each.id == skill for each in entry.card.skills))
 
 
-def _ruling_request(who: RunIdentity, entry: Registration, call: PlannedCall) -> RulingRequest:
+def _ruling_request(identity: RunIdentity, entry: Registration, call: PlannedCall) -> RulingRequest:
     """The request that the call itself will be ruled on by, as far as it is known."""
-    ceiling, trace_id = parse_ceiling(entry.ceiling), who.trace.trace_id
+    ceiling, trace_id = parse_ceiling(entry.ceiling), identity.trace.trace_id
     if call.is_tool:
         act = act_of_calling_tool(*(split_tool(call.target) or ("", "")))
         terms, arguments = terms_of(entry, act), call.arguments
-        return RulingRequest(act, entry.tenant, arguments, ceiling, task_id=who.run.id, trace_id=trace_id, terms=terms)
+        return RulingRequest(act, entry.tenant, arguments, ceiling, task_id=identity.run.id, trace_id=trace_id, terms=terms)
     act = act_of_invoking_agent(entry.name, call.skill)
     hop = Hop(entry.name, ceiling)
-    return RulingRequest(act, entry.tenant, callee=hop, task_id=who.run.id, trace_id=trace_id, terms=terms_of(entry, act))
+    return RulingRequest(act, entry.tenant, callee=hop, task_id=identity.run.id, trace_id=trace_id, terms=terms_of(entry, act))
 
 
 def _shown_agent(entry: Registration) -> dict[str, Any]:

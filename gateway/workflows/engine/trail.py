@@ -48,22 +48,22 @@ def trail_of(notes: StepNotes, given: Any, result: Result) -> Trail:
 class StepRecorder:
     """Writes the audit record of a step's end."""
 
-    def __init__(self, audit: AuditLog, who: RunIdentity) -> None:
+    def __init__(self, audit: AuditLog, identity: RunIdentity) -> None:
         self._audit = audit
-        self._who = who
+        self._identity = identity
 
     def record(self, step: StepRow, batch: Batch) -> None:
         """Called in the commit that stores the step."""
-        who, trail, fault = self._who, step.trail, step.result.fault
+        identity, trail, fault = self._identity, step.trail, step.result.fault
         self._audit.record(
             batch,
             {
                 "kind": "step",
-                "tenant": who.run.tenant,
+                "tenant": identity.run.tenant,
                 "decision_id": trail.decision_id,
-                "txn": who.txn,
-                "task_id": who.run.id,
-                "workflow": who.workflow,
+                "txn": identity.txn,
+                "task_id": identity.run.id,
+                "workflow": identity.workflow,
                 "step": step.place.pointer,
                 "key": step.key,
                 "target": trail.target,

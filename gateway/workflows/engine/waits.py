@@ -51,7 +51,7 @@ class Wait(Struct, frozen=True):
     is_sign_in: bool = False
 
 
-class Waits:
+class WaitCollector:
     """Collects the waits of all branches of one interpretation."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class RunEnded(Exception):
         self.output = output
 
 
-class Kind(Protocol):
+class TaskFunction(Protocol):
     """Runs one kind of task on its transformed input. Returns its raw output, and where to go on when the task itself decides that."""
 
     async def __call__(self, run: "Interpreter", task: Any, at: TaskAtWork, scope: Scope) -> tuple[Any, str | None]: ...
@@ -47,7 +47,7 @@ class Interpreter:
         document: Document,
         evaluator: Evaluator,
         effects: Effects,
-        kinds: Mapping[type, Kind],
+        kinds: Mapping[type, TaskFunction],
         run_id: str,
         *,
         inputs: Mapping[str, Any] | None = None,

@@ -29,7 +29,7 @@ from gateway.workflows.dsl.document import (
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted, WantedEvent
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, matches, standard_error
 from gateway.workflows.interpreter.evaluation import TaskAtWork
-from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, Kind, pointer_step
+from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, TaskFunction, pointer_step
 from gateway.workflows.interpreter.retries import delay_before, limit_of
 from gateway.workflows.interpreter.scope import Scope
 
@@ -309,7 +309,7 @@ async def run_function(run: Interpreter, task: CallFunction, at: TaskAtWork, sco
     return await run.effects.call(scope.key, _prepared(task.call, arguments, at, scope)), None
 
 
-KINDS: Final[Mapping[type, Kind]] = {
+STANDARD_TASKS: Final[Mapping[type, TaskFunction]] = {
     CallA2a: run_call,
     CallFunction: run_function,
     CallHttp: run_call,

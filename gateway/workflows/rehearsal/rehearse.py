@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.workflows.cloud_events.matching import EventMatcher
-from gateway.workflows.coordination.kinds import KINDS
+from gateway.workflows.coordination.kinds import TASK_FUNCTIONS
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
@@ -62,7 +62,7 @@ async def rehearse_case(
     """The outcome of one case, and what its run did."""
     clock = VirtualClock(START, lambda: evaluator.running > 0)
     effects = make_effects(case, clock, EventMatcher(evaluator))
-    work = asyncio.ensure_future(Interpreter(document, evaluator, effects, KINDS, "rehearsal").run(case.input))
+    work = asyncio.ensure_future(Interpreter(document, evaluator, effects, TASK_FUNCTIONS, "rehearsal").run(case.input))
     status, output, fault, problems = "completed", None, None, []
     try:
         await clock.drive(work)

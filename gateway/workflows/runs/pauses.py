@@ -39,7 +39,7 @@ class Pauses:
 
         await self._store.database.write(work)
 
-    async def resume(self, run: RunKey, by: str, decision_id: str) -> None:
+    async def end_pause(self, run: RunKey, by: str, decision_id: str) -> None:
         """Has a paused run go on. Raises RunNotOpen."""
         now = self._store.now()
 

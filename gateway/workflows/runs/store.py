@@ -114,7 +114,7 @@ def wake(batch: Batch, run: RunKey, at: int) -> None:
     batch.run(_WAKE, (at, run.tenant, run.id))
 
 
-class Waiting(Struct, frozen=True):
+class Suspension(Struct, frozen=True):
     """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, keys of listening steps, the end of a pause, a sign-in.
 
     `ends_at` is its deadline, `note` says in words what it waits for. A paused run has not come to all that it waits for.
@@ -180,26 +180,26 @@ class RunStore:
     async def find(self, run: RunKey) -> RunRow | None:
         return await self.database.read(lambda connection: _read_run(connection, run))
 
-    async def suspend(self, run: RunKey, waiting: Waiting, also: Callable[[Batch], object] | None = None) -> list[str]:
+    async def suspend(self, run: RunKey, suspension: Suspension, also: Callable[[Batch], object] | None = None) -> list[str]:
         """Stores what a run waits for, with `also` in the same commit. Returns open tasks that it waited for before, and does no more.
 
         It goes on at once if its pause is over, or people answered while its other branches worked. Raises RunTaken.
         """
-        values = (waiting.wake_at, waiting.note, waiting.ends_at, int(waiting.waits_for_sign_in), run.tenant, run.id)
+        values = (suspension.wake_at, suspension.note, suspension.ends_at, int(suspension.waits_for_sign_in), run.tenant, run.id)
 
         def work(batch: Batch) -> list[str]:
             lock_run(batch, run, self.process)
             batch.run(_SUSPEND, values)
-            has_resumed = waiting.is_paused and not is_paused(batch.connection, run)
-            if has_resumed or _has_answers(batch.connection, run, waiting.checkpoint_ids):
+            has_resumed = suspension.is_paused and not is_paused(batch.connection, run)
+            if has_resumed or _has_answers(batch.connection, run, suspension.checkpoint_ids):
                 wake(batch, run, self.now())
             if also is not None:
                 also(batch)
-            return [] if waiting.is_paused else _replace_waits(batch, run, waiting)
+            return [] if suspension.is_paused else _replace_waits(batch, run, suspension)
 
         return await self.database.write(work)
 
-    async def resume(self, run: RunKey) -> None:
+    async def clear_suspension(self, run: RunKey) -> None:
         """The run goes on. What it waited for is known until it waits again. Raises RunTaken."""
 
         def work(batch: Batch) -> None:
@@ -273,17 +273,17 @@ def _lost_runs(now: int) -> Any:
     return query.where(rests, is_lost, is_later).limit(DUE_MAX)
 
 
-def _replace_waits(batch: Batch, run: RunKey, waiting: Waiting) -> list[str]:
+def _replace_waits(batch: Batch, run: RunKey, suspension: Suspension) -> list[str]:
     """Makes the rows of what a run waits for those of `waiting`. Returns tasks that it waits for no more and that have not ended."""
     before, listens = workflow_waits.c, workflow_listens.c
     is_child = (tasks.c.tenant == before.tenant) & (tasks.c.id == before.task_id)
     lost = select(before.task_id).join(tasks, is_child).where(before.tenant == run.tenant, before.run_id == run.id)
-    lost = lost.where(before.task_id.not_in(waiting.task_ids), tasks.c.state.not_in(_ENDED_STATES))
+    lost = lost.where(before.task_id.not_in(suspension.task_ids), tasks.c.state.not_in(_ENDED_STATES))
     found = list(batch.connection.execute(lost).scalars())
     batch.run(_DELETE_WAITS, (run.tenant, run.id))
-    for task_id in waiting.task_ids:
+    for task_id in suspension.task_ids:
         batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id})
-    mine = (listens.tenant == run.tenant) & (listens.run_id == run.id) & listens.key.not_in(waiting.listens)
+    mine = (listens.tenant == run.tenant) & (listens.run_id == run.id) & listens.key.not_in(suspension.listens)
     batch.connection.execute(delete(workflow_listens).where(mine))
     return found
 

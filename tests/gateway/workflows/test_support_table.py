@@ -14,7 +14,7 @@ from gateway.workflows.dsl.document import A2aMethod, Extension, McpMethod, Use
 from gateway.workflows.dsl.extras import DocumentExtras, TaskExtras
 from gateway.workflows.dsl.loading import Source, read_document, read_source
 from gateway.workflows.expressions.evaluator import Evaluator
-from gateway.workflows.interpreter.kinds import KINDS
+from gateway.workflows.interpreter.kinds import STANDARD_TASKS
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.publishing.event_rights import event_problems
 from gateway.workflows.publishing.needs import BadTarget, needs_of
@@ -284,7 +284,7 @@ async def test_a_row_says_what_the_code_does(evaluator: Evaluator, about: str) -
 
 def test_every_construct_of_the_code_is_in_a_row() -> None:
     tried = " ".join(str(row) for row in TABLE.values())
-    kinds = {re.sub(r"^call \w+|Task$", "", kind.__name__.removeprefix("Call")).lower() for kind in KINDS} - {"function"}
+    kinds = {re.sub(r"^call \w+|Task$", "", kind.__name__.removeprefix("Call")).lower() for kind in STANDARD_TASKS} - {"function"}
     wanted = kinds | set(Use.model_fields) | set(FUNCTIONS) | set(NOT_RUN) | set(get_args(A2aMethod)) | set(get_args(McpMethod))
     wanted |= {field.alias or name for name, field in (TaskExtras.model_fields | Extension.model_fields).items()}
     assert {name for name in wanted if name not in tried} == set()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.workflows.runs.store import RunKey, Waiting
+from gateway.workflows.runs.store import RunKey, Suspension
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Gate, Workflows
@@ -135,10 +135,10 @@ async def test_a_run_whose_pause_is_over_before_it_stops_goes_on(home: House, wo
     key = RunKey("default", await workflows.start("two"))
     await gate.reached.wait()
     store = home.gateway.workflows._parts.store
-    await store.suspend(key, Waiting(is_paused=True))
+    await store.suspend(key, Suspension(is_paused=True))
     assert (await store.find(key)).wake_at is not None
     await act(workflows, key.id, "pause")
-    await store.suspend(key, Waiting(is_paused=True))
+    await store.suspend(key, Suspension(is_paused=True))
     assert (await store.find(key)).wake_at is None
     await act(workflows, key.id, "resume")
     gate.opened.set()
