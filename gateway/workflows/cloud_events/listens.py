@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from gateway.storage.database import Batch
 from gateway.workflows.cloud_events.envelope import EVENT_TYPE
-from gateway.workflows.cloud_events.progress import Progress
+from gateway.workflows.cloud_events.progress import ListenProgress
 from gateway.workflows.dsl.constructs import Consumption
 from gateway.workflows.expressions.templates import expression_in
 from gateway.workflows.interpreter.effects import Wanted
@@ -25,7 +25,7 @@ _ADVANCE: Final = "UPDATE workflow_listens SET seen = ?, progress = ? WHERE tena
 _DROP: Final = "DELETE FROM workflow_received WHERE tenant = ? AND run_id = ? AND key = ? AND number = ?"
 _CLOSE: Final = "DELETE FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
 PAGE_MAX: Final = 100  # events that are looked at before the progress is stored
-_decode_progress = msgspec.json.Decoder(Progress).decode
+_decode_progress = msgspec.json.Decoder(ListenProgress).decode
 
 
 class Listening(Struct):
@@ -36,7 +36,7 @@ class Listening(Struct):
 
     seen: int
     lost: int
-    progress: Progress
+    progress: ListenProgress
     consumed: list[Mapping[str, Any]]
 
 
@@ -58,7 +58,7 @@ class Listens:
         if batch.run(_OPEN, (run.tenant, run.id, key, msgspec.json.encode(filters).decode())):
             for kind in sorted(types_of(wanted)):
                 batch.run(_TYPE, (run.tenant, kind, run.id, key))
-        return _read(batch.connection, run, key) or Listening(0, 0, Progress(), [])
+        return _read(batch.connection, run, key) or Listening(0, 0, ListenProgress(), [])
 
     async def unread(self, run: RunKey, key: str, seen: int) -> list[tuple[int, dict[str, Any]]]:
         """The next events after the number `seen`, each with its number."""
@@ -142,5 +142,5 @@ def _read(connection: Connection, run: RunKey, key: str) -> "Listening | None":
         return None
     consumed = (given.tenant == run.tenant) & (given.run_id == run.id) & (given.key == key) & (given.number <= row.seen)
     events = connection.execute(select(given.event).where(consumed).order_by(given.number)).scalars()
-    progress = _decode_progress(row.progress) if row.progress else Progress()
+    progress = _decode_progress(row.progress) if row.progress else ListenProgress()
     return Listening(row.seen, row.lost, progress, [msgspec.json.decode(each) for each in events])

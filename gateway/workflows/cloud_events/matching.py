@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.workflows.cloud_events.progress import NOT_TAKEN, Progress, Taken
+from gateway.workflows.cloud_events.progress import NOT_TAKEN, ListenProgress, Taken
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
@@ -20,7 +20,7 @@ class EventMatcher:
 
     async def result(self, wanted: Wanted, events: Sequence[Event]) -> list[Event] | None:
         """The events that end the waiting, in their order, or None as long as there are too few."""
-        progress, consumed = Progress(), list[Event]()
+        progress, consumed = ListenProgress(), list[Event]()
         for event in events:
             taken = await self.take(wanted, progress, event, consumed)
             if taken.is_consumed:
@@ -29,12 +29,12 @@ class EventMatcher:
                 return consumed
         return None
 
-    async def take(self, wanted: Wanted, progress: Progress, event: Event, consumed: Sequence[Event]) -> Taken:
+    async def take(self, wanted: Wanted, progress: ListenProgress, event: Event, consumed: Sequence[Event]) -> Taken:
         """What the next event is to a task that has `consumed` some already. Changes `progress`."""
         if wanted.mode == "all":
             return await self._take_for_all(wanted, progress, event)
         if isinstance(wanted.until, Wanted):
-            progress.until = progress.until or Progress()
+            progress.until = progress.until or ListenProgress()
             if (await self.take(wanted.until, progress.until, event, ())).is_last:
                 return Taken(is_last=True)
         if not await self._matches_any(wanted, event, progress):
@@ -42,14 +42,14 @@ class EventMatcher:
         is_last = wanted.until is None or (isinstance(wanted.until, str) and await self._holds(wanted.until, [*consumed, event]))
         return Taken(is_consumed=True, is_last=is_last)
 
-    async def _take_for_all(self, wanted: Wanted, progress: Progress, event: Event) -> Taken:
+    async def _take_for_all(self, wanted: Wanted, progress: ListenProgress, event: Event) -> Taken:
         for index, one in enumerate(wanted.filters):
             if index not in progress.found and await self._matches(one, event, progress.correlated.setdefault(str(index), {})):
                 progress.found.append(index)
                 return Taken(is_consumed=True, is_last=len(progress.found) == len(wanted.filters))
         return NOT_TAKEN
 
-    async def _matches_any(self, wanted: Wanted, event: Event, progress: Progress) -> bool:
+    async def _matches_any(self, wanted: Wanted, event: Event, progress: ListenProgress) -> bool:
         if not wanted.filters:
             return True
         for index, one in enumerate(wanted.filters):

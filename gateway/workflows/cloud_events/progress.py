@@ -5,12 +5,12 @@ from typing import Any
 from msgspec import Struct, field
 
 
-class Progress(Struct, omit_defaults=True):
+class ListenProgress(Struct, omit_defaults=True):
     """What the events so far have settled. `found`: the filters of `all` that had their event, by their index."""
 
     found: list[int] = field(default_factory=list)
     correlated: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the index of a filter: values that are expected from now on
-    until: "Progress | None" = None
+    until: "ListenProgress | None" = None
 
 
 class Taken(Struct, frozen=True):

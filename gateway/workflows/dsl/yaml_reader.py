@@ -14,11 +14,10 @@ KEY_MAX: Final = 1000  # characters of a key
 PATHS_MAX: Final = 16 << 20  # characters of the JSON pointers of all values together, which later checks may build
 _PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
 _TAG: Final = "tag:yaml.org,2002:"
-_NULL: Final = re.compile(r"(?:~|null|Null|NULL|)\Z")
-_BOOL: Final = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
-_INT: Final = re.compile(r"[-+]?[0-9]{1,300}\Z")
-_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,300}|[0-9]{1,300}(?:\.[0-9]{0,300})?)(?:[eE][-+]?[0-9]{1,3})?\Z")
-_PLAIN: Final = (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT))
+_NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL: Final = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
+_INT: Final = re.compile(r"[-+]?[0-9]{1,300}")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,300}|[0-9]{1,300}(?:\.[0-9]{0,300})?)(?:[eE][-+]?[0-9]{1,3})?")
 
 
 class Unreadable(Exception):
@@ -181,16 +180,26 @@ def _scalar(event: Any, line: int) -> Any:
     text = event.value
     kind = "str" if event.tag in (None, "!") else event.tag.removeprefix(_TAG)
     if event.implicit[0] and event.tag is None:
-        kind = next((name for name, pattern in _PLAIN if pattern.match(text)), "str")
+        kind = _plain_kind(text)
     match kind:
         case "str":
             return text
         case "null":
             return None
-        case "bool" if _BOOL.match(text):
+        case "bool" if text in _BOOL:
             return text.lower() == "true"
-        case "int" if _INT.match(text):
+        case "int" if _INT.fullmatch(text):
             return int(text)
-        case "float" if _FLOAT.match(text) and math.isfinite(number := float(text)):
+        case "float" if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
             return number
     raise Unreadable(f"has a value that JSON can't have: `{text[:50]}`", line)
+
+
+def _plain_kind(text: str) -> str:
+    if text in _NULL:
+        return "null"
+    if text in _BOOL:
+        return "bool"
+    if _INT.fullmatch(text):
+        return "int"
+    return "float" if _FLOAT.fullmatch(text) else "str"

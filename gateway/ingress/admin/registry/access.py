@@ -35,6 +35,7 @@ RELEVANCE_MAX = 100
 VISIBILITY_CACHE_SIZE, VISIBILITY_CACHE_SECONDS = 50_000, 60.0
 CouldAllow = Callable[[Caller, Act], bool]
 Authorize = Callable[[Caller, Act], Awaitable[Grant]]
+RemovalCheck = Callable[[], Awaitable[None]]
 
 
 def act_of_registry_change(verb: str, family: Family, name: str) -> Act:
@@ -150,18 +151,11 @@ class RegistryAccess:
         candidates = await self._search.candidates(caller.principal.tenant, query)
         return best_first([scored async for scored in Slices(candidates) if scored is not None])
 
-    async def remove(self, caller: Caller, family: Family, name: str, check: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Removes an entry, for operators and its owner. Raises UnknownName, CallRefused, BadRequest, and what `check` raises.
-
-        `check` is called for a caller who may remove the entry, before it is removed. A workflow is removed with one only.
-        """
+    async def remove(self, caller: Caller, family: Family, name: str, check: RemovalCheck | None = None) -> None:
+        """Removes an entry after `check`, for operators and its owner. Raises UnknownName, CallRefused, BadRequest, and what it raises."""
         found = self.find(caller, family, name)
         registry_change = await self.authorize_owner_change(caller, found, "remove")
-        check_changeable(found)
-        if check is not None:
-            await check()
-        elif found.kind == WORKFLOW_KIND:
-            raise BadRequest("name", f"is a workflow, which has runs: DELETE /api/workflows/{name}, or interlock workflow rm {name}")
+        await _check_removable(found, check)
         await self._registry.remove(found.tenant, name, registry_change)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
@@ -263,6 +257,16 @@ class RegistryAccess:
     async def require_grant(self, caller: Caller, act: Act) -> Grant:
         """Returns the Grant. Raises CallRefused with an explanation, since the caller already knows of the entry."""
         return await require_permission(caller, self._authorize, act)
+
+
+async def _check_removable(entry: Registration, check: RemovalCheck | None) -> None:
+    """A workflow is removed with a check of its runs only. Raises BadRequest, and what `check` raises."""
+    check_changeable(entry)
+    if check is not None:
+        await check()
+    elif entry.kind == WORKFLOW_KIND:
+        name = entry.name
+        raise BadRequest("name", f"is a workflow, which has runs: DELETE /api/workflows/{name}, or interlock workflow rm {name}")
 
 
 def check_changeable(entry: Registration) -> None:
