@@ -18,6 +18,7 @@ from tests.bench.processes import BenchFailure, Running, cpu_seconds, resident_m
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say
 from tests.bench.workload import EVERY_WORKLOAD
 from tests.chaos.databases import Server, postgres
+from tests.chaos.stage import workers_of
 
 DATABASES = ("sqlite", "postgres")
 AT_ONCE = 10
@@ -43,6 +44,7 @@ _WAITS = "do:\n- ask: {call: gateway.approve, with: {prompt: Shall it be shipped
 STEPS = {"workflow_fixed": 40, "workflow_agent": 10, "workflow_tool": 10}  # of one run
 _BODIES = {"workflow_fixed": _FIXED, "workflow_agent": _AGENT, "workflow_tool": _TOOL}
 _SETTLE, _LOOK = 3.0, 20.0  # seconds until all is quiet, and in which the CPU of waiting is counted
+_REST_MAX = 90.0  # seconds
 _STARTS_AT_ONCE = 16
 
 
@@ -65,7 +67,7 @@ def workflow_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Runnin
         with _database(database, folder_of) as settings, _prepared(folder_of, settings, upstream, plan) as target:
             say(f"steps of workflows on {database}")
             rows += _step_rows(client, plan, target, database)
-            time.sleep(_SETTLE)
+            _await_rest(target.running)
             idle = resident_mb(target.running.pid)
             waiting = None
             if plan.waiting_runs:
@@ -93,6 +95,14 @@ def _prepared(folder: Path, settings: dict[str, Any], upstream: Running, plan: P
             if status != 201:
                 raise BenchFailure(f"a workflow was not added: {status} {said[:1000]!r}")
         yield replace(target, paths={**PATHS, **{workload: f"/agents/{name_of(workload)}" for workload in STEPS}})
+
+
+def _await_rest(running: Running) -> None:
+    """Until the processes that evaluate expressions have ended, which they do after a minute without work."""
+    end = time.monotonic() + _REST_MAX
+    while workers_of(running.pid) and time.monotonic() < end:
+        time.sleep(0.5)
+    time.sleep(_SETTLE)
 
 
 def _step_rows(client: LoadClient, plan: Plan, target: Target, database: str) -> list[Run]:
