@@ -44,7 +44,7 @@ from policies.callers import CallerResolver
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Grant, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
-from registry.cards.card import FEATURES, Family, Registration
+from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration
 from registry.store import UnknownName
 
 RESUMED, ENDED, MOVED, FAILED = "resumed", "ended", "moved", "failed"  # what became of a task whose process is gone
@@ -115,6 +115,7 @@ class Takeover:
                 return await self._take_up_or_end(row, trace_context, ending)
             except (WriteFailed, ReadFailed):  # the database layer logs its outage
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
+                return MOVED
             except Exception:  # the root of the work on one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
             return FAILED
@@ -158,7 +159,7 @@ class Takeover:
             claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_id_of(row) if FEATURES in target.facts else ""
-        message, answers = find_undelivered_answers(record)
+        message, answers = find_undelivered_answers(record) if target.kind == WORKFLOW_KIND else (NO_MESSAGE, ())
         turn = Turn(message, _decode_ref(row.vendor_ref), stream=True, session=session, answers=answers)
         held = self._stores.tasks.live_events(claimed)
         self._resumed_turns.take_over(

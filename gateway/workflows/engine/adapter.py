@@ -311,7 +311,7 @@ class _RunTurn:
         if now >= ends_at:
             return (await self._fail(replace(UNREADABLE_FAULT, detail=note)))[0]
         log.warning("document_not_read", run=row.key.id, workflow=row.workflow, version=row.version, problem=str(error)[:DETAIL_MAX])
-        await self._parts.store.suspend(row.key, Suspension(now + UNREADABLE_US, note, is_paused=True, ends_at=ends_at))
+        await self._parts.store.suspend(row.key, Suspension(now + UNREADABLE_US, note, is_partial=True, ends_at=ends_at))
         return Suspended(_message(self._identity, note))
 
     async def _end_without_rights(self, document: Document, ended: RightsEnded) -> Event:

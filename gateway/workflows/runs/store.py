@@ -117,7 +117,8 @@ def wake(batch: Batch, run: RunKey, at: int) -> None:
 class Suspension(Struct, frozen=True):
     """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, keys of listening steps, the end of a pause, a sign-in.
 
-    `ends_at` is its deadline, `note` says in words what it waits for. A paused run has not come to all that it waits for.
+    `ends_at` is its deadline, `note` says in words what it waits for. A paused run has not come to all that it waits for. `is_partial`: the
+    run was not interpreted, so it waits for what it waited for before, too.
     """
 
     wake_at: int | None = None
@@ -127,6 +128,7 @@ class Suspension(Struct, frozen=True):
     listens: tuple[str, ...] = ()
     is_paused: bool = False
     waits_for_sign_in: bool = False
+    is_partial: bool = False
     ends_at: int | None = None
 
 
@@ -195,7 +197,7 @@ class RunStore:
                 wake(batch, run, self.now())
             if also is not None:
                 also(batch)
-            return [] if suspension.is_paused else _replace_waits(batch, run, suspension)
+            return [] if suspension.is_paused or suspension.is_partial else _replace_waits(batch, run, suspension)
 
         return await self.database.write(work)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.tasks import log as task_log
-from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.store import RunKey, RunStore
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.outages import Fate, Shaky, read_only
 from tests.fakes.waiting import until
@@ -166,6 +166,8 @@ async def test_a_run_waits_for_a_release_that_takes_its_document(home: House, wo
         return "another release" in (await workflows.show(run))["note"]
 
     await until(is_left)
+    row = await store_of(home).find(RunKey("default", run))
+    assert row is not None and (row.wake_at or 0) > store_of(home).now()
     await home.gateway.database.write(lambda batch: batch.run(set_document, (text,)))
     await workflows.pass_time(61)
     assert (await workflows.ended(run))["state"] == "TASK_STATE_COMPLETED"
