@@ -1,7 +1,7 @@
 """Approvals for approvers and requesters: lists, exact content, and votes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from policies.audit.log import AuditLog
 from policies.callers import Caller
 from policies.delegation.approval import decode_arguments
 from policies.delegation.approval_rows import read_votes
+from policies.delegation.run_as import SERVICE_ISSUER
 from policies.tables import approval_votes, approvals
 
 ARGUMENTS_KEPT_US = 7 * 86_400 * 1_000_000  # how long the arguments of a closed approval are kept
@@ -70,7 +71,15 @@ class Approvals:
     The routes check the permission to vote; this class refuses votes on one's own requests.
     """
 
-    def __init__(self, database: Database, audit: AuditLog, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        now: Callable[[], int],
+        requesters_of: Callable[[str, str], Awaitable[Collection[str]]],
+    ) -> None:
+        """`requesters_of` returns the people, by owner key, who brought about what a service does in a transaction of a tenant."""
+        self._requesters_of = requesters_of
         self._database = database
         self._audit = audit
         self._now = now
@@ -109,9 +118,13 @@ class Approvals:
         return await self._database.read(work)
 
     async def check_voter(self, caller: Caller, approval_id: str) -> None:
-        """Raises OwnApproval if the caller requested the approval."""
+        """Raises OwnApproval if the caller requested the approval, or brought about the run of a service that requests it."""
+        person = caller.principal.owner_key
         row = await self._database.read(lambda connection: _find_row(connection, caller.principal.tenant, approval_id))
-        if row is not None and row.owner == caller.principal.owner_key:
+        if row is None:
+            return
+        is_of_service = row.owner.startswith(f"{row.tenant}|{SERVICE_ISSUER}|")
+        if row.owner == person or (is_of_service and person in await self._requesters_of(row.tenant, row.txn)):
             raise OwnApproval
 
     async def vote(self, caller: Caller, approval_id: str, vote: Vote, decision_id: str) -> dict[str, Any]:

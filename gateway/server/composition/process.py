@@ -147,9 +147,9 @@ class Gateway:
     def _build_resumers(self) -> None:
         """Builds approvals, and the resumption of tasks after an approval, after a consent, and after another process has ended."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
-        self.approvals = Approvals(self.database, self.audit, now_us)
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
+        self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.stores.tasks.subscribe_to_looks(self.workflows.renew_roles)
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)

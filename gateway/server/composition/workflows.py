@@ -1,7 +1,7 @@
 """Makes the engine of workflows when the first workflow is added, shown or run. Without one, nothing of it is imported."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -225,6 +225,10 @@ class LazyWorkflows:
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""
         return await self._waker.end_lost() if self._is_needed else 0
+
+    async def requesters_of(self, tenant: str, txn: str) -> Collection[str]:
+        """The people, by owner key, who brought about what a service does in a transaction."""
+        return await (await asyncio.to_thread(lambda: self._parts)).store.requesters_of(tenant, txn)
 
     async def renew_roles(self, caller: Caller, row: TaskRow) -> None:
         """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it."""

@@ -159,6 +159,11 @@ class RunStore:
         found = await self.database.read(lambda connection: connection.execute(select(table.c.author).where(mine)).scalar())
         return found or ""
 
+    async def requesters_of(self, tenant: str, txn: str) -> tuple[str, ...]:
+        """The requesters of the run of a service in a transaction."""
+        found = await self.database.read(lambda connection: _requesters_of_txn(connection, tenant, txn))
+        return tuple(msgspec.json.decode(found or "[]"))
+
     async def versions_of(self, tenant: str, name: str) -> list[tuple[str, int]]:
         """Every version of a workflow with the moment of its upload, the newest first."""
         table = workflow_versions
@@ -172,7 +177,7 @@ class RunStore:
         def work(batch: Batch) -> RunRow:
             lock_run(batch, row.key, self.process)
             if insert_run(batch, row) and (requesters := _requesters_of_cause(batch.connection, row.key)):
-                batch.run(_INHERIT, (requesters, row.key.tenant, row.key.id))
+                batch.run(_INHERIT, (requesters, row.key.tenant, row.key.id))  # it is of the same transaction
             found = _read_run(batch.connection, row.key)
             assert found is not None  # it was inserted, or there before
             return found
@@ -357,12 +362,16 @@ def to_run_row(key: RunKey, columns: Mapping[str, Any]) -> RunRow:
 
 def _requesters_of_cause(connection: Connection, run: RunKey) -> str:
     """The requesters, as JSON, of the run that caused this one: the run of the same transaction that an event or a schedule started."""
-    cause, mine = tasks.alias("cause"), (tasks.c.tenant == run.tenant) & (tasks.c.id == run.id)
-    is_cause = (cause.c.tenant == tasks.c.tenant) & (cause.c.txn == tasks.c.txn)
-    is_run = (workflow_runs.c.tenant == cause.c.tenant) & (workflow_runs.c.id == cause.c.id)
-    query = select(workflow_runs.c.requesters).select_from(tasks).join(cause, is_cause).join(workflow_runs, is_run)
-    found = connection.execute(query.where(mine, tasks.c.txn != "", workflow_runs.c.requesters != "").limit(1)).scalar()
-    return found or ""
+    mine = (tasks.c.tenant == run.tenant) & (tasks.c.id == run.id)
+    txn = connection.execute(select(tasks.c.txn).where(mine)).scalar()
+    return _requesters_of_txn(connection, run.tenant, txn) if txn else ""
+
+
+def _requesters_of_txn(connection: Connection, tenant: str, txn: str) -> str:
+    is_run = (workflow_runs.c.tenant == tasks.c.tenant) & (workflow_runs.c.id == tasks.c.id)
+    query = select(workflow_runs.c.requesters).select_from(tasks).join(workflow_runs, is_run)
+    query = query.where(tasks.c.tenant == tenant, tasks.c.txn == txn, workflow_runs.c.requesters != "").limit(1)
+    return connection.execute(query).scalar() or ""
 
 
 def insert_run(batch: Batch, row: RunRow) -> bool:

@@ -11,6 +11,8 @@ from policies.tables import metadata as policy_tables
 from tests.fakes.provider_runs import DAY, PAUSE, ProviderRuns, provider_runs
 from tests.fakes.waiting import until
 
+BRIEF = "document: {dsl: 1.0.3, namespace: tests, name: brief, version: 1.0.0, metadata: {gateway: {deadline: PT1H}}}\n"
+BRIEF += "do:\n- go: {run: {workflow: {namespace: tests, name: quick}, await: false}}\n"
 HOUR = PAUSE.replace("PT48H", "PT23H")
 
 
@@ -50,6 +52,19 @@ async def test_a_run_outlives_the_token_that_started_it(people: ProviderRuns) ->
     await people.pass_time(23 * 3600 + 1)
     await reach(people, run, TaskState.COMPLETED)
     assert await people.output(run, people.token()) == "sales got: hi"
+
+
+async def test_a_detached_run_outlives_the_authority_of_the_one_that_started_it(people: ProviderRuns) -> None:
+    desk = people.workflows.desk
+    assert (await desk.post("/api/workflows", document=BRIEF)).status_code == 201
+    await people.home.gateway.database.refresh_epochs()
+    run = await people.start("brief")
+    await reach(people, run, TaskState.COMPLETED)
+    shown = (await desk.ask("GET", f"/api/runs/{run}", token=people.token())).json()
+    child = str(shown["steps"][0]["task_id"])
+    await people.pass_time(23 * 3600 + 1)
+    await reach(people, child, TaskState.COMPLETED)
+    assert await people.output(child, people.token()) == "sales got: hi"
 
 
 async def test_roles_that_count_no_more_suspend_the_run_at_its_next_step(people: ProviderRuns) -> None:

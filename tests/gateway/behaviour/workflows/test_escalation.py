@@ -62,6 +62,17 @@ async def test_an_escalation_never_lets_the_requester_approve(workflows: Workflo
     assert (await workflows.answer(checkpoint, {"approved": True}, "alice")).status_code == 403
 
 
+async def test_a_token_for_other_agents_answers_no_escalated_question(workflows: Workflows) -> None:
+    _, checkpoint = await opened(workflows, "roles: [support]")
+    await workflows.pass_time(DAY + 1)
+    await _until_escalated(workflows, checkpoint)
+    path = f"/api/checkpoints/{checkpoint}/answer"
+    narrow = await workflows.desk.ask("POST", path, "bob", {"value": {"approved": True}}, scope="tool:nothing.x")
+    assert narrow.status_code == 404
+    wide = await workflows.desk.ask("POST", path, "bob", {"value": {"approved": True}}, scope="agent:pay")
+    assert wide.status_code == 200
+
+
 async def test_an_escalation_without_an_audience_fails_the_step(workflows: Workflows) -> None:
     await workflows.add("pay", ASK % "roles: []")
     run = await workflows.start("pay")

@@ -16,7 +16,7 @@ SERVICES = {"nightly": {"roles": ["reader"], "ceiling": ["agent:*", "state:*", "
 ROLES = {
     "operator": ["*"],
     "member": ["agent:*", "tool:*"],
-    "reader": ["agent:*", "state:*"],
+    "reader": ["agent:*", "state:*", "tool:*"],
     "approver": ["agent:*", "approval:decide", "state:write:events/*"],
     "author": ["agent:*", "approval:decide", "registry:write", "workflow:run-as/*"],
 }
@@ -27,6 +27,8 @@ ON = "schedule: {on: {one: {with: {type: test.%s}}}}\n"
 APPROVE = "do:\n- look: {call: gateway.approve, with: {prompt: 'Pay?'}}\n"
 CHOOSE = "do:\n- look: {call: gateway.choose, with: {prompt: 'Which?', options: [a, b]}}\n"
 EMIT = "do:\n- tell: {emit: {event: {with: {type: test.second}}}}\n"
+RESERVE = "do:\n- take: {call: gateway.tool, with: {tool: inventory.reserve, arguments: {}}}\n"
+ASKING = '@id("asked") @ask("A second person looks") forbid(principal, action, resource == Tool::"inventory.reserve");'
 CALL = "do:\n- below: {run: {workflow: {namespace: tests, name: below}}}\n"
 
 
@@ -108,6 +110,31 @@ async def test_requesters_answer_questions_that_are_no_approval(home: House) -> 
     await added(home, HEAD % "flow" + ON % "first" + CHOOSE)
     await sent(home, "test.first", "sam")
     assert await outcomes(home, await asked(home), "sam", value="a") == [(200, "")]
+
+
+async def test_requesters_do_not_approve_what_a_policy_asks_about(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "ours.cedar").write_text(ASKING)
+    settings = {"service_principals": SERVICES, "roles": ROLES, "users": USERS, "policies": str(tmp_path / "rules")}
+    async with house(tmp_path / "home", database_url, **settings) as home:
+        await home.server("inventory", "reserve")
+        await added(home, HEAD % "flow" + ON % "first" + RESERVE)
+        await sent(home, "test.first", "sam")
+        desk = Workflows(home).desk
+
+        async def waiting() -> list[Any]:
+            await home.gateway.workflows.wake_once()
+            return list((await desk.ask("GET", "/api/approvals", "ada")).json()["items"])
+
+        async def is_there() -> bool:
+            return bool(await waiting())
+
+        await until(is_there)
+        ((approval),) = await waiting()
+        path, body = f"/api/approvals/{approval['id']}/decision", {"decision": "approve"}
+        answers = [await desk.ask("POST", path, person, body) for person in ("sam", "ursula", "ada")]
+        assert [answer.status_code for answer in answers] == [403, 403, 200]
+        assert [answer.json().get("reason_id") for answer in answers[:2]] == ["approval-own", "approval-own"]
 
 
 async def test_a_misfit_starts_no_run_by_an_event(home: House) -> None:
