@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 
 import pytest
 
-from tests.attacks.marks import Attack, catalogue, marked
+from tests.attacks.marks import Attack, find_marks, read_catalogue
 from tests.attacks.mutations import find_problems, read_table
 from tests.attacks.trials import RED, Trial, run_mutations
 from tests.house.source import ROOT
@@ -123,7 +123,7 @@ def run_tests(known: Sequence[Attack], tests: Mapping[str, tuple[str, ...]], job
 
 def run_table(known: Sequence[Attack], tests: Mapping[str, tuple[str, ...]], jobs: int) -> int:
     """1 where the table of mutations has a problem, or one of them is not noticed."""
-    if problems := find_problems(read_table(), catalogue(), ROOT):
+    if problems := find_problems(read_table(), read_catalogue(), ROOT):
         print("tests/attacks/mutations.toml:", *problems, sep="\n  ")
         return 1
     named = {attack.id for attack in known}
@@ -138,10 +138,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", default="2", help="processes at once (0: in this one)")
     parser.add_argument("--only", choices=("tests", "mutations"), help="one of the two parts")
     given = parser.parse_args(arguments)
-    known = [attack for attack in catalogue() if not given.ids or attack.id in given.ids]
+    known = [attack for attack in read_catalogue() if not given.ids or attack.id in given.ids]
     if unknown := set(given.ids) - {attack.id for attack in known}:
         parser.error(f"not in tests/attacks/catalogue.jsonl: {', '.join(sorted(unknown))}")
-    found = marked().tests
+    found = find_marks().tests
     tests = {attack.id: found.get(attack.id, ()) for attack in known}
     failed = run_tests(known, tests, given.jobs) if given.only != "mutations" else 0
     return max(failed, run_table(known, tests, max(1, int(given.jobs))) if given.only != "tests" else 0)

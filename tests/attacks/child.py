@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.source import ROOT
-from tests.mutation.trial import OURS, OnSqlite, warm
+from tests.mutation.trial import OURS, OnSqlite, load_foreign_libraries
 
 SECONDS_MAX = 300.0  # for one call of run_tests
 
@@ -56,7 +56,7 @@ class Bodies:
 
 def load_libraries() -> None:
     """Loads the libraries that tests use once, before the first fork; `warm` leaves out every module of ours."""
-    warm()
+    load_foreign_libraries()
     gc.collect()
     gc.freeze()  # else each forked process looks through all of it
 

@@ -51,7 +51,7 @@ class Attack:
 
 
 @dataclass(frozen=True)
-class Marked:
+class Marks:
     """`tests`: id of an attack to ids of tests as pytest takes them; `lost`: places of marks that are of no test."""
 
     tests: Mapping[str, tuple[str, ...]]
@@ -65,21 +65,21 @@ class _Test:
     last: int
 
 
-def catalogue() -> tuple[Attack, ...]:
+def read_catalogue() -> tuple[Attack, ...]:
     lines = (Path(__file__).parent / "catalogue.jsonl").read_text(encoding="utf-8").splitlines()
     return tuple(Attack(**json.loads(line)) for line in lines)
 
 
-def _tests(body: list[ast.stmt], prefix: str = "") -> Iterator[_Test]:
+def _tests_in(body: list[ast.stmt], prefix: str = "") -> Iterator[_Test]:
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            yield from _tests(node.body, f"{prefix}{node.name}::")
+            yield from _tests_in(node.body, f"{prefix}{node.name}::")
         elif isinstance(node, Function) and node.name.startswith("test_"):
             first = min(each.lineno for each in (node, *node.decorator_list))
             yield _Test(prefix + node.name, first, node.end_lineno or node.lineno)
 
 
-def _said(source: Source) -> Iterator[tuple[int, str]]:
+def _marks_in(source: Source) -> Iterator[tuple[int, str]]:
     """Line and text of each mark: comments, and strings that stand alone."""
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
         if token.type == tokenize.COMMENT and MARK.search(token.string):
@@ -89,7 +89,7 @@ def _said(source: Source) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(node.value.value)
 
 
-def _test_at(tests: list[_Test], line: int, lines: list[str]) -> _Test | None:
+def _test_at_line(tests: list[_Test], line: int, lines: list[str]) -> _Test | None:
     """The test that the line is in, or that begins right after it."""
     inside = [test for test in tests if test.first <= line <= test.last]
     while not inside and line < len(lines) and lines[line - 1].lstrip().startswith("#"):
@@ -98,16 +98,16 @@ def _test_at(tests: list[_Test], line: int, lines: list[str]) -> _Test | None:
     return inside[0] if inside else None
 
 
-def marked(sources: tuple[Source, ...] | None = None) -> Marked:
+def find_marks(sources: tuple[Source, ...] | None = None) -> Marks:
     found: dict[str, dict[str, None]] = defaultdict(dict)
     lost = []
     for source in sources if sources is not None else [each for each in python("tests") if "/test_" in each.path]:
-        tests, lines = list(_tests(source.tree.body)), source.text.splitlines()
-        for line, text in _said(source):
-            test = _test_at(tests, line, lines)
+        tests, lines = list(_tests_in(source.tree.body)), source.text.splitlines()
+        for line, text in _marks_in(source):
+            test = _test_at_line(tests, line, lines)
             if test is None:
                 lost.append(f"{source.path}:{line}")
                 continue
             for attack in ID.findall(text):
                 found[attack][f"{source.path}::{test.name}"] = None
-    return Marked({attack: tuple(sorted(tests)) for attack, tests in sorted(found.items())}, tuple(lost))
+    return Marks({attack: tuple(sorted(tests)) for attack, tests in sorted(found.items())}, tuple(lost))

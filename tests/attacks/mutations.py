@@ -27,13 +27,13 @@ class Mutation:
     def apply(self, root: Path) -> None:
         """Changes the file below `root`. Raises LookupError where the text is not there exactly once."""
         path = root / self.file
-        changed = self.changed(root)
+        changed = self.changed_text(root)
         path.unlink()  # it may be a link to the file of another tree
         path.write_text(changed, encoding="utf-8")
         # The compiled file could be taken for the new text's: size and second may be the same.
         Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
-    def changed(self, root: Path) -> str:
+    def changed_text(self, root: Path) -> str:
         """The file as the mutation leaves it. Raises LookupError where the text is not there exactly once."""
         path = root / self.file
         if not path.is_file():
@@ -64,7 +64,7 @@ def _problem(mutation: Mutation, root: Path) -> str:
     if mutation.file.partition("/")[0] not in PRODUCT:
         return f"{mutation.attack}: {mutation.file} is no file of the product"
     try:
-        changed = ast.dump(ast.parse(mutation.changed(root)))
+        changed = ast.dump(ast.parse(mutation.changed_text(root)))
     except LookupError as error:
         return str(error)
     except SyntaxError as error:

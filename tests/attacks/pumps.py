@@ -21,20 +21,20 @@ class Pumps:
         self._follow = Ways(self._automaton).follow
         self._empty: Any = b"" if isinstance(regex.pattern, bytes) else ""
 
-    def loops(self) -> Iterator[tuple[Any, Any]]:
+    def find_loops(self) -> Iterator[tuple[Any, Any]]:
         """A way to each loop, and what leads through it; once so that the way is taken once, and once so that it is in the loop."""
         hub = len(self._automaton.places) - 1
         for place in range(hub):
-            way, loop = self._word(hub, place), self._word(place, place)
+            way, loop = self._shortest_word(hub, place), self._shortest_word(place, place)
             if way is not None and loop:
                 yield way, loop
                 yield self._empty, way + loop
 
-    def text(self, way: Any, loop: Any, size: int) -> Any:
+    def pumped_text(self, way: Any, loop: Any, size: int) -> Any:
         """Of about `size` characters, with an end that hardly anything goes on with."""
         return way + loop * (size // len(loop)) + (b"\x00" if self._empty == b"" else "\x00")
 
-    def _word(self, start: int, goal: int) -> Any:
+    def _shortest_word(self, start: int, goal: int) -> Any:
         """The shortest text that leads from one place to the other; None: there is none. The pattern's own search is no way."""
         kinds, places = self._automaton.kinds, self._automaton.places
         hub = len(places) - 1
@@ -58,16 +58,16 @@ class Pumps:
         return None
 
 
-def grows(act: Callable[[Any], object], text: Callable[[int], Any]) -> str:
+def describe_growth(act: Callable[[Any], object], text: Callable[[int], Any]) -> str:
     """How much longer many characters take than few, where that is more than linear; empty: it is not."""
     for attempt in (1, 3):  # a slow look once more, for what else the machine did meanwhile
-        few, many = (min(_seconds(act, text(size)) for _ in range(attempt)) for size in (FEW, MANY))
+        few, many = (min(_measure_seconds(act, text(size)) for _ in range(attempt)) for size in (FEW, MANY))
         if many <= GROWTH_MAX * few + NOISE_SECONDS:
             return ""
     return f"{FEW} characters take {few:.4f} s, {MANY} take {many:.4f} s"
 
 
-def _seconds(act: Callable[[Any], object], text: Any) -> float:
+def _measure_seconds(act: Callable[[Any], object], text: Any) -> float:
     """Of this thread on the processor."""
     began = time.thread_time()
     act(text)

@@ -21,7 +21,7 @@ from adapters.contract import ArtifactPiece, Turn
 from adapters.task import Artifact, Message, Part, Role, StreamResponse, Task, TaskState, TaskStatus
 from adapters.upstream.egress import Egress
 from policies.strict_json import LARGE, BadJson, parse, run_off_loop
-from tests.attacks.pumps import Pumps, grows
+from tests.attacks.pumps import Pumps, describe_growth
 from tests.fakes.a2a_agents import serving
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.grpc_door import Canned, Gate, opened
@@ -31,25 +31,25 @@ from tests.house.regexes import Regex, regexes
 from tests.house.source import product
 
 
-def slow(regex: Regex) -> Iterator[str]:
+def slow_texts_of(regex: Regex) -> Iterator[str]:
     """What is said of each text that takes the expression more than linear time."""
     method = getattr(re.compile(regex.pattern, regex.flags), regex.method if regex.method in ("match", "fullmatch") else "findall")
     pumps = Pumps(regex)
-    found = (grows(method, partial(pumps.text, way, loop)) for way, loop in pumps.loops())
+    found = (describe_growth(method, partial(pumps.pumped_text, way, loop)) for way, loop in pumps.find_loops())
     return (f"{regex.where}: {said}" for said in found if said)
 
 
 def test_no_text_takes_an_expression_more_than_linear_time() -> None:  # attack AVL-01
     found, _ = regexes(product())
     unique = {(each.pattern, each.flags, each.method): each for each in found}
-    assert [said for regex in unique.values() for said in slow(regex)] == []
+    assert [said for regex in unique.values() for said in slow_texts_of(regex)] == []
 
 
 @pytest.mark.parametrize(
     "pattern", [r"\s*tool:\s*(\S{1,128})\s*(\{.*\})?\s*", r"<\s*/?\s*(?:important|system)\b", r"eyJ[\w-]{8,}\.[\w-]+", r"x+@"]
 )
 def test_a_text_that_takes_more_is_found(pattern: str) -> None:  # attack AVL-01
-    assert next(slow(Regex("here", pattern, re.DOTALL, "search")))
+    assert next(slow_texts_of(Regex("here", pattern, re.DOTALL, "search")))
 
 
 MB = 1 << 20
@@ -68,7 +68,7 @@ def test_large_json_is_read_in_linear_time(what: str) -> None:  # attack AVL-02
         with suppress(BadJson):
             parse(raw)
 
-    assert grows(read, lambda size: BIG[what](size * 20)) == ""
+    assert describe_growth(read, lambda size: BIG[what](size * 20)) == ""
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ Forge = Callable[[House, str], list[str]]
 
 
 @pytest.fixture
-async def closed(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+async def closed_house(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     """Nothing private may be called."""
     async with every_door(tmp_path / "home", database_url, egress={"allow": []}) as home:
         yield home
@@ -38,24 +38,24 @@ async def shop(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
         yield home
 
 
-def said(home: House, **claims: Any) -> dict[str, Any]:
+def valid_claims(home: House, **claims: Any) -> dict[str, Any]:
     now = int(time.time())
     whole = {"iss": DEVELOPMENT_ISSUER, "sub": "alice", "tid": "default", "aud": home.url, "iat": now, "exp": now + 600, "jti": "u1"}
     return {name: value for name, value in {**whole, **claims}.items() if value is not None}
 
 
-def signed(home: House, **claims: Any) -> str:
+def sign_claims(home: House, **claims: Any) -> str:
     """By the gateway's own key, so that nothing but the claims is wrong."""
-    return home.gateway.keys.sign(said(home, **claims), "at+jwt")
+    return home.gateway.keys.sign(valid_claims(home, **claims), "at+jwt")
 
 
-def header(home: House, **more: Any) -> dict[str, Any]:
+def valid_header(home: House, **more: Any) -> dict[str, Any]:
     return {"alg": "ES256", "kid": home.gateway.keys.jwks()["keys"][0]["kid"], "typ": "at+jwt", **more}
 
 
 def public_forms(home: House) -> list[bytes]:
     jwk = home.gateway.keys.jwks()["keys"][0]
-    x, y = (int.from_bytes(serial(jwk[name])) for name in "xy")
+    x, y = (int.from_bytes(compact_text(jwk[name])) for name in "xy")
     key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
     forms = [
         key.public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -64,49 +64,49 @@ def public_forms(home: House) -> list[bytes]:
     return [*forms, json.dumps(jwk).encode(), b""]
 
 
-def serial(text: str) -> bytes:
+def compact_text(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def unsigned(home: House, canary: str) -> list[str]:
-    return [compact(header(home, alg=alg), said(home, sub="admin"), lambda _: b"") for alg in ("none", "None", "nOnE", "")]
+    return [compact(valid_header(home, alg=alg), valid_claims(home, sub="admin"), lambda _: b"") for alg in ("none", "None", "nOnE", "")]
 
 
 def by_public_key(home: House, canary: str) -> list[str]:
-    return [compact(header(home, alg="HS256"), said(home, sub="admin"), hs256(form)) for form in public_forms(home)]
+    return [compact(valid_header(home, alg="HS256"), valid_claims(home, sub="admin"), hs256(form)) for form in public_forms(home)]
 
 
 def with_key_material(home: House, canary: str) -> list[str]:
     evil = EcKey("k1")
     members: list[dict[str, Any]] = [{"jwk": evil.jwk()}, {"jku": f"{canary}/jwks"}, {"x5u": f"{canary}/pem"}, {"x5c": ["AAAA"]}]
     members += [{"crit": ["exp"]}, {"b64": False}, {"zip": "DEF"}]
-    return [compact(header(home, **member), said(home, sub="admin"), evil.sign) for member in members]
+    return [compact(valid_header(home, **member), valid_claims(home, sub="admin"), evil.sign) for member in members]
 
 
 def for_others(home: House, canary: str) -> list[str]:
     audiences = ["https://evil.test", [home.url, "https://evil.test"], None, f"{home.url}/", home.url.upper(), f"{home.url}/mcp/other"]
-    return [signed(home, aud=audience) for audience in audiences]
+    return [sign_claims(home, aud=audience) for audience in audiences]
 
 
 def out_of_time(home: House, canary: str) -> list[str]:
     now = int(time.time())
     times: list[dict[str, Any]] = [{"exp": None}, {"exp": str(now + 60)}, {"exp": True}, {"exp": now - 31, "iat": now - 90}]
     times += [{"nbf": now + 300}, {"iat": now + 300}, {"exp": now + 315_360_000}]
-    return [signed(home, **each) for each in times]
+    return [sign_claims(home, **each) for each in times]
 
 
 def without_proof(home: House, canary: str) -> list[str]:
-    return [signed(home, cnf={"jkt": b64(b"0" * 32)})]
+    return [sign_claims(home, cnf={"jkt": b64(b"0" * 32)})]
 
 
 def too_large(home: House, canary: str) -> list[str]:
     deep = b'{"alg":"ES256","a":' + b"[" * 1500 + b"]" * 1500 + b"}"
     forged = EcKey("k1").sign
-    twice = json.dumps(said(home))[:-1].encode() + b',"sub":"admin"}'
+    twice = json.dumps(valid_claims(home))[:-1].encode() + b',"sub":"admin"}'
     return [
-        compact(header(home, pad="x" * 7000), said(home, pad="x" * 7000), forged),
-        compact(deep, said(home), forged),
-        compact(header(home), twice, forged),
+        compact(valid_header(home, pad="x" * 7000), valid_claims(home, pad="x" * 7000), forged),
+        compact(deep, valid_claims(home), forged),
+        compact(valid_header(home), twice, forged),
         f"{b64(json.dumps({'alg': 'dir', 'enc': 'A256GCM', 'zip': 'DEF'}).encode())}..AAAA.AAAA.AAAA",
     ]
 
@@ -122,10 +122,10 @@ FORGED: dict[str, Forge] = {
 }
 
 
-async def test_no_door_takes_a_token_that_is_not_right(closed: House, record_property: Record) -> None:
+async def test_no_door_takes_a_token_that_is_not_right(closed_house: House, record_property: Record) -> None:
     """attacks TOK-01, TOK-02, TOK-03, TOK-05, TOK-07, TOK-09, TOK-12, TOK-13"""
-    await closed.registered("sales", "http://127.0.0.1:9/")
-    await closed.server("inventory", "check", url="http://127.0.0.1:9")
+    await closed_house.registered("sales", "http://127.0.0.1:9/")
+    await closed_house.server("inventory", "check", url="http://127.0.0.1:9")
 
     async def heard(_head: bytes, _reader: Any, writer: Any) -> None:
         writer.write(answer(b"{}"))
@@ -134,15 +134,15 @@ async def test_no_door_takes_a_token_that_is_not_right(closed: House, record_pro
         for door in DOORS:
             record_property("door", door)
             for attack, forge in {"TOK-01": lambda *_: ["x y", "x"], **FORGED}.items():
-                for number, token in enumerate(forge(closed, canary.url)):
-                    knocked = await knock(closed, door, token)
+                for number, token in enumerate(forge(closed_house, canary.url)):
+                    knocked = await knock(closed_house, door, token)
                     assert (knocked.admitted, knocked.done) == (False, False), (door, attack, number, knocked.text)
-            for good in (closed.token("alice"), signed(closed)):  # so nothing else was wrong with them
-                assert (await knock(closed, door, good)).admitted, door
+            for good in (closed_house.token("alice"), sign_claims(closed_house)):  # so nothing else was wrong with them
+                assert (await knock(closed_house, door, good)).admitted, door
         assert canary.connections == 0
 
 
-class Errand:
+class AgentChain:
     """The agent `support`, which does with its token what a test wants, while its task runs."""
 
     def __init__(self, home: House) -> None:
@@ -155,7 +155,7 @@ class Errand:
         self.ran = 0
         self.failure: AssertionError | None = None
 
-    async def ready(self) -> None:
+    async def register_agents(self) -> None:
         await self.home.agent(self.agent, CEILING)
         await self.home.agent(self.sales)
         self.server = await self.home.server("inventory", "check")
@@ -166,13 +166,13 @@ class Errand:
             record("door", self.door)
             yield self.door
 
-    async def allowed(self, *ceiling: str) -> None:
+    async def set_ceiling(self, *ceiling: str) -> None:
         registry = self.home.gateway.registry
         await registry.update(replace(registry.find("default", "support"), ceiling=ceiling))
         await self.home.gateway.database.refresh_epochs()
 
     @property
-    def reached(self) -> int:
+    def reached_count(self) -> int:
         return len(self.sales.requests) + len(self.server.calls)
 
     async def _act(self, token: str, text: str) -> str:
@@ -184,14 +184,14 @@ class Errand:
             self.ran += 1
         return "done"
 
-    async def of(self, user: str, wanted: Callable[[str], Awaitable[None]]) -> None:
+    async def run_for(self, user: str, wanted: Callable[[str], Awaitable[None]]) -> None:
         before, self.wanted = self.ran, wanted
         sent = await self.home.send(self.home.token(user), "support", "go")
         if self.failure is not None:
             raise self.failure
         assert self.ran == before + 1, sent
 
-    async def exchanged(self, token: str, agent: str = "sales") -> str:
+    async def exchange_token(self, token: str, agent: str = "sales") -> str:
         scope = f"agent:{agent}" if self.door in A2A else "tool:inventory.check"
         return await self.home.exchanged("support", token, resource(self.door, agent), scope)
 
@@ -200,78 +200,80 @@ class Errand:
 
 
 @pytest.fixture
-async def errand(shop: House) -> Errand:
-    built = Errand(shop)
-    await built.ready()
+async def agent_chain(shop: House) -> AgentChain:
+    built = AgentChain(shop)
+    await built.register_agents()
     return built
 
 
-async def test_no_door_lets_a_chain_do_more_than_all_of_it_may(errand: Errand, record_property: Record) -> None:
+async def test_no_door_lets_a_chain_do_more_than_all_of_it_may(agent_chain: AgentChain, record_property: Record) -> None:
     """attacks DLG-01, DLG-02, DLG-05, DLG-06"""
     forged = {"X-User": "alice", "X-Forwarded-User": "alice", "baggage": "user=alice,act=sales", "Interlock-Delegation": "alice"}
 
     async def for_bob(token: str) -> None:
-        onward = await errand.exchanged(token)
+        onward = await agent_chain.exchange_token(token)
         for headers in ({}, forged):
-            knocked = await errand.knock(onward, headers=headers)
-            assert not knocked.done, (errand.door, headers, knocked.text)  # DLG-01, DLG-06
+            knocked = await agent_chain.knock(onward, headers=headers)
+            assert not knocked.done, (agent_chain.door, headers, knocked.text)  # DLG-01, DLG-06
 
     async def for_alice(token: str) -> None:
-        if errand.door in A2A:
-            looped = await errand.knock(await errand.exchanged(token, "support"), agent="support")
-            assert not looped.done, errand.door  # DLG-05
+        if agent_chain.door in A2A:
+            looped = await agent_chain.knock(await agent_chain.exchange_token(token, "support"), agent="support")
+            assert not looped.done, agent_chain.door  # DLG-05
             assert "loop" in looped.text or "in the chain already" in looped.text
-        onward = await errand.exchanged(token)
-        assert (await errand.knock(onward)).done, errand.door
-        await errand.allowed("agent:other")
-        assert not (await errand.knock(onward)).done, errand.door  # DLG-02
+        onward = await agent_chain.exchange_token(token)
+        assert (await agent_chain.knock(onward)).done, agent_chain.door
+        await agent_chain.set_ceiling("agent:other")
+        assert not (await agent_chain.knock(onward)).done, agent_chain.door  # DLG-02
 
-    for number, _ in enumerate(errand.doors(record_property)):
-        await errand.of("bob", for_bob)
-        assert errand.reached == number
-        await errand.of("alice", for_alice)
-        assert errand.reached == number + 1
-        await errand.allowed(*CEILING)
+    for number, _ in enumerate(agent_chain.doors(record_property)):
+        await agent_chain.run_for("bob", for_bob)
+        assert agent_chain.reached_count == number
+        await agent_chain.run_for("alice", for_alice)
+        assert agent_chain.reached_count == number + 1
+        await agent_chain.set_ceiling(*CEILING)
 
 
-async def test_a_hop_token_opens_its_own_door_while_its_task_runs_and_no_other(errand: Errand, record_property: Record) -> None:
+async def test_a_hop_token_opens_its_own_door_while_its_task_runs_and_no_other(agent_chain: AgentChain, record_property: Record) -> None:
     """attacks TOK-11, TOK-07"""
     kept: list[str] = []
 
     async def wanted(token: str) -> None:
-        onward = await errand.exchanged(token)
-        assert (await errand.knock(onward)).done, errand.door
+        onward = await agent_chain.exchange_token(token)
+        assert (await agent_chain.knock(onward)).done, agent_chain.door
         for other in DOORS:
-            if resource(other) != resource(errand.door):
-                assert not (await knock(errand.home, other, onward)).admitted, (errand.door, other)
-        assert not (await errand.knock(token)).admitted, errand.door  # what it was handed itself is for nobody but it
+            if resource(other) != resource(agent_chain.door):
+                assert not (await knock(agent_chain.home, other, onward)).admitted, (agent_chain.door, other)
+        assert not (await agent_chain.knock(token)).admitted, agent_chain.door  # what it was handed itself is for nobody but it
         kept.extend((token, onward))
 
-    for number, door in enumerate(errand.doors(record_property)):
-        await errand.of("alice", wanted)
+    for number, door in enumerate(agent_chain.doors(record_property)):
+        await agent_chain.run_for("alice", wanted)
         for token in kept:
-            assert not (await errand.knock(token)).admitted, door
-        assert errand.reached == number + 1
+            assert not (await agent_chain.knock(token)).admitted, door
+        assert agent_chain.reached_count == number + 1
 
 
-async def test_another_tenants_person_of_the_same_name_gets_nothing_by_naming_ours(errand: Errand, record_property: Record) -> None:
+async def test_another_tenants_person_of_the_same_name_gets_nothing_by_naming_ours(
+    agent_chain: AgentChain, record_property: Record
+) -> None:
     """attacks TEN-03, TEN-04"""
     named = {"X-Tenant": "default", "X-Tenant-Id": "default", "tenant": "default"}
-    for number, door in enumerate(errand.doors(record_property)):
+    for number, door in enumerate(agent_chain.doors(record_property)):
         for headers in ({}, named):
-            knocked = await errand.knock(errand.home.token("alice", tenant="rival"), headers=headers)
+            knocked = await agent_chain.knock(agent_chain.home.token("alice", tenant="rival"), headers=headers)
             assert not knocked.done, (door, knocked.text)
-        assert errand.reached == number
-        assert (await errand.knock(errand.home.token("alice"), headers=named)).done, door
+        assert agent_chain.reached_count == number
+        assert (await agent_chain.knock(agent_chain.home.token("alice"), headers=named)).done, door
 
 
-async def test_nothing_that_came_in_by_any_door_goes_out(errand: Errand, record_property: Record) -> None:
+async def test_nothing_that_came_in_by_any_door_goes_out(agent_chain: AgentChain, record_property: Record) -> None:
     """attack DLG-08"""
-    token = errand.home.token("alice")
+    token = agent_chain.home.token("alice")
     brought = {name: f"canary-{name}" for name in ("cookie", "x-api-key", "proxy-authorization", "x-amz-security-token")}
-    for door in errand.doors(record_property):
-        assert (await errand.knock(token, headers=brought)).done, door
-    seen = json.dumps([errand.sales.headers, errand.sales.requests]).encode() + b"".join(errand.server.bytes)
-    assert errand.reached == len(A2A) + len(MCP)
+    for door in agent_chain.doors(record_property):
+        assert (await agent_chain.knock(token, headers=brought)).done, door
+    seen = json.dumps([agent_chain.sales.headers, agent_chain.sales.requests]).encode() + b"".join(agent_chain.server.bytes)
+    assert agent_chain.reached_count == len(A2A) + len(MCP)
     assert b"canary-" not in seen
     assert token.encode() not in seen and token.split(".")[2].encode() not in seen

@@ -11,7 +11,7 @@ from tests.attacks.__main__ import report_trials
 from tests.attacks.child import Run
 from tests.attacks.marks import Attack
 from tests.attacks.mutations import Mutation, find_problems, read_table
-from tests.attacks.trials import Trial, judge, order, run_mutations
+from tests.attacks.trials import Trial, judge, likeliest_first, run_mutations
 from tests.house.source import ROOT
 
 ATTACK = Attack("BOX-02", "sandbox", "Endless", "Stopped")
@@ -19,7 +19,7 @@ LIMIT = Mutation("BOX-02", "the size", "policies/keys/jwks.py", "MEMBERS_MAX = 5
 COUNTED = "tests/policies/keys/test_jwks.py::test_the_whole_set_is_refused_for_a_kid_given_twice_too_many_or_no_usable_keys"
 
 
-def changed(**members: str) -> Mutation:
+def mutation_with(**members: str) -> Mutation:
     return Mutation(**{**{name: getattr(LIMIT, name) for name in Mutation.__slots__}, **members})
 
 
@@ -27,14 +27,14 @@ def changed(**members: str) -> Mutation:
     ("mutations", "problem"),
     [
         ([], "BOX-02: has no mutation"),
-        ([LIMIT, changed(attack="BOX-03")], "BOX-03: is no attack on authority"),
+        ([LIMIT, mutation_with(attack="BOX-03")], "BOX-03: is no attack on authority"),
         ([LIMIT, LIMIT], "BOX-02: stands twice"),
-        ([changed(text="MEMBERS_MAX = 51\n")], "BOX-02: policies/keys/jwks.py has 0 times, and not once"),
-        ([changed(text="MEMBERS_MAX")], "times, and not once: MEMBERS_MAX"),
-        ([changed(file="policies/moved.py")], "BOX-02: policies/moved.py does not exist"),
-        ([changed(file="tests/attacks/marks.py")], "is no file of the product"),
-        ([changed(replacement="MEMBERS_MAX = (\n")], "is no Python any more"),
-        ([changed(replacement="MEMBERS_MAX = 50  # fifty\n")], "changes nothing"),
+        ([mutation_with(text="MEMBERS_MAX = 51\n")], "BOX-02: policies/keys/jwks.py has 0 times, and not once"),
+        ([mutation_with(text="MEMBERS_MAX")], "times, and not once: MEMBERS_MAX"),
+        ([mutation_with(file="policies/moved.py")], "BOX-02: policies/moved.py does not exist"),
+        ([mutation_with(file="tests/attacks/marks.py")], "is no file of the product"),
+        ([mutation_with(replacement="MEMBERS_MAX = (\n")], "is no Python any more"),
+        ([mutation_with(replacement="MEMBERS_MAX = 50  # fifty\n")], "changes nothing"),
     ],
 )
 def test_a_row_that_shows_nothing_is_a_problem(mutations: list[Mutation], problem: str) -> None:
@@ -119,7 +119,7 @@ def test_tests_near_the_changed_file_run_first() -> None:
         "tests/gateway/a.py::a",
         "tests/registry/a.py::a",
     )
-    assert order([slow, other, folder, near], "policies/keys/jwks.py") == [near, folder, other, slow]
+    assert likeliest_first([slow, other, folder, near], "policies/keys/jwks.py") == [near, folder, other, slow]
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("red", 0), ("SURVIVES", 1), ("FAILS ANYWAY", 1)])

@@ -33,7 +33,7 @@ async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
         yield built
 
 
-async def listed(home: House, path: str = "/mcp") -> list[str]:
+async def list_tools(home: House, path: str = "/mcp") -> list[str]:
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
     answer = await home.rpc(path, home.token("admin"), "tools/list", {"_meta": CAPABILITIES}, **headers)
     return [tool["name"] for tool in answer.json()["result"]["tools"]]
@@ -42,7 +42,7 @@ async def listed(home: House, path: str = "/mcp") -> list[str]:
 # attack REG-05
 async def test_every_tool_has_a_name_of_its_own_that_leads_to_it_alone(home: House) -> None:
     servers: dict[str, ToolServer] = {"crm": await home.server("crm", *LOOKALIKES), "crm-2": await home.server("crm-2", "send_email")}
-    names = await listed(home)
+    names = await list_tools(home)
     assert len(names) == len(set(names)) == len(LOOKALIKES) + 1
     assert all(name.isascii() and len(name) <= 64 for name in names)
     assert len({name for name in names if name.casefold() == "crm_send_email"}) == 2  # told apart by case alone, and both still there
@@ -75,11 +75,11 @@ async def test_no_name_looks_like_one_that_is_there_already(home: House) -> None
 
 # attack REG-07
 async def test_nothing_is_called_that_is_not_registered(home: House) -> None:
-    async def never(_head: bytes, _reader: Any, _writer: Any) -> None:
+    async def answer_never(_head: bytes, _reader: Any, _writer: Any) -> None:
         raise AssertionError("it was called")
 
     token = home.token("admin")
-    async with Upstream(never) as stranger:
+    async with Upstream(answer_never) as stranger:
         for name in (stranger.url, f"{stranger.url}/mcp", "stdio:", "stdio:/bin/sh", "/bin/sh", "..%2f..%2fbin%2fsh"):
             for path in (f"/agents/{name}", f"/mcp/{name}"):
                 answer = await home.rpc(path, token, "SendMessage", {}, **{"A2A-Version": "1.0"})

@@ -31,15 +31,15 @@ class Echo(Shown):
         return says(said)
 
 
-def forms(secret: str) -> list[str]:
+def encodings_of(secret: str) -> list[str]:
     return [secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")]
 
 
-def found(secrets: list[str], where: dict[str, str]) -> list[tuple[str, str]]:
-    return [(place, form) for place, shown in where.items() for secret in secrets for form in forms(secret) if form in shown]
+def find_secrets(secrets: list[str], where: dict[str, str]) -> list[tuple[str, str]]:
+    return [(place, form) for place, shown in where.items() for secret in secrets for form in encodings_of(secret) if form in shown]
 
 
-async def dumped(database: Database) -> str:
+async def dump_database(database: Database) -> str:
     """All rows of all tables."""
 
     def rows(connection: Any) -> str:
@@ -79,28 +79,28 @@ async def test_no_secret_is_where_anybody_looks(tmp_path: Path, database_url: st
         where["trace"] = (await place.api("GET", f"/api/tasks/{task}/trace", "alice")).text
         where["events"] = json.dumps(await home.send_get(home.token("alice"), "inventory", task))
         leaky = await home.agent(CallbackAgent("leaky"), upstream={"headers": {"X-Api-Key": HEADER}}, delegation="none")
-        leaky.act = lambda _token, _text: told(leaky)
+        leaky.act = lambda _token, _text: received_texts(leaky)
         hook = {"url": f"{server.origin}/hook", "token": TOKEN, "authentication": {"scheme": "Bearer", "credentials": BEARER}}
         configuration = {"taskPushNotificationConfig": hook}
         where["agent"] = json.dumps(await home.send(home.token("alice"), "leaky", "hi", configuration=configuration))
         where["connections"] = (await place.api("GET", "/api/connections", "alice")).text
         where["server"] = (await place.api("GET", "/api/servers/inventory")).text
         where["metrics"] = (await place.api("GET", "/metrics")).text
-        where["rows"] = await dumped(home.gateway.database)
+        where["rows"] = await dump_database(home.gateway.database)
         secrets = [CLIENT, HEADER, TOKEN, BEARER, *issuer.tokens, *issuer.refreshing, *refreshed]
         assert app.calls and all(call in issuer.tokens for call in app.calls)  # it was shown what it echoes
         assert "***" in where["result"] and "***" in where["agent"]
     where["log"] = "".join(capsys.readouterr())
     assert len(where["log"]) > 500
     assert len(secrets) > 8
-    assert found(secrets, where) == []
+    assert find_secrets(secrets, where) == []
 
 
-async def told(agent: CallbackAgent) -> str:
+async def received_texts(agent: CallbackAgent) -> str:
     await asyncio.sleep(0)
     return f"my key is {agent.headers[-1]['x-api-key']}"
 
 
 def test_a_canary_would_be_found() -> None:
     shown = {"log": f"x{base64.b64encode(CLIENT.encode()).decode()}", "page": quote(HEADER, safe="")}
-    assert {place for place, _ in found([CLIENT, HEADER], shown)} == {"log", "page"}
+    assert {place for place, _ in find_secrets([CLIENT, HEADER], shown)} == {"log", "page"}

@@ -60,14 +60,14 @@ class Quick(HttpProtocol):
 
 
 @pytest.fixture
-async def quick(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+async def impatient_house(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     with loopback() as listener:
         server = {"public_url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
         async with house(tmp_path / "home", database_url, server=server) as home, serving(home.app, listener, Quick):
             yield home
 
 
-async def ended(home: House, part: bytes) -> int:
+async def status_at_close(home: House, part: bytes) -> int:
     """Sends a part of a request and reads until the gateway closes the connection: the status of its answer, 0 for none."""
     host = home.url.removeprefix("http://")
     reader, writer = await asyncio.open_connection("127.0.0.1", int(host.rpartition(":")[2]))
@@ -80,9 +80,11 @@ async def ended(home: House, part: bytes) -> int:
 
 
 # attack AVL-04
-async def test_slow_senders_are_closed_while_others_are_served(quick: House) -> None:
-    async with asyncio.timeout(60), httpx.AsyncClient(base_url=quick.url, timeout=60) as other:
-        slow = {name: [asyncio.create_task(ended(quick, part)) for _ in range(SLOW // 3)] for name, part in PARTS.items()}
+async def test_slow_senders_are_closed_while_others_are_served(impatient_house: House) -> None:
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=impatient_house.url, timeout=60) as other:
+        slow = {
+            name: [asyncio.create_task(status_at_close(impatient_house, part)) for _ in range(SLOW // 3)] for name, part in PARTS.items()
+        }
         while not all(task.done() for tasks in slow.values() for task in tasks):
             assert (await other.get("/livez")).status_code == 200
         found = {name: {task.result() for task in tasks} for name, tasks in slow.items()}
@@ -91,8 +93,8 @@ async def test_slow_senders_are_closed_while_others_are_served(quick: House) -> 
 
 
 # attack AVL-04
-async def test_a_reader_that_does_not_read_is_cut_and_its_answer_freed(quick: House) -> None:
-    host = quick.url.removeprefix("http://")
+async def test_a_reader_that_does_not_read_is_cut_and_its_answer_freed(impatient_house: House) -> None:
+    host = impatient_house.url.removeprefix("http://")
     _, writer = await asyncio.open_connection("127.0.0.1", int(host.rpartition(":")[2]), limit=1024)
     try:
         async with asyncio.timeout(60):

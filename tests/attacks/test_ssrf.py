@@ -93,7 +93,7 @@ async def test_a_name_of_this_machine_is_not_reached_whatever_it_stands_for(desk
 # attack SSR-05
 async def test_no_webhook_leads_inside_over_any_door(desk: Reception, canary: Upstream) -> None:
     home = desk.home
-    async with Upstream(_completing, ATTACKER) as agent:
+    async with Upstream(_answer_completed, ATTACKER) as agent:
         await home.registered("sales", agent.url)
         token, version = home.token("alice"), {"A2A-Version": "1.0"}
         task = (await home.send(token, "sales", "hi"))["result"]["task"]["id"]
@@ -107,7 +107,7 @@ async def test_no_webhook_leads_inside_over_any_door(desk: Reception, canary: Up
     assert canary.connections == 0
 
 
-async def _completing(_head: bytes, _reader: Any, writer: Any) -> None:
+async def _answer_completed(_head: bytes, _reader: Any, writer: Any) -> None:
     task = {"id": "1", "contextId": "c", "status": {"state": "TASK_STATE_COMPLETED"}}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"task": task}}).encode()
     writer.write(answer(body, "200 OK", "Content-Type: application/json"))
@@ -141,7 +141,7 @@ async def test_a_redirect_is_followed_by_nobody(desk: Reception, canary: Upstrea
 # attack SSR-07
 @pytest.mark.parametrize("itself", [False, True], ids=["metadata elsewhere", "metadata of its own"])
 async def test_an_authorization_server_at_an_internal_address_is_not_fetched(desk: Reception, canary: Upstream, itself: bool) -> None:
-    async def challenging(head: bytes, _reader: Any, writer: Any) -> None:
+    async def answer_with_challenge(head: bytes, _reader: Any, writer: Any) -> None:
         if b"oauth" in head.split(b"\r\n")[0]:
             metadata = {
                 "resource": f"{attacker.url}/mcp",
@@ -155,7 +155,7 @@ async def test_an_authorization_server_at_an_internal_address_is_not_fetched(des
             challenge = f'WWW-Authenticate: Bearer resource_metadata="{where}", scope="*"'
             writer.write(answer(b"", "401 Unauthorized", challenge))
 
-    async with Upstream(challenging, ATTACKER) as attacker:
+    async with Upstream(answer_with_challenge, ATTACKER) as attacker:
         refused = await desk.post("/api/servers", url=f"{attacker.url}/mcp", name="crm")
         assert (refused.status_code, refused.json()["reason_id"]) == (502, "upstream"), refused.text
         assert "host" in refused.json()["detail"]

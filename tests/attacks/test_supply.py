@@ -56,16 +56,16 @@ def test_setup_refuses_a_distribution_that_is_not_the_locked_one(tmp_path: Path)
     _, digest = wheel(packages)
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(packages), "PIP_CONFIG_FILE": os.devnull}
 
-    def made(locked: str) -> subprocess.CompletedProcess[str]:
+    def run_make(locked: str) -> subprocess.CompletedProcess[str]:
         (house / "requirements-dev.lock").write_text(locked)
         command = ["make", "UV=", ".venv/locked"]
         return subprocess.run(command, cwd=house, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     for wrong in (f"interlock-probe==1.0 \\\n    --hash=sha256:{'0' * 64}\n", "interlock-probe==1.0\n"):
-        refused = made(wrong)
+        refused = run_make(wrong)
         assert refused.returncode != 0 and not (house / ".venv" / "locked").exists(), refused.stdout
     assert "HASH" in refused.stderr.upper()
-    done = made(f"interlock-probe==1.0 \\\n    --hash=sha256:{digest}\n")
+    done = run_make(f"interlock-probe==1.0 \\\n    --hash=sha256:{digest}\n")
     assert done.returncode == 0, done.stderr
     assert list((house / ".venv").rglob("interlock_probe.py"))
 
@@ -81,14 +81,14 @@ def test_the_bill_of_materials_is_the_lock() -> None:
     """attack SUP-01: CycloneDX 1.6"""
     text = (ROOT / "requirements.lock").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    made = document(text, project)
-    assert (made["bomFormat"], made["specVersion"], made["version"]) == ("CycloneDX", "1.6", 1)
-    assert made == document(text, project) and json.loads(json.dumps(made)) == made
-    components = {each["bom-ref"]: each for each in made["components"]}
+    run_make = document(text, project)
+    assert (run_make["bomFormat"], run_make["specVersion"], run_make["version"]) == ("CycloneDX", "1.6", 1)
+    assert run_make == document(text, project) and json.loads(json.dumps(run_make)) == run_make
+    components = {each["bom-ref"]: each for each in run_make["components"]}
     assert len(components) == len(pins(text))
     assert all(each["hashes"] and each["purl"].startswith("pkg:") and each["version"] for each in components.values())
-    root = made["metadata"]["component"]["bom-ref"]
-    refs = {each["ref"]: each["dependsOn"] for each in made["dependencies"]}
+    root = run_make["metadata"]["component"]["bom-ref"]
+    refs = {each["ref"]: each["dependsOn"] for each in run_make["dependencies"]}
     assert set(refs) == set(components) | {root}
     assert {below for each in refs.values() for below in each} <= set(components)
     assert "pkg:pypi/pydantic-monty@" in str(refs[root])

@@ -32,7 +32,7 @@ class Trial:
 
 
 @contextmanager
-def copied_tree() -> Iterator[Path]:
+def copy_tree() -> Iterator[Path]:
     """A folder with the copy `base` of the tree, compiled once for all trials; it is deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="interlock-attacks-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         base = Path(folder) / "base"
@@ -44,24 +44,24 @@ def copied_tree() -> Iterator[Path]:
 def run_mutations(mutations: Sequence[Mutation], tests: Mapping[str, Sequence[str]], jobs: int) -> list[Trial]:
     """Tries `jobs` mutations at once. `tests`: id of an attack to its tests, as pytest names them."""
     # Spawned, so that the processes that fork have one thread and none of our modules.
-    with copied_tree() as folder, ProcessPoolExecutor(jobs, get_context("spawn"), load_libraries) as pool:
+    with copy_tree() as folder, ProcessPoolExecutor(jobs, get_context("spawn"), load_libraries) as pool:
         trials = []
-        for trial in pool.map(_try, repeat(folder), mutations, [tests.get(each.attack, ()) for each in mutations]):
+        for trial in pool.map(_try_mutation, repeat(folder), mutations, [tests.get(each.attack, ()) for each in mutations]):
             print(f"  {trial.mutation.attack}  {trial.outcome:<12}{trial.mutation.removes}", flush=True)
             trials.append(trial)
         return _compare_with_base(pool, folder / "base", trials)
 
 
-def _try(folder: Path, mutation: Mutation, tests: Sequence[str]) -> Trial:
+def _try_mutation(folder: Path, mutation: Mutation, tests: Sequence[str]) -> Trial:
     """Raises LookupError where the text of the mutation is not in its file exactly once."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         tree = Path(place) / "tree"
         shutil.copytree(folder / "base", tree, copy_function=os.link)
         mutation.apply(tree)
-        return judge(mutation, run_tests(tree, order(tests, mutation.file), stop_at_failure=True))
+        return judge(mutation, run_tests(tree, likeliest_first(tests, mutation.file), stop_at_failure=True))
 
 
-def order(tests: Sequence[str], file: str) -> list[str]:
+def likeliest_first(tests: Sequence[str], file: str) -> list[str]:
     """The tests with those most likely to fail first: those of the changed file, of its folder, and what needs no gateway."""
     changed = PurePosixPath("tests", file).with_suffix("").parts
 

@@ -15,16 +15,16 @@ from statistics import median
 from typing import Any
 
 from tests.bench import figures
-from tests.bench.beside import beside_runs, subscribers
+from tests.bench.beside import beside_runs, measure_subscribers
 from tests.bench.echo import THOUSAND
 from tests.bench.figures import Run, Whole, WorkflowFigures
 from tests.bench.floor import UPSTREAM
-from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, registered
+from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, serve_registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
 from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
-from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
-from tests.bench.ruling import ruling
-from tests.bench.sessions import sessions
+from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress, write_json
+from tests.bench.ruling import measure_ruling
+from tests.bench.sessions import measure_sessions
 from tests.bench.workflow_runs import workflow_runs
 
 RESULT = ROOT / "build" / "bench.json"
@@ -80,8 +80,8 @@ def plain_targets(plan: Plan, folder: Path) -> Iterator[tuple[Running, list[Targ
 
 def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
     """All rows, what is measured once, and the first fault of each job that had any. Raises BenchFailure."""
-    say("50 policies and a thousand entities: a ruling by itself")
-    alone = ruling()
+    print_progress("50 policies and a thousand entities: a ruling by itself")
+    alone = measure_ruling()
     if not plan.targets:
         return [], Whole(ruling=alone), []
     with ExitStack() as stack:
@@ -89,35 +89,35 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         upstream, targets = stack.enter_context(plain_targets(plan, folder))
         fsync = disk_fsync_ms(folder)
         if "interlock" not in plan.targets:
-            return measured(client, plan, targets), Whole(fsync_ms=fsync, ruling=alone), client.faults
-        say(f"cold start, {plan.cold_starts} times")
+            return measure_rows(client, plan, targets), Whole(fsync_ms=fsync, ruling=alone), client.faults
+        print_progress(f"cold start, {plan.cold_starts} times")
         colds = [cold_start_s(folder / f"cold-{turn}", upstream) for turn in range(plan.cold_starts)]
         with_grpc = [cold_start_s(folder / f"cold-grpc-{turn}", upstream, grpc=True) for turn in range(plan.cold_starts)]
         home = Home.fresh(folder / "gateway")
-        with registered(home, upstream, plan.users) as gateway:
+        with serve_registered(home, upstream, plan.users) as gateway:
             time.sleep(_SETTLE)
             idle = resident_mb(gateway.running.pid)
-            say("direct, floor and interlock in turns")
-            runs = measured(client, plan, [*targets, gateway])
-            say(f"{plan.fresh_users} people never seen before, one call each")
+            print_progress("direct, floor and interlock in turns")
+            runs = measure_rows(client, plan, [*targets, gateway])
+            print_progress(f"{plan.fresh_users} people never seen before, one call each")
             runs += fresh_user_runs(client, plan, home, gateway)
             loaded = resident_mb(gateway.running.pid)
             waiting = held = None
             if plan.beside:
-                say(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
+                print_progress(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
                 runs += beside_runs(client, plan, targets, gateway)
-                waiting = subscribers(plan, gateway)
+                waiting = measure_subscribers(plan, gateway)
         if plan.beside:
-            say(f"{plan.sessions:,} sessions of the legacy era")
-            with registered(Home.fresh(folder / "sessions"), upstream, plan.users) as unused:  # whose memory was never larger
-                held = sessions(plan, unused)
+            print_progress(f"{plan.sessions:,} sessions of the legacy era")
+            with serve_registered(Home.fresh(folder / "sessions"), upstream, plan.users) as unused:  # whose memory was never larger
+                held = measure_sessions(plan, unused)
         if "mcp" in plan.workloads:
-            say("50 servers more with a thousand tools")
+            print_progress("50 servers more with a thousand tools")
             runs += many_tools_runs(client, plan, folder / "many", targets, upstream)
         stepped: tuple[list[Run], dict[str, WorkflowFigures]] = ([], {})
         if plan.workflows:
             stepped = workflow_runs(client, plan, folder / "workflows", upstream)
-        say("a policy that reads the arguments")
+        print_progress("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
         return runs + stepped[0], Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1]), client.faults
@@ -147,12 +147,12 @@ def main(arguments: Sequence[str]) -> int:
                 return 0
             runs, whole, faults = bench(plan, Path(folder))
     except BenchFailure as failure:
-        say(f"bench: {failure}")
+        print_progress(f"bench: {failure}")
         return 1
-    written(figures.document(runs, whole, settings(plan)), RESULT)
+    write_json(figures.document(runs, whole, settings(plan)), RESULT)
     print(f"{figures.table(runs, whole)}\n\n{time.monotonic() - began:.0f} s; also in {RESULT.relative_to(ROOT)}")
     for fault in faults:
-        say(f"WRONG REPLIES: {fault}")
+        print_progress(f"WRONG REPLIES: {fault}")
     return 1 if any(run.errors for run in runs) else 0
 
 

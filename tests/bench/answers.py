@@ -120,7 +120,7 @@ def tool_fault(body: bytes, number: int, text: str) -> str:
     return ""
 
 
-def listed_fault(body: bytes, number: int, text: str) -> str:
+def list_fault(body: bytes, number: int, text: str) -> str:
     """What is wrong with the list `number` of a thousand tools; empty when nothing is."""
     try:
         reply = _list_reply(body)
@@ -199,7 +199,7 @@ def stream_fault(body: bytes, number: int, text: str) -> str:
     return ""
 
 
-def got_fault(body: bytes, number: int, task: str) -> str:
+def get_task_fault(body: bytes, number: int, task: str) -> str:
     """What is wrong with the reply to the question `number` for `task`; empty when nothing is."""
     try:
         reply = _got_reply(body)
@@ -209,7 +209,7 @@ def got_fault(body: bytes, number: int, task: str) -> str:
     return "" if right else f"not the task {task!r} for {number}: {body[:300]!r}"
 
 
-def sent_0_3_fault(body: bytes, number: int, text: str) -> str:
+def send_0_3_fault(body: bytes, number: int, text: str) -> str:
     """As `send_fault`, in the words of 0.3."""
     try:
         reply = _send_reply_0_3(body)

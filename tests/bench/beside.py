@@ -9,9 +9,9 @@ from typing import Any
 
 from tests.bench.echo_agents import WAITS
 from tests.bench.figures import Run, Subscribers
-from tests.bench.interlock import PATHS, asked
+from tests.bench.interlock import PATHS, send_request
 from tests.bench.processes import BenchFailure, cpu_seconds, resident_mb
-from tests.bench.rounds import LoadClient, Plan, Target, measured
+from tests.bench.rounds import LoadClient, Plan, Target, measure_rows
 
 _SETTLE, _LOOK = 2.0, 4.0  # seconds until all is quiet, and in which the CPU of waiting is counted
 _AT_ONCE = 32
@@ -20,26 +20,26 @@ _VERSION = {"A2A-Version": "1.0"}
 
 def beside_runs(client: LoadClient, plan: Plan, plain: list[Target], gateway: Target) -> list[Run]:
     """Streams and GetTask over 16 connections, and both translations over one, next to a call that needs none."""
-    known = replace(gateway, subjects={"a2a_get": [_finished(gateway, token) for token in gateway.tokens]})
+    known = replace(gateway, subjects={"a2a_get": [_complete_task(gateway, token) for token in gateway.tokens]})
     shared = replace(plan, workloads=("a2a_stream", "a2a_burst", "a2a_get"))
-    runs = measured(client, shared, [*(_with_subjects(target) for target in plain), known], connections=(16,))
-    return runs + measured(client, replace(plan, workloads=("a2a", "a2a_from_0_3", "a2a_to_0_3")), [gateway], "+pair", (1,))
+    runs = measure_rows(client, shared, [*(_with_subjects(target) for target in plain), known], connections=(16,))
+    return runs + measure_rows(client, replace(plan, workloads=("a2a", "a2a_from_0_3", "a2a_to_0_3")), [gateway], "+pair", (1,))
 
 
-def subscribers(plan: Plan, gateway: Target) -> Subscribers:
+def measure_subscribers(plan: Plan, gateway: Target) -> Subscribers:
     """Memory and CPU of clients who subscribed to tasks that wait for an answer, each to a task of its own."""
-    return asyncio.run(_Waiting(gateway).measured(plan.subscribers))
+    return asyncio.run(_Waiting(gateway).measure(plan.subscribers))
 
 
 def _with_subjects(target: Target) -> Target:
     return replace(target, subjects={"a2a_get": [f"t_{number:026d}" for number in range(len(target.tokens))]})
 
 
-def _finished(gateway: Target, token: str) -> str:
+def _complete_task(gateway: Target, token: str) -> str:
     """The id of a completed task of this person."""
     params = {"message": {"messageId": secrets.token_hex(8), "role": "ROLE_USER", "parts": [{"text": "one task"}]}}
     document = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}
-    status, body = asked(gateway.running, PATHS["a2a"], token, document, _VERSION)
+    status, body = send_request(gateway.running, PATHS["a2a"], token, document, _VERSION)
     if status != 200 or "result" not in (reply := json.loads(body)):
         raise BenchFailure(f"no task: HTTP {status} {body[:500]!r}")
     return str(reply["result"]["task"]["id"])
@@ -52,13 +52,13 @@ class _Waiting:
         self._gateway = gateway
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def measured(self, count: int) -> Subscribers:
+    async def measure(self, count: int) -> Subscribers:
         tokens = [self._gateway.tokens[number % len(self._gateway.tokens)] for number in range(count)]
-        await asyncio.gather(*(self._waits(token) for token in tokens[:_AT_ONCE]))  # what the first of all cost is not theirs
-        tasks = await asyncio.gather(*(self._waits(token) for token in tokens))
+        await asyncio.gather(*(self._start_waiting_task(token) for token in tokens[:_AT_ONCE]))  # what the first of all cost is not theirs
+        tasks = await asyncio.gather(*(self._start_waiting_task(token) for token in tokens))
         await asyncio.sleep(_SETTLE)
         before = resident_mb(self._gateway.running.pid)
-        streams = await asyncio.gather(*(self._subscribed(token, task) for token, task in zip(tokens, tasks, strict=True)))
+        streams = await asyncio.gather(*(self._subscribe(token, task) for token, task in zip(tokens, tasks, strict=True)))
         await asyncio.sleep(_SETTLE)
         grown = resident_mb(self._gateway.running.pid) - before
         cpu, since = cpu_seconds(self._gateway.running.pid), perf_counter()
@@ -68,11 +68,11 @@ class _Waiting:
             writer.close()
         return Subscribers(count, grown * 1e3 / count, used * 100)
 
-    async def _waits(self, token: str) -> str:
+    async def _start_waiting_task(self, token: str) -> str:
         """The id of a task that waits for its user."""
         params = {"message": {"messageId": secrets.token_hex(8), "role": "ROLE_USER", "parts": [{"text": f"{WAITS}which size?"}]}}
         async with self._turns:
-            reader, writer = await self._asked(token, "SendMessage", params)
+            reader, writer = await self._request(token, "SendMessage", params)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
             writer.close()
@@ -81,10 +81,10 @@ class _Waiting:
             raise BenchFailure(f"not a task that waits: {body[:500]!r}")
         return str(task["id"])
 
-    async def _subscribed(self, token: str, task: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _subscribe(self, token: str, task: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A stream whose first event, the task, was read."""
         async with self._turns:
-            reader, writer = await self._asked(token, "SubscribeToTask", {"id": task})
+            reader, writer = await self._request(token, "SubscribeToTask", {"id": task})
             try:
                 first = (await reader.readuntil(b"\n\n\r\n")).partition(b"data: ")[2].strip()
             except asyncio.IncompleteReadError as answer:
@@ -93,7 +93,7 @@ class _Waiting:
             raise BenchFailure(f"not the task {task}: {first[:500]!r}")
         return reader, writer
 
-    async def _asked(self, token: str, method: str, params: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _request(self, token: str, method: str, params: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         port = self._gateway.running.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tests.bench.echo_agents import AGENTS, PAUSES, Refused, a2a, card, older, streamed
+from tests.bench.echo_agents import AGENTS, PAUSES, Refused, agent_card, answer_a2a, answer_a2a_0_3, answer_stream
 from tests.bench.workload import EXPOSED, MCP_VERSION
 
 Scope = dict[str, Any]
@@ -26,7 +26,7 @@ _TOOL = {
 }
 
 
-def discovered() -> dict[str, Any]:
+def discovery_result() -> dict[str, Any]:
     return {
         "resultType": "complete",
         "supportedVersions": [MCP_VERSION],
@@ -37,16 +37,16 @@ def discovered() -> dict[str, Any]:
     }
 
 
-def listed() -> dict[str, Any]:
+def tool_list() -> dict[str, Any]:
     return {"resultType": "complete", "tools": [_TOOL], "ttlMs": 60_000, "cacheScope": "public", "_meta": _INFO}
 
 
-def listing(count: int) -> dict[str, Any]:
+def tool_list_of(count: int) -> dict[str, Any]:
     """As `listed`, of `count` tools."""
-    return {**listed(), "tools": [{**_TOOL, "name": f"t{number}"} for number in range(count)]}
+    return {**tool_list(), "tools": [{**_TOOL, "name": f"t{number}"} for number in range(count)]}
 
 
-def called(params: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+def call_tool(params: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     """The result of tools/call. Raises Refused."""
     name, text = params.get("name"), params.get("arguments", {}).get("text")
     if name != headers.get(b"mcp-name", b"").decode("latin-1"):
@@ -56,7 +56,7 @@ def called(params: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any
     return {"resultType": "complete", "content": [{"type": "text", "text": text}], "isError": False}
 
 
-def mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+def answer_mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     """The result of one MCP request. Raises Refused."""
     method, params = request["method"], request.get("params", {})
     meta = params.get("_meta", {})
@@ -67,28 +67,36 @@ def mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     if headers.get(b"mcp-protocol-version") != MCP_VERSION.encode() or headers.get(b"mcp-method") != method.encode():
         raise Refused(400, -32020, "a routing header and the body differ")
     if method == "tools/call":
-        return called(params, headers)
+        return call_tool(params, headers)
     if method in ("server/discover", "tools/list"):
-        return discovered() if method == "server/discover" else listed()
+        return discovery_result() if method == "server/discover" else tool_list()
     raise Refused(404, -32601, "no such method")
 
 
-def many(count: int) -> Callable[[dict[str, Any], dict[bytes, bytes]], dict[str, Any]]:
+def answer_with_tools(count: int) -> Callable[[dict[str, Any], dict[bytes, bytes]], dict[str, Any]]:
     """As `mcp`, with `count` tools."""
-    tools = listing(count)
+    tools = tool_list_of(count)
 
     def answer(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
-        result = mcp(request, headers)
+        result = answer_mcp(request, headers)
         return tools if "tools" in result else result
 
     return answer
 
 
-_METHODS = {"/mcp": mcp, TWENTY: many(20), THOUSAND: many(1000), "/a2a": a2a, "/older": older, "/streaming": a2a, "/burst": a2a}
+_METHODS = {
+    "/mcp": answer_mcp,
+    TWENTY: answer_with_tools(20),
+    THOUSAND: answer_with_tools(1000),
+    "/a2a": answer_a2a,
+    "/older": answer_a2a_0_3,
+    "/streaming": answer_a2a,
+    "/burst": answer_a2a,
+}
 _CARD = "/.well-known/agent-card.json"
 
 
-def answered(path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+def answer_request(path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
     """HTTP status and JSON-RPC reply to one request."""
     number = None
     try:
@@ -121,9 +129,9 @@ async def stream(send: Send, path: str, headers: dict[bytes, bytes], body: bytes
     """The events of a stream, each in a write of its own, with the pause of that agent in between."""
     request = _decode(body)
     try:
-        events = streamed(request, headers)
+        events = answer_stream(request, headers)
     except Refused:
-        await reply(send, *answered(path, headers, body))
+        await reply(send, *answer_request(path, headers, body))
         return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     for event in events:
@@ -141,9 +149,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if path in PAUSES:
             await stream(send, path, headers, body)
         else:
-            await reply(send, *answered(path, headers, body))
+            await reply(send, *answer_request(path, headers, body))
     elif scope["method"] == "GET" and path.endswith(_CARD) and (path.removesuffix(_CARD) or "/a2a") in AGENTS:
         host, port = scope["server"]
-        await reply(send, 200, _encode(card(f"http://{host}:{port}", path.removesuffix(_CARD) or "/a2a")))
+        await reply(send, 200, _encode(agent_card(f"http://{host}:{port}", path.removesuffix(_CARD) or "/a2a")))
     else:
         await reply(send, 405 if path in _METHODS else 404, b"{}")

@@ -23,7 +23,7 @@ class Refused(Exception):
         self.code = code
 
 
-def a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+def answer_a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     """The result of SendMessage: a completed task, or one that waits; and of GetTask: a task of that id. Raises Refused."""
     _check_version(headers)
     if request["method"] == "GetTask":
@@ -39,7 +39,7 @@ def a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     return {"task": {**_task(task_id, context_id), "artifacts": [artifact]}}
 
 
-def older(request: dict[str, Any], _headers: dict[bytes, bytes]) -> dict[str, Any]:
+def answer_a2a_0_3(request: dict[str, Any], _headers: dict[bytes, bytes]) -> dict[str, Any]:
     """The result of message/send of 0.3: a completed task. Raises Refused."""
     if request["method"] != "message/send":
         raise Refused(200, -32601, "no such method")
@@ -50,7 +50,7 @@ def older(request: dict[str, Any], _headers: dict[bytes, bytes]) -> dict[str, An
     return {"kind": "task", "id": task_id, "contextId": context_id, "status": status, "artifacts": [artifact]}
 
 
-def streamed(request: dict[str, Any], headers: dict[bytes, bytes]) -> Iterator[dict[str, Any]]:
+def answer_stream(request: dict[str, Any], headers: dict[bytes, bytes]) -> Iterator[dict[str, Any]]:
     """The results of SendStreamingMessage: the text in pieces. Raises Refused, before the first."""
     _check_version(headers)
     if request["method"] != "SendStreamingMessage":
@@ -92,7 +92,7 @@ def _check_version(headers: dict[bytes, bytes]) -> None:
         raise Refused(200, -32009, "only A2A 1.0 is spoken here")
 
 
-def card(address: str, path: str = "/a2a") -> dict[str, Any]:
+def agent_card(address: str, path: str = "/a2a") -> dict[str, Any]:
     """The card of the agent at `path`. `address`: scheme, host and port."""
     url = f"{address}{path}"
     interface = {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}

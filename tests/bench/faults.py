@@ -19,7 +19,7 @@ CALLS = 300
 PAUSE = 1.0  # seconds between a lie and the next
 
 
-def agents(told: Connection) -> None:
+def serve_agents(told: Connection) -> None:
     """Tells the URLs of an honest agent and of one for each lie, and serves them until it is ended."""
 
     async def serve() -> None:
@@ -35,7 +35,7 @@ def agents(told: Connection) -> None:
     asyncio.run(serve())
 
 
-async def latency(home: House, token: str) -> list[float]:
+async def measure_latency(home: House, token: str) -> list[float]:
     """Seconds of one call after another."""
     times = []
     for _ in range(CALLS):
@@ -46,27 +46,27 @@ async def latency(home: House, token: str) -> list[float]:
     return sorted(times)
 
 
-async def lied_to(home: House, token: str, name: str) -> None:
+async def call_lying_agent(home: House, token: str, name: str) -> None:
     while True:
         message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
         await home.rpc(f"/agents/{name}", token, "SendStreamingMessage", {"message": message}, **{"A2A-Version": "1.0"})
         await asyncio.sleep(PAUSE)
 
 
-async def measured(urls: list[str]) -> None:
+async def measure(urls: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         async with house(path / "home", f"sqlite:///{path / 'interlock.db'}") as home:
             await home.registered("honest", urls[0])
             token = home.token("alice")
-            await latency(home, token)
+            await measure_latency(home, token)
             for lie, url in zip(LIES, urls[1:], strict=True):
-                quiet = await latency(home, token)  # just before, since the machine has moods
+                quiet = await measure_latency(home, token)  # just before, since the machine has moods
                 print(f"{'nobody lies':<14} p50 {quiet[CALLS // 2] * 1000:6.2f} ms   p99 {quiet[-3] * 1000:6.2f} ms", flush=True)
                 name = lie.__name__.replace("_", "-")
                 await home.registered(name, url, upstream={"timeout": 4}, facts={"interface": url, "streaming": True})
-                lies = asyncio.create_task(lied_to(home, token, name))
-                times = await latency(home, token)
+                lies = asyncio.create_task(call_lying_agent(home, token, name))
+                times = await measure_latency(home, token)
                 lies.cancel()
                 await asyncio.gather(lies, return_exceptions=True)
                 more = statistics.median(times) / statistics.median(quiet) - 1
@@ -75,10 +75,10 @@ async def measured(urls: list[str]) -> None:
 
 def main() -> None:
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=agents, args=(theirs,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=serve_agents, args=(theirs,), daemon=True)
     process.start()
     try:
-        asyncio.run(measured(ours.recv()))
+        asyncio.run(measure(ours.recv()))
     finally:
         process.terminate()
 

@@ -108,20 +108,20 @@ class Figure:
         return value, bound, verdict
 
 
-def summed_up(target: str, workload: str, connections: int, samples: Sequence[Sample]) -> Run:
+def summarize(target: str, workload: str, connections: int, samples: Sequence[Sample]) -> Run:
     """The row of a cell that was measured once per round."""
 
-    def middle(values: Iterable[float], digits: int = 3) -> float:
+    def median_of(values: Iterable[float], digits: int = 3) -> float:
         return round(median(values), digits)
 
     return Run(
         target=target,
         workload=workload,
         connections=connections,
-        req_s=middle((s.calls / s.wall_s for s in samples), 1),
-        p50_ms=middle(s.p50_s * 1e3 for s in samples),
-        p99_ms=middle(s.p99_s * 1e3 for s in samples),
-        cpu_us=middle((s.cpu_s / s.calls * 1e6 if s.calls else 0.0 for s in samples), 1),
+        req_s=median_of((s.calls / s.wall_s for s in samples), 1),
+        p50_ms=median_of(s.p50_s * 1e3 for s in samples),
+        p99_ms=median_of(s.p99_s * 1e3 for s in samples),
+        cpu_us=median_of((s.cpu_s / s.calls * 1e6 if s.calls else 0.0 for s in samples), 1),
         errors=sum(s.errors for s in samples),
     )
 

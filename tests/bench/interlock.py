@@ -17,7 +17,7 @@ from policies.delegation.chain import Principal
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 from tests.bench.echo_agents import AGENTS
-from tests.bench.processes import BenchFailure, Running, environment, started, tail
+from tests.bench.processes import BenchFailure, Running, environment, run_process, tail_of
 from tests.fakes.ports import free_port
 
 SERVER, AGENT = "echo", AGENTS["/a2a"]
@@ -82,7 +82,7 @@ class Home:
         """The gateway's process from its first moment: it may not listen yet. `module`: what Python runs, with its first arguments."""
         command = [sys.executable, "-m", *module, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         log = self.folder / "gateway.log"
-        with started(command, port=self.port, cwd=self.folder, log=log, env=self._environment()) as running:
+        with run_process(command, port=self.port, cwd=self.folder, log=log, env=self._environment()) as running:
             yield running
 
     @property
@@ -93,7 +93,7 @@ class Home:
         return environment(INTERLOCK_HOME=str(self._data), INTERLOCK_PORT=str(self.port))
 
 
-def asked(
+def send_request(
     running: Running,
     path: str,
     token: str = "",
@@ -115,12 +115,12 @@ def await_ready(running: Running, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            if asked(running, "/readyz")[0] == 200:
+            if send_request(running, "/readyz")[0] == 200:
                 return
         except (OSError, http.client.HTTPException):
             pass
         if running.ended or time.monotonic() > end:
-            raise BenchFailure(f"the gateway is not ready:\n{tail(running.log)}")
+            raise BenchFailure(f"the gateway is not ready:\n{tail_of(running.log)}")
         time.sleep(0.05)
 
 
@@ -128,9 +128,9 @@ def register(running: Running, token: str, upstream: Running) -> None:
     """The echo server and the echo agents, over HTTP. Raises BenchFailure."""
     agents = [("/api/agents", {"url": upstream.url + path.replace("/a2a", ""), "name": name}) for path, name in AGENTS.items()]
     for path, document in (("/api/servers", {"name": SERVER, "url": f"{upstream.url}/mcp"}), *agents):
-        status, body = asked(running, path, token, document)
+        status, body = send_request(running, path, token, document)
         if status != 201 or json.loads(body).get("status") != "active":
-            raise BenchFailure(f"POST {path} {document}: {status} {body[:1000]!r}\n{tail(running.log)}")
+            raise BenchFailure(f"POST {path} {document}: {status} {body[:1000]!r}\n{tail_of(running.log)}")
 
 
 def commit() -> str:

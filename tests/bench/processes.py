@@ -76,21 +76,21 @@ def _resident_kb(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
 
 
-def listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
-def started(command: Sequence[str], *, port: int, cwd: Path, log: Path, env: Mapping[str, str]) -> Iterator[Running]:
+def run_process(command: Sequence[str], *, port: int, cwd: Path, log: Path, env: Mapping[str, str]) -> Iterator[Running]:
     """Runs `command` until the block ends; returns from the start at once. Raises BenchFailure when it ended before the block did."""
     with log.open("ab") as sink:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
     try:
         yield Running(process.pid, port, log)
         if process.poll() is not None:
-            raise BenchFailure(f"{' '.join(command)} ended by itself with {process.returncode}:\n{tail(log)}")
+            raise BenchFailure(f"{' '.join(command)} ended by itself with {process.returncode}:\n{tail_of(log)}")
     finally:
         process.terminate()
         try:
@@ -107,18 +107,18 @@ def asgi_server(app: str, folder: Path, **env: str) -> Iterator[Running]:
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *options]
     log = folder / f"{app.partition(':')[0]}.log"
-    with started(command, port=port, cwd=ROOT, log=log, env=environment(**env)) as running:
+    with run_process(command, port=port, cwd=ROOT, log=log, env=environment(**env)) as running:
         await_port(running, seconds=60)
         yield running
 
 
 def await_port(running: Running, seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not listening(running.port):
+    while not is_listening(running.port):
         if running.ended or time.monotonic() > end:
-            raise BenchFailure(f"nothing listens on port {running.port}:\n{tail(running.log)}")
+            raise BenchFailure(f"nothing listens on port {running.port}:\n{tail_of(running.log)}")
         time.sleep(0.02)
 
 
-def tail(log: Path) -> str:
+def tail_of(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench.figures import Run, summed_up
+from tests.bench.figures import Run, summarize
 from tests.bench.load import GRACE, Job, Sample
 from tests.bench.processes import ROOT, BenchFailure, Running
 from tests.bench.workload import EVERY_WORKLOAD
@@ -96,7 +96,7 @@ class LoadClient:
         return line
 
 
-def interleaved(
+def run_interleaved(
     client: LoadClient, plan: Plan, targets: list[Target], connections: tuple[int, ...] = CONNECTIONS
 ) -> Iterator[tuple[str, int, str, Sample]]:
     """Every cell of every round as (workload, connections, target, sample); each round begins with another target."""
@@ -123,30 +123,30 @@ def job(plan: Plan, workload: str, connections: int, target: Target) -> Job:
     )
 
 
-def measured(
+def measure_rows(
     client: LoadClient, plan: Plan, targets: list[Target], kind: str = "", connections: tuple[int, ...] = CONNECTIONS
 ) -> list[Run]:
     """The rows of all cells; `kind` is added to the workload's name."""
     cells: dict[tuple[str, int, str], list[Sample]] = defaultdict(list)
     total = plan.rounds * len(plan.workloads) * len(connections) * len(targets)
     began = time.monotonic()
-    for number, (workload, count, target, sample) in enumerate(interleaved(client, plan, targets, connections), 1):
+    for number, (workload, count, target, sample) in enumerate(run_interleaved(client, plan, targets, connections), 1):
         cells[workload, count, target].append(sample)
         rate, name = sample.calls / sample.wall_s, EVERY_WORKLOAD[workload].name
-        say(f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {name}{kind} x{count} {target}: {rate:,.0f} req/s")
+        print_progress(f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {name}{kind} x{count} {target}: {rate:,.0f} req/s")
     return [
-        summed_up(target.name, EVERY_WORKLOAD[workload].name + kind, count, cells[workload, count, target.name])
+        summarize(target.name, EVERY_WORKLOAD[workload].name + kind, count, cells[workload, count, target.name])
         for workload in plan.workloads
         for count in connections
         for target in targets
     ]
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Progress, for people."""
     print(text, file=sys.stderr, flush=True)
 
 
-def written(document: dict[str, object], path: Path) -> None:
+def write_json(document: dict[str, object], path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")

@@ -35,22 +35,22 @@ class _NoRows:
         raise AssertionError("a person's own call has no grant row")
 
 
-def ruling() -> Ruling:
+def measure_ruling() -> Ruling:
     """Raises BenchFailure when a ruling is no Grant."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_measured(Path(folder)))
+        return asyncio.run(_measure(Path(folder)))
 
 
-async def _measured(folder: Path) -> Ruling:
+async def _measure(folder: Path) -> Ruling:
     keys = SigningKeys.open(folder)
     _write_policies(folder / "policies")
     callers, authority = _authority(keys, folder / "policies")
     tokens = [mint_development_token(keys, Principal("default", DEVELOPMENT_ISSUER, f"user{number}"), URL) for number in range(PEOPLE)]
     requests = [RulingRequest(act_of_calling_tool("crm", f"tool{number}"), "default") for number in range(TOOLS)]
-    cold = [await _timed(callers, authority, tokens[number], requests[number % TOOLS]) for number in range(COLD)]
+    cold = [await _time_ruling(callers, authority, tokens[number], requests[number % TOOLS]) for number in range(COLD)]
     warm = [(tokens[number % 50], requests[number % 20]) for number in range(100)]
     for token, request in warm:
-        await _timed(callers, authority, token, request)
+        await _time_ruling(callers, authority, token, request)
     began = time.process_time()
     for number in range(WARM):
         token, request = warm[number % len(warm)]
@@ -58,7 +58,7 @@ async def _measured(folder: Path) -> Ruling:
     return Ruling(cold_p50_ms=median(cold) * 1e3, warm_cpu_us=(time.process_time() - began) / WARM * 1e6)
 
 
-async def _timed(callers: CallerResolver, authority: Authority, token: str, request: RulingRequest) -> float:
+async def _time_ruling(callers: CallerResolver, authority: Authority, token: str, request: RulingRequest) -> float:
     began = time.perf_counter()
     ruled = authority.rule(await callers.authenticate(token, (URL,)), request)
     taken = time.perf_counter() - began

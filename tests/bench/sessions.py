@@ -15,9 +15,9 @@ _WARM = 64  # what the first of all cost is not theirs
 _CLIENT = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "interlock-bench", "version": "1"}}
 
 
-def sessions(plan: Plan, gateway: Target) -> Sessions:
+def measure_sessions(plan: Plan, gateway: Target) -> Sessions:
     """Raises BenchFailure."""
-    return asyncio.run(_Clients(gateway).measured(plan.sessions))
+    return asyncio.run(_Clients(gateway).measure(plan.sessions))
 
 
 class _Clients:
@@ -27,38 +27,38 @@ class _Clients:
         self._gateway = gateway
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def measured(self, count: int) -> Sessions:
+    async def measure(self, count: int) -> Sessions:
         tokens = [self._gateway.tokens[number % len(self._gateway.tokens)] for number in range(count)]
-        for token, session in await asyncio.gather(*(self._opened(token) for token in tokens[:_WARM])):
-            (await self._listening(token, session)).close()
-        before = await self._resident()
-        opened = await asyncio.gather(*(self._opened(token) for token in tokens))
-        held = await self._resident()
-        streams = await asyncio.gather(*(self._listening(token, session) for token, session in opened))
-        listening = await self._resident()
+        for token, session in await asyncio.gather(*(self._open(token) for token in tokens[:_WARM])):
+            (await self._listen(token, session)).close()
+        before = await self._resident_mb()
+        opened = await asyncio.gather(*(self._open(token) for token in tokens))
+        held = await self._resident_mb()
+        streams = await asyncio.gather(*(self._listen(token, session) for token, session in opened))
+        listening = await self._resident_mb()
         for writer in streams:
             writer.close()
         return Sessions(count, (held - before) * 1e3 / count, (listening - before) * 1e3 / count)
 
-    async def _resident(self) -> float:
+    async def _resident_mb(self) -> float:
         await asyncio.sleep(_SETTLE)
         return resident_mb(self._gateway.running.pid)
 
-    async def _opened(self, token: str) -> tuple[str, str]:
+    async def _open(self, token: str) -> tuple[str, str]:
         """The person's token, and the id of a session that has listed the tools once."""
         async with self._turns:
-            head, _ = await self._posted(token, "", {"id": 1, "method": "initialize", "params": _CLIENT})
+            head, _ = await self._post(token, "", {"id": 1, "method": "initialize", "params": _CLIENT})
             session = head.partition("mcp-session-id: ")[2].partition("\r\n")[0]
-            await self._posted(token, session, {"method": "notifications/initialized"})
-            _, body = await self._posted(token, session, {"id": 2, "method": "tools/list"})
+            await self._post(token, session, {"method": "notifications/initialized"})
+            _, body = await self._post(token, session, {"id": 2, "method": "tools/list"})
         if not session or "tools" not in json.loads(body).get("result", {}):
             raise BenchFailure(f"no session: {body[:500]!r}")
         return token, session
 
-    async def _posted(self, token: str, session: str, message: dict[str, Any]) -> tuple[str, bytes]:
+    async def _post(self, token: str, session: str, message: dict[str, Any]) -> tuple[str, bytes]:
         """The line with the session's id, if there is one, and the body of the answer."""
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
-        reader, writer = await self._sent(token, session, "POST", body)
+        reader, writer = await self._send(token, session, "POST", body)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         names = head.lower()
         length = names.partition("content-length: ")[2].partition("\r\n")[0]
@@ -67,16 +67,16 @@ class _Clients:
         place = names.find("mcp-session-id: ")
         return (f"mcp-session-id: {head[place + 16 :]}" if place >= 0 else ""), answer
 
-    async def _listening(self, token: str, session: str) -> asyncio.StreamWriter:
+    async def _listen(self, token: str, session: str) -> asyncio.StreamWriter:
         """A GET stream whose head was read."""
         async with self._turns:
-            reader, writer = await self._sent(token, session, "GET", b"")
+            reader, writer = await self._send(token, session, "GET", b"")
             head = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in head.partition(b"\r\n")[0]:
             raise BenchFailure(f"no stream: {head[:500]!r}")
         return writer
 
-    async def _sent(self, token: str, session: str, method: str, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _send(self, token: str, session: str, method: str, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         port = self._gateway.running.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         lines = {

@@ -2,8 +2,8 @@
 
 import json
 
-from tests.bench.answers import EVENTS, got_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
-from tests.bench.echo import answered
+from tests.bench.answers import EVENTS, get_task_fault, send_0_3_fault, send_fault, stream_fault, tool_fault
+from tests.bench.echo import answer_request
 
 STREAM = "".join(
     f'id: {number}\ndata: {{"jsonrpc":"2.0","id":7,"result":{result}}}\n\n'
@@ -36,17 +36,17 @@ def test_every_way_to_stream_wrongly_is_a_fault() -> None:
 
 def test_another_task_or_state_than_the_one_asked_for_is_a_fault() -> None:
     good = b'{"jsonrpc":"2.0","id":7,"result":{"id":"t_1","status":{"state":"TASK_STATE_COMPLETED"}}}'
-    assert got_fault(good, 7, "t_1") == ""
+    assert get_task_fault(good, 7, "t_1") == ""
     for changed in ((b'"id":7', b'"id":8'), (b"t_1", b"t_2"), (b"COMPLETED", b"WORKING"), (b"status", b"was")):
-        assert got_fault(good.replace(*changed), 7, "t_1"), changed
+        assert get_task_fault(good.replace(*changed), 7, "t_1"), changed
 
 
 def test_a_task_of_0_3_that_is_not_the_completed_echo_is_a_fault() -> None:
     message = {"jsonrpc": "2.0", "id": 7, "method": "message/send", "params": {"message": {"parts": [{"kind": "text", "text": "t"}]}}}
-    status, good = answered("/older", {}, json.dumps(message).encode())
-    assert (status, sent_0_3_fault(good, 7, "t")) == (200, "")
+    status, good = answer_request("/older", {}, json.dumps(message).encode())
+    assert (status, send_0_3_fault(good, 7, "t")) == (200, "")
     for changed in ((b'"id":7', b'"id":8'), (b'"t"', b'"u"'), (b"completed", b"failed"), (b'"task"', b'"message"')):
-        assert sent_0_3_fault(good.replace(*changed), 7, "t"), changed
+        assert send_0_3_fault(good.replace(*changed), 7, "t"), changed
 
 
 def test_every_way_to_answer_wrongly_is_a_fault() -> None:
@@ -66,7 +66,7 @@ def test_every_way_to_answer_wrongly_is_a_fault() -> None:
 
 def test_a_task_that_is_not_the_completed_echo_is_a_fault() -> None:
     message = {"jsonrpc": "2.0", "id": 7, "method": "SendMessage", "params": {"message": {"parts": [{"text": "t"}]}}}
-    status, good = answered("/a2a", {b"a2a-version": b"1.0"}, json.dumps(message).encode())
+    status, good = answer_request("/a2a", {b"a2a-version": b"1.0"}, json.dumps(message).encode())
     assert (status, send_fault(good, 7, "t")) == (200, "")
     for changed in ((b'"id":7', b'"id":8'), (b'"t"', b'"u"'), (b"COMPLETED", b"FAILED"), (b"artifacts", b"history")):
         assert send_fault(good.replace(*changed), 7, "t"), changed

@@ -14,14 +14,14 @@ import pytest
 from tests.bench import __main__ as command
 from tests.bench import figures
 from tests.bench import ruling as alone
-from tests.bench.echo import THOUSAND, answered
-from tests.bench.echo_agents import card
-from tests.bench.figures import Ruling, Run, Subscribers, Whole, summed_up
+from tests.bench.echo import THOUSAND, answer_request
+from tests.bench.echo_agents import agent_card
+from tests.bench.figures import Ruling, Run, Subscribers, Whole, summarize
 from tests.bench.floor import UPSTREAM
 from tests.bench.load import Job, Sample, percentile, run, whole_reply
-from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, resident_mb, started
+from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, resident_mb, run_process
 from tests.bench.profiled import Samples
-from tests.bench.rounds import LoadClient, Plan, Target, interleaved, measured
+from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, run_interleaved
 from tests.bench.workload import FIRST_ID, WORKLOADS, Script
 from tests.fakes.ports import free_port
 
@@ -94,7 +94,7 @@ async def _body(reader: asyncio.StreamReader) -> bytes:
 def test_a_ruling_by_itself_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alone, "WARM", 200)
     monkeypatch.setattr(alone, "COLD", 20)
-    measured_alone = alone.ruling()
+    measured_alone = alone.measure_ruling()
     assert measured_alone.cold_p50_ms > 0 and measured_alone.warm_cpu_us > 0
     found = {figure.name: figure for figure in figures.figures([], Whole(ruling=Ruling(1.2, 61.0)))}
     assert found["whole ruling, cold, p50"].missed and found["whole ruling without minting, warm, CPU"].missed
@@ -107,12 +107,12 @@ def test_a_percentile_is_the_nearest_rank() -> None:
 
 def test_a_row_holds_medians_and_the_sum_of_errors() -> None:
     samples = [Sample(calls, 2.0, cpu, 0.002, 0.009, wrong, "") for calls, cpu, wrong in ((100, 0.1, 1), (300, 0.1, 0), (200, 0.1, 2))]
-    row = summed_up("floor", "mcp.tools_call", 16, samples)
+    row = summarize("floor", "mcp.tools_call", 16, samples)
     assert row == Run("floor", "mcp.tools_call", 16, req_s=100.0, p50_ms=2.0, p99_ms=9.0, cpu_us=500.0, errors=3)
 
 
 def test_a_row_without_a_call_is_a_row_of_zeros() -> None:
-    row = summed_up("floor", "mcp.tools_call", 16, [Sample(0, 1.0, 0.5, 0.0, 0.0, 4, "")])
+    row = summarize("floor", "mcp.tools_call", 16, [Sample(0, 1.0, 0.5, 0.0, 0.0, 4, "")])
     assert (row.req_s, row.p99_ms, row.cpu_us, row.errors) == (0, 0, 0, 4)
 
 
@@ -207,7 +207,7 @@ def test_the_echo_server_speaks_the_revision_and_refuses_what_is_not_it() -> Non
     def code(method: str, headers: dict[bytes, bytes], **params: object) -> tuple[int, object]:
         sent = {b"mcp-protocol-version": b"2026-07-28", b"mcp-method": method.encode(), **headers}
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": meta, **params}}
-        status, body = answered("/mcp", sent, json.dumps(request).encode())
+        status, body = answer_request("/mcp", sent, json.dumps(request).encode())
         return status, json.loads(body).get("error", {}).get("code")
 
     assert code("server/discover", {}) == code("tools/list", {}) == (200, None)
@@ -216,12 +216,12 @@ def test_the_echo_server_speaks_the_revision_and_refuses_what_is_not_it() -> Non
     assert code("tools/list", {}, _meta={}) == (400, -32602)
     assert code("tools/list", {}, _meta={**meta, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}) == (400, -32022)
     assert code("initialize", {}) == (404, -32601)
-    assert answered("/mcp", {}, b"\xff")[0] == answered("/a2a", {b"a2a-version": b"1.0"}, b"[]")[0] == 400
+    assert answer_request("/mcp", {}, b"\xff")[0] == answer_request("/a2a", {b"a2a-version": b"1.0"}, b"[]")[0] == 400
 
 
 def test_the_echo_agents_card_names_its_address() -> None:
-    assert card("http://127.0.0.1:1")["supportedInterfaces"][0]["url"] == "http://127.0.0.1:1/a2a"
-    assert card("http://127.0.0.1:1", "/older")["url"] == "http://127.0.0.1:1/older"
+    assert agent_card("http://127.0.0.1:1")["supportedInterfaces"][0]["url"] == "http://127.0.0.1:1/a2a"
+    assert agent_card("http://127.0.0.1:1", "/older")["url"] == "http://127.0.0.1:1/older"
 
 
 def test_a_call_may_be_about_a_subject_of_its_person() -> None:
@@ -291,7 +291,7 @@ def test_the_floor_passes_calls_through_and_the_client_has_its_own_process(upstr
         LoadClient.started(tmp_path) as client,
     ):
         targets = [Target(name, running, PATHS, ["t"]) for name, running in (("direct", upstream), ("floor", floor))]
-        found = measured(client, plan, targets, connections=(2,))
+        found = measure_rows(client, plan, targets, connections=(2,))
     assert [(row.workload, row.target, row.errors) for row in found] == [
         ("mcp.tools_call", "direct", 0),
         ("mcp.tools_call", "floor", 0),
@@ -320,7 +320,7 @@ class RecordingClient(LoadClient):
 def test_targets_take_turns_and_each_round_begins_with_another() -> None:
     client = RecordingClient()
     targets = [Target(name, Running(1, port, Path()), PATHS, ["t"]) for port, name in enumerate(("direct", "floor", "interlock"))]
-    order = [name for _, _, name, _ in interleaved(client, Plan(workloads=("mcp",), rounds=3), targets, connections=(16,))]
+    order = [name for _, _, name, _ in run_interleaved(client, Plan(workloads=("mcp",), rounds=3), targets, connections=(16,))]
     assert order == ["direct", "floor", "interlock", "floor", "interlock", "direct", "interlock", "direct", "floor"]
     assert len({sent.nonce for sent in client.jobs}) == len(client.jobs)
 
@@ -343,7 +343,7 @@ def test_no_setting_of_a_gateway_leaks_into_the_measured_one(monkeypatch: pytest
 def test_a_process_that_ends_early_is_a_failure(tmp_path: Path) -> None:
     with (
         pytest.raises(BenchFailure, match="ended by itself"),
-        started(["true"], port=free_port(), cwd=tmp_path, log=tmp_path / "log", env={}) as gone,
+        run_process(["true"], port=free_port(), cwd=tmp_path, log=tmp_path / "log", env={}) as gone,
     ):
         os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
 

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 
 from tests.bench.figures import Run, WaitingRuns, WorkflowFigures
-from tests.bench.gateway_runs import registered
-from tests.bench.interlock import AGENT, PATHS, SERVER, Home, asked
+from tests.bench.gateway_runs import serve_registered
+from tests.bench.interlock import AGENT, PATHS, SERVER, Home, send_request
 from tests.bench.processes import BenchFailure, Running, cpu_seconds, resident_mb
-from tests.bench.rounds import LoadClient, Plan, Target, measured, say
+from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress
 from tests.bench.workload import EVERY_WORKLOAD
 from tests.chaos.databases import Server, postgres
 from tests.chaos.stage import workers_of
@@ -65,14 +65,14 @@ def workflow_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Runnin
         folder_of = folder / database
         folder_of.mkdir(parents=True)
         with _database(database, folder_of) as settings, _prepared(folder_of, settings, upstream, plan) as target:
-            say(f"steps of workflows on {database}")
+            print_progress(f"steps of workflows on {database}")
             rows += _step_rows(client, plan, target, database)
             _await_rest(target.running)
             idle = resident_mb(target.running.pid)
             waiting = None
             if plan.waiting_runs:
-                say(f"{plan.waiting_runs:,} runs on {database} that wait for people")
-                waiting = asyncio.run(_Waiting(target).measured(plan.waiting_runs))
+                print_progress(f"{plan.waiting_runs:,} runs on {database} that wait for people")
+                waiting = asyncio.run(_Waiting(target).measure_rows(plan.waiting_runs))
             figures[database] = WorkflowFigures(idle, waiting)
     return rows, figures
 
@@ -87,11 +87,11 @@ def _database(database: str, folder: Path) -> Iterator[dict[str, Any]]:
 def _prepared(folder: Path, settings: dict[str, Any], upstream: Running, plan: Plan) -> Iterator[Target]:
     """A gateway with the workflows published."""
     home = Home.fresh(folder / "home", settings)
-    with registered(home, upstream, plan.users) as target:
+    with serve_registered(home, upstream, plan.users) as target:
         admin = home.admin_token()
         documents = [document_of(workload) for workload in STEPS] + [_HEAD.format(name="waits") + _WAITS]
         for document in documents:
-            status, said = asked(target.running, "/api/workflows", admin, {"document": document})
+            status, said = send_request(target.running, "/api/workflows", admin, {"document": document})
             if status != 201:
                 raise BenchFailure(f"a workflow was not added: {status} {said[:1000]!r}")
         yield replace(target, paths={**PATHS, **{workload: f"/agents/{name_of(workload)}" for workload in STEPS}})
@@ -107,8 +107,8 @@ def _await_rest(running: Running) -> None:
 
 def _step_rows(client: LoadClient, plan: Plan, target: Target, database: str) -> list[Run]:
     """Each row of a workflow is of its steps: steps a second, milliseconds and CPU of a step. Beside them, the agent called by hand."""
-    runs = measured(client, replace(plan, workloads=tuple(STEPS)), [target], connections=(1, AT_ONCE))
-    by_hand = measured(client, replace(plan, workloads=("a2a",)), [target], "+by_hand", (1, AT_ONCE))
+    runs = measure_rows(client, replace(plan, workloads=tuple(STEPS)), [target], connections=(1, AT_ONCE))
+    by_hand = measure_rows(client, replace(plan, workloads=("a2a",)), [target], "+by_hand", (1, AT_ONCE))
     steps = {EVERY_WORKLOAD[workload].name: count for workload, count in STEPS.items()}
     return [replace(each, database=database) for each in [*(per_step(run, steps[run.workload]) for run in runs), *by_hand]]
 
@@ -125,7 +125,7 @@ class _Waiting:
     def __init__(self, target: Target) -> None:
         self._target = target
 
-    async def measured(self, count: int) -> WaitingRuns:
+    async def measure_rows(self, count: int) -> WaitingRuns:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_STARTS_AT_ONCE)) as http:
             await self._start(http, range(50))  # what the first of all cost is not theirs
             await self._settled(http, 50)
@@ -149,7 +149,7 @@ class _Waiting:
         async def start_some() -> None:
             for number in waiting:
                 if number % 1000 == 999:
-                    say(f"  {number + 1:,} started")
+                    print_progress(f"  {number + 1:,} started")
                 await self._start_one(http, number)
 
         await asyncio.gather(*(start_some() for _ in range(_STARTS_AT_ONCE)))

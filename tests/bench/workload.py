@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench.answers import got_fault, listed_fault, run_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
+from tests.bench.answers import get_task_fault, list_fault, run_fault, send_0_3_fault, send_fault, stream_fault, tool_fault
 
 MCP_VERSION = "2026-07-28"
 EXPOSED = "echo_echo"  # the tool, among those of many servers
@@ -52,12 +52,12 @@ RUN_KINDS = ("workflow_fixed", "workflow_agent", "workflow_tool")
 WORKLOADS = {
     "mcp": Workload("mcp.tools_call", _TOOL_CALL, _TOOL_HEADERS, tool_fault),
     "mcp_many": Workload("mcp.tools_call_of_1000", _CALL_EXPOSED, {**_TOOL_HEADERS, "Mcp-Name": EXPOSED}, tool_fault),
-    "mcp_list": Workload("mcp.tools_list_of_1000", _LIST, _LIST_HEADERS, listed_fault),
+    "mcp_list": Workload("mcp.tools_list_of_1000", _LIST, _LIST_HEADERS, list_fault),
     "a2a": Workload("a2a.send", _SEND_MESSAGE, _A2A, send_fault),
     "a2a_stream": Workload("a2a.stream", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
     "a2a_burst": Workload("a2a.stream_burst", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
-    "a2a_get": Workload("a2a.get_task", _GET_TASK, _A2A, got_fault),
-    "a2a_from_0_3": Workload("a2a.send_0.3_to_1.0", _SEND_0_3, {"A2A-Version": "0.3", "Accept": "application/json"}, sent_0_3_fault),
+    "a2a_get": Workload("a2a.get_task", _GET_TASK, _A2A, get_task_fault),
+    "a2a_from_0_3": Workload("a2a.send_0.3_to_1.0", _SEND_0_3, {"A2A-Version": "0.3", "Accept": "application/json"}, send_0_3_fault),
     "a2a_to_0_3": Workload("a2a.send_1.0_to_0.3", _SEND_MESSAGE, _A2A, send_fault),
 }
 RUNS = {kind: Workload(kind.replace("_", ".", 1) + "_run", _SEND_MESSAGE, _A2A, run_fault) for kind in RUN_KINDS}
@@ -84,9 +84,9 @@ class Script:
         return f"order {self._nonce.decode()}-{number}: is the blue kettle in stock, and when can it be in Hamburg?"
 
     def request(self, number: int) -> bytes:
-        return self._heads[number % len(self._heads)] + self._filled(number)
+        return self._heads[number % len(self._heads)] + self._filled_body(number)
 
-    def _filled(self, number: int) -> bytes:
+    def _filled_body(self, number: int) -> bytes:
         return self._body % {b"id": number, b"text": self.text(number).encode(), b"nonce": self._nonce}
 
     def _head(self, workload: Workload, address: tuple[str, int, str], token: str) -> bytes:
@@ -94,7 +94,7 @@ class Script:
         headers = {
             "Host": f"{host}:{port}",
             "Content-Type": "application/json",
-            "Content-Length": str(len(self._filled(FIRST_ID))),
+            "Content-Length": str(len(self._filled_body(FIRST_ID))),
             "Authorization": f"Bearer {token}",
             **workload.headers,
         }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.processes import ROOT
-from tests.bench.rounds import say, written
+from tests.bench.rounds import print_progress, write_json
 from tests.chaos import report
 from tests.chaos.databases import Server, postgres
 from tests.chaos.rounds import Round, Rounds
@@ -66,9 +66,9 @@ async def play(plan: Plan, database: str, folder: Path) -> list[Round]:
                 played.append(one := await rounds.play(kind, seed, plan.runs))
                 taken = "" if one.takeover is None else f", {one.interrupted} tasks taken over in {one.takeover:.1f} s"
                 spent = time.monotonic() - began
-                say(f"  [{number}/{len(wanted)}, {spent:.0f} s] {database}, {kind}, seed {seed}: {one.seconds:.1f} s{taken}")
+                print_progress(f"  [{number}/{len(wanted)}, {spent:.0f} s] {database}, {kind}, seed {seed}: {one.seconds:.1f} s{taken}")
                 for problem in one.verdict.problems:
-                    say(f"    PROBLEM: {problem}")
+                    print_progress(f"    PROBLEM: {problem}")
                 if one.verdict.problems:
                     _keep_evidence(built, database)
             played[-1].verdict.wrong += await asyncio.to_thread(_problems_of_audit, built)
@@ -94,15 +94,15 @@ def main(arguments: Sequence[str]) -> int:
     plan, began = plan_of(arguments), time.monotonic()
     RESULT.parent.mkdir(exist_ok=True)
     played: dict[str, list[Round]] = {}
-    say(f"seed {plan.seed}")
+    print_progress(f"seed {plan.seed}")
     for database, kills in plan.kills.items():
         if kills:
-            say(f"{kills} kills on {database}, {PROCESSES[database]} process(es), {plan.runs} runs each")
+            print_progress(f"{kills} kills on {database}, {PROCESSES[database]} process(es), {plan.runs} runs each")
             with tempfile.TemporaryDirectory(prefix="interlock-chaos-", ignore_cleanup_errors=True) as folder:
                 played[database] = asyncio.run(play(plan, database, Path(folder)))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     settings = {"seed": plan.seed, "runs": plan.runs, "commit": commit, "cores": os.cpu_count(), "load": os.getloadavg()}
-    written(report.document(played, settings), RESULT)
+    write_json(report.document(played, settings), RESULT)
     print(f"{report.table(played)}\n\nseed {plan.seed}, {time.monotonic() - began:.0f} s; also in {RESULT.relative_to(ROOT)}")
     return 1 if any(report.counted(played, what) for what in ("lost", "repeated", "stuck", "wrong")) else 0
 

@@ -18,7 +18,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
-from tests.bench.echo import answered, body_of, reply
+from tests.bench.echo import answer_request, body_of, reply
 from tests.fakes.a2a_agents import a2a_agent, serving
 
 LATEST = 0.25  # seconds until an agent answers
@@ -101,7 +101,7 @@ class BluntUpstream:
         if scope["path"] == "/mcp":
             if request["method"] == "tools/call":
                 await self._act(Effect(SERVER, request["params"]["arguments"]["text"], ""))
-            await reply(send, *answered("/mcp", headers, body))
+            await reply(send, *answer_request("/mcp", headers, body))
             return
         if request["method"] != "SendMessage":
             error = {"code": -32001, "message": "Task not found"}
@@ -109,7 +109,7 @@ class BluntUpstream:
             return
         message = request["params"]["message"]
         await self._act(Effect(BLUNT, message["messageId"], message["parts"][0]["text"]))
-        await reply(send, *answered("/a2a", headers, body))
+        await reply(send, *answer_request("/a2a", headers, body))
 
     async def _act(self, effect: Effect) -> None:
         self._effects.add(effect)

@@ -8,8 +8,8 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.interlock import asked, await_ready
-from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, started, tail
+from tests.bench.interlock import await_ready, send_request
+from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, run_process, tail_of
 from tests.conformance.shim import HOST, Front, shim
 from tests.fakes.ports import free_port
 
@@ -59,7 +59,7 @@ async def staged(folder: Path, grpc: bool) -> AsyncIterator[Address]:
 def example_agent(folder: Path, grpc_port: int = 0) -> Iterator[Running]:
     port, log = free_port(), folder / "agent.log"
     command = [sys.executable, "-m", "tests.conformance.agent", "--port", str(port), "--grpc-port", str(grpc_port)]
-    with started(command, port=port, cwd=ROOT, log=log, env=environment()) as running:
+    with run_process(command, port=port, cwd=ROOT, log=log, env=environment()) as running:
         await_port(running, seconds=60)
         yield running
 
@@ -68,7 +68,7 @@ def example_agent(folder: Path, grpc_port: int = 0) -> Iterator[Running]:
 def serving(folder: Path, at: Address) -> Iterator[Running]:
     """The gateway, ready."""
     command = [sys.executable, "-m", "gateway", "serve", "--host", HOST, "--port", str(at.port), "--grpc-port", str(at.grpc)]
-    with started(command, port=at.port, cwd=folder, log=folder / "gateway.log", env=_settings(folder, at)) as running:
+    with run_process(command, port=at.port, cwd=folder, log=folder / "gateway.log", env=_settings(folder, at)) as running:
         await_ready(running)
         yield running
 
@@ -90,6 +90,6 @@ def _settings(folder: Path, at: Address) -> dict[str, str]:
 
 def _register(gateway: Running, admin: str, agent: Running) -> None:
     for path, name in NAMES.items():
-        status, body = asked(gateway, "/api/agents", admin, {"url": f"{agent.url}{path}", "name": name})
+        status, body = send_request(gateway, "/api/agents", admin, {"url": f"{agent.url}{path}", "name": name})
         if status != 201 or json.loads(body).get("status") != "active":
-            raise BenchFailure(f"{name} was not registered: {status} {body[:1000]!r}\n{tail(gateway.log)}")
+            raise BenchFailure(f"{name} was not registered: {status} {body[:1000]!r}\n{tail_of(gateway.log)}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.interlock import asked
-from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, started, tail
+from tests.bench.interlock import send_request
+from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, run_process, tail_of
 from tests.conformance.shim import Front, shim
 from tests.conformance.stage import address, serving, token
 from tests.fakes.ports import free_port
@@ -49,7 +49,7 @@ def everything_server(folder: Path, fixture: Path) -> Iterator[Running]:
     port, log = free_port(), folder / "everything.log"
     command = [sys.executable, "-m", "tests.conformance.everything", "--port", str(port), "--log-level", "WARNING"]
     paths = environment(PYTHONPATH=f"{ROOT}:{fixture}")
-    with started(command, port=port, cwd=folder, log=log, env=paths) as running:
+    with run_process(command, port=port, cwd=folder, log=log, env=paths) as running:
         await_port(running, seconds=60)
         yield running
 
@@ -58,12 +58,12 @@ def everything_server(folder: Path, fixture: Path) -> Iterator[Running]:
 def jobs_agent(folder: Path) -> Iterator[Running]:
     port, log = free_port(), folder / "jobs.log"
     command = [sys.executable, "-m", "tests.conformance.jobs_agent", "--port", str(port)]
-    with started(command, port=port, cwd=ROOT, log=log, env=environment()) as running:
+    with run_process(command, port=port, cwd=ROOT, log=log, env=environment()) as running:
         await_port(running, seconds=60)
         yield running
 
 
 def _register(gateway: Running, admin: str, path: str, document: dict[str, Any]) -> None:
-    status, body = asked(gateway, path, admin, document)
+    status, body = send_request(gateway, path, admin, document)
     if status != 201 or json.loads(body).get("status", "active") != "active":
-        raise BenchFailure(f"{document['name']} was not registered: {status} {body[:1000]!r}\n{tail(gateway.log)}")
+        raise BenchFailure(f"{document['name']} was not registered: {status} {body[:1000]!r}\n{tail_of(gateway.log)}")

@@ -2,24 +2,24 @@
 
 import pytest
 
-from tests.attacks.marks import ID, MARK, catalogue, marked
+from tests.attacks.marks import ID, MARK, find_marks, read_catalogue
 from tests.house.source import ROOT, Source
 
-KNOWN = {attack.id: attack for attack in catalogue()}
+KNOWN = {attack.id: attack for attack in read_catalogue()}
 
 
 def test_every_attack_has_a_test_or_a_reason() -> None:
     assert len(KNOWN) == 88
-    assert {name for name, attack in KNOWN.items() if not attack.not_yet} - set(marked().tests) == set()
+    assert {name for name, attack in KNOWN.items() if not attack.not_yet} - set(find_marks().tests) == set()
 
 
 def test_a_reason_goes_when_the_tests_come() -> None:
-    assert {name for name, attack in KNOWN.items() if attack.not_yet} & set(marked().tests) == set()
+    assert {name for name, attack in KNOWN.items() if attack.not_yet} & set(find_marks().tests) == set()
 
 
 def test_tests_mark_attacks_of_the_catalogue_alone() -> None:
-    assert set(marked().tests) - set(KNOWN) == set()
-    assert marked().lost == ()
+    assert set(find_marks().tests) - set(KNOWN) == set()
+    assert find_marks().lost == ()
 
 
 def test_the_paper_on_security_names_every_attack_and_no_other() -> None:
@@ -47,7 +47,7 @@ class TestOfAClass:
 
 def test_marks_are_found_above_within_and_in_a_docstring() -> None:
     above, within, said = (f"tests/test_x.py::{name}" for name in ("test_above", "test_within", "TestOfAClass::test_said"))
-    found = marked((Source("tests/test_x.py", MADE),))
+    found = find_marks((Source("tests/test_x.py", MADE),))
     wanted = {"TOK-01": above, "TOK-02": above, "TOK-03": within, "TOK-05": within, "DLG-01": within, "TEN-01": said}
     assert found.tests == {name: (test,) for name, test in wanted.items()}
     assert found.lost == ()
@@ -56,4 +56,4 @@ def test_marks_are_found_above_within_and_in_a_docstring() -> None:
 @pytest.mark.parametrize("text", ["# attack TOK-01\nNAMES = []\n\ndef test_x(): ...\n", "def helper():  # attack TOK-01\n    pass\n"])
 def test_a_mark_of_no_test_is_lost(text: str) -> None:
     assert MARK.search(text)
-    assert len(marked((Source("tests/test_x.py", text),)).lost) == 1
+    assert len(find_marks((Source("tests/test_x.py", text),)).lost) == 1

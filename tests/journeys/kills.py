@@ -28,7 +28,7 @@ from policies.delegation.chain import Principal
 from policies.ids import now_us
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
-from tests.bench.echo import answered, body_of, reply
+from tests.bench.echo import answer_request, body_of, reply
 from tests.bench.processes import environment
 from tests.fakes.a2a_agents import serving
 from tests.fakes.ports import free_port
@@ -86,14 +86,14 @@ class Upstream:
                 arguments = request["params"]["arguments"]
                 digest = hashlib.sha256(msgspec.json.encode(arguments, order="sorted")).hexdigest()
                 self._note(Effect(now_us(), arguments["text"], digest=digest))
-            await reply(send, *answered("/mcp", headers, body))
+            await reply(send, *answer_request("/mcp", headers, body))
             return
         said = request["params"]["message"]["parts"][0]["text"]
         self._note(Effect(now_us(), said, task_id=_claims(headers[b"authorization"].decode())["task"]))
         if said.startswith("slow"):
             self.slow += 1
             await self.gate.wait()
-        await reply(send, *answered("/a2a", headers, body))
+        await reply(send, *answer_request("/a2a", headers, body))
         self.on_answer(said)
 
     def _note(self, effect: Effect) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bench.interlock import asked
-from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, started
+from tests.bench.interlock import send_request
+from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, run_process
 from tests.conformance.stage import Address, address, serving, token
 from tests.fakes.a2a_agents import serving as loopback_server
 from tests.fakes.mcp_task_server import TaskServer
@@ -76,7 +76,7 @@ async def test_tasks_survive_a_gateway_that_is_killed(tmp_path: Path) -> None:
             with pytest.raises(BenchFailure, match="-9"), serving(tmp_path, at) as gateway:
                 admin = token(tmp_path, at, "admin")
                 for path, offer in (("agents", {"url": agent.url, "name": "jobs"}), ("servers", {"url": f"{desk}mcp", "name": "desk"})):
-                    status, said = await asyncio.to_thread(asked, gateway, f"/api/{path}", admin, offer)
+                    status, said = await asyncio.to_thread(send_request, gateway, f"/api/{path}", admin, offer)
                     assert status == 201, said
                 client = Client(at, token(tmp_path, at, "kim"))
                 kept = await _begun(client, work)
@@ -119,6 +119,6 @@ async def _found_again(client: Client, kept: dict[str, dict[str, Any]], work: Wo
 def _agent(folder: Path, work: Work) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "tests.conformance.jobs_agent", "--port", str(port), "--until", str(work.file)]
-    with started(command, port=port, cwd=ROOT, log=folder / "jobs.log", env=environment()) as running:
+    with run_process(command, port=port, cwd=ROOT, log=folder / "jobs.log", env=environment()) as running:
         await_port(running, seconds=60)
         yield running

@@ -14,22 +14,22 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from tests.house.source import ROOT
-from tests.mutation.equal import reason
-from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.plan import modules, tests_of
+from tests.mutation.equal import reason_for_equality
+from tests.mutation.mutants import Mutant, find_mutants
+from tests.mutation.plan import list_modules, tests_of
 from tests.mutation.reach import Reach
-from tests.mutation.trial import sound, tried, warm
+from tests.mutation.trial import load_foreign_libraries, run_unchanged, try_mutant
 
 WANTED = 0.9
-SHORTEST = 60.0  # seconds that a mutant has at least; what takes longer than its tests do without it is noticed
+SHORTEST_SECONDS = 60.0  # seconds that a mutant has at least; what takes longer than its tests do without it is noticed
 
 
 @dataclass
 class Module:
-    """What became of a module's mutants: `there` are so many, and a sample was tried."""
+    """What became of a module's mutants: `mutants` says how many there are; a sample of them was tried."""
 
     name: str
-    there: int = 0
+    mutants: int = 0
     equal: int = 0  # of these, that change nothing
     tried: int = 0
     noticed: int = 0
@@ -58,10 +58,10 @@ class Trials:
         self._until = until
         self._running: list[Running] = []
 
-    def sound(self, module: str) -> Reach | None:
+    def reach_of(self, module: str) -> Reach | None:
         """Which tests reach what, when nothing is changed; None where they fail as it is."""
         ours, theirs = get_context("fork").Pipe(duplex=False)
-        process = get_context("fork").Process(target=sound, args=(module, tests_of(module), theirs))
+        process = get_context("fork").Process(target=run_unchanged, args=(module, tests_of(module), theirs))
         process.start()
         theirs.close()
         try:
@@ -71,21 +71,21 @@ class Trials:
         process.join()
         return reach
 
-    def go(self, work: Iterator[tuple[Module, Mutant, str, Reach]]) -> None:
+    def run(self, work: Iterator[tuple[Module, Mutant, str, Reach]]) -> None:
         for module, mutant, source, reach in work:
             while len(self._running) >= self._jobs:
-                self._reap()
+                self._wait_for_end()
             if time.monotonic() > self._until:
                 break
-            tests = reach.tests(mutant.line)
-            process = get_context("fork").Process(target=tried, args=(module.name, mutant.applied(source), tests))
+            tests = reach.tests_of_line(mutant.line)
+            process = get_context("fork").Process(target=try_mutant, args=(module.name, mutant.apply(source), tests))
             process.start()
-            patience = max(SHORTEST, 5 * sum(reach.seconds[test] for test in tests))
+            patience = max(SHORTEST_SECONDS, 5 * sum(reach.seconds[test] for test in tests))
             self._running.append(Running(module, mutant, process, time.monotonic() + patience))
         while self._running:
-            self._reap()
+            self._wait_for_end()
 
-    def _reap(self) -> None:
+    def _wait_for_end(self) -> None:
         """Waits for one to end, or for the time of one to be over."""
         wait([each.process.sentinel for each in self._running], max(0.0, min(each.ends for each in self._running) - time.monotonic()))
         for each in list(self._running):
@@ -96,10 +96,10 @@ class Trials:
                 continue
             each.process.join()
             self._running.remove(each)
-            self._count(each)
+            self._count_outcome(each)
 
     @staticmethod
-    def _count(ended: Running) -> None:
+    def _count_outcome(ended: Running) -> None:
         ended.module.tried += 1
         if ended.process.exitcode:
             ended.module.noticed += 1
@@ -108,17 +108,17 @@ class Trials:
         print(f"  not noticed: {ended.module.survivors[-1]}", flush=True)
 
 
-def sampled(given: argparse.Namespace, found: list[Module], trials: Trials) -> Iterator[tuple[Module, Mutant, str, Reach]]:
-    for name in given.modules or modules():
+def choose_mutants(given: argparse.Namespace, found: list[Module], trials: Trials) -> Iterator[tuple[Module, Mutant, str, Reach]]:
+    for name in given.modules or list_modules():
         source = (ROOT / "policies" / f"{name}.py").read_text(encoding="utf-8")
-        there = mutants(source)
-        every = [mutant for mutant in there if not reason(name, source, mutant)]
-        module = Module(name, len(there), len(there) - len(every))
+        found_mutants = find_mutants(source)
+        every = [mutant for mutant in found_mutants if not reason_for_equality(name, source, mutant)]
+        module = Module(name, len(found_mutants), len(found_mutants) - len(every))
         found.append(module)
         chosen = every if given.all else random.Random(f"{given.seed} {name}").sample(every, min(given.sample, len(every)))
         if not chosen:
             continue
-        reach = trials.sound(name)
+        reach = trials.reach_of(name)
         if reach is None:
             module.broken = True
             print(f"{name}: its tests fail as it is: {' '.join(tests_of(name))}", flush=True)
@@ -131,11 +131,11 @@ def report(found: list[Module]) -> int:
     print(f"\n{'module':<20}{'mutants':>8}{'equal':>7}{'tried':>7}{'noticed':>9}{'score':>8}")
     for module in found:
         share = f"{100 * module.noticed / module.tried:.0f} %" if module.tried else "broken" if module.broken else "-"
-        print(f"{module.name:<20}{module.there:>8}{module.equal:>7}{module.tried:>7}{module.noticed:>9}{share:>8}")
-    tried_, there = sum(module.tried for module in found), sum(module.there for module in found)
-    print(f"\n{100 * score(found):.1f} % of {tried_} noticed, out of {there} there are; wanted: {100 * WANTED:.0f} %")
+        print(f"{module.name:<20}{module.mutants:>8}{module.equal:>7}{module.tried:>7}{module.noticed:>9}{share:>8}")
+    tried_count, found_mutants = sum(module.tried for module in found), sum(module.mutants for module in found)
+    print(f"\n{100 * score(found):.1f} % of {tried_count} noticed, out of {found_mutants} there are; wanted: {100 * WANTED:.0f} %")
     (ROOT / "build").mkdir(exist_ok=True)
-    shown = {"score": score(found), "tried": tried_, "there": there, "modules": [asdict(module) for module in found]}
+    shown = {"score": score(found), "tried": tried_count, "mutants": found_mutants, "modules": [asdict(module) for module in found]}
     (ROOT / "build" / "mutation.json").write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
     print("written to build/mutation.json")
     return 0 if score(found) >= WANTED and not any(module.broken for module in found) else 1
@@ -150,10 +150,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--minutes", type=float, default=45, help="no more are begun after so long")
     given = parser.parse_args(arguments)
-    warm()
+    load_foreign_libraries()
     found: list[Module] = []
     trials = Trials(given.jobs, time.monotonic() + 60 * given.minutes)
-    trials.go(sampled(given, found, trials))
+    trials.run(choose_mutants(given, found, trials))
     return report(found)
 
 

@@ -25,7 +25,7 @@ class Mutant:
     place: int
     change: Change
 
-    def applied(self, source: str) -> ast.Module:
+    def apply(self, source: str) -> ast.Module:
         tree = ast.parse(source)
         target = list(ast.walk(tree))[self.place]
         replaced = _Replaced(target, self.change(copy.deepcopy(target))).visit(tree)
@@ -44,9 +44,9 @@ class _Replaced(ast.NodeTransformer):
         return found
 
 
-def mutants(source: str) -> list[Mutant]:
+def find_mutants(source: str) -> list[Mutant]:
     tree = ast.parse(source)
-    skipped = {id(inner) for node in ast.walk(tree) for outer in _unseen(node) for inner in ast.walk(outer)}
+    skipped = {id(inner) for node in ast.walk(tree) for outer in _without_effect(node) for inner in ast.walk(outer)}
     found = []
     for place, node in enumerate(ast.walk(tree)):
         if id(node) not in skipped:
@@ -54,9 +54,9 @@ def mutants(source: str) -> list[Mutant]:
     return sorted(found, key=lambda mutant: (mutant.line, mutant.place, mutant.kind))
 
 
-def _unseen(node: ast.AST) -> Iterator[ast.AST]:
+def _without_effect(node: ast.AST) -> Iterator[ast.AST]:
     """What has no effect of its own: annotations, docstrings, texts for people, what is there for the type checker alone."""
-    if _only_typed(node):
+    if _is_for_types(node):
         yield node
     elif isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None:
         yield node.annotation
@@ -64,13 +64,13 @@ def _unseen(node: ast.AST) -> Iterator[ast.AST]:
         yield node.returns
     elif isinstance(node, ast.JoinedStr):
         yield from (part for part in node.values if isinstance(part, ast.Constant))
-    elif isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _logs(node.value) or _repeats(node.value)):
+    elif isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _is_log_call(node.value) or _repeats_message(node.value)):
         yield node
     elif isinstance(node, ast.ClassDef):
         yield from node.decorator_list
 
 
-def _only_typed(node: ast.AST) -> bool:
+def _is_for_types(node: ast.AST) -> bool:
     """A type variable, the texts of a Literal, a function of a Protocol."""
     match node:
         case ast.Call(func=ast.Name(id="TypeVar")) | ast.Subscript(value=ast.Name(id="Literal")):
@@ -80,26 +80,29 @@ def _only_typed(node: ast.AST) -> bool:
     return False
 
 
-def _logs(value: ast.AST) -> bool:
+def _is_log_call(value: ast.AST) -> bool:
     call = value.func if isinstance(value, ast.Call) else None
     return isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id in QUIET
 
 
-def _repeats(value: ast.AST) -> bool:
+def _repeats_message(value: ast.AST) -> bool:
     """`super().__init__(…)` with what an exception has anyway."""
     return ast.unparse(value).startswith("super().__init__(")
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Change]]:
-    yield from _of_expressions(node)
-    yield from _of_values(node)
+    yield from _changes_of_expression(node)
+    yield from _changes_of_value(node)
 
 
-def _of_expressions(node: ast.AST) -> Iterator[tuple[str, Change]]:
+def _changes_of_expression(node: ast.AST) -> Iterator[tuple[str, Change]]:
     match node:
         case ast.Compare(ops=operators):
             for index, operator in enumerate(operators):
-                yield _name(operator), lambda found, index=index, operator=operator: _compared(found, index, COMPARED[type(operator)]())
+                yield (
+                    _name(operator),
+                    lambda found, index=index, operator=operator: _with_operator(found, index, COMPARED[type(operator)]()),
+                )
         case ast.BoolOp(op=ast.And()):
             yield "and -> or", lambda found: ast.BoolOp(ast.Or(), found.values)
         case ast.BoolOp():
@@ -109,10 +112,10 @@ def _of_expressions(node: ast.AST) -> Iterator[tuple[str, Change]]:
         case ast.BinOp(op=operator) if type(operator) in COMPUTED:
             yield _name(operator), lambda found, operator=operator: ast.BinOp(found.left, COMPUTED[type(operator)](), found.right)
         case ast.If(test=ast.Name() | ast.Attribute() | ast.Call()) | ast.IfExp(test=ast.Name() | ast.Attribute() | ast.Call()):
-            yield "condition inverted", _inverted
+            yield "condition inverted", _with_inverted_condition
 
 
-def _of_values(node: ast.AST) -> Iterator[tuple[str, Change]]:
+def _changes_of_value(node: ast.AST) -> Iterator[tuple[str, Change]]:
     match node:
         case ast.Constant(value=bool()):
             yield "bool", lambda found: ast.Constant(not found.value)
@@ -133,11 +136,11 @@ def _name(operator: ast.AST) -> str:
     return f"{type(operator).__name__} -> {changed.__name__}"
 
 
-def _compared(found: ast.Compare, index: int, operator: ast.cmpop) -> ast.AST:
+def _with_operator(found: ast.Compare, index: int, operator: ast.cmpop) -> ast.AST:
     found.ops[index] = operator
     return found
 
 
-def _inverted(found: ast.If | ast.IfExp) -> ast.AST:
+def _with_inverted_condition(found: ast.If | ast.IfExp) -> ast.AST:
     found.test = ast.UnaryOp(ast.Not(), found.test)
     return found

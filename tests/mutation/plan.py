@@ -132,7 +132,7 @@ ALSO: dict[str, tuple[str, ...]] = {
 }
 
 
-def modules() -> list[str]:
+def list_modules() -> list[str]:
     """Every module of policies/ that decides something, as a path without `.py`. Raises LookupError when there is none."""
     folder = ROOT / "policies"
     found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py") if path.stem not in LEFT_OUT)

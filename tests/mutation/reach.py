@@ -12,15 +12,15 @@ import pytest
 EVERYWHERE = 0  # the line that stands for what runs when the module is loaded
 
 
-def functions(source: str) -> list[range]:
+def lines_of_functions(source: str) -> list[range]:
     """The lines of each outermost function or method, decorators with it."""
-    return list(_functions(ast.parse(source).body))
+    return list(_lines_in_body(ast.parse(source).body))
 
 
-def _functions(body: list[ast.stmt]) -> Iterator[range]:
+def _lines_in_body(body: list[ast.stmt]) -> Iterator[range]:
     for node in body:
         if isinstance(node, ast.ClassDef):
-            yield from _functions(node.body)
+            yield from _lines_in_body(node.body)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             yield range(first, (node.end_lineno or first) + 1)
@@ -34,12 +34,12 @@ class Reach:
     seconds: dict[str, float] = field(default_factory=dict)
     by_function: dict[int, set[str]] = field(default_factory=dict)
 
-    def function(self, line: int) -> int:
+    def function_at(self, line: int) -> int:
         return next((each.start for each in self.functions if line in each), EVERYWHERE)
 
-    def tests(self, line: int) -> list[str]:
+    def tests_of_line(self, line: int) -> list[str]:
         """Those that ran the function of this line, all where none was seen to: it may run in another process."""
-        ran = self.by_function.get(self.function(line)) or set(self.seconds)
+        ran = self.by_function.get(self.function_at(line)) or set(self.seconds)
         return sorted(ran, key=lambda test: self.seconds[test])
 
 
@@ -55,8 +55,8 @@ class Watch:
         self._set_up: dict[int, set[str]] = {}
 
     def __enter__(self) -> "Watch":
-        threading.settrace(self._called)
-        sys.settrace(self._called)
+        threading.settrace(self._on_call)
+        sys.settrace(self._on_call)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,10 +69,10 @@ class Watch:
             function: {test for test in tests if test in self._reach.seconds} for function, tests in self._calls.items()
         }
 
-    def _called(self, frame: FrameType, event: str, argument: object) -> None:
+    def _on_call(self, frame: FrameType, event: str, argument: object) -> None:
         if frame.f_code.co_filename != self._path or not self._file:
             return
-        function = self._reach.function(frame.f_code.co_firstlineno)
+        function = self._reach.function_at(frame.f_code.co_firstlineno)
         if self._test:
             self._calls.setdefault(function, set()).add(self._test)
         else:
@@ -81,7 +81,7 @@ class Watch:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._file, self._test = item.nodeid.partition("::")[0], ""
-        sys.settrace(self._called)  # again: a test that goes as deep as the interpreter lets it ends the looking
+        sys.settrace(self._on_call)  # again: a test that goes as deep as the interpreter lets it ends the looking
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> None:

@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 import pytest
 
 from tests.house.source import PRODUCT, ROOT
-from tests.mutation.reach import Reach, Watch, functions
+from tests.mutation.reach import Reach, Watch, lines_of_functions
 
 MEMORY = Path("/dev/shm")  # where there is no disk to wait for
 LOOK = (
@@ -29,7 +29,7 @@ LOOK = (
 OURS = (*PRODUCT, "tests", "conftest")
 
 
-def warm() -> None:
+def load_foreign_libraries() -> None:
     """Loads what the tests will load of other people's libraries, and nothing of ours. Raises CalledProcessError."""
     listed = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.split():
@@ -38,7 +38,7 @@ def warm() -> None:
                 import_module(name)
 
 
-class _Changed(SourceFileLoader):
+class _ChangedModuleLoader(SourceFileLoader):
     """Loads a module from another tree than its file's."""
 
     def __init__(self, name: str, path: str, tree: ast.Module) -> None:
@@ -50,7 +50,7 @@ class _Changed(SourceFileLoader):
         return code
 
 
-class _Finder(MetaPathFinder):
+class _ChangedModuleFinder(MetaPathFinder):
     def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
         self._name = name
         self._path = str(path)
@@ -59,7 +59,7 @@ class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != self._name:
             return None
-        return spec_from_file_location(fullname, self._path, loader=_Changed(fullname, self._path, self._tree))
+        return spec_from_file_location(fullname, self._path, loader=_ChangedModuleLoader(fullname, self._path, self._tree))
 
 
 class OnSqlite:
@@ -69,23 +69,23 @@ class OnSqlite:
         items[:] = [item for item in items if "postgres" not in item.name and "postgres_url" not in getattr(item, "fixturenames", ())]
 
 
-def tried(module: str, tree: ast.Module, tests: list[str]) -> None:
+def try_mutant(module: str, tree: ast.Module, tests: list[str]) -> None:
     """Ends this process: 0 where no test noticed, 1 where one did."""
-    _alone()
-    sys.meta_path.insert(0, _Finder(f"policies.{module.replace('/', '.')}", path_of(module), tree))
+    _isolate_process()
+    sys.meta_path.insert(0, _ChangedModuleFinder(f"policies.{module.replace('/', '.')}", path_of(module), tree))
     near = [test for test in tests if test.startswith("tests/policies/")]  # these load less
     far = [test for test in tests if test not in near]
-    os._exit(0 if all(_run(some, "-x") == 0 for some in (near, far) if some) else 1)
+    os._exit(0 if all(_run_tests(some, "-x") == 0 for some in (near, far) if some) else 1)
 
 
-def sound(module: str, tests: list[str], answer: Connection) -> None:
+def run_unchanged(module: str, tests: list[str], answer: Connection) -> None:
     """Runs the tests with nothing changed, sends what they reach (a Reach), None where one fails, and ends this process."""
-    _alone()
+    _isolate_process()
     path = path_of(module)
-    reach = Reach(functions(path.read_text(encoding="utf-8")))
+    reach = Reach(lines_of_functions(path.read_text(encoding="utf-8")))
     with Watch(str(path), reach) as watch:
-        code = _run(tests, "-x", plugins=[watch])
-    found = code == 0 and _run(list(reach.seconds), "--collect-only") == 0  # what can't be named would pass for noticed
+        code = _run_tests(tests, "-x", plugins=[watch])
+    found = code == 0 and _run_tests(list(reach.seconds), "--collect-only") == 0  # what can't be named would pass for noticed
     answer.send(reach if found else None)
     os._exit(0)
 
@@ -94,14 +94,14 @@ def path_of(module: str) -> Path:
     return ROOT / "policies" / f"{module}.py"
 
 
-def _alone() -> None:
+def _isolate_process() -> None:
     os.setpgid(0, 0)  # whatever the tests start ends with it
     silent = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silent, stream)
 
 
-def _run(tests: list[str], *options: str, plugins: Sequence[object] = ()) -> int:
+def _run_tests(tests: list[str], *options: str, plugins: Sequence[object] = ()) -> int:
     with tempfile.TemporaryDirectory(prefix="interlock-mutant-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         always = ["-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={folder}/tests", f"--rootdir={ROOT}"]
         return pytest.main([*always, *options, *tests], [OnSqlite(), *plugins])

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.bench.processes import ROOT, BenchFailure, environment, tail
+from tests.bench.processes import ROOT, BenchFailure, environment, tail_of
 from tests.vendors.recordings import replayed
 from tests.vendors.rows import SERVER, Row, table
 from tests.vendors.scenarios import planned, row_of
@@ -55,7 +55,7 @@ def demo() -> Row:
         finally:
             told.terminate()  # it ends what it started
             told.wait()
-    return Row(LANGGRAPH.vendor, "demo", SERVER, "" if code == 0 else f"ended with {code}:\n{tail(log)}")
+    return Row(LANGGRAPH.vendor, "demo", SERVER, "" if code == 0 else f"ended with {code}:\n{tail_of(log)}")
 
 
 def main(arguments: Sequence[str]) -> int:

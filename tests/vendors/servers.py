@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.interlock import asked
-from tests.bench.processes import ROOT, BenchFailure, Running, environment, started, tail
+from tests.bench.interlock import send_request
+from tests.bench.processes import ROOT, BenchFailure, Running, environment, run_process, tail_of
 from tests.fakes.ports import free_port
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ class Server:
         program, *arguments = self.command
         command = [str(BUILD / self.vendor / "bin" / program), *arguments, "--host", HOST, "--port", str(port)]
         plain = {name: value for name, value in environment(**self.extra).items() if name != "PYTHONPATH"}
-        with started(command, port=port, cwd=served, log=folder / f"{self.vendor}.log", env=plain) as server:
+        with run_process(command, port=port, cwd=served, log=folder / f"{self.vendor}.log", env=plain) as server:
             self._await(server)
             yield server
 
@@ -52,12 +52,12 @@ class Server:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and not server.ended:
             try:
-                if asked(server, self.ready)[0] == 200:
+                if send_request(server, self.ready)[0] == 200:
                     return
             except (OSError, http.client.HTTPException):
                 pass
             time.sleep(0.1)
-        raise BenchFailure(f"{self.vendor} does not answer on {server.url}{self.ready}:\n{tail(server.log)}")
+        raise BenchFailure(f"{self.vendor} does not answer on {server.url}{self.ready}:\n{tail_of(server.log)}")
 
 
 def _reached(url: str) -> dict[str, object]:

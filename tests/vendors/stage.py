@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.interlock import asked, await_ready
-from tests.bench.processes import BenchFailure, Running, environment, started, tail
+from tests.bench.interlock import await_ready, send_request
+from tests.bench.processes import BenchFailure, Running, environment, run_process, tail_of
 from tests.fakes.ports import free_port
 from tests.vendors.servers import ADK, HOST, LANGGRAPH
 
@@ -39,9 +39,9 @@ def staged(folder: Path) -> Iterator[Stage]:
         gateway = stack.enter_context(_serving(folder))
         admin, *tokens = (_token(folder, user) for user in ("admin", *PEOPLE))
         for document in _agents(vendors):
-            status, body = asked(gateway, "/api/agents", admin, document)
+            status, body = send_request(gateway, "/api/agents", admin, document)
             if status != 201 or json.loads(body).get("status") != "active":
-                raise BenchFailure(f"{document['name']} was not registered: {status} {body[:1000]!r}\n{tail(gateway.log)}")
+                raise BenchFailure(f"{document['name']} was not registered: {status} {body[:1000]!r}\n{tail_of(gateway.log)}")
         yield Stage(gateway, vendors, dict(zip(PEOPLE, tokens, strict=True)))
 
 
@@ -51,7 +51,7 @@ def _agents(vendors: Mapping[str, Running]) -> Iterator[dict[str, Any]]:
     yield {"name": "langgraph", "kind": "langgraph", "url": graphs.url, "upstream": {"assistant": APP}}
     yield {"name": "adk", "kind": "adk", "url": apps.url, "upstream": {"app": APP}}
     yield {"name": "adk-a2a", "url": f"{apps.url}/a2a/{APP}"}
-    found = json.loads(asked(graphs, "/assistants/search", "", {"graph_id": APP})[1])
+    found = json.loads(send_request(graphs, "/assistants/search", "", {"graph_id": APP})[1])
     yield {"name": "langgraph-a2a", "url": f"{graphs.url}/.well-known/agent-card.json?assistant_id={found[0]['assistant_id']}"}
 
 
@@ -59,7 +59,7 @@ def _agents(vendors: Mapping[str, Running]) -> Iterator[dict[str, Any]]:
 def _serving(folder: Path) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "gateway", "serve", "--host", HOST, "--port", str(port)]
-    with started(command, port=port, cwd=folder, log=folder / "gateway.log", env=_settings(folder)) as gateway:
+    with run_process(command, port=port, cwd=folder, log=folder / "gateway.log", env=_settings(folder)) as gateway:
         await_ready(gateway, seconds=60)
         yield gateway
 
