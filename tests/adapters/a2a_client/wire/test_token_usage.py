@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from adapters.a2a_client.wire.reading import A2ATurnReader
 from adapters.a2a_client.wire.token_usage import usage_in, with_usage
 from adapters.contract import USAGE_KEY, Done, Replied
-from adapters.task import Message, Part, Role
+from adapters.task import Message, Part, Role, TaskState, TaskStatus, TaskStatusUpdateEvent
 
 ADK = {"promptTokenCount": 60, "candidatesTokenCount": 42, "totalTokenCount": 102, "promptTokensDetails": [{"modality": "TEXT"}]}
 
@@ -56,3 +57,12 @@ def test_the_ending_of_a_turn_carries_the_usage() -> None:
     assert isinstance(ended, Done) and ended.metadata == {"own": 1, USAGE_KEY: {"input_tokens": 5}}
     replied = with_usage(Replied(Message("m", Role.AGENT, (Part(text="hi"),))), {"input_tokens": 5})
     assert isinstance(replied, Replied) and replied.message.metadata == {USAGE_KEY: {"input_tokens": 5}}
+
+
+def test_the_last_report_of_a_stream_is_that_of_the_turn() -> None:
+    reader = A2ATurnReader(None)
+    message = Message("m", Role.AGENT, (Part(text="hi"),), metadata={"usage": {"input_tokens": 9}})
+    working = TaskStatusUpdateEvent("t", "c", TaskStatus(TaskState.WORKING), metadata={"usage": {"input_tokens": 1}})
+    done = TaskStatusUpdateEvent("t", "c", TaskStatus(TaskState.COMPLETED, message))
+    ended = [event for answer in (working, done) for event in reader.events(answer)][-1]
+    assert isinstance(ended, Done) and ended.metadata == {USAGE_KEY: {"input_tokens": 9}}
