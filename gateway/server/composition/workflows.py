@@ -146,20 +146,21 @@ class LazyWorkflows:
     def _starter(self) -> "ScheduledStarts":
         from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.cloud_events.schedules import Schedules
-        from gateway.workflows.engine.scheduled_starts import ScheduledStarts
+        from gateway.workflows.engine.scheduled_starts import ScheduledStarts, ServiceRuns
 
         parts, given = self._parts, self._dependencies
-        return ScheduledStarts(
-            Schedules(parts.store),
+        schedules = Schedules(parts.store)
+        runs = ServiceRuns(
+            schedules,
             parts.versions,
-            EventMatcher(parts.evaluator),
             registry=given.registry,
             agents=given.agents,
             callers=given.rulings.caller_resolver,
             services=given.services,
             authorize=given.authorize,
-            could_allow=given.rulings.authority.could_allow,
         )
+        matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow
+        return ScheduledStarts(schedules, parts.versions, matcher, registry=given.registry, runs=runs, could_allow=could_allow)
 
     @cached_property
     def _folder(self) -> "WorkflowFolder":

@@ -56,6 +56,104 @@ REFUSED: Final = (
 log = structlog.get_logger()
 
 
+class ServiceRuns:
+    """Starts single runs as the service principal that the document names, with the rights that it has now."""
+
+    def __init__(
+        self,
+        schedules: Schedules,
+        versions: Versions,
+        *,
+        registry: Registry,
+        agents: AgentCalls,
+        callers: CallerResolver,
+        services: ServicePrincipals,
+        authorize: Authorize,
+    ) -> None:
+        self._schedules = schedules
+        self._versions = versions
+        self._registry = registry
+        self._agents = agents
+        self._callers = callers
+        self._services = services
+        self._authorize = authorize
+
+    async def start(self, row: ScheduleRow, start: Start) -> int | None:
+        """1 for a run that was started, 0 for one that is not wanted or may not start, None for one that has to wait."""
+        try:
+            caller = await self.caller(row)
+            if row.terms.overlap == "queue" and not await self._has_room(row, caller):
+                return None
+            event: Event = msgspec.json.decode(start.event) if start.event else {}
+            if start.event:
+                for kind in row.terms.types:
+                    await self._authorize(caller, act_of_receiving(kind), "")
+            if not await self._make_room(row, caller):
+                if row.terms.overlap != "skip":
+                    return None
+                log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
+                await self._schedules.settle(row, start)
+                return 0
+            given = await self._input_of(row, event)
+            message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
+            version = str(self._registry.find(row.tenant, row.workflow).facts.get(VERSION_FACT, ""))
+            opening = partial(_write_both, writing_hops(event), await self._schedules.opening(row, start, version, given))
+            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=opening)
+            turned = await self._agents.start(caller, request)
+        except BUSY as error:
+            log.info("run_start_waits", workflow=row.workflow, error=type(error).__name__)
+            return None
+        except REFUSED as error:
+            log.warning("run_not_started", workflow=row.workflow, service=row.terms.run_as, error=type(error).__name__, problem=str(error))
+            await self._schedules.settle(row, start, problem=f"{type(error).__name__}: {error}")
+            return 0
+        await self._schedules.settle(row, start, turned.row.id)
+        return 1
+
+    async def caller(self, row: ScheduleRow) -> Caller:
+        """The service principal as it is now. Raises TokenRefused and Killed."""
+        if not self._services.has(row.tenant, row.terms.run_as):
+            raise TokenRefused("grant-ended")
+        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
+
+    async def _input_of(self, row: ScheduleRow, event: Event) -> Any:
+        """The input of a run: its events, or an empty object where time starts it."""
+        if not event:
+            return {}
+        document = await _find_document(self._versions, row)
+        is_whole = document is not None and document.schedule is not None and document.schedule.read == "envelope"
+        return [event if is_whole else event.get("data")]
+
+    async def _has_room(self, row: ScheduleRow, caller: Caller) -> bool:
+        _, excess = await self._own_runs(row, caller)
+        return excess <= 0
+
+    async def _own_runs(self, row: ScheduleRow, caller: Caller) -> tuple[list[TaskRow], int]:
+        """The open runs of the service, the oldest first, and how many of all runs would have to end for one more.
+
+        With `queue`, runs of other people don't count: a run that is started waits for its turn among theirs.
+        """
+        live = await self._schedules.live_runs(row)
+        own = [run for run in live if run.owner == caller.principal.owner_key]
+        return own, len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
+
+    async def _make_room(self, row: ScheduleRow, caller: Caller) -> bool:
+        """Whether another run may start now. With `cancel-previous` the oldest runs of the service make room."""
+        own, excess = await self._own_runs(row, caller)
+        if excess <= 0:
+            return True
+        if row.terms.overlap != "cancel-previous" or len(own) < excess:
+            return False
+        for run in own[:excess]:
+            try:
+                await self._agents.cancel(caller, run.agent, run.id, TraceContext())
+            except (UnknownTask, TaskNotWaiting):
+                continue
+            except (NotCancelable, UpstreamFault):
+                return False
+        return True
+
+
 class ScheduledStarts:
     """Keeps schedules in step with the registry, and starts what is due. Any process does it; each start has one idempotency key."""
 
@@ -66,20 +164,14 @@ class ScheduledStarts:
         matcher: EventMatcher,
         *,
         registry: Registry,
-        agents: AgentCalls,
-        callers: CallerResolver,
-        services: ServicePrincipals,
-        authorize: Authorize,
+        runs: ServiceRuns,
         could_allow: Callable[[Caller, Act], bool],
     ) -> None:
         self._schedules = schedules
         self._versions = versions
         self._matcher = matcher
         self._registry = registry
-        self._agents = agents
-        self._callers = callers
-        self._services = services
-        self._authorize = authorize
+        self._runs = runs
         self._could_allow = could_allow
         self._generation = -1
         self._backoff = FailurePauses(schedules.now)
@@ -136,7 +228,7 @@ class ScheduledStarts:
 
     async def why_not_started(self, row: ScheduleRow, event: Event) -> str:
         """Why an event does not start a workflow; empty where it does."""
-        document = await self._document(row.tenant, row.workflow, row.terms.version)
+        document = await _find_document(self._versions, row)
         schedule = None if document is None else document.schedule
         if schedule is None or schedule.on is None:
             return "no event starts it"
@@ -144,14 +236,14 @@ class ScheduledStarts:
             return f"it starts by events of the type {', '.join(row.terms.types)}"
         if not any(could_match(each, event) for each in row.terms.filters):
             return "another attribute differs from the one that `with` names"
-        if not await self.is_wanted(starting_events(schedule.on), event):
+        if not await self._is_wanted(starting_events(schedule.on), event):
             return "an expression of `with` does not hold"
         return await self._why_refused(row)
 
     async def _why_refused(self, row: ScheduleRow) -> str:
         """Why the service principal of a schedule can't receive its events; empty where it can."""
         try:
-            caller = await self._caller(row)
+            caller = await self._runs.caller(row)
         except (TokenRefused, Killed):
             return f"the service principal {row.terms.run_as} may not act"
         missing = [act.permission for kind in row.terms.types if not self._could_allow(caller, act := act_of_receiving(kind))]
@@ -166,7 +258,7 @@ class ScheduledStarts:
             for entry in self._registry.list(tenant):
                 if entry.kind == WORKFLOW_KIND and entry.status in CALLABLE:
                     version = str(entry.facts.get(VERSION_FACT, ""))
-                    document = await self._document(tenant, entry.name, version)
+                    document = await _read_document(self._versions, tenant, entry.name, version)
                     if document is None:  # another release of the gateway, which takes the document, has its schedule
                         left_alone.add((tenant, entry.name))
                     elif (terms := terms_of(document, version)) is not None:
@@ -182,12 +274,6 @@ class ScheduledStarts:
         await self._schedules.put(tenant, name, terms)
         return 1
 
-    async def _document(self, tenant: str, name: str, version: str) -> Document | None:
-        try:
-            return await self._versions.document(tenant, name, version)
-        except DocumentRefused:  # of a version that another release of the gateway took
-            return None
-
     async def _start_of(self, row: ScheduleRow) -> int:
         """Starts the runs of one workflow, as far as it may have so many at once."""
         if not await self._schedules.claim(row):
@@ -196,7 +282,7 @@ class ScheduledStarts:
         try:
             await self._sort_events(row)
             for start in await self._schedules.starts_of(row, wanted=True):
-                outcome = await self._start_one(row, start)
+                outcome = await self._runs.start(row, start)
                 if outcome is None:
                     break
                 started += outcome
@@ -206,93 +292,30 @@ class ScheduledStarts:
 
     async def _sort_events(self, row: ScheduleRow) -> None:
         """Looks once at each event that may start a run, whether or not there is room for the run."""
-        document = await self._document(row.tenant, row.workflow, row.terms.version)
+        document = await _find_document(self._versions, row)
         schedule = None if document is None else document.schedule
         wanted = None if schedule is None or schedule.on is None else starting_events(schedule.on)
         while starts := await self._schedules.starts_of(row, wanted=False):
-            found = [each for each in starts if wanted is not None and await self.is_wanted(wanted, msgspec.json.decode(each.event))]
+            found = [each for each in starts if wanted is not None and await self._is_wanted(wanted, msgspec.json.decode(each.event))]
             await self._schedules.sort(row, found, [each for each in starts if each not in found])
 
-    async def is_wanted(self, wanted: Wanted, event: Event) -> bool:
+    async def _is_wanted(self, wanted: Wanted, event: Event) -> bool:
         """Whether an event starts a run."""
         return await self._matcher.result(wanted, [event]) is not None
-
-    async def _start_one(self, row: ScheduleRow, start: Start) -> int | None:
-        """1 for a run that was started, 0 for one that is not wanted or may not start, None for one that has to wait."""
-        try:
-            caller = await self._caller(row)
-            if row.terms.overlap == "queue" and not await self._has_room(row, caller):
-                return None
-            event: Event = msgspec.json.decode(start.event) if start.event else {}
-            if start.event:
-                for kind in row.terms.types:
-                    await self._authorize(caller, act_of_receiving(kind), "")
-            if not await self._make_room(row, caller):
-                if row.terms.overlap != "skip":
-                    return None
-                log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
-                await self._schedules.settle(row, start)
-                return 0
-            given = await self._input_of(row, event)
-            message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
-            version = str(self._registry.find(row.tenant, row.workflow).facts.get(VERSION_FACT, ""))
-            opening = partial(_write_both, writing_hops(event), await self._schedules.opening(row, start, version, given))
-            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=opening)
-            turned = await self._agents.start(caller, request)
-        except BUSY as error:
-            log.info("run_start_waits", workflow=row.workflow, error=type(error).__name__)
-            return None
-        except REFUSED as error:
-            log.warning("run_not_started", workflow=row.workflow, service=row.terms.run_as, error=type(error).__name__, problem=str(error))
-            await self._schedules.settle(row, start, problem=f"{type(error).__name__}: {error}")
-            return 0
-        await self._schedules.settle(row, start, turned.row.id)
-        return 1
-
-    async def _caller(self, row: ScheduleRow) -> Caller:
-        """The service principal as it is now. Raises TokenRefused and Killed."""
-        if not self._services.has(row.tenant, row.terms.run_as):
-            raise TokenRefused("grant-ended")
-        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
-
-    async def _input_of(self, row: ScheduleRow, event: Event) -> Any:
-        """The input of a run: its events, or an empty object where time starts it."""
-        if not event:
-            return {}
-        document = await self._document(row.tenant, row.workflow, row.terms.version)
-        is_whole = document is not None and document.schedule is not None and document.schedule.read == "envelope"
-        return [event if is_whole else event.get("data")]
-
-    async def _has_room(self, row: ScheduleRow, caller: Caller) -> bool:
-        _, excess = await self._own_runs(row, caller)
-        return excess <= 0
-
-    async def _own_runs(self, row: ScheduleRow, caller: Caller) -> tuple[list[TaskRow], int]:
-        """The open runs of the service, the oldest first, and how many of all runs would have to end for one more.
-
-        With `queue`, runs of other people don't count: a run that is started waits for its turn among theirs.
-        """
-        live = await self._schedules.live_runs(row)
-        own = [run for run in live if run.owner == caller.principal.owner_key]
-        return own, len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
-
-    async def _make_room(self, row: ScheduleRow, caller: Caller) -> bool:
-        """Whether another run may start now. With `cancel-previous` the oldest runs of the service make room."""
-        own, excess = await self._own_runs(row, caller)
-        if excess <= 0:
-            return True
-        if row.terms.overlap != "cancel-previous" or len(own) < excess:
-            return False
-        for run in own[:excess]:
-            try:
-                await self._agents.cancel(caller, run.agent, run.id, TraceContext())
-            except (UnknownTask, TaskNotWaiting):
-                continue
-            except (NotCancelable, UpstreamFault):
-                return False
-        return True
 
 
 def _write_both(first: OpeningWrite, second: OpeningWrite, batch: Batch, task: TaskRow) -> None:
     first(batch, task)
     second(batch, task)
+
+
+async def _find_document(versions: Versions, row: ScheduleRow) -> Document | None:
+    return await _read_document(versions, row.tenant, row.workflow, row.terms.version)
+
+
+async def _read_document(versions: Versions, tenant: str, name: str, version: str) -> Document | None:
+    """None too for a version that another release of the gateway took and this one refuses."""
+    try:
+        return await versions.document(tenant, name, version)
+    except DocumentRefused:
+        return None
