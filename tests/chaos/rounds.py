@@ -14,7 +14,7 @@ from tests.chaos.judging import TERMINAL, Ending, Verdict, judge
 from tests.chaos.stage import APPROVER, BROKEN_OFF, OWNER, Process, Stage, kill_process, workers_of
 from tests.fakes.waiting import until
 
-END_SECONDS = 60.0  # after which a run that has not ended is stuck
+END_SECONDS = 180.0  # after which a run that has not ended is stuck
 LATEST_STRIKE = 5.0  # seconds from the first start of a run; a run takes about four
 STAGGER = 1.5  # seconds in which the runs of a round start
 LOOK_SECONDS = 0.05

@@ -24,7 +24,7 @@ from tests.fakes.waiting import until
 from tests.journeys.kills import Gateway, is_ready
 
 OWNER, APPROVER = "first", "admin"
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 ORDER = Path(__file__).with_name("order.yaml")
 BROKEN_OFF = (aiohttp.ClientError, ConnectionError, TimeoutError, asyncio.IncompleteReadError)
 

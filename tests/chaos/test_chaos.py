@@ -26,7 +26,7 @@ UNDOS = [act(f"undo {step}", BLUNT) for step in UNDONE]
 
 
 async def test_runs_survive_kills_of_their_only_process(tmp_path: Path) -> None:
-    played = await play(Plan({"sqlite": 2}, runs=4, seed=5), "sqlite", tmp_path)
+    played = await play(Plan({"sqlite": 2}, runs=4, seed=14), "sqlite", tmp_path)
     assert [each.kind for each in played] == ["process", "process", "worker"]
     assert [problem for each in played for problem in each.verdict.problems] == []
     assert sum(each.interrupted for each in played) > 0
