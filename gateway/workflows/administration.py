@@ -30,7 +30,8 @@ from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChan
 from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
-from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint, Sight
+from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint
+from gateway.workflows.runs.people.open_checkpoints import Sight
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, CheckpointRecord, Relaxation
 from gateway.workflows.runs.standing import Standing
 from gateway.workflows.runs.store import RunKey
@@ -146,7 +147,7 @@ class WorkflowAdministration:
         return [run_document(each) for each in found], more
 
     async def show_run(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None:
-        """A run with its steps and checkpoints, and its task; None for what is no run of this owner, or of anybody for None."""
+        """A run with its steps and checkpoints, and its task; None for what is no run of this owner, or of any owner for None."""
         found = await find_run(self._parts.store.database, tenant, owner, run_id)
         if found is None or not (found.run.version or self._registrar.is_workflow(tenant, found.task.agent)):
             return None
@@ -202,11 +203,11 @@ class WorkflowAdministration:
 
         `page`: the cursor, empty for the first page, and how many at most. Raises BadCursor.
         """
-        return await self._parts.checkpoints.pending(tenant, Sight(is_shown, only_of), *page)
+        return await self._parts.open_checkpoints.page(tenant, Sight(is_shown, only_of), *page)
 
     async def show_checkpoints(self, person: str, found: Sequence[Checkpoint]) -> list[dict[str, Any]]:
         """Checkpoints as /api shows them to a person who may answer them. The audit records the look at those of other people's runs."""
-        await self._parts.checkpoints.record_looks(person, found)
+        await self._parts.open_checkpoints.record_looks(person, found)
         return [checkpoint_document(each) for each in found]
 
     async def checkpoint_records(self, entry: Registration) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ class RunOperations:
         self._successors = successors
 
     async def find(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, RunRow]:
-        """A run that has begun, of this owner, or of anybody for None. Raises UnknownTask."""
+        """A run that has begun, of this owner, or of any owner for None. Raises UnknownTask."""
         found = await find_run(self._store.database, tenant, owner, run_id)
         if found is None or not found.run.version:
             raise UnknownTask

@@ -1,4 +1,4 @@
-"""/api/cost: what calls have cost, by person, agent, workflow or day. Everybody sees their own costs; all of them need audit:read."""
+"""/api/cost: what calls have cost, by person, agent, workflow or day. A person sees the own costs; those of all people need audit:read."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta

@@ -84,6 +84,7 @@ class LazyWorkflows:
         from gateway.workflows.engine.targets import StepTargets, TargetRights
         from gateway.workflows.expressions.evaluator import Evaluator
         from gateway.workflows.runs.people.checkpoints import Checkpoints
+        from gateway.workflows.runs.people.open_checkpoints import OpenCheckpoints
         from gateway.workflows.runs.people.relaxations import Relaxations
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
@@ -97,6 +98,7 @@ class LazyWorkflows:
             evaluator,
             steps,
             Checkpoints(store, stores.audit),
+            OpenCheckpoints(store, stores.audit),
             Relaxations(store, stores.audit),
             self._fitness,
             stores.audit,
@@ -233,7 +235,7 @@ class LazyWorkflows:
 
     async def renew_roles(self, caller: Caller, row: TaskRow) -> None:
         """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it."""
-        if row.runner or row.has_ended or caller.delegation.path or not self._is_workflow(row.tenant, row.agent):
+        if row.runner or row.has_ended or caller.delegation.path or not _is_workflow(self._dependencies.registry, row):
             return
         if await (await asyncio.to_thread(lambda: self._renewal)).renew(caller, row):
             await self._waker.run_once()
@@ -244,13 +246,14 @@ class LazyWorkflows:
 
         return RunRenewal(self._dependencies.stores, self._dependencies.rulings.environment)
 
-    def _is_workflow(self, tenant: str, name: str) -> bool:
-        try:
-            return self._dependencies.registry.find(tenant, name).kind == WORKFLOW_KIND
-        except UnknownName:
-            return False
-
     async def close(self) -> None:
         """Ends the workers that evaluate expressions."""
         if "_parts" in self.__dict__:
             await self._parts.evaluator.close()
+
+
+def _is_workflow(registry: Registry, row: TaskRow) -> bool:
+    try:
+        return registry.find(row.tenant, row.agent).kind == WORKFLOW_KIND
+    except UnknownName:
+        return False

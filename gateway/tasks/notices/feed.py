@@ -63,7 +63,7 @@ class NoticeFeed:
         self._changed = asyncio.Event()
 
     def on_change(self) -> None:
-        """Wakes everybody who waits. Called when the epoch has changed, by any process."""
+        """Wakes all readers that wait. Called when the epoch has changed, by any process."""
         self._changed.set()
         self._changed = asyncio.Event()
 

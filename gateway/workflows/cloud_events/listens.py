@@ -89,7 +89,7 @@ class Listens:
         return work
 
     async def close(self, run: RunKey, key: str) -> None:
-        """Ends the listening of a step whose result nobody wants any more."""
+        """Ends the listening of a step whose result is not wanted any more."""
         await self._store.database.write(self.closing(run, key))
 
 

@@ -52,6 +52,7 @@ from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Do
 from gateway.workflows.runs.journal import Journal, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, open_effects
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
+from gateway.workflows.runs.people.open_checkpoints import OpenCheckpoints
 from gateway.workflows.runs.people.relaxations import Relaxations
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Suspension
 from gateway.workflows.runs.versions import Versions
@@ -94,6 +95,7 @@ class EngineParts:
     evaluator: Evaluator
     steps: StepCalls
     checkpoints: Checkpoints
+    open_checkpoints: OpenCheckpoints
     relaxations: Relaxations
     fitness: FitnessCheck
     audit: AuditLog
@@ -162,7 +164,7 @@ class WorkflowAdapter:
             raise TurnPostponed from error
 
     async def _deliver_answers(self, identity: RunIdentity, call: Call, turn: Turn) -> None:
-        """Hands the owner's answers to checkpoints and to tasks of steps. What was answered meanwhile stays as it is."""
+        """Hands the owner's answers to checkpoints and to tasks of steps. What was answered before stays as it is."""
         owner, decision = call.grant.delegation.principal.owner_key, call.grant.decision.id
         for number, answer in enumerate(turn.answers):
             token = answer.prompt.token if isinstance(answer.prompt.token, Mapping) else {}
@@ -328,7 +330,7 @@ class _RunTurn:
         return [_failure(fault)]
 
     async def _close(self) -> None:
-        """Ends what the run has begun and nobody waits for any more."""
+        """Ends what the run has begun and waits for no longer."""
         await self._parts.steps.cancel_open_of(self._identity)
         await self._parts.checkpoints.withdraw(self._identity.run)
 

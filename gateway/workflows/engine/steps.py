@@ -87,7 +87,7 @@ class StepAwaitsPerson(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """Whose rights a run's steps have: the grant of the run's task, ruled on anew for each step."""
+    """Whose rights a run's steps have: the grant of the run's task, ruled on again for each step."""
 
     run: RunKey
     workflow: str
@@ -158,7 +158,7 @@ class StepCalls:
         return self._registry.list(identity.run.tenant, Family.SERVER)
 
     async def detach(self, identity: RunIdentity, key: StepKey, request: StepRequest) -> TaskRow:
-        """The task of a run that nobody waits for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
+        """The task of a run whose end is not waited for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
         return (await self._begin(identity, key, request, is_detached=True)).row
 
     async def answer(self, identity: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...], answer_id: str) -> None:

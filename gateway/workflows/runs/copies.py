@@ -37,7 +37,7 @@ def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
 
 
 def repeated_unknowns(steps: Sequence[StepRow], kept: Sequence[StepRow]) -> list[str]:
-    """The steps that a redriven run repeats and that may have had their effect: nobody knows, or they could not be undone."""
+    """The steps that a redriven run repeats and that may have had their effect: their outcome is unknown, or they could not be undone."""
     keys = {step.key for step in kept}
     undone = {place for each in steps if (place := undone_place(each.place, ENDED)) is not None and each.result.value == ""}
     begun = {place for each in steps if (place := undone_place(each.place, BEGUN)) is not None} - undone

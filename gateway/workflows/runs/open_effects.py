@@ -1,4 +1,4 @@
-"""Effects that a stopped run has left open: steps that a document can undo and that were not, and steps whose outcome nobody knows."""
+"""Effects that a stopped run has left open: steps that a document can undo and that were not, and steps of unknown outcome."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

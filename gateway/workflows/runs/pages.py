@@ -30,7 +30,7 @@ class ShownRun(Struct, frozen=True):
 
 
 async def find_run(database: Database, tenant: str, owner: str | None, run_id: str) -> ShownRun | None:
-    """The run of this owner, or None; of anybody where `owner` is None.
+    """The run of this owner, or None; of any owner where `owner` is None.
 
     A task that its workflow has not begun yet is a run without a version.
     """

@@ -319,7 +319,7 @@ def _suspended_runs(task: Any, left_out: Sequence[str], only: RunKey | None) -> 
 
 
 def _runs_of_moved_tasks(left_out: Sequence[str], only: RunKey | None) -> Any:
-    """Tasks of runs that wait for a task that waits for nobody any more. Rows of runs that have ended do not hide others."""
+    """Tasks of runs that wait for a task that waits for no person any more. Rows of runs that have ended do not hide others."""
     child, run, waits = tasks.alias("child"), tasks.alias("run"), workflow_waits.c
     is_child = (child.c.tenant == waits.tenant) & (child.c.id == waits.task_id)
     is_row = (workflow_runs.c.tenant == waits.tenant) & (workflow_runs.c.id == waits.run_id)

@@ -90,7 +90,7 @@ class RunAccess:
     notify_look: NotifyLook
 
     async def to_operate(self, caller: Caller, run_id: str) -> tuple[OperatesRuns, TaskRow, Any, str]:
-        """A run of the caller's own, or of anybody for an operator, with the id of the decision that allowed that. Raises UnknownTask."""
+        """A run of the caller's own, or of any for an operator, with the id of the decision that allowed that. Raises UnknownTask."""
         await self.permissions.check_in_person(caller, OPERATE_RUNS)
         operations, principal = await self.load(), caller.principal
         try:
@@ -106,7 +106,7 @@ class RunAccess:
         return operations, task, row, ""
 
     async def to_start_again(self, caller: Caller, run_id: str) -> tuple[OperatesRuns, TaskRow, Any]:
-        """A run of the caller's own: nobody starts a run in another person's name. Raises UnknownTask."""
+        """A run of the caller's own: no person starts a run in another's name. Raises UnknownTask."""
         await self.permissions.check_in_person(caller, OPERATE_RUNS)
         operations, principal = await self.load(), caller.principal
         task, row = await operations.find(principal.tenant, principal.owner_key, run_id)

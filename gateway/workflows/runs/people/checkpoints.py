@@ -8,9 +8,8 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Row, select
 
-from adapters.task import TERMINAL
+from adapters.task import TERMINAL, TaskState
 from gateway.storage.database import Batch
-from gateway.storage.paging import BadCursor
 from gateway.storage.tables import tasks
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
 from gateway.tasks.log import to_rfc3339
@@ -19,7 +18,7 @@ from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
-from gateway.workflows.runs.tables import workflow_checkpoints, workflow_looks
+from gateway.workflows.runs.tables import workflow_checkpoints
 from policies.audit.log import AuditLog
 
 APPROVE: Final = "approve"
@@ -47,10 +46,6 @@ _ANSWER: Final = (
 _ESCALATE: Final = "UPDATE workflow_checkpoints SET escalated = ? WHERE tenant = ? AND id = ? AND state = 'pending' AND escalated IS NULL"
 _RELAX: Final = "UPDATE workflow_checkpoints SET state = 'relaxed', answer = ? WHERE tenant = ? AND id = ?"
 _WITHDRAW: Final = "UPDATE workflow_checkpoints SET state = 'withdrawn' WHERE tenant = ? AND id = ? AND state = 'pending'"
-_LOOK: Final = "INSERT INTO workflow_looks (tenant, checkpoint_id, person, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_ENDED: Final = tuple(state.value for state in TERMINAL)
-SCAN_ROWS: Final = 200  # checkpoints that are read at once
-SCAN_MAX: Final = 2000  # checkpoints that one page looks through
 _EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
 
 
@@ -124,13 +119,6 @@ def checkpoint_id(run: RunKey, key: StepKey) -> str:
     return "cp_" + hashlib.sha256(f"{run.tenant}\n{run.id}\n{key}".encode()).hexdigest()[:24]
 
 
-class Sight(Struct, frozen=True):
-    """Which checkpoints a caller sees. `only_of`: where it is not empty, at most those of this person's runs and the escalated ones."""
-
-    is_shown: Callable[[Checkpoint], bool]
-    only_of: str = ""
-
-
 class Checkpoints:
     """Writes and reads checkpoints."""
 
@@ -139,7 +127,7 @@ class Checkpoints:
         self._audit = audit
 
     async def open(self, checkpoint: Checkpoint, shortcut: Shortcut | None = None) -> Checkpoint:
-        """The checkpoint as it stands, made if it is not there yet. Nobody is asked where a new one can take the shortcut.
+        """The checkpoint as it stands, made if it is not there yet. No person is asked where a new one can take the shortcut.
 
         Raises RunTaken.
         """
@@ -158,7 +146,7 @@ class Checkpoints:
                     self._tell(batch, "relaxed", checkpoint)
                 else:
                     self._tell(batch, "opened", checkpoint)
-            return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
+            return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
 
@@ -169,7 +157,7 @@ class Checkpoints:
             if batch.run(_ESCALATE, (self._store.now(), checkpoint.run.tenant, checkpoint.id)) and checkpoint.escalation is not None:
                 to = {"roles": list(checkpoint.escalation.roles), "permissions": list(checkpoint.escalation.permissions)}
                 self._tell(batch, "escalated", checkpoint, to=to)
-            return _from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
+            return checkpoint_from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
 
@@ -179,7 +167,7 @@ class Checkpoints:
         def work(batch: Batch) -> Checkpoint:
             if batch.run(_EXPIRE, (checkpoint.run.tenant, checkpoint.id)):
                 self._tell(batch, "expired", checkpoint)
-            return _from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
+            return checkpoint_from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
 
@@ -193,18 +181,18 @@ class Checkpoints:
             if not batch.run(_ANSWER, (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)):
                 raise CheckpointClosed
             state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
-            if state is None or state in _ENDED:
+            if state is None or TaskState(state) in TERMINAL:
                 raise CheckpointClosed
             wake(batch, run, now)
             self._tell(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
-            return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
+            return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
 
     def _tell(self, batch: Batch, what: str, checkpoint: Checkpoint, **more: Any) -> None:
         """Writes what became of a checkpoint to the audit, and to the feed of notices where people are asked: not for a signal."""
         kind = "run-signaled" if checkpoint.kind == SIGNAL and what == "answered" else f"checkpoint-{what}"
-        self._audit.record(batch, _record(kind, checkpoint) | more)
+        self._audit.record(batch, audit_record(kind, checkpoint) | more)
         if checkpoint.kind == SIGNAL:
             return
         run, body = checkpoint.run, _notice_body(checkpoint) | {name: value for name, value in more.items() if name != "decision_id"}
@@ -215,20 +203,20 @@ class Checkpoints:
         row = await self._store.database.read(lambda connection: connection.execute(_one(tenant, checkpoint_id)).first())
         if row is None:
             raise UnknownCheckpoint
-        return _from_row(row)
+        return checkpoint_from_row(row)
 
     async def of_run(self, run: RunKey) -> list[Checkpoint]:
         """Every checkpoint of a run, the oldest first."""
         mine = (workflow_checkpoints.c.tenant == run.tenant) & (workflow_checkpoints.c.run_id == run.id)
         query = select(workflow_checkpoints).where(mine).order_by(workflow_checkpoints.c.created, workflow_checkpoints.c.id)
-        return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        return [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
     def withdrawing(self, run: RunKey, kept: Sequence[str] = ()) -> Callable[[Batch], None]:
         """Withdraws the open checkpoints of a run but those with the ids `kept`, in a commit of the caller's."""
 
         def work(batch: Batch) -> None:
             for row in batch.connection.execute(_open_of(run).where(workflow_checkpoints.c.id.not_in(kept))).all():
-                self._withdraw(batch, _from_row(row))
+                self._withdraw(batch, checkpoint_from_row(row))
 
         return work
 
@@ -242,7 +230,7 @@ class Checkpoints:
         table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
         is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
         query = select(table).join(tasks, is_run).where(table.c.state == PENDING, tasks.c.state.in_(ended)).limit(WITHDRAWN_MAX)
-        found = [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        found = [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
         if not found:
             return 0
         return await self._store.database.write(lambda batch: sum([self._withdraw(batch, each) for each in found]))
@@ -271,64 +259,6 @@ class Checkpoints:
         except CheckpointClosed as closed:
             raise SignalNotAwaited from closed
 
-    async def pending(self, tenant: str, sight: Sight, cursor: str, limit: int) -> tuple[list[Checkpoint], str | None]:
-        """A page of open checkpoints of runs that have not ended, the oldest first, and the cursor of the next page. Raises BadCursor.
-
-        A page has fewer than `limit` where the caller may see none of SCAN_MAX checkpoints.
-        """
-        after, found, scanned = _parse_cursor(cursor), list[Checkpoint](), 0
-        while scanned < SCAN_MAX:
-            rows = await self._open_after(tenant, sight, after)
-            for row in rows:
-                if len(found) == limit:
-                    return found, _cursor_of(after)
-                if sight.is_shown(checkpoint := _from_row(row)):
-                    found.append(checkpoint)
-                after = (row.created, row.id)
-            scanned += len(rows)
-            if len(rows) < SCAN_ROWS:
-                return found, None
-        return found, _cursor_of(after)
-
-    async def _open_after(self, tenant: str, sight: Sight, after: tuple[int, str]) -> "Sequence[Row[Any]]":
-        table, (at, last) = workflow_checkpoints, after
-        is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
-        query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == "pending")
-        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(_ENDED))
-        query = query.where((table.c.created > at) | ((table.c.created == at) & (table.c.id > last)))
-        if sight.only_of:
-            query = query.where((table.c.owner == sight.only_of) | table.c.escalated.is_not(None))
-        query = query.order_by(table.c.created, table.c.id).limit(SCAN_ROWS)
-        return await self._store.database.read(lambda connection: connection.execute(query).all())
-
-    async def record_looks(self, person: str, seen: Sequence[Checkpoint]) -> None:
-        """Writes to the audit that a person (tenant|issuer|subject) looked at questions of other people's runs: once for each question."""
-        others = {each.id: each for each in seen if each.owner != person}
-        looks, tenants = workflow_looks.c, {each.run.tenant for each in others.values()}
-        query = select(looks.checkpoint_id).where(looks.tenant.in_(tenants), looks.checkpoint_id.in_(others), looks.person == person)
-        known = set(await self._store.database.read(lambda connection: connection.execute(query).scalars().all())) if others else set()
-        new = [each for each in others.values() if each.id not in known]
-
-        def work(batch: Batch) -> None:
-            for each in new:
-                if batch.run(_LOOK, (each.run.tenant, each.id, person, self._store.now())):
-                    self._audit.record(batch, _record("checkpoint-seen", each) | {"by": person})
-
-        if new:
-            await self._store.database.write(work)
-
-
-def _parse_cursor(cursor: str) -> tuple[int, str]:
-    """The moment and the id of the last checkpoint of a page. Raises BadCursor."""
-    at, _, last = cursor.partition(".")
-    if cursor and not (last and at.isascii() and at.isdigit() and len(at) < 19):
-        raise BadCursor
-    return (int(at), last) if cursor else (0, "")
-
-
-def _cursor_of(place: tuple[int, str]) -> str:
-    return f"{place[0]}.{place[1]}"
-
 
 def _one(tenant: str, checkpoint_id: str) -> Any:
     return select(workflow_checkpoints).where(workflow_checkpoints.c.tenant == tenant, workflow_checkpoints.c.id == checkpoint_id)
@@ -348,7 +278,7 @@ def _check_answer(checkpoint: Checkpoint, value: Any) -> None:
         raise BadCheckpointAnswer(problem)
 
 
-def _from_row(row: "Row[Any]") -> Checkpoint:
+def checkpoint_from_row(row: "Row[Any]") -> Checkpoint:
     return Checkpoint(
         run=RunKey(row.tenant, row.run_id),
         id=row.id,
@@ -386,7 +316,7 @@ def _notice_body(checkpoint: Checkpoint) -> dict[str, Any]:
     return asked | {"prompt": checkpoint.prompt, "expires": to_rfc3339(checkpoint.expires)}
 
 
-def _record(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
+def audit_record(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
     return {
         "kind": kind,
         "tenant": checkpoint.run.tenant,

@@ -69,7 +69,7 @@ class Relaxations:
         self._audit = audit
 
     async def set(self, place: CheckpointPlace, relaxation: Relaxation, decision_id: str) -> None:
-        """Relaxes a checkpoint from now on, and starts counting anew."""
+        """Relaxes a checkpoint from now on, and starts to count again."""
         now, by = self._store.now(), relaxation.author
         values = (*place.key, relaxation.every, relaxation.above, by, relaxation.reason, now)
         more = {"every": relaxation.every, "above": relaxation.above, "reason": relaxation.reason}

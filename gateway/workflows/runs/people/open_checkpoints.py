@@ -1,0 +1,94 @@
+"""Open checkpoints in pages, each person's own sight of them, and the record of who looked at questions of other people's runs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from sqlalchemy import Row, select
+
+from adapters.task import TERMINAL
+from gateway.storage.database import Batch
+from gateway.storage.paging import BadCursor
+from gateway.storage.tables import tasks
+from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, Checkpoint, audit_record, checkpoint_from_row
+from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.tables import workflow_checkpoints, workflow_looks
+from policies.audit.log import AuditLog
+
+_LOOK: Final = "INSERT INTO workflow_looks (tenant, checkpoint_id, person, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ENDED: Final = tuple(state.value for state in TERMINAL)
+SCAN_ROWS: Final = 200  # checkpoints that are read at once
+SCAN_MAX: Final = 2000  # checkpoints that one page looks through
+
+
+class Sight(Struct, frozen=True):
+    """Which checkpoints a caller sees. `only_of`: where it is not empty, at most those of this person's runs and the escalated ones."""
+
+    is_shown: Callable[[Checkpoint], bool]
+    only_of: str = ""
+
+
+class OpenCheckpoints:
+    """Reads checkpoints that wait for an answer."""
+
+    def __init__(self, store: RunStore, audit: AuditLog) -> None:
+        self._store = store
+        self._audit = audit
+
+    async def page(self, tenant: str, sight: Sight, cursor: str, limit: int) -> tuple[list[Checkpoint], str | None]:
+        """A page of open checkpoints of runs that have not ended, the oldest first, and the cursor of the next page. Raises BadCursor.
+
+        A page has fewer than `limit` where the caller may see none of SCAN_MAX checkpoints.
+        """
+        after, found, scanned = _parse_cursor(cursor), list[Checkpoint](), 0
+        while scanned < SCAN_MAX:
+            rows = await self._open_after(tenant, sight, after)
+            for row in rows:
+                if len(found) == limit:
+                    return found, _cursor_of(after)
+                if sight.is_shown(checkpoint := checkpoint_from_row(row)):
+                    found.append(checkpoint)
+                after = (row.created, row.id)
+            scanned += len(rows)
+            if len(rows) < SCAN_ROWS:
+                return found, None
+        return found, _cursor_of(after)
+
+    async def _open_after(self, tenant: str, sight: Sight, after: tuple[int, str]) -> "Sequence[Row[Any]]":
+        table, (at, last) = workflow_checkpoints, after
+        is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
+        query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == PENDING)
+        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(_ENDED))
+        query = query.where((table.c.created > at) | ((table.c.created == at) & (table.c.id > last)))
+        if sight.only_of:
+            query = query.where((table.c.owner == sight.only_of) | table.c.escalated.is_not(None))
+        query = query.order_by(table.c.created, table.c.id).limit(SCAN_ROWS)
+        return await self._store.database.read(lambda connection: connection.execute(query).all())
+
+    async def record_looks(self, person: str, seen: Sequence[Checkpoint]) -> None:
+        """Writes to the audit that a person (tenant|issuer|subject) looked at questions of other people's runs: once for each question."""
+        others = {each.id: each for each in seen if each.owner != person}
+        looks, tenants = workflow_looks.c, {each.run.tenant for each in others.values()}
+        query = select(looks.checkpoint_id).where(looks.tenant.in_(tenants), looks.checkpoint_id.in_(others), looks.person == person)
+        known = set(await self._store.database.read(lambda connection: connection.execute(query).scalars().all())) if others else set()
+        new = [each for each in others.values() if each.id not in known]
+
+        def work(batch: Batch) -> None:
+            for each in new:
+                if batch.run(_LOOK, (each.run.tenant, each.id, person, self._store.now())):
+                    self._audit.record(batch, audit_record("checkpoint-seen", each) | {"by": person})
+
+        if new:
+            await self._store.database.write(work)
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str]:
+    """The moment and the id of the last checkpoint of a page. Raises BadCursor."""
+    at, _, last = cursor.partition(".")
+    if cursor and not (last and at.isascii() and at.isdigit() and len(at) < 19):
+        raise BadCursor
+    return (int(at), last) if cursor else (0, "")
+
+
+def _cursor_of(place: tuple[int, str]) -> str:
+    return f"{place[0]}.{place[1]}"
