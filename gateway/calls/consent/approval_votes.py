@@ -119,12 +119,11 @@ class Approvals:
 
     async def check_voter(self, caller: Caller, approval_id: str) -> None:
         """Raises OwnApproval if the caller requested the approval, or brought about the run of a service that requests it."""
-        person = caller.principal.owner_key
         row = await self._database.read(lambda connection: _find_row(connection, caller.principal.tenant, approval_id))
-        if row is None:
-            return
-        is_of_service = row.owner.startswith(f"{row.tenant}|{SERVICE_ISSUER}|")
-        if row.owner == person or (is_of_service and person in await self._requesters_of(row.tenant, row.txn)):
+        if row is not None and row.owner == caller.principal.owner_key:
+            raise OwnApproval
+        is_of_service = row is not None and row.owner.startswith(f"{row.tenant}|{SERVICE_ISSUER}|")
+        if row is not None and is_of_service and caller.principal.owner_key in await self._requesters_of(row.tenant, row.txn):
             raise OwnApproval
 
     async def vote(self, caller: Caller, approval_id: str, vote: Vote, decision_id: str) -> dict[str, Any]:
