@@ -59,6 +59,9 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_runs_of_workflow": "their own",
     "list_checkpoints": "what their own runs ask, or what they may decide",
     "checkpoint_events": "what became of what their own runs ask, or of what they may decide",
+    "list_events": "those of the types that they may receive",
+    "list_triggers": "of the workflows that they may start",
+    "test_triggers": "of the workflows that they may start",
     "ard_agents": "what they may see",
     "ard_search": "what they may see",
     "ard_explore": "what they may see",
@@ -80,6 +83,7 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "signal_run": {"name": "arrived"},
     "fork_run": {"step": "first"},
     "send_events": {"specversion": "1.0", "id": "1", "source": "s", "type": "test.paid"},
+    "test_triggers": {"specversion": "1.0", "id": "1", "source": "s", "type": "test.paid"},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
 }
