@@ -46,6 +46,7 @@ INSIDE = {
     "gateway.workflows.engine.http_targets.NoOperation": "a problem of the document, or an error of the step",
     "gateway.workflows.engine.steps.RightsEnded": "the run's task is rejected with it",
     "gateway.workflows.engine.steps.SignInNeeded": "the run is suspended until its owner signs in",
+    "gateway.workflows.engine.steps.NoPlace": "the run is suspended",
     "gateway.workflows.engine.steps.StepAwaitsPerson": "the run is suspended",
     "gateway.workflows.expressions.evaluator.ExpressionFailed": "an error of the step, or a problem of the document",
     "gateway.workflows.interpreter.effects.RunSuspended": "the run's turn ends as suspended",

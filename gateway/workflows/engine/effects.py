@@ -22,7 +22,7 @@ from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
-from gateway.workflows.engine.steps import RunIdentity, SignInNeeded, StepAwaitsPerson, StepCalls, StepRequest
+from gateway.workflows.engine.steps import NoPlace, RunIdentity, SignInNeeded, StepAwaitsPerson, StepCalls, StepRequest
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import WaitCollector
@@ -108,6 +108,9 @@ class _JournaledResults:
         except SignInNeeded as needed:
             self._wait_for_sign_in(key)
             raise RunSuspended from needed
+        except NoPlace as busy:
+            self.waits.add_moment(key, self._store.now() + busy.retry_after * 1_000_000, f"{key.pointer}: waits for a place: {busy}")
+            raise RunSuspended from busy
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
             notes.decision_id = error.decision_id or notes.decision_id

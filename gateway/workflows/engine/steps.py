@@ -19,7 +19,7 @@ from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallAuthorizer, CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
-from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
+from gateway.calls.limits.meters import BudgetSpent, LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.conversation import ConversationWaits
@@ -51,8 +51,8 @@ _STEP_PROBLEMS: Final = (
     CallRefused, UnknownName, UnknownKind, BadMessage, PayloadTooLarge, IdempotencyConflict, NotReachable,
     UpstreamFault, EgressRefused, ConversationWaits, TooManyQuestions
 )  # fmt: skip
-PLACE_SECONDS: Final = 1.0  # between two attempts at a call for which no place was free
-PLACE_ATTEMPTS: Final = 30
+PLACE_SECONDS: Final = 0.2  # between two attempts at a call for which no place was free
+PLACE_ATTEMPTS: Final = 5  # then the run waits without a process
 log = structlog.get_logger()
 
 
@@ -70,6 +70,14 @@ class StepRequest(Struct, frozen=True):
 
 class RightsEnded(Exception):
     """The rights under which a run was started have ended. The run stops, and nothing of it is undone. The message says why."""
+
+
+class NoPlace(Exception):
+    """The limits have no place for a step's call now. `retry_after`: seconds until it may have one."""
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class SignInNeeded(Exception):
@@ -206,7 +214,7 @@ class StepCalls:
                         await self._agents.cancel(caller, task.agent, task.id, identity.trace)
 
     async def _begin(self, identity: RunIdentity, key: StepKey, request: StepRequest, *, is_detached: bool = False) -> TurnState:
-        """Raises WorkflowError, SignInNeeded and RightsEnded. A call for which no place is free is tried again for a while."""
+        """Raises WorkflowError, SignInNeeded, RightsEnded, and NoPlace where no place is free for the call for a while."""
         instance = key.pointer
         self.check_published(identity, instance)
         self._check_determinism(identity, request, instance)
@@ -216,9 +224,12 @@ class StepCalls:
                 if is_detached:
                     caller = await self._callers.resolve_detached(identity.run.tenant, identity.workflow, identity.grant_id)
                 return await self._start_to_the_end(caller, _agent_request(identity, key, request))
+            except BudgetSpent as spent:
+                raise standard_error("communication", f"{request.target}: {spent}", instance, 429) from spent
             except (LimitReached, TooManyTasks) as busy:
                 if attempt + 1 == PLACE_ATTEMPTS:
-                    raise standard_error("communication", f"{request.target}: {busy or 'too many tasks at once'}", instance) from busy
+                    text = f"{request.target}: {str(busy) or 'the run has too many tasks at work'}"
+                    raise NoPlace(text, busy.retry_after if isinstance(busy, LimitReached) else 1) from busy
                 await asyncio.sleep(PLACE_SECONDS)
             except (TokenRefused, Killed) as error:  # they have ended since they were checked
                 raise RightsEnded(f"{instance}: {GRANT_ENDED_TEXT if isinstance(error, TokenRefused) else KILLED_TEXT}") from error
