@@ -158,6 +158,11 @@ def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def parse_state(text: str) -> str:
+    """Returns `input-required` as `TASK_STATE_INPUT_REQUIRED`, and an empty text as it is."""
+    return f"TASK_STATE_{text.upper().replace('-', '_').replace(' ', '_')}" if text else ""
+
+
 def format_state(name: str) -> str:
     """Returns `TASK_STATE_INPUT_REQUIRED` as `input required`."""
     return name.removeprefix("TASK_STATE_").replace("_", " ").lower()

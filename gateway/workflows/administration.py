@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET
 
+from adapters.task import TaskState
 from gateway.calls.costs.task_costs import read_task_costs
 from gateway.tasks.log import TaskLog, TaskRow, to_rfc3339
 from gateway.workflows.cloud_events.schedules import ScheduleRow
@@ -141,8 +142,13 @@ class WorkflowAdministration:
         await self._parts.store.end_all(tenant, name)
         self._waker.wake_soon()
 
-    async def list_runs(self, tenant: str, owner: str, page: tuple[str, str, int]) -> tuple[list[dict[str, Any]], str | None]:
-        """A page of runs. `page`: the workflow, empty for all, the cursor, and the number of runs. Raises BadCursor."""
+    async def list_runs(
+        self, tenant: str, owner: str | None, page: tuple[str, TaskState | None, str, int]
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of runs, of all owners for None.
+
+        `page`: the workflow, empty for all, the state, None for all, the cursor, and the number of runs. Raises BadCursor.
+        """
         found, more = await list_runs(self._parts.store.database, tenant, owner, RunFilter(*page))
         return [run_document(each) for each in found], more
 

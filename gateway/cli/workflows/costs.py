@@ -36,7 +36,7 @@ def cost(
 ) -> None:
     """Show what your calls of agents and tools have cost."""
     days = {name: day.date() for name, day in (("since", since), ("until", until)) if day is not None}
-    items, total = _read_all({"by": by.value, "all": str(everybody).lower(), **_texts(days)})
+    items, total = _read_all({"by": by.value, "everybody": str(everybody).lower(), **_texts(days)})
     if as_json:
         screen.print_json({"items": items, "total": total})
         return

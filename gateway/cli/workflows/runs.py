@@ -30,17 +30,25 @@ operations.register(app)
 @app.command("list")
 def list_runs(
     workflow: Annotated[str, typer.Option(help="Runs of this workflow only.", metavar="NAME")] = "",
+    state: Annotated[str, typer.Option(help="Runs in this state only, such as failed or input-required.", metavar="STATE")] = "",
+    all_owners: Annotated[bool, typer.Option("--all", help="Runs of all people; needs the permission to read the audit.")] = False,
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1, max=1000)] = 50,
     as_json: screen.AsJson = False,
 ) -> None:
     """Show your runs."""
+    filters = {"workflow": workflow, "state": screen.parse_state(state), "everybody": "true" if all_owners else ""}
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all(PATH, limit, **({"workflow": workflow} if workflow else {}))
+        items = remote.list_all(PATH, limit, **{name: value for name, value in filters.items() if value})
     if as_json:
         screen.print_json({"items": items})
         return
-    rows = [(each["id"], screen.format_state(each["state"]), each["workflow"], screen.format_time(each["updated"])) for each in items]
-    screen.print_table(["id", "state", "workflow", "updated"], rows, "no runs yet: interlock workflow run NAME")
+    columns = ["id", "state", "workflow", "updated", *(["whose"] if all_owners else [])]
+    rows = [
+        (each["id"], screen.format_state(each["state"]), each["workflow"], screen.format_time(each["updated"]))
+        + ((each["owner"],) if all_owners else ())
+        for each in items
+    ]
+    screen.print_table(columns, rows, "no such runs" if any(filters.values()) else "no runs yet: interlock workflow run NAME")
 
 
 @app.command()

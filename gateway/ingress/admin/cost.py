@@ -28,7 +28,7 @@ class CostQuery(BaseModel):
     by: CostGroup = CostGroup.DAY
     since: date | None = None  # the first day, in UTC
     until: date | None = None  # the last day
-    all: bool = False  # of everybody in the tenant
+    everybody: bool = False  # of all people in the tenant
     cursor: str = Field("", max_length=400)
     limit: int = Field(50, ge=1, le=200)
 
@@ -39,7 +39,7 @@ def routes(database: Database, currency: str, authenticate: Authenticate, author
 
     @router.get("", name="list_costs")
     async def list_costs(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[CostQuery, Query()]) -> JSONResponse:
-        if query.all:
+        if query.everybody:
             await require_permission(caller, authorize, READ_COSTS)
         wanted, page = _filter_of(caller, query), CostPage(query.by, query.cursor, query.limit)
         return JSONResponse(await database.read(lambda connection: read_costs(connection, caller.principal.tenant, wanted, page, currency)))
@@ -53,6 +53,6 @@ def _filter_of(caller: Caller, query: CostQuery) -> CostFilter:
     since = query.since or until - timedelta(days=min(DAYS - 1, until.toordinal() - 1))
     if since > until or (until - since).days >= DAYS_MAX or until == date.max:
         raise BadRequest("since", f"must be a day at or before `until`, less than {DAYS_MAX} days earlier")
-    if query.all:
+    if query.everybody:
         return CostFilter(since, until)
     return CostFilter(since, until, caller.principal.owner_key, caller.delegation.txn if caller.delegation.path else "")

@@ -171,7 +171,7 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         admin_documents.routes(access, load, authenticate, size),
         admin_relaxing.routes(access, load, gateway.authorize, authenticate),
         admin_runs.run_routes(starter, sight, authenticate),
-        admin_runs.runs_of_workflow_routes(starter, load, authenticate),
+        admin_runs.runs_of_workflow_routes(starter, sight, authenticate),
         admin_run_events.routes(sight, load, gateway.open_streams, authenticate),
         admin_operations.operation_routes(run_access, authenticate),
         admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),

@@ -15,9 +15,10 @@ from gateway.workflows.runs.tables import workflow_runs
 
 
 class RunFilter(Struct, frozen=True):
-    """Which runs: of one workflow, or of all where that is empty; after `cursor`."""
+    """Which runs: of one workflow, or of all where that is empty; in one state, or in all; after `cursor`."""
 
     workflow: str = ""
+    state: TaskState | None = None
     cursor: str = ""
     limit: int = 50
 
@@ -52,11 +53,13 @@ def _not_begun(task: TaskRow) -> ShownRun:
     return ShownRun(RunRow(RunKey(task.tenant, task.id), task.agent, "", None, task.created), task)
 
 
-async def list_runs(database: Database, tenant: str, owner: str, page: RunFilter) -> tuple[list[ShownRun], str | None]:
-    """One page and the cursor of the next. Raises BadCursor."""
+async def list_runs(database: Database, tenant: str, owner: str | None, page: RunFilter) -> tuple[list[ShownRun], str | None]:
+    """One page and the cursor of the next; of the runs of all owners where `owner` is None. Raises BadCursor."""
     query = _runs_of(tenant, owner, has_inputs=False)
     if page.workflow:
         query = query.where(workflow_runs.c.workflow == page.workflow)
+    if page.state is not None:
+        query = query.where(tasks.c.state == page.state.value)
     if page.cursor:
         at, _, last = page.cursor.partition(".")
         if not (last and at.isascii() and at.isdigit() and len(at) < 19):

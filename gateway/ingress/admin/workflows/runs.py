@@ -10,12 +10,13 @@ from fastapi.responses import JSONResponse, Response
 from msgspec.structs import replace
 from pydantic import Field
 
-from adapters.task import Message, Part, Role
+from adapters.task import Message, Part, Role, TaskState
 from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import RequireInPerson
 from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import BadHeader, header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.tasks.log import TaskRow, UnknownTask
@@ -34,7 +35,7 @@ KEY_MAX = 256  # characters of an idempotency key, as over A2A
 class Runs(Protocol):
     """gateway/workflows/administration.py."""
 
-    async def list_runs(self, tenant: str, owner: str, page: Any) -> tuple[list[dict[str, Any]], str | None]: ...
+    async def list_runs(self, tenant: str, owner: str | None, page: Any) -> tuple[list[dict[str, Any]], str | None]: ...
 
     async def show_run(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None: ...
 
@@ -44,6 +45,22 @@ class Runs(Protocol):
 class StartBody(ApiBody):
     workflow: str = Field(min_length=1, max_length=64)
     input: Any = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which page of a list of runs: of those in a state, or of all people of the tenant."""
+
+    state: TaskState | None
+    cursor: str
+    limit: int
+    everybody: bool
+
+
+def _run_query(
+    state: TaskState | None = None, cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50, *, everybody: bool = False
+) -> RunQuery:
+    return RunQuery(state, cursor, limit, everybody)
 
 
 class InputBody(ApiBody):
@@ -61,7 +78,7 @@ class RunPermissions:
     has_permission: Callable[[Caller, str], bool]  # by the person's roles and the token's scope, whatever policies say
 
 
-SEE_RUN = replace(READ_AUDIT, verb="see-run")
+SEE_RUN, LIST_RUNS = replace(READ_AUDIT, verb="see-run"), replace(READ_AUDIT, verb="list-runs")
 
 
 NotifyLook = Callable[[Caller, TaskRow], Awaitable[None]]  # tells of a look of a task's owner, whose roles of now count from then on
@@ -90,6 +107,21 @@ class RunSight:
         await self.permissions.authorize_on_task(caller, SEE_RUN, run_id)
         return found
 
+    async def list(self, caller: Caller, query: RunQuery, workflow: str) -> JSONResponse:
+        """A page of the caller's own runs, or of those of all people, for callers with audit:read. An agent sees none.
+
+        Raises CallRefused and BadCursor.
+        """
+        everybody = query.everybody
+        if everybody:
+            await require_permission(caller, self.permissions.authorize, LIST_RUNS)
+        owner = None if everybody else caller.principal.owner_key
+        page = (workflow, query.state, query.cursor, query.limit)
+        items, more = await (await self.load()).list_runs(caller.principal.tenant, owner, page)
+        covers = caller.delegation.effective_permissions().covers
+        shown = [each for each in items if everybody or covers(f"agent:{each['workflow']}")]
+        return JSONResponse({"items": [] if caller.delegation.path else shown, "next": more})
+
 
 @dataclass(frozen=True, slots=True)
 class RunStarter:
@@ -109,7 +141,7 @@ class RunStarter:
         return JSONResponse({"id": row.id, "workflow": row.agent, "state": row.state.value}, 201, {"location": f"/api/runs/{row.id}"})
 
 
-def runs_of_workflow_routes(starter: RunStarter, load: Callable[[], Awaitable[Runs]], authenticate: Authenticate) -> APIRouter:
+def runs_of_workflow_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate) -> APIRouter:
     """Returns the routes that start and list the runs of one workflow."""
     router = APIRouter(prefix="/api/workflows", tags=["workflows"])
 
@@ -120,18 +152,11 @@ def runs_of_workflow_routes(starter: RunStarter, load: Callable[[], Awaitable[Ru
 
     @router.get("/{name}/runs", name="list_runs_of_workflow")
     async def list_all(
-        caller: Annotated[Caller, Depends(authenticate)], name: str, cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+        caller: Annotated[Caller, Depends(authenticate)], name: str, page: Annotated[RunQuery, Depends(_run_query)]
     ) -> JSONResponse:
-        return await list_visible(await load(), caller, (name, cursor, limit))
+        return await sight.list(caller, page, name)
 
     return router
-
-
-async def list_visible(runs: Runs, caller: Caller, page: tuple[str, str, int]) -> JSONResponse:
-    """A page of the caller's own runs; an agent sees none."""
-    items, more = await runs.list_runs(caller.principal.tenant, caller.principal.owner_key, page)
-    shown = [each for each in items if caller.delegation.effective_permissions().covers(f"agent:{each['workflow']}")]
-    return JSONResponse({"items": [] if caller.delegation.path else shown, "next": more})
 
 
 def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate) -> APIRouter:
@@ -146,12 +171,9 @@ def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate)
 
     @router.get("", name="list_runs")
     async def list_all(
-        caller: Annotated[Caller, Depends(authenticate)],
-        workflow: str = "",
-        cursor: str = "",
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        caller: Annotated[Caller, Depends(authenticate)], page: Annotated[RunQuery, Depends(_run_query)], workflow: str = ""
     ) -> JSONResponse:
-        return await list_visible(await load(), caller, (workflow, cursor, limit))
+        return await sight.list(caller, page, workflow)
 
     @router.get("/{run_id}", name="show_run")
     async def show(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> JSONResponse:

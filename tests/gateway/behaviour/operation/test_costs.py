@@ -114,9 +114,9 @@ async def test_everybody_sees_own_costs_and_auditors_those_of_all(books: Books) 
     await books.send("sales", "alice")
     await books.send("sales", "bob")
     assert (await books.costs("person"))["total"]["amount"] == "0.0075"
-    refused = await books.desk.ask("GET", "/api/cost?all=true", "alice")
+    refused = await books.desk.ask("GET", "/api/cost?everybody=true", "alice")
     assert refused.status_code == 403
-    found = await books.amounts("person", user="admin", all="true")
+    found = await books.amounts("person", user="admin", everybody="true")
     assert sorted(name.rpartition("|")[2] for name in found) == ["alice", "bob"]
     assert set(found.values()) == {("0.0075", 0)}
 

@@ -46,3 +46,28 @@ async def test_a_check_finds_what_an_upload_does_and_publishes_nothing(workflows
     refused = await workflows.desk.post("/api/workflows", document=bad, check=True)
     assert [each["path"] for each in refused.json()["problems"]] == ["/do/0/say <b>/set/x"]
     assert (await workflows.desk.ask("GET", "/api/workflows", "alice")).json()["items"] == []
+
+
+async def test_runs_are_listed_by_state_and_for_auditors_of_all_people(home: House) -> None:
+    workflows = Workflows(home)
+    await workflows.add("good", "do:\n- a: {set: {x: 1}}\n")
+    await workflows.add("bad", "do:\n- a: {raise: {error: {type: 'urn:tests:no', status: 409}}}\n")
+    runs = [await workflows.start(name, user=user) for name, user in (("good", "alice"), ("bad", "alice"), ("bad", "bob"))]
+    for run, user in zip(runs, ("alice", "alice", "bob"), strict=True):
+        await workflows.ended(run, user)
+
+    async def listed(query: str, user: str, path: str = "/api/runs") -> list[str]:
+        answer = await workflows.desk.ask("GET", f"{path}?{query}", user)
+        assert answer.status_code == 200, answer.text
+        return [each["id"] for each in answer.json()["items"]]
+
+    assert await listed("state=TASK_STATE_FAILED", "alice") == [runs[1]]
+    assert await listed("everybody=true", "admin") == runs[::-1]
+    assert await listed("everybody=true&state=TASK_STATE_FAILED&workflow=bad", "admin") == runs[:0:-1]
+    assert await listed("everybody=true", "admin", "/api/workflows/good/runs") == runs[:1]
+    assert await listed("", "admin") == []
+    refused = await workflows.desk.ask("GET", "/api/runs?everybody=true", "bob")
+    assert refused.status_code == 403 and refused.json()["decision"]["missing"]
+    assert (await workflows.desk.ask("GET", "/api/runs?state=broken", "alice")).status_code == 422
+    records = (await workflows.desk.ask("GET", "/api/audit?kind=decision&limit=200", "admin")).json()["items"]
+    assert [each["allowed"] for each in records if each.get("verb") == "list-runs"].count(True) == 3

@@ -94,7 +94,7 @@ COST = {"amount": "0.42", "currency": "USD", "unpriced": 2, "priced": 3, "input_
 
 def test_costs_of_all_pages_are_shown_with_their_total(interlock: CommandLine, api: GatewayApi) -> None:
     other = {**COST, "amount": None, "unpriced": 1, "workflow": ""}
-    for query in ("by=workflow&all=false&since=2026-01-01", "by=day&all=false"):
+    for query in ("by=workflow&everybody=false&since=2026-01-01", "by=day&everybody=false"):
         api.on(f"GET /api/cost?{query}", {"items": [{**COST, "workflow": "offer"}, other], "next": None, "total": COST})
     ran = interlock("cost", "--by", "workflow", "--since", "2026-01-01")
     assert ran.code == 0, ran.err
@@ -233,3 +233,11 @@ def test_triggers_are_listed_and_tested(interlock: CommandLine, api: GatewayApi)
     tested = interlock("trigger", "test", "shop.paid", "--data", '{"amount": 7}')
     assert "flow" in tested.out and "an expression" in tested.out
     assert api.asked[-1].body["type"] == "shop.paid" and api.asked[-1].body["data"] == {"amount": 7}
+
+
+def test_runs_are_listed_by_state_and_of_all_people(interlock: CommandLine, api: GatewayApi) -> None:
+    run = {"id": "t_1", "state": "TASK_STATE_FAILED", "workflow": "flow", "updated": "2026-11-01T00:00:00Z", "owner": "default|x|alice"}
+    query = "workflow=flow&state=TASK_STATE_INPUT_REQUIRED&everybody=true"
+    api.on(f"GET /api/runs?{query}", {"items": [run], "next": None})
+    listed = interlock("run", "list", "--state", "input-required", "--workflow", "flow", "--all")
+    assert "t_1" in listed.out and "default|x|alice" in listed.out
