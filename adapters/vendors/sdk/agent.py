@@ -39,7 +39,7 @@ from adapters.upstream.egress import Egress
 from adapters.vendors.sdk.answers import READING_ERRORS, enforce_contract, ensure_final_message, unreadable_answer
 from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame
-from adapters.vendors.sdk.lost_sessions import is_session_unknown, run_in_session
+from adapters.vendors.sdk.lost_sessions import is_session_unknown, names_lost_response, run_in_session
 from policies.delegation.chain import Principal
 from registry.names import InvalidMember
 
@@ -263,6 +263,8 @@ class VendorAgent:
             return ensure_final_message(enforce_contract(self.vendor.run(turn, connection), connection))
 
         async def is_lost(fault: AgentFault) -> bool:
+            if names_lost_response(fault):
+                return True
             if not self.vendor.features.keeps_sessions:
                 return False
             return await is_session_unknown(fault, lambda: self.vendor.describe(self._connection(call, turn.session)))

@@ -13,6 +13,7 @@ SESSION_LOST: Final = "SESSION_LOST"  # the kind of a Failed: the agent no longe
 CREDENTIAL_REFUSED_TEXT: Final = "The agent refused the gateway's credential"
 SESSION_BUSY_TEXT: Final = "The agent is busy with another turn of this conversation"
 TOO_MANY_REQUESTS_TEXT: Final = "The agent accepts no more requests at the moment"
+LOST_RESPONSE: Final = "previous_response_not_found"  # the code of a service that no longer has the response that a request continues
 SESSION_LOST_TEXT: Final = "The agent no longer has this conversation"
 UNKNOWN_RESOURCE_TEXT: Final = "The agent does not have the requested resource"
 NOT_ACCEPTED_TEXT: Final = "The agent did not accept the request"

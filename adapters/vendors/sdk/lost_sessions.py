@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from adapters.contract import AgentFault, Event, Failed, RefLearned, Turn, UpstreamFault, VendorRef
 from adapters.upstream.egress import EgressRefused
 from adapters.vendors.sdk.answers import READING_ERRORS
-from adapters.vendors.sdk.faults import REFUSAL_TEXTS, SESSION_LOST, SESSION_LOST_TEXT, UNKNOWN_RESOURCE_TEXT
+from adapters.vendors.sdk.faults import LOST_RESPONSE, REFUSAL_TEXTS, SESSION_LOST, SESSION_LOST_TEXT, UNKNOWN_RESOURCE_TEXT
 
 log = structlog.get_logger()
 
@@ -80,6 +80,11 @@ class _Attempt:
             if self.lost_nothing and self.ref.context_id and _was_refused(fault):
                 yield RefLearned(replace(self.ref, is_unused=True))
             raise
+
+
+def names_lost_response(fault: AgentFault) -> bool:
+    """Whether a service of models says that it no longer has the response that the request continues."""
+    return f'"{LOST_RESPONSE}"' in (fault.detail or "")
 
 
 async def is_session_unknown(fault: AgentFault, describe: Callable[[], Awaitable[object]]) -> bool:

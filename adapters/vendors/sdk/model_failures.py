@@ -4,7 +4,14 @@ from typing import Any, Final
 
 from adapters.contract import Failed
 from adapters.task import Message
-from adapters.vendors.sdk.faults import AGENT_BUSY, AGENT_FAILED_TEXT, TOO_MANY_REQUESTS_TEXT
+from adapters.vendors.sdk.faults import (
+    AGENT_BUSY,
+    AGENT_FAILED_TEXT,
+    LOST_RESPONSE,
+    SESSION_LOST,
+    SESSION_LOST_TEXT,
+    TOO_MANY_REQUESTS_TEXT,
+)
 
 AGENT_BUDGET: Final = "AGENT_BUDGET"  # the kind of a Failed: the agent's owner has to raise the limit
 BUDGET_SPENT_TEXT: Final = "The agent's spending limit is reached"
@@ -48,6 +55,8 @@ def failure_for_code(code: str | None, detail: str, explanation: Message | None 
         return Failed(TOO_MANY_REQUESTS_TEXT, detail=detail, kind=AGENT_BUSY)  # not retryable: tools may have run before
     if code in LENGTH_CODES:
         return Failed(INCOMPLETE_TEXT, detail=detail)
+    if code == LOST_RESPONSE:
+        return Failed(SESSION_LOST_TEXT, detail=detail, kind=SESSION_LOST, retryable=True)
     if code == "context_length_exceeded":
         return Failed(CONVERSATION_TOO_LONG_TEXT, detail=detail)
     return Failed(AGENT_FAILED_TEXT, detail=detail)

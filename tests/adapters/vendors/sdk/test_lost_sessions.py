@@ -151,3 +151,16 @@ async def test_devui_says_that_it_lost_a_question(problem: str, ending: type[Eve
     assert isinstance(events[-1], ending)
     assert not isinstance(events[-1], Failed) or events[-1].kind == "SESSION_LOST"
     assert any(ref.over for ref in refs(events)) == over
+
+
+LOST_RESPONSE = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "Previous response 'resp_1' not found."}
+RESPONSES_OF = {"openai-responses": ({"model": "gpt-5"}, "/responses"), "foundry": ({"agent": "sales"}, "/openai/v1/responses")}
+
+
+@pytest.mark.parametrize("told", [{"status": 400, "json": {"error": LOST_RESPONSE}}, {"sse": [LOST_RESPONSE | {"type": "error"}]}])
+@pytest.mark.parametrize("kind", RESPONSES_OF)
+async def test_an_expired_response_is_a_lost_conversation(kind: str, told: dict[str, Any]) -> None:
+    upstream, path = RESPONSES_OF[kind]
+    events = await asked(kind, upstream, [exchange("POST", path, **told)], ref=VendorRef("resp_1"), stream="sse" in told)
+    assert isinstance(events[-1], Failed) and (events[-1].kind, events[-1].retryable) == ("SESSION_LOST", False)
+    assert refs(events)[-1].over
