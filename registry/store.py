@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from registry import card_history as history
 from registry import search_terms
 from registry.card_history import NewCardVersion, VersionStatus
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.changes import REFRESHED, REGISTERED, REMOVED, SECRET_RENEWED, RegistryChange, audit_record_of
 from registry.names import check_name
 from registry.rows import (
@@ -28,7 +28,7 @@ from registry.tables import registrations as table
 T = TypeVar("T")
 READ_AT_ONCE = 200
 WAITING_MAX = 20  # pending entries of one owner
-__all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName"]
+__all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName", "has_workflow"]
 
 Names = Mapping[str, Registration]
 ExtraWrite = Callable[[Connection, int], None]
@@ -286,6 +286,14 @@ class Registry:
             await self._database.write(work)
         finally:
             await self.reload()
+
+
+def has_workflow(registry: Registry, tenant: str, name: str) -> bool:
+    """Whether the tenant has a workflow of this name."""
+    try:
+        return registry.find(tenant, name).kind == WORKFLOW_KIND
+    except UnknownName:
+        return False
 
 
 def _change_time(now: int, previous: Registration) -> int:

@@ -25,7 +25,7 @@ from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
 from gateway.workflows.problems import BadRelaxation, DocumentRefused, UnknownCheckpoint, WorkflowHasRuns
-from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
+from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
@@ -102,14 +102,14 @@ class WorkflowAdministration:
 
     async def picture(self, entry: Registration) -> str:
         """The workflow as SVG. Raises UnknownName."""
-        document = await self._parts.versions.document(entry.tenant, entry.name, version_in(entry))
+        document = await self._parts.versions.document(entry.tenant, entry.name, entry.workflow_version)
         if document is None:
             raise UnknownName(entry.name)
         return svg_of(document.document.title or entry.name, outline_of(document))
 
     async def show(self, entry: Registration) -> dict[str, Any]:
         """A workflow with its document, its pictures and its versions. Raises UnknownName."""
-        version = version_in(entry)
+        version = entry.workflow_version
         text = await self._parts.store.document_of(entry.tenant, entry.name, version)
         document = await self._parts.versions.document(entry.tenant, entry.name, version)
         if text is None or document is None:
@@ -128,7 +128,7 @@ class WorkflowAdministration:
     async def estimate(self, entry: Registration) -> dict[str, Any]:
         """The steps, time, tokens and cost of a run, from past runs."""
         parts = self._parts
-        return await estimate(parts.store.database, entry.tenant, entry.name, version_in(entry), parts.currency)
+        return await estimate(parts.store.database, entry.tenant, entry.name, entry.workflow_version, parts.currency)
 
     async def check_without_runs(self, tenant: str, name: str) -> None:
         """Raises WorkflowHasRuns while a run of the workflow has not ended."""
@@ -218,12 +218,12 @@ class WorkflowAdministration:
 
     async def checkpoint_records(self, entry: Registration) -> list[dict[str, Any]]:
         """How people answered the checkpoints of the version that new runs begin with."""
-        found = await self._parts.relaxations.records(entry.tenant, entry.name, version_in(entry))
+        found = await self._parts.relaxations.records(entry.tenant, entry.name, entry.workflow_version)
         return [record_document(each) for each in found]
 
     async def relax(self, entry: Registration, given: RelaxationGiven, by: str, decision_id: str) -> None:
         """Has only some questions of a checkpoint asked. Raises UnknownCheckpoint and BadRelaxation."""
-        place = CheckpointPlace(entry.tenant, entry.name, version_in(entry), given.step)
+        place = CheckpointPlace(entry.tenant, entry.name, entry.workflow_version, given.step)
         document = await self._parts.versions.document(entry.tenant, entry.name, place.version)
         if document is None or given.step not in checkpoint_steps(document):
             raise UnknownCheckpoint
@@ -236,7 +236,7 @@ class WorkflowAdministration:
 
     async def ask_again(self, entry: Registration, step: str, by: str, decision_id: str) -> bool:
         """Has every question of a checkpoint asked again. Returns False where that was so before."""
-        place = CheckpointPlace(entry.tenant, entry.name, version_in(entry), step)
+        place = CheckpointPlace(entry.tenant, entry.name, entry.workflow_version, step)
         return await self._parts.relaxations.remove(place, by, decision_id)
 
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _summary(entry: Registration) -> dict[str, Any]:
     card = entry.card
     return {
         "name": entry.name,
-        "version": version_in(entry),
+        "version": entry.workflow_version,
         "document_version": str(entry.facts.get("document", "")),
         "title": card.name if card else "",
         "summary": card.description if card else "",

@@ -184,6 +184,11 @@ class Registration:
         trusted = self.card is not None and (not self.trusted_keys or self.facts.get("signature") == "verified")
         return self.status is RegistrationStatus.ACTIVE or (self.status is RegistrationStatus.DOWN and trusted)
 
+    @property
+    def workflow_version(self) -> str:
+        """The version of its document that new runs of a workflow begin with; empty for another entry."""
+        return str(self.facts.get(VERSION_FACT, ""))
+
     def price_of(self, tool: str) -> int | None:
         """The price of one call in millionths: of a tool, or of the agent where `tool` is empty; None where no operator has set one."""
         return self.prices.get(tool, self.prices.get("*"))

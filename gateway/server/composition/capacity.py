@@ -2,6 +2,7 @@
 
 import time
 from decimal import Decimal
+from functools import partial
 
 import structlog
 
@@ -17,8 +18,7 @@ from gateway.storage.database import Database
 from gateway.tasks.watcher import WATCHED_MAX
 from policies.authority import Authority
 from policies.ids import now_us
-from registry.cards.card import WORKFLOW_KIND
-from registry.store import Registry, UnknownName
+from registry.store import Registry, has_workflow
 
 log = structlog.get_logger()
 
@@ -51,15 +51,9 @@ def client_limits(settings: Settings) -> ClientLimits:
 def build_costs(settings: Settings, limits: CallLimits, database: Database, registry: Registry) -> CostLedger:
     """Builds the ledger of costs. It loads the price list of models when it prices the first usage, since that takes half a second."""
 
-    def is_workflow(tenant: str, name: str) -> bool:
-        try:
-            return registry.find(tenant, name).kind == WORKFLOW_KIND
-        except UnknownName:
-            return False
-
     code = settings.costs.currency
     currency = Currency(code, Decimal(1) if code == "USD" else settings.costs.usd_rate)
-    return CostLedger(limits, database, _load_prices, currency=currency, is_workflow=is_workflow, now=now_us)
+    return CostLedger(limits, database, _load_prices, currency=currency, is_workflow=partial(has_workflow, registry), now=now_us)
 
 
 def _load_prices() -> PriceTokens:

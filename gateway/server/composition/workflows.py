@@ -17,7 +17,7 @@ from policies.callers import Caller
 from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
-from registry.store import Registry, UnknownName
+from registry.store import Registry, has_workflow
 
 if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
@@ -235,7 +235,7 @@ class LazyWorkflows:
 
     async def renew_roles(self, caller: Caller, row: TaskRow) -> None:
         """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it."""
-        if row.runner or row.has_ended or caller.delegation.path or not _is_workflow(self._dependencies.registry, row):
+        if row.runner or row.has_ended or caller.delegation.path or not has_workflow(self._dependencies.registry, row.tenant, row.agent):
             return
         if await (await asyncio.to_thread(lambda: self._renewal)).renew(caller, row):
             await self._waker.run_once()
@@ -250,10 +250,3 @@ class LazyWorkflows:
         """Ends the workers that evaluate expressions."""
         if "_parts" in self.__dict__:
             await self._parts.evaluator.close()
-
-
-def _is_workflow(registry: Registry, row: TaskRow) -> bool:
-    try:
-        return registry.find(row.tenant, row.agent).kind == WORKFLOW_KIND
-    except UnknownName:
-        return False

@@ -1,15 +1,15 @@
 """Which events a listening task waited for: filters, correlations, and when it has enough (DSL 1.0.3, "Event Consumption Strategy")."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
+from gateway.workflows.cloud_events.envelope import Event
 from gateway.workflows.cloud_events.progress import NOT_TAKEN, ListenProgress, Taken
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 
 NOT_EXPECTED: Final = object()
-Event = Mapping[str, Any]
 
 
 class EventMatcher:

@@ -57,7 +57,7 @@ from gateway.workflows.runs.people.relaxations import Relaxations
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Suspension
 from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
-from registry.cards.card import VERSION_FACT, Registration
+from registry.cards.card import Registration
 from registry.cards.republish import SKILL_SELECTION
 
 OUTPUT_ARTIFACT: Final = "output"
@@ -349,7 +349,7 @@ def _skill_of(message: Message | None) -> str:
 
 
 def _new_run(identity: RunIdentity, call: Call, given: Any, now: int) -> RunRow:
-    return RunRow(identity.run, identity.workflow, str(call.target.facts.get(VERSION_FACT, "")), given, now)
+    return RunRow(identity.run, identity.workflow, call.target.workflow_version, given, now)
 
 
 def _deadline_of(document: Document, row: RunRow) -> int:

@@ -41,14 +41,12 @@ from policies.delegation.kills import Killed
 from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from policies.tokens.verifier import TokenRefused
-from registry.cards.card import WORKFLOW_KIND, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND
 from registry.health.reachability import NotReachable
 from registry.store import Registry, UnknownName
 
 OpeningWrite = Callable[[Batch, TaskRow], None]  # in the commit that opens a task
 JSON: Final = "application/json"
-CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
-VERSION_FACT: Final = "workflow_version"
 BUSY: Final = (LimitReached, TooManyTasks, ShuttingDown, WriteFailed, ReadFailed)  # the start is tried again
 REFUSED: Final = (
     CallRefused, TokenRefused, Killed, UnknownName, NotReachable, ContractBroken, BadMessage, PayloadTooLarge, IdempotencyConflict
@@ -96,7 +94,7 @@ class ServiceRuns:
                 return 0
             given = await self._input_of(row, event)
             message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
-            version = str(self._registry.find(row.tenant, row.workflow).facts.get(VERSION_FACT, ""))
+            version = self._registry.find(row.tenant, row.workflow).workflow_version
             opening = partial(_write_both, writing_hops(event), await self._schedules.opening(row, start, version, given))
             request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=opening)
             turned = await self._agents.start(caller, request)
@@ -256,8 +254,8 @@ class ScheduledStarts:
         left_alone: set[tuple[str, str]] = set()
         for tenant in self._registry.tenants():
             for entry in self._registry.list(tenant):
-                if entry.kind == WORKFLOW_KIND and entry.status in CALLABLE:
-                    version = str(entry.facts.get(VERSION_FACT, ""))
+                if entry.kind == WORKFLOW_KIND and entry.status in KNOWN_STATUSES:
+                    version = entry.workflow_version
                     document = await _read_document(self._versions, tenant, entry.name, version)
                     if document is None:  # another release of the gateway, which takes the document, has its schedule
                         left_alone.add((tenant, entry.name))

@@ -38,9 +38,9 @@ from policies.callers import Caller, CallerResolver, RolesOutdated, caller_befor
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Act, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
-from registry.cards.card import WORKFLOW_KIND, Family, Registration
+from registry.cards.card import Family, Registration
 from registry.health.reachability import NotReachable
-from registry.store import Registry, UnknownName
+from registry.store import Registry, UnknownName, has_workflow
 
 _CANCELLATION_PROBLEMS: Final = (
     TokenRefused, Killed, UnknownTask, NotCancelable, UpstreamFault, LimitReached, TaskNotWaiting, WriteFailed, ReadFailed
@@ -151,10 +151,7 @@ class StepCalls:
 
     def is_published(self, identity: RunIdentity) -> bool:
         """Whether the workflow of a run is still in the registry."""
-        try:
-            return self._registry.find(identity.run.tenant, identity.workflow).kind == WORKFLOW_KIND
-        except UnknownName:
-            return False
+        return has_workflow(self._registry, identity.run.tenant, identity.workflow)
 
     def check_published(self, identity: RunIdentity, instance: str) -> None:
         """Raises WorkflowError where the workflow was removed: its run starts no further step."""
@@ -311,7 +308,7 @@ def _error_of(error: Exception, target: str, instance: str) -> WorkflowError:
 
 
 def idempotency_key(identity: RunIdentity, key: StepKey) -> str:
-    """`{run}:{pointer}:{iterations}:{attempts}`."""
+    """`{run}:{pointer}:{visits}:{attempts}`. A long key has a digest of the whole in place of its beginning."""
     return f"{identity.run.id}:{key_text(key)}"
 
 

@@ -58,7 +58,7 @@ class Successors:
         steps = await read_steps(self._store, row.key)
         fault = _decode_fault(row.fault) if row.fault else None
         kept = steps_to_redrive(steps, fault)
-        unknown = await self._repeated_unknowns(task, row, steps, kept)
+        unknown = await self._repeated_unknowns(row, steps, kept)
         if unknown and not repeat_unknown:
             raise WouldRepeatUnknown(unknown)
         began = msgspec.structs.replace(
@@ -101,7 +101,7 @@ class Successors:
         repeated = {"repeated": list(successor.repeated)} if successor.repeated else {}
         self._audit.record(batch, {"kind": kind, **ids, "origin": origin.run_id, "step": origin.step, "by": by, **repeated})
 
-    async def _repeated_unknowns(self, task: TaskRow, row: RunRow, steps: Sequence[StepRow], kept: Sequence[StepRow]) -> tuple[str, ...]:
+    async def _repeated_unknowns(self, row: RunRow, steps: Sequence[StepRow], kept: Sequence[StepRow]) -> tuple[str, ...]:
         """The steps that may have had their effect and are repeated, but those that the document declares as idempotent."""
         found = repeated_unknowns(steps, kept)
         for child in lost_tasks(steps, await children_of(self._store.database, row.key)):

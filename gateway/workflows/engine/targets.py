@@ -15,7 +15,7 @@ from policies.callers import Caller
 from policies.delegation.chain import Hop
 from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, Family, Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
 EJECTED: Final = "ejected"  # the state of an endpoint whose breaker is open
@@ -83,7 +83,7 @@ class StepTargets:
             found = self._registry.find(caller.principal.tenant, name)
         except UnknownName:
             return None
-        return found if found.status in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN) else None
+        return found if found.status in KNOWN_STATUSES else None
 
     async def _refusal(self, identity: RunIdentity, caller: Caller, call: PlannedCall) -> str:
         """Why a call would be refused now, or the empty text. A refusal is recorded. What a policy asks people about is not refused."""

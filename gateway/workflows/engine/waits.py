@@ -19,8 +19,7 @@ from gateway.workflows.cloud_events.concurrency import RunPlaces
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint
 from gateway.workflows.runs.store import RunKey, RunStore, key_text
-from registry.cards.card import WORKFLOW_KIND
-from registry.store import Registry, UnknownName
+from registry.store import Registry, has_workflow
 
 REMOVED_TEXT = "The workflow was removed, so the run does not go on. What it did is in its trail."
 ENDED_TEXT = (
@@ -221,16 +220,10 @@ class RunWaker:
         """Has the suspended runs end whose workflows the registry does not have any more."""
         generation = self._registry.generation
         for tenant, workflow in await self._store.suspended_workflows():
-            if not self._is_published(tenant, workflow):
+            if not has_workflow(self._registry, tenant, workflow):
                 await self._store.end_all(tenant, workflow)
         self._generation = generation
 
     def _ending_of(self, row: TaskRow) -> Failed:
         """How a run ends that may not go on."""
-        return Failed(ENDED_TEXT if self._is_published(row.tenant, row.agent) else REMOVED_TEXT, kind=GATEWAY_FAILURE)
-
-    def _is_published(self, tenant: str, workflow: str) -> bool:
-        try:
-            return self._registry.find(tenant, workflow).kind == WORKFLOW_KIND
-        except UnknownName:
-            return False
+        return Failed(ENDED_TEXT if has_workflow(self._registry, row.tenant, row.agent) else REMOVED_TEXT, kind=GATEWAY_FAILURE)

@@ -181,7 +181,7 @@ class Interpreter:
             await asyncio.sleep(0)
 
     async def _with_extensions(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> tuple[Any, str]:
-        extensions = [] if scope.in_extension else [each async for each in self._extensions(task, at, scope)]
+        extensions = [] if scope.in_extension else [each async for each in self._extensions(at, scope)]
         for place, extension in extensions:
             output, then = await self.run_list(extension.before, at.raw_input, place.enter("before"))
             if then == EXIT:  # it answers in the task's place
@@ -213,7 +213,7 @@ class Interpreter:
         if export.as_ is not None:
             self.effects.hold(CONTEXT, self.evaluation.data.context)
 
-    async def _extensions(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> AsyncIterator[tuple[Scope, Extension]]:
+    async def _extensions(self, at: TaskAtWork, scope: Scope) -> AsyncIterator[tuple[Scope, Extension]]:
         """The extensions that apply to a task, each with its place in the document."""
         kind = (kind_of(at.definition) or "").partition(" ")[0]
         for index, item in enumerate(self.document.use.extensions):

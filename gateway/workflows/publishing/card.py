@@ -10,7 +10,7 @@ SKILL: Final = "run"
 JSON: Final = "application/json"
 
 
-def card_of(document: Document, name: str, url: str) -> dict[str, Any]:
+def card_of(document: Document, url: str) -> dict[str, Any]:
     """The card in the form of A2A 1.0."""
     about = document.document
     extras = about.metadata.gateway

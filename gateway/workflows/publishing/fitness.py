@@ -16,10 +16,9 @@ from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.needs import BadTarget, Need, needs_of, needs_of_task
 from gateway.workflows.runs.store import RunStore
 from gateway.workflows.runs.versions import Versions
-from registry.cards.card import VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND, Family, Registration
 from registry.store import Registry, UnknownName
 
-CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
 KEPT_MAX: Final = 1000
 log = structlog.get_logger()
 Found = Iterator[tuple[str, str]]
@@ -36,7 +35,7 @@ class Fitness:
 
     async def problems_of(self, entry: Registration) -> tuple[Problem, ...]:
         """What of a published workflow's version no longer fits. It is found anew after each change of the registry."""
-        version = str(entry.facts.get(VERSION_FACT, ""))
+        version = entry.workflow_version
         key, generation = (entry.tenant, entry.name, version), self._registry.generation
         known = self._checked.get(key)
         if known is not None and known[0] == generation:
@@ -74,7 +73,7 @@ class Fitness:
 
     def servers(self, tenant: str) -> Sequence[Registration]:
         """Servers whose operations `call: http` may name."""
-        return [entry for entry in self._registry.list(tenant, Family.SERVER) if entry.status in CALLABLE]
+        return [entry for entry in self._registry.list(tenant, Family.SERVER) if entry.status in KNOWN_STATUSES]
 
     def _missing(self, tenant: str, own_name: str, need: Need) -> str:
         """Why a target can't be called, or the empty text."""
@@ -89,7 +88,7 @@ class Fitness:
             return f"names the {kind} `{need.name}`, which is not registered"
         if entry.family is not (Family.SERVER if need.tool else Family.AGENT) or (need.is_workflow and entry.kind != WORKFLOW_KIND):
             return f"names `{need.name}`, which is no {kind}"
-        if entry.status not in CALLABLE:
+        if entry.status not in KNOWN_STATUSES:
             return f"names the {kind} `{need.name}`, which is {entry.status.value}"
         if entry.kind == WORKFLOW_KIND and self._leads_to(tenant, entry, own_name):
             return f"runs `{need.name}`, which leads back to this workflow: its runs would start each other without end"

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -28,7 +28,7 @@ from registry.changes import RegistryChange
 from registry.drift.suspicions import find_suspicions
 from registry.names import BadName, check_name
 from registry.rows import Candidate
-from registry.store import NameTaken, Registry, UnknownName
+from registry.store import NameTaken, Registry, UnknownName, has_workflow
 
 ENGINE_FEATURES: Final = Features(streams=True, cancels=True, resumes=True, parallel=True)
 RESERVED_NAME: Final = "schema"  # GET /api/workflows/schema
@@ -104,15 +104,12 @@ class WorkflowRegistrar:
 
     def is_workflow(self, tenant: str, name: str) -> bool:
         """Whether a workflow has this name."""
-        try:
-            return self._registry.find(tenant, name).kind == WORKFLOW_KIND
-        except UnknownName:
-            return False
+        return has_workflow(self._registry, tenant, name)
 
     def _candidate(self, tenant: str, owner: str, document: Document, version: str) -> Candidate:
         name = document.document.name
         url = f"{self._public_url}/agents/{name}"
-        card = card_of(document, name, url)
+        card = card_of(document, url)
         about = document.document
         return Candidate(
             tenant=tenant,
@@ -170,9 +167,3 @@ def _registration_problems(document: Document, source: Source) -> list[Problem]:
         side = "output" if error.field.endswith("output") else "input"
         found.append(source.problem(f"/{side}/schema", f"can't be a contract: {error.problem}"))
     return found
-
-
-def version_in(entry: Registration) -> str:
-    """The version that new runs of a workflow begin with."""
-    facts: Any = entry.facts
-    return str(facts.get(VERSION_FACT, ""))

@@ -281,7 +281,7 @@ def _lost_runs(now: int) -> Any:
 
 
 def _replace_waits(batch: Batch, run: RunKey, suspension: Suspension) -> list[str]:
-    """Makes the rows of what a run waits for those of `waiting`. Returns tasks that it waits for no more and that have not ended."""
+    """Makes the rows of what a run waits for those of `suspension`. Returns tasks that it waits for no more and that have not ended."""
     before, listens = workflow_waits.c, workflow_listens.c
     is_child = (tasks.c.tenant == before.tenant) & (tasks.c.id == before.task_id)
     lost = select(before.task_id).join(tasks, is_child).where(before.tenant == run.tenant, before.run_id == run.id)

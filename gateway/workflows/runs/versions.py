@@ -18,7 +18,7 @@ class Versions:
         self._documents: dict[tuple[str, str, str], tuple[int, Document]] = {}  # with the length of the text
 
     async def document(self, tenant: str, name: str, version: str) -> Document | None:
-        """The document of a version, or None. Raises DocumentRefused for one that a newer gateway wrote."""
+        """The document of a version, or None. Raises DocumentRefused for one that another release of the gateway took."""
         key = (tenant, name, version)
         if (known := self._documents.get(key)) is not None:
             return known[1]

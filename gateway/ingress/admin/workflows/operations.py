@@ -22,7 +22,6 @@ from gateway.tasks.log import TaskRow, UnknownTask
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.delegation.rulings import Act
-from registry.cards.card import VERSION_FACT
 from registry.store import Registry
 
 OPERATE_RUNS = Act("writePolicy", "Key", "runs", "policy:write", "runs", "operate")
@@ -149,7 +148,7 @@ def successor_routes(access: RunAccess, agents: AgentCalls, registry: Registry, 
     router = APIRouter(prefix="/api/runs", tags=["workflows"])
 
     def version_for(caller: Caller, workflow: str, latest: bool) -> str:
-        return str(registry.find(caller.principal.tenant, workflow).facts.get(VERSION_FACT, "")) if latest else ""
+        return registry.find(caller.principal.tenant, workflow).workflow_version if latest else ""
 
     async def start(caller: Caller, workflow: str, key: str, following: StartableRun) -> JSONResponse:
         message = Message(key, Role.USER, (Part(data=following.input, media_type=JSON),))
