@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from gateway.workflows import event_operations
 from tests.fakes.house import CallbackAgent, House, house, two
+from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows
 
 ROLES = {
@@ -111,11 +113,18 @@ async def test_an_agent_sees_no_events(shop: House) -> None:
     assert seen and all(status in (401, 403) for status in seen)
 
 
+async def has_been_tried(shop: House, workflow: str) -> bool:
+    """Whether the gateway, which starts runs beside the sender's request, has started the run of a workflow, or could not."""
+    triggers = {each["workflow"]: each for each in (await ask(shop, "GET", "/api/triggers"))["items"]}
+    return bool(triggers[workflow]["last_run"] or triggers[workflow]["problem"])
+
+
 async def test_triggers_say_what_starts_which_workflow(shop: House) -> None:
     await added(shop, "seen", ON)
     await added(shop, "hourly", "schedule: {every: PT1H}\n")
     await added(shop, "unseen", "schedule: {cron: '0 6 * * *'}\n", "blind")
     await ask(shop, "POST", "/api/events", "admin", event("shop.paid", 1, amount=11))
+    await until(partial(has_been_tried, shop, "seen"))
     shown = {each["workflow"]: each for each in (await ask(shop, "GET", "/api/triggers", "alice"))["items"]}
     assert shown["seen"]["event_types"] == ["shop.paid"] and shown["seen"]["last_run"] and shown["seen"]["next_at"] is None
     assert shown["hourly"]["every_seconds"] == 3600 and shown["hourly"]["next_at"] and shown["hourly"]["last_run"] is None
@@ -126,6 +135,7 @@ async def test_triggers_say_what_starts_which_workflow(shop: House) -> None:
 async def test_a_refused_start_is_shown_at_its_trigger(shop: House) -> None:
     await added(shop, "flow", ON, "blind")
     await ask(shop, "POST", "/api/events", "admin", event("shop.paid", 1, amount=11))
+    await until(partial(has_been_tried, shop, "flow"))
     (trigger,) = (await ask(shop, "GET", "/api/triggers"))["items"]
     assert trigger["problem"].startswith("CallRefused") and trigger["last_run"] is None
 
