@@ -19,10 +19,10 @@ from gateway.workflows.dsl.editor_schema import editor_schema
 from gateway.workflows.dsl.loading import read_text
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.engine.adapter import EngineParts
-from gateway.workflows.engine.questions import CHECKPOINTS
+from gateway.workflows.engine.checkpoint_steps import CHECKPOINTS
 from gateway.workflows.engine.scheduled_starts import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
-from gateway.workflows.engine.waits import RunWaker
+from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
 from gateway.workflows.problems import BadRelaxation, DocumentRefused, UnknownCheckpoint, WorkflowHasRuns
 from gateway.workflows.publishing.registrar import WorkflowRegistrar

@@ -10,7 +10,7 @@ from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sen
 from gateway.workflows.cloud_events.feed import EventFeed, StoredEvent
 from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.engine.scheduled_starts import ScheduledStarts
-from gateway.workflows.engine.waits import RunWaker
+from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.runs.values import mask_secrets
 from policies.delegation.rulings import Act
 

@@ -8,8 +8,8 @@ from msgspec import Struct, UnsetType
 
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow, UnknownTask
-from gateway.workflows.engine.successors import Successor, Successors
-from gateway.workflows.engine.waits import RunWaker
+from gateway.workflows.engine.continuation.successors import Successor, Successors
+from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.runs.pages import find_run
 from gateway.workflows.runs.pauses import Pauses
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.workflows.cloud_events.delivery import EventLog
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.scheduled_starts import ScheduledStarts
-    from gateway.workflows.engine.waits import RunWaker
+    from gateway.workflows.engine.waking import RunWaker
     from gateway.workflows.event_operations import EventOperations
     from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
@@ -75,7 +75,6 @@ class LazyWorkflows:
 
     @cached_property
     def _parts(self) -> "EngineParts":
-        from gateway.workflows.cloud_events.concurrency import RunPlaces
         from gateway.workflows.cloud_events.listens import Listens
         from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.engine.adapter import EngineParts
@@ -86,6 +85,7 @@ class LazyWorkflows:
         from gateway.workflows.runs.people.checkpoints import Checkpoints
         from gateway.workflows.runs.people.open_checkpoints import OpenCheckpoints
         from gateway.workflows.runs.people.relaxations import Relaxations
+        from gateway.workflows.runs.places import RunPlaces
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
         could_allow = given.rulings.authority.could_allow
@@ -131,7 +131,7 @@ class LazyWorkflows:
 
     @cached_property
     def _waker(self) -> "RunWaker":
-        from gateway.workflows.engine.waits import RunWaker
+        from gateway.workflows.engine.waking import RunWaker
 
         return RunWaker(self._parts.store, self._parts.places, self._dependencies.takeover, self._dependencies.registry)
 
@@ -201,7 +201,7 @@ class LazyWorkflows:
 
     @cached_property
     def _operations(self) -> "RunOperations":
-        from gateway.workflows.engine.successors import Successors
+        from gateway.workflows.engine.continuation.successors import Successors
         from gateway.workflows.operations import RunOperations
         from gateway.workflows.runs.pauses import Pauses
 

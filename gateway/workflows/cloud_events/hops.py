@@ -25,7 +25,7 @@ async def hops_of(database: Database, tenant: str, txn: str) -> int:
     return int(await database.read(lambda connection: connection.execute(query).scalar()) or 0)
 
 
-def writing_hops(event: Event) -> Callable[[Batch, TaskRow], None]:
+def hops_write(event: Event) -> Callable[[Batch, TaskRow], None]:
     """Stores the hops of the event that starts a run, in the commit that opens the run's task."""
 
     def write(batch: Batch, task: TaskRow) -> None:

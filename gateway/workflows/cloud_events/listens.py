@@ -80,7 +80,7 @@ class Listens:
 
         await self._store.database.write(work)
 
-    def closing(self, run: RunKey, key: str) -> Callable[[Batch], None]:
+    def closing_write(self, run: RunKey, key: str) -> Callable[[Batch], None]:
         """Ends the listening of a step, in the commit of its result."""
 
         def work(batch: Batch) -> None:
@@ -90,7 +90,7 @@ class Listens:
 
     async def close(self, run: RunKey, key: str) -> None:
         """Ends the listening of a step whose result is not wanted any more."""
-        await self._store.database.write(self.closing(run, key))
+        await self._store.database.write(self.closing_write(run, key))
 
 
 def types_of(wanted: Wanted) -> set[str]:

@@ -213,7 +213,7 @@ class Schedules:
         rows = await self._store.database.read(lambda connection: connection.execute(query).all())
         return [Start(row.id, row.event, tuple(msgspec.json.decode(row.requesters))) for row in rows]
 
-    async def opening(self, row: ScheduleRow, start: Start, version: str, given: Any) -> Callable[[Batch, TaskRow], None]:
+    async def opening_write(self, row: ScheduleRow, start: Start, version: str, given: Any) -> Callable[[Batch, TaskRow], None]:
         """What is written with the task of a started run: the run with the people who brought it about."""
         author = await self._store.author_of(row.tenant, row.workflow, version)
         requesters = tuple(dict.fromkeys(filter(None, (author, *start.requesters))))

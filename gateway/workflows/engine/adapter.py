@@ -31,19 +31,18 @@ from adapters.task import Artifact, Message, Part, Role, Task
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.turns.in_flight import ShuttingDown
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
-from gateway.workflows.cloud_events.concurrency import RunPlaces
 from gateway.workflows.coordination.kinds import TASK_FUNCTIONS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
 from gateway.workflows.dsl.extras import DEADLINE
+from gateway.workflows.engine.checkpoint_steps import CheckpointSteps
 from gateway.workflows.engine.effects import JournaledEffects
 from gateway.workflows.engine.event_steps import EventSteps
-from gateway.workflows.engine.questions import PeopleSteps
 from gateway.workflows.engine.requests import answer_parts
 from gateway.workflows.engine.steps import RightsEnded, RunIdentity, StepCalls
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepRecorder
-from gateway.workflows.engine.waits import REMOVED_TEXT
+from gateway.workflows.engine.waking import REMOVED_TEXT
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import RunSuspended
 from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError, standard_error
@@ -54,6 +53,7 @@ from gateway.workflows.runs.open_effects import children_of, open_effects
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.people.open_checkpoints import OpenCheckpoints
 from gateway.workflows.runs.people.relaxations import Relaxations
+from gateway.workflows.runs.places import RunPlaces
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Suspension
 from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
@@ -268,13 +268,15 @@ class _RunTurn:
     async def _effects(self, row: RunRow) -> JournaledEffects:
         parts = self._parts
         journal = await Journal.open(parts.store, row)
-        people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, run=row, owner=self._owner, now=parts.store.now)
+        checkpoints = CheckpointSteps(
+            parts.checkpoints, parts.relaxations, parts.evaluator, run=row, owner=self._owner, now=parts.store.now
+        )
         return JournaledEffects(
             self._identity,
             parts.store,
             journal,
             parts.steps,
-            people,
+            checkpoints,
             recorder=StepRecorder(parts.audit, self._identity),
             targets=parts.targets,
             events=parts.events,
@@ -297,7 +299,7 @@ class _RunTurn:
             waits_for_sign_in=waits.is_for_sign_in,
             ends_at=ends_at,
         )
-        withdrawing = None if waits.is_paused else self._parts.checkpoints.withdrawing(run, waits.checkpoint_ids)
+        withdrawing = None if waits.is_paused else self._parts.checkpoints.withdrawing_write(run, waits.checkpoint_ids)
         for task_id in await self._parts.store.suspend(run, waiting, withdrawing):
             await self._parts.steps.cancel_task(self._identity, task_id)
         if waits.is_for_sign_in:

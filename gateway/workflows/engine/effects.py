@@ -18,8 +18,8 @@ from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.in_flight import ShuttingDown
+from gateway.workflows.engine.checkpoint_steps import CHECKPOINTS, CheckpointSteps
 from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
-from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
 from gateway.workflows.engine.steps import NoPlace, RunIdentity, SignInNeeded, StepAwaitsPerson, StepCalls, StepRequest
@@ -27,7 +27,7 @@ from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import WaitCollector
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
-from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, Spent, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
 from gateway.workflows.problems import EventNotStored
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
@@ -69,7 +69,7 @@ class _JournaledResults:
         store: RunStore,
         journal: Journal,
         steps: StepCalls,
-        people: PeopleSteps,
+        checkpoints: CheckpointSteps,
         *,
         recorder: StepRecorder,
         targets: StepTargets,
@@ -83,7 +83,7 @@ class _JournaledResults:
         self._store = store
         self._journal = journal
         self._steps = steps
-        self._people = people
+        self._checkpoints = checkpoints
         self._recorder = recorder
         self._targets = targets
         self._events = events
@@ -267,7 +267,7 @@ class JournaledEffects(_JournaledResults):
     async def _ask_people(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         """The answer to a checkpoint. Raises WorkflowError, and RunSuspended while there is none."""
         notes.target = "people"
-        outcome = await self._people.ask(self._identity, key, call)
+        outcome = await self._checkpoints.ask(self._identity, key, call)
         notes.started = min(notes.started, outcome.checkpoint.created)
         if outcome.is_pending:
             if outcome.checkpoint.state == PENDING:
@@ -309,7 +309,7 @@ class JournaledEffects(_JournaledResults):
             self.abandon(key)
             raise
 
-    async def look_up(self, key: StepKey, question: Question) -> Any:
+    async def look_up(self, key: StepKey, question: LookUp) -> Any:
         if (step := self._journal.find(key_text(key))) is not None:
             return step.result.value
         if self.is_over and not is_undoing(key):
@@ -322,7 +322,7 @@ class JournaledEffects(_JournaledResults):
             raise RunSuspended from needed
         return await self._record(key, "", RECORD, found)
 
-    async def _look_up(self, key: StepKey, question: Question) -> Any:
+    async def _look_up(self, key: StepKey, question: LookUp) -> Any:
         if isinstance(question, Spent):
             return await self._costs_of(question.calls)
         return await self._targets.answer(self._identity, key, question)
@@ -340,7 +340,7 @@ class JournaledEffects(_JournaledResults):
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
         def storing(made: Any) -> Callable[[Batch], object]:
-            return self._events.storing(self._identity, self._people.senders, made, self._store.now())
+            return self._events.event_write(self._identity, self._checkpoints.senders, made, self._store.now())
 
         made: Mapping[str, Any] = await self._perform_once(key, self._make_event, event, storing)
         return made
@@ -351,7 +351,9 @@ class JournaledEffects(_JournaledResults):
 
     async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
         try:
-            found: list[Any] = await self._perform_once(key, self._receive, wanted, lambda _: self._events.closing(self._identity.run, key))
+            found: list[Any] = await self._perform_once(
+                key, self._receive, wanted, lambda _: self._events.closing_write(self._identity.run, key)
+            )
         except asyncio.CancelledError:
             if not self.is_stopping:  # a time limit is over, or another branch won
                 run_in_background(self._events.stop(self._identity.run, key), "listening_not_stopped", run=self._identity.run.id)

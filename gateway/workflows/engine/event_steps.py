@@ -73,7 +73,7 @@ class EventSteps:
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
         return hops
 
-    def storing(self, identity: RunIdentity, senders: Sequence[str], event: Event, now: int) -> Callable[[Batch], object]:
+    def event_write(self, identity: RunIdentity, senders: Sequence[str], event: Event, now: int) -> Callable[[Batch], object]:
         """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is.
 
         `senders`: the owner of the run, and the people who brought about a run of a service.
@@ -106,9 +106,9 @@ class EventSteps:
         _check_count(listening, key)
         return None
 
-    def closing(self, run: RunKey, key: StepKey) -> Callable[[Batch], None]:
+    def closing_write(self, run: RunKey, key: StepKey) -> Callable[[Batch], None]:
         """Ends the listening, in the commit of the step's result."""
-        return self._listens.closing(run, key_text(key))
+        return self._listens.closing_write(run, key_text(key))
 
     async def stop(self, run: RunKey, key: StepKey) -> None:
         """Ends the listening of a step whose time is over, or whose branch has lost."""

@@ -26,13 +26,13 @@ from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
 from gateway.workflows.cloud_events.delivery import could_match
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
-from gateway.workflows.cloud_events.hops import writing_hops
+from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
-from gateway.workflows.engine.waits import FailurePauses
+from gateway.workflows.engine.waking import FailurePauses
 from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.runs.versions import Versions
@@ -95,7 +95,7 @@ class ServiceRuns:
             given = await self._input_of(row, event)
             message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
             version = self._registry.find(row.tenant, row.workflow).workflow_version
-            opening = partial(_write_both, writing_hops(event), await self._schedules.opening(row, start, version, given))
+            opening = partial(_write_both, hops_write(event), await self._schedules.opening_write(row, start, version, given))
             request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=opening)
             turned = await self._agents.start(caller, request)
         except BUSY as error:

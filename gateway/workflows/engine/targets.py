@@ -8,7 +8,7 @@ from msgspec import Struct
 from gateway.calls.authorizer import CallAuthorizer, CallRefused, terms_of
 from gateway.workflows.dsl.targets import split_tool
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
-from gateway.workflows.interpreter.effects import Offer, PlannedCall, Rank, RightsQuestion, StepKey
+from gateway.workflows.interpreter.effects import Offer, PlannedCall, Rank, RightsLookUp, StepKey
 from gateway.workflows.runs.outcomes import Outcomes
 from policies.authority import RulingRequest
 from policies.callers import Caller
@@ -39,7 +39,7 @@ class StepTargets:
         self._rights = rights
         self.outcomes = Outcomes()
 
-    async def answer(self, identity: RunIdentity, key: StepKey, question: RightsQuestion) -> Any:
+    async def answer(self, identity: RunIdentity, key: StepKey, question: RightsLookUp) -> Any:
         """Raises SignInNeeded and RightsEnded once the rights of the starter count no more."""
         caller = await self._rights.calls.caller(identity, key.pointer)
         match question:

@@ -82,7 +82,7 @@ class Effects(Protocol):
         """What was recorded under this key, or None."""
         ...
 
-    async def look_up(self, key: StepKey, question: "Question") -> Any:
+    async def look_up(self, key: StepKey, question: "LookUp") -> Any:
         """What the registry and the rights of the run's starter said to a question when it was first asked."""
         ...
 
@@ -143,8 +143,8 @@ class Spent(Struct, frozen=True):
     calls: tuple[StepKey, ...]
 
 
-RightsQuestion = Offer | Rights | Rank
-Question = RightsQuestion | Spent
+RightsLookUp = Offer | Rights | Rank
+LookUp = RightsLookUp | Spent
 
 
 class WantedEvent(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.interpreter.effects import PreparedCall, Question, Rank, Rights, Spent, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import LookUp, PreparedCall, Rank, Rights, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.rehearsal.clock import VirtualClock
 from gateway.workflows.rehearsal.script import RehearsalCase, ScriptedAnswer
@@ -108,7 +108,7 @@ class ScriptedEffects:
     async def recorded(self, key: StepKey) -> Any:
         return self._records.get(str(key))
 
-    async def look_up(self, key: StepKey, question: Question) -> Any:
+    async def look_up(self, key: StepKey, question: LookUp) -> Any:
         """In a rehearsal everything that the document names may be used, and nothing is known of it but its name."""
         if isinstance(question, Rights):
             return []

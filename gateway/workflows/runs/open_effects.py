@@ -12,10 +12,9 @@ from gateway.storage.tables import tasks as task_table
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.interpreter.compensations import ENDED, undone_place
+from gateway.workflows.interpreter.compensations import ENDED, is_undoing, undone_place
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN
-from gateway.workflows.runs.copies import is_compensation
 from gateway.workflows.runs.journal import CALL, StepRow
 from gateway.workflows.runs.store import RunKey
 
@@ -51,7 +50,7 @@ def open_effects(document: Document | None, steps: Sequence[StepRow], children: 
     undone = {place: str(step.result.value) for step in steps if (place := undone_place(step.place, ENDED)) is not None}
     found = []
     for step in steps:
-        if step.kind == CALL and not is_compensation(step) and (effect := _of_step(step, functions, undone)) is not None:
+        if step.kind == CALL and not is_undoing(step.place) and (effect := _of_step(step, functions, undone)) is not None:
             found.append(effect)
     lost = lost_tasks(steps, children)
     return found + [OpenEffect("", f"agent {task.agent}", task.id, "", "it was at work when the run was stopped") for task in lost]

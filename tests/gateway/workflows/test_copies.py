@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from gateway.workflows.engine.continuation.copies import repeated_unknowns, steps_to_redrive
 from gateway.workflows.interpreter.compensations import BEGUN, PLACE
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
-from gateway.workflows.runs.copies import repeated_unknowns, steps_to_redrive
 from gateway.workflows.runs.estimates import shares_of, tokens_of
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Result, StepRow
 

@@ -143,9 +143,9 @@ class Checkpoints:
             if batch.run(_INSERT, values):
                 if shortcut is not None and not shortcut.is_asked(batch):
                     batch.run(_RELAX, (msgspec.json.encode(shortcut.value).decode(), run.tenant, checkpoint.id))
-                    self._tell(batch, "relaxed", checkpoint)
+                    self._record_change(batch, "relaxed", checkpoint)
                 else:
-                    self._tell(batch, "opened", checkpoint)
+                    self._record_change(batch, "opened", checkpoint)
             return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
@@ -156,7 +156,7 @@ class Checkpoints:
         def work(batch: Batch) -> Checkpoint:
             if batch.run(_ESCALATE, (self._store.now(), checkpoint.run.tenant, checkpoint.id)) and checkpoint.escalation is not None:
                 to = {"roles": list(checkpoint.escalation.roles), "permissions": list(checkpoint.escalation.permissions)}
-                self._tell(batch, "escalated", checkpoint, to=to)
+                self._record_change(batch, "escalated", checkpoint, to=to)
             return checkpoint_from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
@@ -166,7 +166,7 @@ class Checkpoints:
 
         def work(batch: Batch) -> Checkpoint:
             if batch.run(_EXPIRE, (checkpoint.run.tenant, checkpoint.id)):
-                self._tell(batch, "expired", checkpoint)
+                self._record_change(batch, "expired", checkpoint)
             return checkpoint_from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
@@ -184,12 +184,12 @@ class Checkpoints:
             if state is None or TaskState(state) in TERMINAL:
                 raise CheckpointClosed
             wake(batch, run, now)
-            self._tell(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
+            self._record_change(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
             return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
 
-    def _tell(self, batch: Batch, what: str, checkpoint: Checkpoint, **more: Any) -> None:
+    def _record_change(self, batch: Batch, what: str, checkpoint: Checkpoint, **more: Any) -> None:
         """Writes what became of a checkpoint to the audit, and to the feed of notices where people are asked: not for a signal."""
         kind = "run-signaled" if checkpoint.kind == SIGNAL and what == "answered" else f"checkpoint-{what}"
         self._audit.record(batch, audit_record(kind, checkpoint) | more)
@@ -211,7 +211,7 @@ class Checkpoints:
         query = select(workflow_checkpoints).where(mine).order_by(workflow_checkpoints.c.created, workflow_checkpoints.c.id)
         return [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
-    def withdrawing(self, run: RunKey, kept: Sequence[str] = ()) -> Callable[[Batch], None]:
+    def withdrawing_write(self, run: RunKey, kept: Sequence[str] = ()) -> Callable[[Batch], None]:
         """Withdraws the open checkpoints of a run but those with the ids `kept`, in a commit of the caller's."""
 
         def work(batch: Batch) -> None:
@@ -223,7 +223,7 @@ class Checkpoints:
     async def withdraw(self, run: RunKey) -> None:
         """Withdraws every open checkpoint of a run."""
         if await self._store.database.read(lambda connection: connection.execute(_open_of(run)).first()) is not None:
-            await self._store.database.write(self.withdrawing(run))
+            await self._store.database.write(self.withdrawing_write(run))
 
     async def withdraw_ended(self) -> int:
         """Withdraws checkpoints of runs that have ended otherwise than by themselves, and returns how many."""
@@ -238,7 +238,7 @@ class Checkpoints:
     def _withdraw(self, batch: Batch, checkpoint: Checkpoint) -> int:
         changed = batch.run(_WITHDRAW, (checkpoint.run.tenant, checkpoint.id))
         if changed:
-            self._tell(batch, "withdrawn", checkpoint)
+            self._record_change(batch, "withdrawn", checkpoint)
         return changed
 
     async def signal(self, run: RunKey, name: str, value: Any, by: Answerer) -> Checkpoint:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.calls.resumption.takeover import FAILED, RESUMED
-from gateway.workflows.engine.waits import FIRST_US, PAUSE_MAX_US, FailurePauses, RunWaker
+from gateway.workflows.engine.waking import FIRST_US, PAUSE_MAX_US, FailurePauses, RunWaker
 from tests.fakes.house import House, house
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows, document
@@ -68,7 +68,8 @@ def set_clock(home: House, ahead: int) -> None:
 async def test_a_run_that_cannot_be_resumed_is_left_alone_longer_and_longer(home: House, workflows: Workflows) -> None:
     broken, fine = await waiting(workflows, 2)
     takeover = Stubborn(broken)
-    waker = RunWaker(home.gateway.workflows._parts.store, takeover)  # type: ignore[arg-type]  # the part of it that is used
+    parts, registry = home.gateway.workflows._parts, home.gateway.registry
+    waker = RunWaker(parts.store, parts.places, takeover, registry)  # type: ignore[arg-type]  # the part of it that is used
     set_clock(home, 3_601_000_000)
     assert await waker.run_once() == 1 and sorted(takeover.tried) == sorted([broken, fine])
     takeover.tried.clear()
@@ -110,7 +111,8 @@ async def test_an_answer_resumes_its_own_run_alone(home: House, workflows: Workf
     [
         "UPDATE workflow_schedules SET terms = replace(terms, '\"every\":60000', '\"cron\":\"never\"') WHERE workflow = 'first'",
         "UPDATE workflow_schedules SET terms = 'no terms' WHERE workflow = 'first'",
-        "INSERT INTO workflow_starts (tenant, workflow, id, created, event) VALUES ('default', 'first', 'event:1', 1, 'no event')",
+        "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) "
+        "VALUES ('default', 'first', 'event:1', 1, 'no event', '[]', 0)",
     ],
     ids=["cron", "terms", "event"],
 )

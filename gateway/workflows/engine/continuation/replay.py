@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from gateway.workflows.coordination.kinds import TASK_FUNCTIONS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.expressions.evaluator import Evaluator
-from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.runs.journal import StepRow
@@ -71,7 +71,7 @@ class _JournalOnly:
     async def recorded(self, key: StepKey) -> Any:
         return self._find(key_text(key)).result.value if key_text(key) in self._steps else None
 
-    async def look_up(self, key: StepKey, question: Question) -> Any:
+    async def look_up(self, key: StepKey, question: LookUp) -> Any:
         return self._find(key_text(key)).result.value
 
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:

@@ -11,11 +11,11 @@ from gateway.storage.database import Batch
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.engine.replay import replay
+from gateway.workflows.engine.continuation.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive
+from gateway.workflows.engine.continuation.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault
 from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep, WouldRepeatUnknown
-from gateway.workflows.runs.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive
 from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
 from gateway.workflows.runs.open_effects import children_of, lost_tasks
 from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run

@@ -57,7 +57,7 @@ class Asked(Struct, frozen=True):
     is_pending: bool = False
 
 
-class PeopleSteps:
+class CheckpointSteps:
     """Opens checkpoints and reads their answers."""
 
     def __init__(
