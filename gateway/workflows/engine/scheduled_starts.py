@@ -1,6 +1,7 @@
 """Starts the runs that time and events bring, each once, as the service principal that its document names."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -47,6 +48,7 @@ from registry.store import Registry, UnknownName
 
 OpeningWrite = Callable[[Batch, TaskRow], None]  # in the commit that opens a task
 JSON: Final = "application/json"
+SORT_SECONDS: Final = 2.0  # for the events of one schedule in one round, so that slow filters hold up no other schedule
 BUSY: Final = (LimitReached, TooManyTasks, ShuttingDown, WriteFailed, ReadFailed)  # the start is tried again
 REFUSED: Final = (
     CallRefused, TokenRefused, Killed, UnknownName, NotReachable, ContractBroken, BadMessage, PayloadTooLarge, IdempotencyConflict
@@ -289,13 +291,19 @@ class ScheduledStarts:
         return started
 
     async def _sort_events(self, row: ScheduleRow) -> None:
-        """Looks once at each event that may start a run, whether or not there is room for the run."""
+        """Looks once at each event that may start a run, whether or not there is room for it. The next round goes on after SORT_SECONDS."""
         document = await _find_document(self._versions, row)
         schedule = None if document is None else document.schedule
         wanted = None if schedule is None or schedule.on is None else starting_events(schedule.on)
-        while starts := await self._schedules.starts_of(row, wanted=False):
-            found = [each for each in starts if wanted is not None and await self._is_wanted(wanted, msgspec.json.decode(each.event))]
-            await self._schedules.sort(row, found, [each for each in starts if each not in found])
+        ends_at = time.monotonic() + SORT_SECONDS
+        while time.monotonic() < ends_at and (starts := await self._schedules.starts_of(row, wanted=False)):
+            found, others = list[Start](), list[Start]()
+            for each in starts:
+                is_wanted = wanted is not None and await self._is_wanted(wanted, msgspec.json.decode(each.event))
+                (found if is_wanted else others).append(each)
+                if time.monotonic() >= ends_at:
+                    break
+            await self._schedules.sort(row, found, others)
 
     async def _is_wanted(self, wanted: Wanted, event: Event) -> bool:
         """Whether an event starts a run."""

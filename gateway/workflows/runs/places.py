@@ -46,15 +46,16 @@ class RunPlaces:
         """Tasks of runs that have waited for their turn, and for which there is a place now. `left_out` has ids of runs to pass over."""
 
         def work(connection: Connection) -> list[TaskRow]:
-            queue = select(workflow_runs.c.tenant, workflow_runs.c.workflow, func.max(workflow_runs.c.runs_max))
-            waiting = queue.where(workflow_runs.c.queued_at.is_not(None)).group_by(workflow_runs.c.tenant, workflow_runs.c.workflow)
             found: list[TaskRow] = []
-            for tenant, workflow, runs_max in connection.execute(waiting).all():
-                free = runs_max - _count(connection, _admitted(tenant, workflow))
-                if free > 0:
-                    oldest = _queued(tenant, workflow).where(tasks.c.runner == "", tasks.c.id.not_in(left_out))
-                    oldest = oldest.order_by(workflow_runs.c.queued_at, workflow_runs.c.id).limit(free)
-                    found += [to_task_row(row) for row in connection.execute(oldest).all()]
+            for tenant, workflow, runs_max in connection.execute(_queues()).all():
+                admitted = _count(connection, _admitted(tenant, workflow))
+                oldest = (
+                    _queued(tenant, workflow).order_by(workflow_runs.c.queued_at, workflow_runs.c.id).limit(max(0, runs_max - admitted))
+                )
+                allowed = connection.execute(oldest.with_only_columns(workflow_runs.c.runs_max)).scalars().all()
+                for before, (row, most) in enumerate(zip(connection.execute(oldest).all(), allowed, strict=False)):
+                    if admitted + before < most and row.runner == "" and row.id not in left_out:  # as `take` counts, which else refuses
+                        found.append(to_task_row(row))
             return found
 
         return await self._store.database.read(work)
@@ -64,6 +65,14 @@ def _open_runs(tenant: str, workflow: str) -> "Select[Any]":
     is_task = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
     mine = (workflow_runs.c.tenant == tenant) & (workflow_runs.c.workflow == workflow)
     return select(tasks).join(workflow_runs, is_task).where(mine, tasks.c.state.not_in(_ENDED))
+
+
+def _queues() -> "Select[Any]":
+    """Each workflow that has open runs in its queue, with the highest number of runs that their versions allow."""
+    is_task = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+    query = select(workflow_runs.c.tenant, workflow_runs.c.workflow, func.max(workflow_runs.c.runs_max)).join(tasks, is_task)
+    query = query.where(workflow_runs.c.queued_at.is_not(None), tasks.c.state.not_in(_ENDED))
+    return query.group_by(workflow_runs.c.tenant, workflow_runs.c.workflow)
 
 
 def _admitted(tenant: str, workflow: str) -> "Select[Any]":

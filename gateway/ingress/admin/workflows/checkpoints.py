@@ -127,7 +127,7 @@ def checkpoint_routes(
 
     @router.get("/events", name="checkpoint_events")
     async def events(
-        caller: Annotated[Caller, Depends(authenticate)], request: Request, since: Annotated[int, Query(ge=0)] = 0
+        caller: Annotated[Caller, Depends(authenticate)], request: Request, since: Annotated[int, Query(ge=0, lt=1 << 63)] = 0
     ) -> Response:
         runs, last_id = await load(), header(request.scope, b"last-event-id") or ""
         after = int(last_id) if last_id.isascii() and last_id.isdigit() and len(last_id) < 19 else since

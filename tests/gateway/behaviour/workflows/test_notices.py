@@ -150,3 +150,7 @@ async def test_open_checkpoints_come_in_pages(workflows: Workflows) -> None:
     rest = (await workflows.desk.ask("GET", f"/api/checkpoints?limit=2&cursor={page['next']}", "alice")).json()
     assert (len(page["items"]), len(rest["items"]), rest["next"]) == (2, 1, None)
     assert (await workflows.desk.ask("GET", "/api/checkpoints?cursor=x", "alice")).status_code == 400
+
+
+async def test_a_number_that_no_database_has_is_refused(workflows: Workflows) -> None:
+    assert (await workflows.desk.ask("GET", f"/api/checkpoints/events?since={1 << 63}", "alice")).status_code == 422

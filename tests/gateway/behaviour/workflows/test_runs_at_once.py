@@ -90,6 +90,21 @@ async def test_the_deadline_ends_a_run_that_waits_for_its_turn(home: House) -> N
     assert shown["state"] == "TASK_STATE_FAILED" and shown["steps"] == []
 
 
+async def test_a_run_without_a_place_is_left_alone(home: House) -> None:
+    """A version that allowed more runs, and whose run was canceled in the queue, has no run of the next version looked at in vain."""
+    await home.gateway.periodic_tasks.stop()
+    workflows = await added(home)
+    for run in reversed(await started(workflows, "alice", "alice", "alice")):
+        await act(workflows, run, "cancel")
+    answer = await workflows.desk.post("/api/workflows", document=DOCUMENT.replace("runs: 2", "runs: 1"))
+    assert answer.status_code == 201, answer.text
+    await home.gateway.database.refresh_epochs()
+    first, second = await started(workflows, "alice", "alice")
+    assert await home.gateway.workflows._parts.places.next_runs() == []
+    await act(workflows, first, "cancel")
+    await until_noted(workflows, second, PAUSES)
+
+
 async def test_two_processes_share_the_places(tmp_path: Path, postgres_url: str) -> None:
     async with two(tmp_path / "home", postgres_url) as (one, other):
         workflows = await added(one)

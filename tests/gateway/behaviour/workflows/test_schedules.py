@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.storage.tables import tasks
+from gateway.workflows.engine import scheduled_starts
 from tests.fakes.house import CallbackAgent, House, house, two
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows
@@ -148,6 +149,27 @@ async def all_or_more(workflows: Workflows, home: House, count: int) -> None:
         return len(await runs(home)) >= count
 
     await until(are_there)
+
+
+async def test_a_slow_filter_holds_up_no_other_schedule(scheduled: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduled_starts, "SORT_SECONDS", 0.01)
+    await scheduled.gateway.periodic_tasks.stop()
+    endless = ON.replace(".amount > 10", "[range(1e12)] | length > 0")
+    for name, schedule in (("a-slow", endless), ("flow", "schedule: {every: PT1M}\n")):
+        await added(scheduled, flow(schedule + PAUSE).replace("name: flow", f"name: {name}"))
+    for number in range(8):
+        await sent(scheduled, number, amount=20)
+    starter = scheduled.gateway.workflows._starter
+    await starter.reconcile()
+    await Workflows(scheduled).pass_time(61)
+
+    async def has_started() -> bool:
+        await starter.run_once()
+        return bool(await runs(scheduled))
+
+    await until(has_started)
+    slow = await starter.schedule_of("default", "a-slow")
+    assert slow is not None and await starter._schedules.starts_of(slow, wanted=False)
 
 
 async def test_a_removed_workflow_starts_no_more_runs(scheduled: House) -> None:
