@@ -85,9 +85,7 @@ class Successors:
         began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
         if began.version != row.version:
             await self._check_steps_run(began, kept)
-        if began.version != row.version or given is not UNSET:
-            kept = [each for each in kept if not is_approval(each)]
-        return Successor(began, kept)
+        return Successor(began, [each for each in kept if not is_approval(each)])  # people approved of what one run does, and of it once
 
     def write(self, successor: Successor, by: str, batch: Batch, task: TaskRow) -> None:
         """Stores the run and its journal in the commit that opens its task."""

@@ -76,6 +76,19 @@ async def test_a_fork_with_another_input_is_approved_anew(workflows: Workflows, 
     assert done == ["pay 10"]
 
 
+async def test_one_approval_is_good_for_one_run(workflows: Workflows, done: list[str]) -> None:
+    await workflows.add("pay", PAY)
+    run = await workflows.start("pay", {"amount": 10})
+    await workflows.reached(run, "SUSPENDED")
+    (checkpoint,) = await workflows.checkpoints("admin")
+    await workflows.answer(checkpoint["id"], {"approved": True}, "admin")
+    await workflows.ended(run)
+    for _ in range(2):
+        forked = await workflows.desk.ask("POST", f"/api/runs/{run}/fork", "alice", {"step": "pay"})
+        await workflows.reached(forked.json()["id"], "SUSPENDED", "COMPLETED")
+    assert done == ["pay 10"]
+
+
 async def test_an_agent_does_not_answer_what_its_person_is_asked(home: House, workflows: Workflows) -> None:
     await workflows.add("asks", CHOOSE)
     tasks: list[str] = []
