@@ -100,6 +100,8 @@ def _check_attributes(event: Event) -> None:
             raise BadEvent(f"`{name}` is no text, or an empty one")
         if isinstance(value, str) and len(value) > TEXT_MAX:
             raise BadEvent(f"`{name}` has more than {TEXT_MAX} characters")
+        if isinstance(value, str) and "\0" in value:  # PostgreSQL stores no NUL in text
+            raise BadEvent(f"`{name}` has a NUL character")
     if "time" in event:
         _check_time(event["time"])
 

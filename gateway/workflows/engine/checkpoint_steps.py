@@ -179,6 +179,8 @@ def _prompt(said: Mapping[str, Any], key: StepKey, member: str) -> str:
     prompt = said.get(member)
     if not isinstance(prompt, str) or not 0 < len(prompt) <= PROMPT_MAX:
         raise standard_error("validation", f"`{member}` is no text of 1 to {PROMPT_MAX} characters", key.pointer)
+    if "\0" in prompt:  # PostgreSQL stores no NUL in text
+        raise standard_error("validation", f"`{member}` has a NUL character", key.pointer)
     return prompt
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from sqlalchemy import select
 
 from adapters.task import TaskState
 from gateway.storage.database import Batch
@@ -19,12 +20,14 @@ from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep, 
 from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
 from gateway.workflows.runs.open_effects import children_of, lost_tasks
 from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run
+from gateway.workflows.runs.tables import workflow_runs
 from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
 
 REDRIVE: Final = "redrive"
 FORK: Final = "fork"
 REDRIVABLE: Final = (TaskState.FAILED, TaskState.CANCELED)
+_LOCK_ORIGIN: Final = "UPDATE workflow_runs SET fault = fault WHERE tenant = ? AND id = ?"
 _decode_fault = msgspec.json.Decoder(Fault).decode
 
 
@@ -92,7 +95,7 @@ class Successors:
         run, origin = RunKey(task.tenant, task.id), successor.row.origin
         batch.flush()  # the row of the task, which that of the run refers to
         insert_run(batch, msgspec.structs.replace(successor.row, key=run, started=self._store.now()))
-        for step in successor.steps:
+        for step in _steps_for(successor, run, batch):
             insert_step(batch, run, step)
         kind = "run-redriven" if origin.kind == REDRIVE else "run-forked"
         ids = {"tenant": run.tenant, "decision_id": task.decision_id, "txn": task.txn, "task_id": run.id}
@@ -125,6 +128,16 @@ class Successors:
         for step in kept:
             if step.kind == CALL and step.key not in used:
                 raise StepsChanged(f"the new version does not run {step.place.pointer}, which has ended")
+
+
+def _steps_for(successor: Successor, run: RunKey, batch: Batch) -> Sequence[StepRow]:
+    """The steps that a run begins with. Of several runs that go on from the same one, the first keeps what people approved of."""
+    table, origin = workflow_runs.c, successor.row.origin.run_id
+    batch.run(_LOCK_ORIGIN, (run.tenant, origin))
+    others = select(table.id).where(table.tenant == run.tenant, table.origin_id == origin, table.origin_kind == REDRIVE, table.id != run.id)
+    if batch.connection.execute(others.limit(1)).first() is None:
+        return successor.steps
+    return [step for step in successor.steps if not is_approval(step)]
 
 
 def _was_sent(events: Sequence[TaskEvent]) -> bool:

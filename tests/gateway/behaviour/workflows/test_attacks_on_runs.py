@@ -89,6 +89,38 @@ async def test_one_approval_is_good_for_one_run(workflows: Workflows, done: list
     assert done == ["pay 10"]
 
 
+async def test_one_approval_is_good_for_one_redrive(home: House, workflows: Workflows, done: list[str]) -> None:
+    is_broken = [True]
+
+    async def act(_token: str, text: str) -> str:
+        if is_broken[0]:
+            raise RuntimeError(text)
+        return "done"
+
+    await home.agent(CallbackAgent("flaky", act))
+    before = f"- before: {{call: gateway.agent, with: {{agent: flaky, input: x}}, {AI}}}\n- pay:"
+    failing = PAY.replace("- pay:", before).replace('(.amount)"', '($workflow.input.amount)"')
+    await workflows.add("pay", failing)
+    run = await workflows.start("pay", {"amount": 10})
+    await workflows.reached(run, "SUSPENDED")
+    (checkpoint,) = await workflows.checkpoints("admin")
+    await workflows.answer(checkpoint["id"], {"approved": True}, "admin")
+    await workflows.ended(run)
+    is_broken[0] = False
+    states = []
+    for key in ("one", "two"):
+        headers = {"authorization": f"Bearer {home.token('alice')}", "idempotency-key": key}
+        redriven = await home.http.request("POST", f"/api/runs/{run}/redrive", json={}, headers=headers)
+        states.append((await workflows.reached(redriven.json()["id"], "SUSPENDED", "COMPLETED"))["state"])
+    assert done == ["pay 10"] and states == ["TASK_STATE_COMPLETED", "TASK_STATE_WORKING"]
+
+
+async def test_a_prompt_with_a_nul_is_an_error_of_its_step(workflows: Workflows, done: list[str]) -> None:
+    await workflows.add("pay", PAY)
+    run = await workflows.start("pay", {"amount": "\0"})
+    assert (await workflows.ended(run))["fault"]["type"].endswith("validation") and not done
+
+
 async def test_an_agent_does_not_answer_what_its_person_is_asked(home: House, workflows: Workflows) -> None:
     await workflows.add("asks", CHOOSE)
     tasks: list[str] = []

@@ -179,6 +179,11 @@ async def test_what_is_no_event_is_refused(workflows: Workflows, body: Any, prob
     assert problem in answer.json()["detail"]
 
 
+async def test_an_attribute_with_a_nul_is_refused(workflows: Workflows) -> None:
+    sent = {"specversion": "1.0", "source": "https://shop.example", "type": "test.paid", "id": "a\0"}
+    assert (await workflows.desk.ask("POST", "/api/events", "admin", sent)).status_code == 422
+
+
 async def test_a_type_that_only_the_run_knows_is_refused_at_upload(workflows: Workflows) -> None:
     problems = await workflows.refused("tells", "do:\n- tell: {emit: {event: {with: {type: '${ .kind }'}}}}\n")
     assert [each["path"] for each in problems] == ["/do/0/tell/emit/event/with"]
