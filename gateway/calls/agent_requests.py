@@ -152,13 +152,13 @@ def ruling_request_for_agent(request: AgentRequest, target: Registration, row: T
         task_id=row.id,
         txn=row.txn,
         trace_id=trace_id,
-        lasts_until=run_end(target, row),
+        lasts_until=run_end(target, row) if target.kind == WORKFLOW_KIND else 0.0,
     )
 
 
 def run_end(target: Registration, row: TaskRow) -> float:
-    """When a run of a workflow ends at the latest, in seconds since 1970; 0 for the task of any other agent."""
-    return row.created / 1_000_000 + float(target.upstream["timeout"]) if target.kind == WORKFLOW_KIND else 0.0
+    """When a run of a workflow ends at the latest, in seconds since 1970."""
+    return row.created / 1_000_000 + float(target.upstream["timeout"])
 
 
 def build_turn(request: AgentRequest, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:

@@ -10,7 +10,7 @@ from gateway.cli.workflows.events import SOURCE, build_event
 
 PATH = "/api/triggers"
 COLUMNS = ["workflow", "starts", "as", "next", "last run", "waiting", "problem"]
-app = typer.Typer(help="Triggers: schedules and events that start workflows: list, test.", no_args_is_help=True)
+app = typer.Typer(help="What starts workflows, schedules and events: list, test.", no_args_is_help=True)
 
 
 @app.command("list")

@@ -92,8 +92,8 @@ class TurnRecorder:
                         await self._restore_waiting_state(journal, opening.row, event)
                         break
                     self._add_event(journal, event)
-                    if (ending := self._ending_after(journal, event)) is not None:
-                        event = ending
+                    if isinstance(event, ENDINGS) or journal.is_full:
+                        event = self._ending_of(journal, event)
                         break
                     ref_timer.on_event(event, journal.row)
                     _log_event(opening.row, event)
@@ -241,11 +241,9 @@ class TurnRecorder:
         journal.row = replace(journal.row, vendor_ref=previous.vendor_ref, awaited_connection_id=previous.awaited_connection_id)
         journal.add(self.transitions.waiting_state(journal.row, waiting_status, refusal))
 
-    def _ending_after(self, journal: TurnJournal, event: Event) -> Event | None:
-        """Returns the event that ends the turn: this one if it is an ending, a failure if the turn is too long, else None."""
-        if isinstance(event, ENDINGS):
-            return event
-        return self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG)) if journal.is_full else None
+    def _ending_of(self, journal: TurnJournal, last: Event) -> Event:
+        """Returns the event that ends the turn: its last one if that is an ending, and otherwise the failure of a turn that is too long."""
+        return last if isinstance(last, ENDINGS) else self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Adds the failure that ends a turn whose agent sent no ending."""

@@ -59,6 +59,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_runs_of_workflow": "their own",
     "list_checkpoints": "what their own runs ask, or what they may decide",
     "checkpoint_events": "what became of what their own runs ask, or of what they may decide",
+    "list_costs": "their own, without `everybody`",
     "list_events": "those of the types that they may receive",
     "list_triggers": "of the workflows that they may start",
     "test_triggers": "of the workflows that they may start",
