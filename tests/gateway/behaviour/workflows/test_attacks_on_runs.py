@@ -160,21 +160,6 @@ async def test_a_document_without_an_end_ends_with_a_typed_error(workflows: Work
     assert shown["state"] == "TASK_STATE_FAILED" and "more than 100000 tasks" in shown["fault"]["detail"]
 
 
-async def test_workflows_that_run_each_other_end_with_a_typed_error(workflows: Workflows) -> None:
-    sub_run = "do:\n- sub: {{run: {{workflow: {{namespace: tests, name: {name}, version: latest, input: {{}}}}}}}}\n"
-    await workflows.add("one", "do:\n- say: {set: {said: hello}}\n")
-    await workflows.add("other", sub_run.format(name="one"))
-    await workflows.add("one", sub_run.format(name="other"))
-    shown = await workflows.ended(await workflows.start("one"))
-    assert shown["state"] == "TASK_STATE_FAILED" and "no longer fits" in shown["fault"]["detail"]
-    await workflows.add("other", sub_run.format(name="one"))
-    await workflows.add("one", sub_run.format(name="other"))
-    shown = await workflows.ended(await workflows.start("one"))
-    assert shown["state"] == "TASK_STATE_FAILED" and "refused (loop)" in shown["fault"]["detail"]
-    tasks = (await workflows.desk.ask("GET", "/api/tasks", "alice")).json()["items"]
-    assert sorted(each["agent"] for each in tasks) == ["one", "one", "other", "other"]
-
-
 async def test_secrets_of_large_values_and_inputs_are_masked(home: House, workflows: Workflows) -> None:
     sales = await home.agent(CallbackAgent("sales"))
     sales.more = [{"data": {"password": "hunter2", "padding": "x" * 70_000}}]

@@ -69,8 +69,8 @@ async def pages(workflows: Workflows, user: str, limit: int) -> list[int]:
 
 async def test_a_page_looks_through_a_bounded_number_of_rows(workflows: Workflows, monkeypatch: pytest.MonkeyPatch) -> None:
     await opened(workflows, APPROVE, 5)
-    monkeypatch.setattr("gateway.workflows.runs.people.checkpoints.SCAN_ROWS", 2)
-    monkeypatch.setattr("gateway.workflows.runs.people.checkpoints.SCAN_MAX", 3)
+    monkeypatch.setattr("gateway.workflows.runs.people.open_checkpoints.SCAN_ROWS", 2)
+    monkeypatch.setattr("gateway.workflows.runs.people.open_checkpoints.SCAN_MAX", 3)
     assert await pages(workflows, "ada", 2) == [2, 2, 1]
     assert await pages(workflows, "ada", 50) == [4, 1]
     assert await pages(workflows, "alice", 3) == [3, 2]
