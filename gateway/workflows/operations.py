@@ -60,7 +60,10 @@ class RunOperations:
         return self._next_run(await self._successors.redrive(*found, version, repeat_unknown=repeat_unknown), by)
 
     async def fork(self, row: RunRow, step: str, given: Any | UnsetType, *, version: str, by: str) -> NextRun:
-        """The run that goes on from a task, with `given` as its input unless that is UNSET. Raises UnknownStep and StepsChanged."""
+        """The run that goes on from a task, with `given` as its input unless that is UNSET.
+
+        Raises UnknownStep, StepsChanged and StepUndone.
+        """
         return self._next_run(await self._successors.fork(row, step, given, version), by)
 
     def _next_run(self, successor: Successor, by: str) -> NextRun:

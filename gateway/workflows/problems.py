@@ -58,6 +58,15 @@ class UnknownStep(Exception):
     """The run can't be forked at this step; the message says why."""
 
 
+class StepUndone(Exception):
+    """A fork would go on with what a step returned that was undone, or is going to be; the message names the step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(
+            f"The run undid {step}, so nothing goes on from what it returned. Fork the run at {step} or before it, or redrive it."
+        )
+
+
 class StepsChanged(Exception):
     """The new version of the workflow does not run the steps that have ended; the message names one of them."""
 

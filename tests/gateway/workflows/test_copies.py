@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.workflows.engine.continuation.copies import repeated_unknowns, steps_to_redrive
-from gateway.workflows.interpreter.compensations import BEGUN, PLACE
+from gateway.workflows.engine.continuation.copies import repeated_unknowns, steps_to_redrive, undone_among
+from gateway.workflows.interpreter.compensations import BEGUN, ORDER, PLACE
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
 from gateway.workflows.runs.estimates import shares_of, tokens_of
@@ -54,6 +54,15 @@ def test_what_followed_an_undone_step_is_repeated_but_not_what_ran_beside_it() -
     undoing = step(f"/do/b{PLACE}", 7, 8)
     order = step("/compensations", 6, 6, kind=RECORD)
     assert kept([before, undone, after, beside, order, begun, undoing], None) == [before.key, beside.key]
+
+
+def test_what_a_plan_is_going_to_undo_counts_as_undone() -> None:
+    steps = [step("/do/0/a", 1, 2), step("/do/1/b", 2, 3)]
+    planned = {"pointer": "/do/1/b", "visits": [0], "attempts": [0], "function": "undo", "input": 0, "output": 0}
+    value = {"fault": {"type": "urn:tests:no", "status": 500}, "context": 0, "steps": [planned], "values": [None]}
+    plan = StepRow(str(ORDER), RECORD, "", 4, 4, Result(value=value), ORDER)
+    assert undone_among([*steps, plan], steps) == steps[1:]
+    assert undone_among([*steps, plan], steps[:1]) == undone_among(steps, steps) == []
 
 
 @pytest.mark.parametrize(

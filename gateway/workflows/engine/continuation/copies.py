@@ -1,11 +1,11 @@
 """Which steps of a run's journal another run begins with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import UNSET
 
-from gateway.workflows.interpreter.compensations import BEGUN, ENDED, is_undoing, undone_place
+from gateway.workflows.interpreter.compensations import BEGUN, ENDED, ORDER, decode_plan, is_undoing, undone_place
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
 
@@ -34,6 +34,15 @@ def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
     begun = [place for each in steps if (place := undone_place(each.place, BEGUN)) is not None]
     calls = [step for step in steps if step.kind == CALL and not is_compensation(step) and step.result.fault is UNSET]
     return [step for step in calls if any(step.place.is_within(place) for place in begun)]
+
+
+def undone_among(steps: Sequence[StepRow], kept: Sequence[StepRow]) -> list[StepRow]:
+    """The calls of `kept` that the run has undone, or is going to undo by its plan, in the order in which they began."""
+    plans = [decode_plan(each.result.value) for each in steps if each.place == ORDER and isinstance(each.result.value, Mapping)]
+    planned = [step.place for plan in plans for step in plan.steps]
+    keys = {step.key for step in undone_steps(steps)}
+    found = [step for step in kept if step.key in keys or (step.kind == CALL and any(step.place.is_within(place) for place in planned))]
+    return sorted(found, key=lambda step: step.started)
 
 
 def repeated_unknowns(steps: Sequence[StepRow], kept: Sequence[StepRow]) -> list[str]:

@@ -12,11 +12,11 @@ from gateway.storage.database import Batch
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.engine.continuation.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive
+from gateway.workflows.engine.continuation.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive, undone_among
 from gateway.workflows.engine.continuation.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault
-from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep, WouldRepeatUnknown
+from gateway.workflows.problems import RunNotFailed, StepsChanged, StepUndone, UnknownStep, WouldRepeatUnknown
 from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
 from gateway.workflows.runs.open_effects import children_of, lost_tasks
 from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run
@@ -75,15 +75,18 @@ class Successors:
     async def fork(self, row: RunRow, step: str, given: Any | UnsetType, version: str) -> Successor:
         """The run that goes on from a task of another one, with `given` as the task's input unless it is UNSET.
 
-        `step` is the task's name or pointer. Raises UnknownStep and StepsChanged.
+        `step` is the task's name or pointer. Raises UnknownStep, StepsChanged and StepUndone.
         """
         document = await self._document(row)
         pointer = _pointer_of(document, step)
-        usable = [each for each in await read_steps(self._store, row.key) if each.kind != LIMIT and not is_compensation(each)]
+        steps = await read_steps(self._store, row.key)
+        usable = [each for each in steps if each.kind != LIMIT and not is_compensation(each)]
         replayed = await replay(document, self._evaluator, row, usable, pointer)
         if not replayed.has_stopped:
             raise UnknownStep(f"the run has not reached the step {pointer}")
         kept = [each for each in usable if each.key in replayed.used]
+        if undone := undone_among(steps, kept):
+            raise StepUndone(undone[0].place.pointer)
         inputs = row.inputs if given is UNSET else {**row.inputs, pointer: given}
         began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
         if began.version != row.version:

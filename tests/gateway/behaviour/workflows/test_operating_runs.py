@@ -202,6 +202,20 @@ async def test_a_redrive_repeats_what_was_undone(home: House, workflows: Workflo
     assert [tool for tool, _ in server.calls] == ["check", "reserve", "release", "reserve"]
 
 
+async def test_a_fork_does_not_go_on_from_what_was_undone(home: House, workflows: Workflows) -> None:
+    server, sales = await home.server("inventory", "check", "reserve", "release"), await home.agent(CallbackAgent("sales"))
+    sales.state = "TASK_STATE_FAILED"
+    await workflows.add("saga", SAGA)
+    run = await workflows.start("saga")
+    await workflows.ended(run)
+    sales.state = "TASK_STATE_COMPLETED"
+    refused = await act(workflows, run, "fork", step="offer")
+    assert (refused.status_code, refused.json()["reason_id"]) == (409, "run-undone")
+    assert "/do/1/reserve" in refused.json()["detail"]
+    assert await workflows.output(await began(workflows, run, "fork", step="reserve")) == "sales got: offer"
+    assert [tool for tool, _ in server.calls] == ["check", "reserve", "release", "reserve"]
+
+
 async def test_a_redrive_takes_the_new_version_only_where_its_steps_stay(home: House, workflows: Workflows) -> None:
     run, sales, slow = await failed_at_second(home, workflows)
     await home.agent(CallbackAgent("other"))
