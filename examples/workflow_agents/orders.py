@@ -58,6 +58,6 @@ def stock() -> list[Callable[..., Any]]:
 
 AGENTS = (
     Agent("support-desk", "Reads what customers write, and says what they want.", understand),
-    Agent("sales-desk", "Makes a quote for an article.", quote, speaks="0.3"),
+    Agent("sales-desk", "Makes a quote for an article.", quote, speaks="0.3", skill="quote"),
 )
 SERVERS = (Server("stock", stock),)

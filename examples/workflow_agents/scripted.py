@@ -34,12 +34,16 @@ class Failed(Exception):
 
 
 class Agent(NamedTuple):
-    """An agent: what its card says, and the rule that makes an answer of the data it is given. `speaks`: 1.0, 0.3 or http."""
+    """An agent: what its card says, and the rule that makes an answer of the data it is given. `speaks`: 1.0, 0.3 or http.
+
+    `skill` is the id of the one skill that its card has; empty for the agent's name.
+    """
 
     name: str
     about: str
     rule: Rule
     speaks: str = "1.0"
+    skill: str = ""
 
 
 class Server(NamedTuple):
@@ -128,7 +132,7 @@ def _card(agent: Agent, url: str) -> AgentCard:
         capabilities=AgentCapabilities(streaming=True),
         default_input_modes=[JSON],
         default_output_modes=[JSON],
-        skills=[AgentSkill(id=agent.name, name=agent.name, description=agent.about, tags=["example"])],
+        skills=[AgentSkill(id=agent.skill or agent.name, name=agent.name, description=agent.about, tags=["example"])],
     )
 
 

@@ -98,3 +98,16 @@ async def scenario(folder: Path, database_url: str, interlock: CommandLine, *, n
         added = await made.command("admin", "workflow", "add", str(path))
         assert added.code == 0, added.err
         yield made
+
+
+@asynccontextmanager
+async def whole_example(folder: Path, database_url: str) -> AsyncIterator[Workflows]:
+    """A gateway with exactly examples/workflow_agents/interlock.yaml, but for the port; it has published the folder of documents."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    given = yaml.safe_load((await asyncio.to_thread(CONFIGURATION.read_text)).replace(f"http://127.0.0.1:{PORT}", url))
+    given["workflows"] = str(ROOT / given["workflows"])
+    async with served(build(url), listener), open_house(folder, database_url, **given) as home:
+        await home.gateway.workflows.publish_folder()
+        await home.gateway.database.refresh_epochs()
+        yield Workflows(home)

@@ -1,13 +1,16 @@
 """The scenarios of examples/workflows in a whole gateway: each runs to its end, and through its failure path."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.examples.scenarios import FOLDER, Scenario, scenario
+from tests.examples.scenarios import FOLDER, Scenario, scenario, whole_example
+from tests.fakes.workflows import Workflows
 from tests.gateway.cli.conftest import CommandLine
 
 Enter = Callable[..., AbstractAsyncContextManager[Scenario]]
@@ -160,3 +163,26 @@ async def test_recorded_runs_are_rehearsed(enter: Enter, tmp_path: Path) -> None
         (tmp_path / "other.yaml").write_text(text.replace("$context.score > 60", "$context.score > 10"))
         differs = await shop.command("paul", "workflow", "test", str(tmp_path / "other.yaml"), "--from", bought)
         assert differs.code == 1 and "has no answer in the rehearsal" in differs.out
+
+
+async def test_the_documented_gateway_runs_every_example(tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(path.name for path in FOLDER.glob("*.yaml") if ".test." not in path.name)
+    async with whole_example(tmp_path / "gateway", database_url) as workflows:
+        offered = await workflows.output(await workflows.start("offer", {"sku": "SKU-7", "quantity": 2}))
+        assert offered == {"sku": "SKU-7", "total_cents": 69800}
+        given = {"customer": "Ada", "problem": "the lamp is broken"}
+        assert await _resolve_case(workflows, {**given, "order": "O-7"}) == {"letter": "Good news: A new lamp is on its way."}
+        assert await _resolve_case(workflows, given) == {"letter": "Good news: The bill is correct now."}
+    logged = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [each for each in logged if each["event"] == "workflow_refused"] == []
+    assert sorted(each["file"] for each in logged if each["event"] == "workflow_published") == files
+    assert len(files) == 7
+
+
+async def _resolve_case(workflows: Workflows, given: dict[str, str]) -> Any:
+    run = await workflows.start("resolve-case", given)
+    await workflows.reached(run, "SUSPENDED")
+    (asked,) = await workflows.checkpoints("admin")
+    assert asked["prompt"] == "Resolve the case of Ada by this plan?"
+    await workflows.answer(asked["id"], {"approved": True}, "admin")
+    return await workflows.output(run)
