@@ -234,11 +234,17 @@ class LazyWorkflows:
         return await (await asyncio.to_thread(lambda: self._parts)).store.requesters_of(tenant, txn)
 
     async def renew_roles(self, caller: Caller, row: TaskRow) -> None:
-        """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it."""
+        """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it.
+
+        That run goes on at once, and the runs below it beside the request, which does not wait for the runs of others.
+        """
         if row.runner or row.has_ended or caller.delegation.path or not has_workflow(self._dependencies.registry, row.tenant, row.agent):
             return
         if await (await asyncio.to_thread(lambda: self._renewal)).renew(caller, row):
-            await self._waker.run_once()
+            from gateway.workflows.runs.store import RunKey
+
+            await self._waker.wake(RunKey(row.tenant, row.id))
+            self._waker.wake_soon()
 
     @cached_property
     def _renewal(self) -> "RunRenewal":

@@ -1,11 +1,14 @@
 """A run outlives the token that started it, and its steps count on roles that the person's provider vouched for lately."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.task import TaskState
+from gateway.server.composition.process import Gateway
 from gateway.storage.tables import metadata as gateway_tables
 from policies.tables import metadata as policy_tables
 from tests.fakes.provider_runs import DAY, PAUSE, ProviderRuns, provider_runs
@@ -87,6 +90,34 @@ async def test_the_run_goes_on_when_its_owner_signs_in_and_touches_it(people: Pr
         assert (await desk.ask("GET", f"{door}/{run}", token=token)).status_code == 200
     await reach(people, run, TaskState.COMPLETED)
     assert await people.output(run, token) == "sales got: hi"
+
+
+class StuckTakeover:
+    """A takeover that resumes one run, and never comes to an end with another."""
+
+    def __init__(self, gateway: Gateway, fast: str) -> None:
+        self._resume = gateway.workflows._waker._takeover.resume
+        self._fast = fast
+
+    async def resume(self, row: Any, ending: Any) -> str:
+        if row.id != self._fast:
+            await asyncio.Event().wait()
+        return await self._resume(row, ending)
+
+
+async def test_a_look_at_a_run_waits_for_no_run_of_others(people: ProviderRuns) -> None:
+    run, other = await wait_for_sign_in(people), await people.start("quick")
+    await reach(people, other, TaskState.WORKING)
+    gateway = people.home.gateway
+    await gateway.periodic_tasks.stop()
+    waker = gateway.workflows._waker
+    waker._takeover = StuckTakeover(gateway, run)  # type: ignore[assignment]  # the part of it that is used
+    wake = "UPDATE workflow_runs SET wake_at = 1 WHERE id = ?"
+    await gateway.database.write(lambda batch: batch.run(wake, (other,)))
+    async with asyncio.timeout(20):
+        shown = await people.workflows.desk.ask("GET", f"/api/runs/{run}", token=people.token())
+    assert shown.status_code == 200
+    await reach(people, run, TaskState.COMPLETED)
 
 
 async def test_nobody_else_renews_the_roles_of_a_run(people: ProviderRuns) -> None:
