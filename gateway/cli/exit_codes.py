@@ -16,6 +16,10 @@ class CommandFailed(CommandError):
     """The command was tried and failed."""
 
 
+class NothingFound(CommandFailed):
+    """The gateway knows nothing of this name or id, or the caller may not see it."""
+
+
 class WrongUsage(CommandError):
     """The command can't be run as it was written."""
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, WrongUsage
+from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
 from gateway.cli.output import print_problem, show_progress
 from gateway.cli.token_hints import explain_rejected_token
 
@@ -26,6 +26,7 @@ CREDENTIAL_TODO = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token
 LISTING_TODO = "interlock agent list, server list, workflow list, tools and task list show what you may see"
 LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's answer
     "approval": "interlock approval list --state all shows the ones you may see",
+    "checkpoint": "interlock run checkpoints shows the ones you may answer",
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",
@@ -237,7 +238,7 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
     if status in (429, 503) or inner.get("code") == LIMITED_CODE:
         return CommandFailed(text, _when_to_try_again(document))
     if status == 404 or inner.get("code") in UNKNOWN_CODES:
-        return CommandFailed(text, next((todo for word, todo in LISTING_TODO_BY_KIND.items() if word in text), LISTING_TODO))
+        return NothingFound(text, next((todo for word, todo in LISTING_TODO_BY_KIND.items() if word in text), LISTING_TODO))
     return CommandFailed(text)
 
 

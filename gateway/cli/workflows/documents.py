@@ -8,6 +8,7 @@ import typer
 from gateway.cli import output as screen
 from gateway.cli.http_client import connect, quote_segment
 from gateway.cli.workflows import rehearsals, starting
+from gateway.cli.workflows.names import naming_workflow
 
 Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")]
 PATH = "/api/workflows"
@@ -63,7 +64,7 @@ def show(
     as_json: screen.AsJson = False,
 ) -> None:
     """Draw a workflow: reasoning, fixed and waiting steps have marks of their own."""
-    with connect() as remote, screen.show_progress("asking…"):
+    with naming_workflow(name), connect() as remote, screen.show_progress("asking…"):
         found = remote.get(f"{PATH}/{quote_segment(name)}")
     if as_json:
         screen.print_json(found)
@@ -93,7 +94,7 @@ app.command(epilog="Example: interlock workflow record t_1a20 >offer.test.yaml")
 @app.command()
 def estimate(name: Name, as_json: screen.AsJson = False) -> None:
     """Show how many steps, how much time, how many tokens and what cost a run takes, from past runs."""
-    with connect() as remote, screen.show_progress("asking…"):
+    with naming_workflow(name), connect() as remote, screen.show_progress("asking…"):
         found = remote.get(f"{PATH}/{quote_segment(name)}/estimate")
     if as_json:
         screen.print_json(found)
@@ -116,7 +117,7 @@ def _shares(shares: dict[str, Any] | None) -> str:
 @app.command()
 def checkpoints(name: Name, as_json: screen.AsJson = False) -> None:
     """Show how often people answered each checkpoint of the current version how, and which are relaxed."""
-    with connect() as remote, screen.show_progress("asking…"):
+    with naming_workflow(name), connect() as remote, screen.show_progress("asking…"):
         items = remote.get(f"{PATH}/{quote_segment(name)}/checkpoints")["items"]
     screen.print_json({"items": items}) if as_json else _print_records(items)
 
@@ -149,7 +150,7 @@ def rm(
     as_json: screen.AsJson = False,
 ) -> None:
     """Remove a workflow that has no open runs."""
-    with connect() as remote, screen.show_progress("removing…"):
+    with naming_workflow(name), connect() as remote, screen.show_progress("removing…"):
         remote.request("DELETE", f"{PATH}/{quote_segment(name)}", params={"force": "true"} if force else None)
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 

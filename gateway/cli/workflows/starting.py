@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import CommandFailed
+from gateway.cli.exit_codes import CommandFailed, NothingFound
 from gateway.cli.http_client import GatewayClient, connect, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
+from gateway.cli.workflows.names import naming_workflow
 
 
 def run(
@@ -42,8 +43,10 @@ def run(
 def _start(remote: GatewayClient, name: str, body: dict[str, Any]) -> Any:
     """The new run. Raises CommandError; an input that does not fit names the command that shows the workflow's contract."""
     try:
-        with screen.show_progress("starting…"):
+        with naming_workflow(name), screen.show_progress("starting…"):
             return remote.request("POST", f"/api/workflows/{quote_segment(name)}/runs", body=body)
+    except NothingFound:
+        raise
     except CommandFailed as error:
         todo = error.todo or f"interlock workflow show {name} --document shows the input that it takes"
         raise CommandFailed(str(error), todo) from error
