@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from adapters.contract import Call, Event, Suspended
-from gateway.calls.costs.entries import CostEntry, calling_agents, entry_of, tool_of, usage_of, was_answered
+from gateway.calls.costs.entries import USAGE_FIGURES, CostEntry, calling_agents, entry_of, tool_of, usage_of, was_answered
 from gateway.calls.limits.meters import CallLimits
 from gateway.storage.database import Batch, Database
 from gateway.tasks.turns.costs import WriteCost
@@ -15,6 +17,8 @@ from policies.delegation.rulings import Grant
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.cards.prices import MILLION
 
+USAGE_MAX: Final = 10_000_000  # tokens of a kind in one turn; a report of more would spend a budget at once, and is not believed
+log = structlog.get_logger()
 PriceTokens = Callable[[Mapping[str, Any]], Decimal | None]
 
 
@@ -71,8 +75,12 @@ class CostLedger:
         self._database.post(lambda batch: entry.write(batch, (decision.id, 0), decision.task_id, at))
 
     async def _price(self, call: Call, usage: Mapping[str, Any] | None, workflow: str, price: int | None) -> WriteCost:
-        amount = price if usage is None else await self._price_of_tokens(usage)
-        entry = entry_of(call.grant, call.target, workflow, price if amount is None else amount, usage)
+        """The operator's price counts before the reported tokens, so that no agent sets what it costs by its report."""
+        if usage is not None and max(usage.get(name, 0) for name in USAGE_FIGURES) > USAGE_MAX:
+            log.warning("usage_ignored", agent=call.target.name, txn=call.grant.delegation.txn, usage=usage)
+            usage = None
+        amount = await self._price_of_tokens(usage) if price is None and usage is not None else price
+        entry = entry_of(call.grant, call.target, workflow, amount, usage)
         self._charge(call.grant, entry)
         at = self._now()
 

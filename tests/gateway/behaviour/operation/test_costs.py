@@ -60,14 +60,15 @@ async def test_what_has_no_price_is_unknown_and_not_nothing(books: Books, metada
     assert await books.amounts() == {"sales": (None, 1)}
 
 
-async def test_a_price_per_call_counts_where_no_tokens_are_known(books: Books) -> None:
+async def test_a_price_per_call_counts_whatever_tokens_are_reported(books: Books) -> None:
     agent = await books.home.agent(CallbackAgent("sales"))
     changed = await books.desk.ask("PATCH", "/api/agents/sales", body={"price": "0.02"})
     assert changed.json()["price"] == "0.02"
     await books.send("sales")
-    agent.metadata = GPT
-    await books.send("sales")
-    assert await books.amounts() == {"sales": ("0.0275", 0)}
+    for usage in (GPT["usage"], {**GPT["usage"], "input_tokens": 0, "output_tokens": 0}):
+        agent.metadata = {"usage": usage}
+        await books.send("sales")
+    assert await books.amounts() == {"sales": ("0.06", 0)}
     removed = await books.desk.ask("PATCH", "/api/agents/sales", body={"price": ""})
     assert removed.json()["price"] is None
 
@@ -155,11 +156,12 @@ async def test_a_budget_is_spent_by_what_tasks_really_cost(tmp_path: Path, datab
         assert len(agent.requests) == 3
 
 
-async def test_false_usage_reports_are_not_charged(tmp_path: Path, database_url: str) -> None:
+@pytest.mark.parametrize("tokens", [10**7 + 1, 10**9, 10**12])
+async def test_false_usage_reports_are_not_charged(tmp_path: Path, database_url: str, tokens: int) -> None:
     async with house(tmp_path / "home", database_url, limits={"per": [{"who": "user:*", "cost_per_day": 1}]}) as home:
         books = Books(home)
         agent = await home.agent(CallbackAgent("sales"))
-        agent.metadata = {"usage": {"input_tokens": 10**12, "output_tokens": 5, "model": "gpt-4o"}}
+        agent.metadata = {"usage": {"input_tokens": tokens, "output_tokens": 5, "model": "gpt-4o"}}
         for _ in range(2):
             assert "result" in await books.send("sales")
         assert await books.amounts() == {"sales": (None, 2)}
