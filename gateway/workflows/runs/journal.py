@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 from gateway.storage.database import Batch
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.interpreter.errors import Fault, standard_error
+from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, is_paused, lock_run
 from gateway.workflows.runs.tables import workflow_steps
 from gateway.workflows.runs.values import INLINE_MAX, Reference, encode_canonical, insert_value, read_values
@@ -34,9 +34,6 @@ _INSERT_STEP: Final = (
     "ON CONFLICT DO NOTHING"
 )
 NOWHERE: Final = StepKey("")
-FULL_TEXT: Final = (
-    f"the run has more than {ENTRIES_MAX} effects, or more than {RUN_MAX} bytes of results and of values that it has set or exported"
-)
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
@@ -113,16 +110,26 @@ class _Room:
         self.check_entries(step.place)
         if step.result.fault is not UNSET:
             return
-        size = step.result.size
-        if size > (PLAN_MAX if step.place == ORDER else RESULT_MAX):
-            raise standard_error("runtime", f"the result has {size} bytes, more than {RESULT_MAX}", step.place.pointer)
-        if step.place != ORDER and self.size + step.size > RUN_MAX:
-            raise standard_error("runtime", FULL_TEXT, step.place.pointer)
+        size, size_max = step.result.size, PLAN_MAX if step.place == ORDER else RESULT_MAX
+        if size > size_max:
+            raise standard_error("runtime", f"the result has {size} bytes, more than {size_max}", step.place.pointer)
+        if step.place != ORDER:
+            self.check_size(step.size, step.place)
 
     def check_entries(self, place: StepKey) -> None:
         """Raises WorkflowError where the run may have no further effect."""
         if self.entries >= self._entries_max:
-            raise standard_error("runtime", FULL_TEXT, place.pointer)
+            raise self._full(place)
+
+    def check_size(self, added: int, place: StepKey) -> None:
+        """Raises WorkflowError where the run may not store `added` bytes more."""
+        if self.size + added > RUN_MAX:
+            raise self._full(place)
+
+    def _full(self, place: StepKey) -> WorkflowError:
+        what = "the undoing of the run" if is_undoing(place) else "the run"
+        bounds = f"{self._entries_max} effects, or more than {RUN_MAX} bytes of results and of values that it has set or exported"
+        return standard_error("runtime", f"{what} has more than {bounds}", place.pointer)
 
 
 class Journal:
@@ -153,8 +160,7 @@ class Journal:
         room, size = self._room_for(key), len(encode_canonical(value))
         room.size += size - self._held.get(key, 0)
         self._held[key] = size
-        if room.size > RUN_MAX:
-            raise standard_error("runtime", FULL_TEXT, key.pointer)
+        room.check_size(0, key)
 
     def check_room(self, place: StepKey) -> None:
         """Raises WorkflowError where the journal is full, before an effect that it could not take."""

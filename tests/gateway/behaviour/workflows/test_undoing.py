@@ -2,7 +2,12 @@
 
 import pytest
 
+from gateway.workflows.interpreter.compensations import ORDER
+from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.interpreter.errors import WorkflowError
 from gateway.workflows.runs import journal
+from gateway.workflows.runs.journal import NOWHERE, Journal, Result, StepRow
+from gateway.workflows.runs.store import RunKey
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Gate, Workflows
@@ -73,6 +78,28 @@ async def test_a_run_that_fills_its_journal_is_undone(home: House, workflows: Wo
     shown = await workflows.ended(await workflows.start("full"))
     assert "effects" in shown["fault"]["detail"] and "not undone" not in shown["fault"]["detail"]
     assert [tool for tool, _ in server.calls] == ["reserve"] * 5 + ["release"]
+
+
+@pytest.mark.parametrize(("place", "bound"), [(NOWHERE, "^the run has more than 2 "), (ORDER, "^the undoing of the run has more than 6 ")])
+async def test_a_full_journal_names_the_bound_that_applies(
+    workflows: Workflows, monkeypatch: pytest.MonkeyPatch, place: StepKey, bound: str
+) -> None:
+    monkeypatch.setattr(journal, "ENTRIES_MAX", 2)
+    monkeypatch.setattr(journal, "UNDO_ENTRIES", 3)
+    steps = {str(each): StepRow(str(each), journal.CALL, "", 0, 0, Result(value=each), place) for each in range(6)}
+    with pytest.raises(WorkflowError, match=bound):
+        Journal(workflows.home.gateway.workflows._parts.store, RunKey("t", "r"), steps).check_room(place)
+
+
+@pytest.mark.parametrize(("place", "bound"), [(NOWHERE, 20), (ORDER, 40)])
+async def test_a_result_that_is_too_large_names_the_bound_that_applies(
+    workflows: Workflows, monkeypatch: pytest.MonkeyPatch, place: StepKey, bound: int
+) -> None:
+    monkeypatch.setattr(journal, "RESULT_MAX", 20)
+    monkeypatch.setattr(journal, "PLAN_MAX", 40)
+    step = StepRow("k", journal.CALL, "", 0, 0, Result(value="x" * 50), place)
+    with pytest.raises(WorkflowError, match=f"more than {bound}$"):
+        await Journal(workflows.home.gateway.workflows._parts.store, RunKey("t", "r"), {}).add(step)
 
 
 @pytest.mark.parametrize("rest", ["{set: {x: '${ [range(200000)] }'}}", "{set: {x: 1}, export: {as: '[range(200000)]'}}"])
