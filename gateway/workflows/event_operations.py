@@ -7,7 +7,7 @@ from typing import Any, Final
 from gateway.tasks.log import to_rfc3339
 from gateway.workflows.cloud_events.delivery import EventLog
 from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sending, check_sender, read_event, read_events
-from gateway.workflows.cloud_events.feed import EventFeed, StoredEvent
+from gateway.workflows.cloud_events.feed import EventFeed, EventHead, StoredEvent
 from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.engine.scheduled_starts import ScheduledStarts
 from gateway.workflows.engine.waking import RunWaker
@@ -49,19 +49,25 @@ class EventOperations:
         self, tenant: str, before: int | None, limit: int, *, kind: str, may_see: MaySee
     ) -> tuple[list[dict[str, Any]], int | None]:
         """A page of events that the caller may receive, the newest first, and the number before which the next page begins, or None."""
-        shown, place, scanned = list[dict[str, Any]](), before, 0
+        visible, following = await self._visible_before(tenant, before, limit, kind, may_see)
+        return [stored_document(each) for each in await self._feed.contents(tenant, visible)], following
+
+    async def _visible_before(
+        self, tenant: str, place: int | None, limit: int, kind: str, may_see: MaySee
+    ) -> tuple[list[EventHead], int | None]:
+        visible, scanned = list[EventHead](), 0
         while scanned < SCANNED_MAX:
             found = await self._feed.before(tenant, place, PAGE, kind)
-            for stored in found:
-                if len(shown) == limit:
-                    return shown, place
-                place = stored.seq
-                if may_see(act_of_receiving(stored.event["type"])):
-                    shown.append(stored_document(stored))
+            for head in found:
+                if len(visible) == limit:
+                    return visible, place
+                place = head.seq
+                if may_see(act_of_receiving(head.type)):
+                    visible.append(head)
             if len(found) < PAGE:
-                return shown, None
+                return visible, None
             scanned += len(found)
-        return shown, place
+        return visible, place
 
     async def follow(self, tenant: str, after: int | None, *, kind: str, may_see: MaySee) -> AsyncIterator[list[dict[str, Any]]]:
         """Yields the events after a number, or those from now on for None, as they are stored; an empty list where nothing was."""
@@ -69,8 +75,8 @@ class EventOperations:
         for _ in range(STREAM_ROUNDS):
             found = await self._feed.after(tenant, place, PAGE)
             place = found[-1].seq if found else place
-            wanted = [each for each in found if each.event["type"] == (kind or each.event["type"])]
-            yield [stored_document(each) for each in wanted if may_see(act_of_receiving(each.event["type"]))]
+            visible = [head for head in found if head.type == (kind or head.type) and may_see(act_of_receiving(head.type))]
+            yield [stored_document(each) for each in await self._feed.contents(tenant, visible)]
             if len(found) < PAGE:
                 await asyncio.sleep(POLL_SECONDS)
 

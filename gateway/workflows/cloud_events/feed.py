@@ -26,6 +26,13 @@ class StoredEvent(Struct, frozen=True):
     event: dict[str, Any]
 
 
+class EventHead(Struct, frozen=True):
+    """What says whether a reader may see an event, without its content, which may have 64 KiB."""
+
+    seq: int
+    type: str
+
+
 class EventFeed:
     """Reads the events of tenants. Every process sees those of all processes."""
 
@@ -38,21 +45,30 @@ class EventFeed:
         query = select(workflow_event_counts.c.last).where(workflow_event_counts.c.tenant == tenant)
         return int(await self._database.read(lambda connection: connection.execute(query).scalar()) or 0)
 
-    async def after(self, tenant: str, seq: int, limit: int) -> list[StoredEvent]:
+    async def after(self, tenant: str, seq: int, limit: int) -> list[EventHead]:
         """The events after a number, the oldest first."""
         await self._number(tenant)
         table = workflow_events.c
-        query = select(workflow_events).where(table.tenant == tenant, table.seq > seq).order_by(table.seq).limit(limit)
-        return await self._database.read(lambda connection: _stored(connection, query))
+        query = select(table.seq, table.type).where(table.tenant == tenant, table.seq > seq).order_by(table.seq).limit(limit)
+        return await self._database.read(lambda connection: _heads(connection, query))
 
-    async def before(self, tenant: str, seq: int | None, limit: int, kind: str = "") -> list[StoredEvent]:
+    async def before(self, tenant: str, seq: int | None, limit: int, kind: str = "") -> list[EventHead]:
         """The events before a number, or all for None, the newest first. `kind`: of this type only, unless it is empty."""
         await self._number(tenant)
         table = workflow_events.c
-        query = select(workflow_events).where(table.tenant == tenant, table.seq.is_not(None)).order_by(table.seq.desc()).limit(limit)
+        query = select(table.seq, table.type).where(table.tenant == tenant, table.seq.is_not(None)).order_by(table.seq.desc()).limit(limit)
         query = query if seq is None else query.where(table.seq < seq)
         query = query if not kind else query.where(table.type == kind)
-        return await self._database.read(lambda connection: _stored(connection, query))
+        return await self._database.read(lambda connection: _heads(connection, query))
+
+    async def contents(self, tenant: str, heads: Sequence[EventHead]) -> list[StoredEvent]:
+        """These events, in this order, without those that were deleted meanwhile."""
+        if not heads:
+            return []
+        table = workflow_events.c
+        query = select(workflow_events).where(table.tenant == tenant, table.seq.in_([head.seq for head in heads]))
+        found = await self._database.read(lambda connection: _stored(connection, query))
+        return [found[head.seq] for head in heads if head.seq in found]
 
     async def _number(self, tenant: str) -> None:
         """Numbers the events that have no number yet, in the order in which they were stored."""
@@ -74,6 +90,10 @@ def _number_some(batch: Batch, tenant: str) -> None:
     batch.run(_COUNT, (last + len(rows), tenant))
 
 
-def _stored(connection: Connection, query: Any) -> list[StoredEvent]:
+def _heads(connection: Connection, query: Any) -> list[EventHead]:
+    return [EventHead(row.seq, row.type) for row in connection.execute(query).all()]
+
+
+def _stored(connection: Connection, query: Any) -> dict[int, StoredEvent]:
     rows: Sequence[Any] = connection.execute(query).all()
-    return [StoredEvent(row.seq, row.at, row.sender, msgspec.json.decode(row.event)) for row in rows]
+    return {row.seq: StoredEvent(row.seq, row.at, row.sender, msgspec.json.decode(row.event)) for row in rows}

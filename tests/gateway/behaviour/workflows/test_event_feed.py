@@ -82,6 +82,12 @@ async def test_people_see_the_types_that_they_may_receive_with_secrets_masked(sh
     assert "hunter2" not in json.dumps(await ask(shop, "GET", "/api/events")) + json.dumps(await streamed(shop))
 
 
+async def test_events_of_types_that_a_reader_may_not_receive_are_not_decoded(shop: House) -> None:
+    await ask(shop, "POST", "/api/events", "admin", [event("shop.paid", 1), event("hr.hired", 2)])
+    await shop.gateway.database.write(lambda batch: batch.run("UPDATE workflow_events SET event = '{' WHERE type = ?", ("hr.hired",)))
+    assert ids((await ask(shop, "GET", "/api/events", "bob"))["items"]) == ["e1"] == ids(await streamed(shop, "bob"))
+
+
 async def test_a_stream_goes_on_after_the_event_that_the_reader_names(shop: House) -> None:
     await ask(shop, "POST", "/api/events", "admin", [event("shop.paid", number) for number in range(3)])
     found = await streamed(shop)
