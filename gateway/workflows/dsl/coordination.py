@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from gateway.workflows.dsl.constructs import Construct
 from gateway.workflows.dsl.durations import milliseconds_of
@@ -14,6 +14,14 @@ AGENTS_MAX: Final = 20  # that one step may be given to
 AgentName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 ToolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}\.[^\s$]{1,128}$")]
 Cost = Annotated[Decimal, Field(ge=0, le=1_000_000_000)]
+
+
+def _check_duration(text: str) -> str:
+    milliseconds_of(text)
+    return text
+
+
+WrittenDuration = Annotated[str, AfterValidator(_check_duration)]
 
 
 class Among(Construct):
@@ -47,11 +55,10 @@ class PlanArguments(Construct):
     costs: dict[str, Cost] = Field({}, max_length=200)
     approve: bool = Field(False, strict=True)
     prompt: str = Field("Run this plan?", min_length=1, max_length=4000)
-    expires: str = "P7D"
+    expires: WrittenDuration = "P7D"
     replan: int = Field(0, ge=0, le=10)
 
     def model_post_init(self, context: Any) -> None:
-        milliseconds_of(self.expires)
         named = {*self.among.agents, *self.among.tools}
         if not named:
             raise ValueError("`among` names no agent and no tool")

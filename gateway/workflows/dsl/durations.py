@@ -23,7 +23,7 @@ def milliseconds_of(text: str) -> int:
     match = _ISO.fullmatch(text)
     given = {unit: number for unit, number in match.groupdict().items() if number is not None} if match else {}
     if not given or text.endswith("T"):
-        raise ValueError("is no ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT15M")
+        raise ValueError("is no ISO 8601 duration of weeks, days, hours, minutes and seconds, such as P1D or PT15M")
     total = round(sum(float(number) * _UNITS[unit] for unit, number in given.items()))
     if total > LONGEST:
         raise ValueError("is longer than ten years")

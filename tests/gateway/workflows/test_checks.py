@@ -58,6 +58,17 @@ async def paths(evaluator: Evaluator, tasks: str, rest: str = "") -> list[str]:
         (f"- a: {{call: a2a, with: {CARD}, metadata: {{gateway: {{kind: deterministic}}}}}}", "/do/0/a/metadata/gateway/kind"),
         ("- a: {set: {x: 1}, metadata: {gateway: {minConfidence: 0.5}}}", "/do/0/a/metadata/gateway"),
         ("- a: {set: {x: 1}, metadata: {gateway: {compensate: undo}}}", "/do/0/a/metadata/gateway/compensate"),
+        ("- a: {call: gateway.approve, with: {prompt: x, expires: 1 day}}", "/do/0/a/with/expires"),
+        ("- a: {call: gateway.signal, with: {name: x, expires: {days: 1}}}", "/do/0/a/with/expires"),
+        (
+            "- a: {call: gateway.form, with: {prompt: x, schema: {}, escalate: {after: 2h, to: {roles: [r]}}}}",
+            "/do/0/a/with/escalate/after",
+        ),
+        (
+            f"- a: {{call: gateway.plan, {CONTRACT}, metadata: {{gateway: {{kind: ai}}}}, "
+            "with: {agent: p, goal: x, among: {agents: [b]}, expires: 1 day}}",
+            "/do/0/a/with/expires",
+        ),
     ],
 )
 async def test_what_does_not_fit_is_named(evaluator: Evaluator, tasks: str, path: str) -> None:
@@ -93,6 +104,7 @@ async def test_a_sound_document_is_taken(evaluator: Evaluator) -> None:
 - classify: {{call: a2a, with: {CARD}, {CONTRACT}, metadata: {{gateway: {{kind: ai, minConfidence: 0.8, compensate: undo}}}}}}
 - each: {{for: {{each: x, in: .xs}}, while: '$x > 0', do: [{{one: {{set: {{y: '${{ $x + $index }}'}}}}}}]}}
 - guard: {{try: [{{b: {{call: undo}}}}], catch: {{as: err, when: $err.status == 500, do: [{{c: {{set: {{d: '${{ $err.title }}'}}}}}}]}}}}
+- ask: {{call: gateway.approve, with: {{prompt: x, expires: '${{ .days }}', escalate: {{after: PT1H, to: {{roles: [r]}}}}}}}}
 - hear: {{listen: {{to: {{any: [{{with: {{type: a, data: '${{ .n > 1 }}'}}}}]}}}}, foreach: {{item: e, do: [{{f: {{set: {{g: $e}}}}}}]}}}}
 """
     assert await paths(evaluator, tasks, "use: {functions: {undo: {set: {undone: true}}}}") == []
