@@ -152,7 +152,9 @@ class WorkflowAdministration:
         found, more = await list_runs(self._parts.store.database, tenant, owner, RunFilter(*page))
         return [run_document(each) for each in found], more
 
-    async def show_run(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None:
+    async def show_run(
+        self, tenant: str, owner: str | None, run_id: str, may_answer: Callable[[Checkpoint], bool]
+    ) -> tuple[TaskRow, dict[str, Any]] | None:
         """A run with its steps and checkpoints, and its task; None for what is no run of this owner, or of any owner for None."""
         found = await find_run(self._parts.store.database, tenant, owner, run_id)
         if found is None or not (found.run.version or self._registrar.is_workflow(tenant, found.task.agent)):
@@ -181,7 +183,7 @@ class WorkflowAdministration:
             "cost": cost_of(run_id),
             "steps": [step_document(step) | {"cost": cost_of(step.task_id)} for step in steps if step.kind == CALL],
             "plans": [mask_secrets(plan_document(step)) for step in steps if step.kind == PLAN],
-            "checkpoints": [mask_checkpoint(checkpoint_document(_as_shown(each, found.task))) for each in checkpoints],
+            "checkpoints": [_checkpoint_in_run(_as_shown(each, found.task), may_answer) for each in checkpoints],
         }
         return found.task, run_document(found) | more
 
@@ -341,6 +343,12 @@ def plan_document(step: StepRow) -> dict[str, Any]:
     """One plan of an agent: `step` is the task that planned, `number` counts its plans from 0."""
     value: Any = step.result.value
     return {"step": step.key.partition("/plans/")[0], "at": to_rfc3339(step.ended), **value}
+
+
+def _checkpoint_in_run(checkpoint: Checkpoint, may_answer: Callable[[Checkpoint], bool]) -> dict[str, Any]:
+    """A checkpoint as all who see the run see it, and whether the reader may answer it."""
+    is_open = checkpoint.state == PENDING
+    return mask_checkpoint(checkpoint_document(checkpoint)) | {"may_answer": is_open and may_answer(checkpoint)}
 
 
 def _as_shown(checkpoint: Checkpoint, run: TaskRow) -> Checkpoint:

@@ -15,6 +15,7 @@ from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
 from gateway.cli.workflows.costs import format_cost
 from gateway.cli.workflows.plans import plan_lines
+from gateway.cli.workflows.questions import question_lines
 from gateway.cli.workflows.starting import output_of
 from gateway.cli.workflows.tree import tree_lines
 
@@ -87,9 +88,8 @@ def show(
         screen.print_text(f"plan {each['number']} of {each['step']}  {each['digest'][:12]}")
         for line in plan_lines(each["plan"]["do"]):
             screen.print_text(line)
-    for each in run["checkpoints"]:
-        if each["state"] == "pending":
-            screen.print_note(f"{each['prompt']}  interlock run answer {each['id']} JSON")
+    for line in question_lines(run):
+        screen.print_note(line)
 
 
 @app.command()
@@ -126,7 +126,7 @@ def checkpoints(
     since: Annotated[int, typer.Option(help="With --watch: events after this number.", metavar="N", min=0)] = 0,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show the questions of runs that you may answer."""
+    """Show the open questions of runs that you see, and which of them you may answer."""
     if watch:
         _watch_checkpoints(since, as_json)
         return
@@ -135,8 +135,16 @@ def checkpoints(
     if as_json:
         screen.print_json({"items": items})
         return
-    rows = [(each["id"], each["kind"], each["workflow"], screen.format_time(each["expires"]), each["prompt"]) for each in items]
-    screen.print_table(["id", "kind", "workflow", "expires", "question"], rows, "no run waits for you")
+    rows = [
+        (
+            *(each[name] for name in ("id", "kind", "workflow")),
+            screen.format_time(each["expires"]),
+            "yes" if each["may_answer"] else "no",
+            each["prompt"],
+        )
+        for each in items
+    ]
+    screen.print_table(["id", "kind", "workflow", "expires", "you may answer", "question"], rows, "no run waits for you")
     for each in items:
         if "subject" in each:
             screen.print_text(f"{each['id']} is about this plan  {each['subject']['digest'][:12]}")

@@ -10,6 +10,7 @@ from gateway.cli.http_client import GatewayClient, connect, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows.names import naming_workflow
+from gateway.cli.workflows.questions import question_lines
 
 
 def run(
@@ -69,7 +70,6 @@ def _follow(remote: GatewayClient, run_id: str, *, quiet: bool) -> None:
 
 
 def _say_what_it_waits_for(run: dict[str, Any]) -> None:
-    for each in run["checkpoints"]:
-        if each["state"] == "pending":
-            screen.print_note(f"{each['prompt']}  interlock run answer {each['id']} JSON")
+    for line in question_lines(run):
+        screen.print_note(line)
     screen.print_note(f"it waits now, and goes on by itself afterwards: interlock run watch {run['id']}")

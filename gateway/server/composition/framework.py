@@ -166,7 +166,11 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
     permissions = admin_runs.RunPermissions(authority.could_allow, gateway.authorize, check_in_person, gateway.authorize, has_permission)
     event_permissions = admin_events.EventPermissions(permissions.could_allow, permissions.authorize, check_in_person)
     run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions, notify_look)
-    sight, starter = admin_runs.RunSight(load, permissions, notify_look), admin_runs.RunStarter(gateway.calls.agents, gateway.registry)
+    may_answer = admin_checkpoints.CheckpointAccess(permissions).may_answer
+    sight, starter = (
+        admin_runs.RunSight(load, permissions, notify_look, may_answer),
+        admin_runs.RunStarter(gateway.calls.agents, gateway.registry),
+    )
     return [
         admin_documents.routes(access, load, authenticate, size),
         admin_relaxing.routes(access, load, gateway.authorize, authenticate),

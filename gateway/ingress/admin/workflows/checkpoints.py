@@ -78,6 +78,11 @@ class CheckpointAccess:
         is_owner = checkpoint.owner == caller.principal.owner_key and _covers(caller, checkpoint)
         return is_owner or self.is_escalated_to(caller, checkpoint) or self.permissions.could_allow(caller, DECIDE_APPROVALS)
 
+    def may_answer(self, caller: Caller, checkpoint: ShownCheckpoint) -> bool:
+        """Whether a caller may answer a checkpoint. A policy may still refuse the answer."""
+        is_own_approval = checkpoint.kind == "approve" and checkpoint.is_requested_by(caller.principal.owner_key)
+        return checkpoint.kind != "signal" and not is_own_approval and self.may_see(caller, checkpoint)
+
     def is_escalated_to(self, caller: Caller, checkpoint: ShownCheckpoint) -> bool:
         """Whether the checkpoint has been escalated to this person."""
         has = partial(self.permissions.has_permission, caller)
@@ -123,7 +128,9 @@ def checkpoint_routes(
         only_of = "" if permissions.could_allow(caller, DECIDE_APPROVALS) else person
         is_shown = partial(access.may_see, caller)
         found, more = await runs.pending_checkpoints(caller.principal.tenant, is_shown, only_of, (cursor, limit))
-        return JSONResponse({"items": await runs.show_checkpoints(person, found), "next": more})
+        shown = zip(await runs.show_checkpoints(person, found), found, strict=True)
+        items = [document | {"may_answer": access.may_answer(caller, checkpoint)} for document, checkpoint in shown]
+        return JSONResponse({"items": items, "next": more})
 
     @router.get("/events", name="checkpoint_events")
     async def events(

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Protocol
 from uuid import uuid4
 
@@ -37,7 +38,9 @@ class Runs(Protocol):
 
     async def list_runs(self, tenant: str, owner: str | None, page: Any) -> tuple[list[dict[str, Any]], str | None]: ...
 
-    async def show_run(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None: ...
+    async def show_run(
+        self, tenant: str, owner: str | None, run_id: str, may_answer: Callable[[Any], bool]
+    ) -> tuple[TaskRow, dict[str, Any]] | None: ...
 
     async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None: ...
 
@@ -91,17 +94,18 @@ class RunSight:
     load: Callable[[], Awaitable[Runs]]
     permissions: RunPermissions
     notify_look: NotifyLook
+    may_answer: Callable[[Caller, Any], bool]  # whether a caller may answer a checkpoint
 
     async def find(self, caller: Caller, run_id: str) -> tuple[TaskRow, dict[str, Any]]:
         """Raises UnknownTask."""
-        runs, principal = await self.load(), caller.principal
-        found = await runs.show_run(principal.tenant, principal.owner_key, run_id)
+        runs, principal, may_answer = await self.load(), caller.principal, partial(self.may_answer, caller)
+        found = await runs.show_run(principal.tenant, principal.owner_key, run_id, may_answer)
         if found is not None and is_visible(caller, found[0]):
             await self.notify_look(caller, found[0])
             return found
         if not self.permissions.could_allow(caller, SEE_RUN):
             raise UnknownTask
-        found = await runs.show_run(principal.tenant, None, run_id)
+        found = await runs.show_run(principal.tenant, None, run_id, may_answer)
         if found is None:
             raise UnknownTask
         await self.permissions.authorize_on_task(caller, SEE_RUN, run_id)

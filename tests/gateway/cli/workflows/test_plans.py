@@ -46,7 +46,7 @@ def test_a_run_is_shown_with_its_plans(interlock: CommandLine, api: GatewayApi) 
 
 
 def test_people_see_the_plan_that_they_are_asked_about(interlock: CommandLine, api: GatewayApi) -> None:
-    asked = {"id": "cp_1", "kind": "approve", "workflow": "w", "expires": "2026-01-01T00:00:00Z", "prompt": "Run it?"}
+    asked = {"id": "cp_1", "kind": "approve", "workflow": "w", "expires": "2026-01-01T00:00:00Z", "prompt": "Run it?", "may_answer": True}
     subject = {"goal": "g", "digest": "e" * 64, "plan": {"do": [{"pay": call_tool("bank.pay", {"eur": 5})}]}}
     api.on("GET /api/checkpoints", {"items": [{**asked, "subject": subject}], "next": None})
     ran = interlock("run", "checkpoints")
