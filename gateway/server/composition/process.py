@@ -240,7 +240,8 @@ class Gateway:
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
-        self.periodic_tasks.repeat(WAKE_SECONDS, self.webhooks.notifier.run_once)
+        for serve_webhook in self.webhooks.notifier.rounds:
+            self.periodic_tasks.repeat(WAKE_SECONDS, serve_webhook)
         self.periodic_tasks.repeat(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from gateway.storage.tables import notice_webhooks
 from gateway.tasks.notices.notifier import NoticeNotifier
 from gateway.tasks.webhooks.delivery import RETRY_SECONDS
 from policies.ids import now_us
@@ -31,6 +33,13 @@ async def told(folder: Path, database_url: str, hook: Webhook, **settings: Any) 
     async with serving(hook) as url, house(folder / "home", database_url, notify=[url], **settings) as home:
         await home.gateway.webhooks.notifier.run_once()  # the webhook gets what happens from now on
         yield home, url
+
+
+def notifier_at(home: House, url: str, clock: list[int]) -> NoticeNotifier:
+    """A notifier whose time is that of `clock`."""
+    gateway = home.gateway
+    given = (gateway.database, gateway.webhooks.egress, gateway.webhooks.delivery._signer, [url], lambda: clock[0])
+    return NoticeNotifier(*given, jitter=lambda: 0.5)
 
 
 async def test_a_webhook_is_told_of_a_checkpoint_and_its_answer(tmp_path: Path, database_url: str) -> None:
@@ -71,9 +80,8 @@ async def test_a_notice_is_sent_again_and_in_order(tmp_path: Path, database_url:
     hook = Webhook(500, 500)
     async with told(tmp_path, database_url, hook) as (home, url):
         await home.gateway.periodic_tasks.stop()
-        clock, gateway = [now_us()], home.gateway
-        given = (gateway.database, gateway.webhooks.egress, gateway.webhooks.delivery._signer, [url], lambda: clock[0])
-        notifier = NoticeNotifier(*given, jitter=lambda: 0.5)
+        clock = [now_us()]
+        notifier = notifier_at(home, url, clock)
         workflows = Workflows(home)
         await workflows.add("pay", ASK)
         for _ in range(2):
@@ -85,6 +93,50 @@ async def test_a_notice_is_sent_again_and_in_order(tmp_path: Path, database_url:
             clock[0] += (seconds + 1) * 1_000_000
             await notifier.run_once()
         assert [each.json["id"] for each in hook.got] == ["notice-1", "notice-1", "notice-1", "notice-2"]
+
+
+async def test_a_notice_that_the_webhook_refuses_delays_no_other(tmp_path: Path, database_url: str) -> None:
+    hook = Webhook(422, 204, 429)
+    async with told(tmp_path, database_url, hook) as (home, url):
+        await home.gateway.periodic_tasks.stop()
+        clock = [now_us()]
+        notifier = notifier_at(home, url, clock)
+        workflows = Workflows(home)
+        await workflows.add("pay", ASK)
+        for _ in range(3):
+            await workflows.reached(await workflows.start("pay"), "SUSPENDED")
+        await notifier.run_once()
+        assert [each.json["id"] for each in hook.got] == ["notice-1", "notice-2", "notice-3"]
+        clock[0] += (RETRY_SECONDS[0] + 1) * 1_000_000
+        await notifier.run_once()
+        assert [each.json["id"] for each in hook.got[3:]] == ["notice-3"]
+
+
+async def test_a_webhook_that_does_not_answer_holds_up_no_other(tmp_path: Path, database_url: str) -> None:
+    slow, fast, answering = Webhook(), Webhook(), asyncio.Event()
+
+    async def answer_late(scope: Any, receive: Any, send: Any) -> None:
+        await slow(scope, receive, _after(answering, send))
+
+    async with serving(answer_late) as slow_url, serving(fast) as url, house(tmp_path, database_url, notify=[slow_url, url]) as home:
+        await home.gateway.webhooks.notifier.run_once()
+        workflows = Workflows(home)
+        await workflows.add("pay", ASK)
+        for number in (1, 2):
+            await workflows.reached(await workflows.start("pay"), "SUSPENDED")
+            await until(lambda number=number: (len(slow.got), len(fast.got)) == (1, number))  # type: ignore[misc]  # bound now
+        database = home.gateway.database
+        attempts = await database.read(lambda connection: connection.execute(select(notice_webhooks.c.attempts)).scalars().all())
+        assert list(attempts) == [0, 0]  # the slow webhook's first attempt has not ended
+        answering.set()
+
+
+def _after(event: asyncio.Event, send: Any) -> Any:
+    async def wait_and_send(message: Any) -> None:
+        await event.wait()
+        await send(message)
+
+    return wait_and_send
 
 
 @pytest.fixture
