@@ -45,6 +45,8 @@ FUNCTIONS: Final = (
     "gateway.agent",
     "gateway.tool",
 )
+AI_STEP: Final = "metadata: {gateway: {kind: ai}}"
+CONTRACT: Final = "{schema: {document: {type: object}}}"  # of what an ai step gets or returns
 TASKS_MAX: Final = 1000
 EXPRESSIONS_MAX: Final = 5000
 FUNCTIONS_PATH: Final = "/use/functions"
@@ -207,12 +209,11 @@ def _kind_of_step(document: Document, task: TaskBase, path: str) -> Found:
     extras = task.metadata.gateway
     at = f"{path}/metadata/gateway"
     reasons = isinstance(task, CallA2a) or (isinstance(task, CallFunction) and task.call in REASONING)
-    if reasons and extras.kind is None and _sends_message(task):
-        yield path, "asks an agent and does not say so: `metadata.gateway.kind: ai`"
-    if extras.kind == "ai":
-        for side in ("input", "output"):
-            if getattr(task, side).schema_ is None:
-                yield path, f"is an ai step without `{side}.schema`, which is the contract of the hand-off"
+    if extras.kind == "ai" or (reasons and extras.kind is None and _sends_message(task)):
+        missing = [] if extras.kind == "ai" else [AI_STEP]
+        missing += [f"{side}: {CONTRACT}" for side in ("input", "output") if getattr(task, side).schema_ is None]
+        if missing:
+            yield path, f"is a step in which an agent reasons; it also needs, with a contract of yours: {', '.join(missing)}"
     yield from _second_looks(document, task, extras, at)
 
 

@@ -1,13 +1,14 @@
 """Reads the text of a workflow, YAML or JSON, and tells everything that is wrong with its shape, each with path and line."""
 
 import asyncio
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import Struct
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.workflows.dsl.constructs import Construct
 from gateway.workflows.dsl.document import Document, kind_of
 from gateway.workflows.dsl.yaml_reader import Lines, Unreadable, read_yaml
 from gateway.workflows.problems import DocumentRefused, Problem
@@ -15,6 +16,20 @@ from gateway.workflows.problems import DocumentRefused, Problem
 SIZE_MAX: Final = 1 << 20  # characters of a document
 LARGE: Final = 16 << 10  # characters; a longer document is read in a thread
 PROBLEMS_MAX: Final = 100
+READ_MAX: Final = 10 * PROBLEMS_MAX  # errors of the models; a value of several types has one for each type
+TYPES: Final = {  # pydantic's errors about the type of a value, and what the type is called
+    "model_type": "object",
+    "dict_type": "object",
+    "list_type": "list",
+    "string_type": "text",
+    "bool_type": "boolean",
+    "bool_parsing": "boolean",
+    "int_type": "whole number",
+    "int_parsing": "whole number",
+    "int_from_float": "whole number",
+    "float_type": "number",
+    "float_parsing": "number",
+}
 
 
 class Source(Struct, frozen=True):
@@ -65,22 +80,55 @@ def read_document(source: Source) -> Document:
     try:
         return Document.model_validate(source.data)
     except ValidationError as error:
-        told = islice(error.errors(include_url=False, include_context=False, include_input=False), PROBLEMS_MAX)
-        raise DocumentRefused(tuple(sorted({_problem(source, each) for each in told}))) from error
+        raise DocumentRefused(_problems(source, error.errors(include_url=False, include_input=False))) from error
 
 
 def _refused(reason: str, line: int) -> DocumentRefused:
     return DocumentRefused((Problem(line, "", reason),))
 
 
-def _problem(source: Source, error: ErrorDetails) -> Problem:
-    reason = error["msg"].removeprefix("Value error, ")
+def _problems(source: Source, errors: list[ErrorDetails]) -> tuple[Problem, ...]:
+    """The problems of a document. A value of the wrong type has one problem, however many types it may have."""
+    found: set[Problem] = set()
+    expected: dict[str, list[str]] = {}
+    around: set[str] = set()  # pointers of values with a problem within them, or with the right type
+    for error in errors[:READ_MAX]:
+        path = _pointer_of(source.data, error["loc"], missing=error["type"] == "missing")
+        if error["type"] in TYPES:
+            expected.setdefault(path, []).append(_expected_of(error))
+        else:
+            found.add(source.problem(path, _reason_of(error)))
+            around.add(path)
+        around.update(_pointers_around(path))
+    found |= {
+        source.problem(path, f"is no {' and no '.join(dict.fromkeys(types))}") for path, types in expected.items() if path not in around
+    }
+    return tuple(sorted(found)[:PROBLEMS_MAX])
+
+
+def _pointers_around(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _expected_of(error: ErrorDetails) -> str:
+    """The type of value that stands at a place, with the members that an object may have."""
+    name = error.get("ctx", {}).get("class_name", "")
+    model = next((each for each in Construct.__subclasses__() if each.__name__ == name), None)
+    if model is None:
+        return TYPES[error["type"]]
+    members = [f"`{field.alias or name}`" for name, field in model.model_fields.items()]
+    return f"object with {', '.join(members)}"
+
+
+def _reason_of(error: ErrorDetails) -> str:
     match error["type"]:
         case "extra_forbidden":
-            reason = "is not known to the DSL here"
+            return "is not known to the DSL here"
         case "missing":
-            reason = f"lacks `{error['loc'][-1]}`"
-    return source.problem(_pointer_of(source.data, error["loc"], missing=error["type"] == "missing"), reason)
+            return f"lacks `{error['loc'][-1]}`"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _pointer_of(data: Any, location: tuple[str | int, ...], missing: bool) -> str:

@@ -75,6 +75,15 @@ async def test_what_does_not_fit_is_named(evaluator: Evaluator, tasks: str, path
     assert set(await paths(evaluator, tasks)) == {path}
 
 
+async def test_all_that_an_ai_step_lacks_is_one_problem(evaluator: Evaluator) -> None:
+    source = source_of(f"- a: {{call: a2a, with: {CARD}}}\n- b: {{call: a2a, with: {CARD}, metadata: {{gateway: {{kind: ai}}}}}}")
+    with pytest.raises(DocumentRefused) as caught:
+        await check_document(read_document(source), source, evaluator)
+    first, second = caught.value.problems
+    assert first.reason.endswith(f": metadata: {{gateway: {{kind: ai}}}}, {CONTRACT}")
+    assert second.reason.endswith(f": {CONTRACT}") and "kind: ai" not in second.reason
+
+
 @pytest.mark.parametrize(
     ("rest", "path"),
     [

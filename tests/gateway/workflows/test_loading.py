@@ -24,6 +24,26 @@ def test_every_problem_is_told_with_its_path_and_line() -> None:
     assert found == [(4, "/do/0/a"), (5, "/do/1/b/with"), (5, "/do/1/b/with/bogus"), (6, "/do/2/c/extra")]
 
 
+@pytest.mark.parametrize(
+    ("task", "path", "reason"),
+    [
+        ("{wait: PT1S, timeout: {after: 5s}}", "/do/0/a/timeout/after", "such as P1D or PT15M"),
+        ("{wait: PT1S, timeout: 5}", "/do/0/a/timeout", "is no object with `after` and no text"),
+        ("{wait: {day: 1}}", "/do/0/a/wait/day", "is not known to the DSL here"),
+        (
+            "{try: [{b: {wait: PT1S}}], catch: {retry: {limit: 2}}}",
+            "/do/0/a/catch/retry/limit",
+            "is no object with `attempt`, `duration`",
+        ),
+    ],
+)
+def test_a_value_that_may_be_of_several_types_has_one_problem(task: str, path: str, reason: str) -> None:
+    with pytest.raises(DocumentRefused) as caught:
+        read_document(read_source(text_of(f"- a: {task}")))
+    (problem,) = caught.value.problems
+    assert problem.path == path and reason in problem.reason
+
+
 def test_yaml_is_read_as_version_1_2() -> None:
     assert read_source("{on: yes, no: off, n: 1_0, t: 2020-01-01}").data == {"on": "yes", "no": "off", "n": "1_0", "t": "2020-01-01"}
     assert read_source("a: [true, False, null, ~, 12, -1.5, 1e3, '1']").data == {"a": [True, False, None, None, 12, -1.5, 1000.0, "1"]}
