@@ -47,6 +47,15 @@ ACTION_PHRASES = {
 }
 
 
+LOOKS = {
+    "see-run": "see runs of other people",
+    "list-runs": "list the runs of all people",
+    "see-task": "see tasks of other people",
+    "list-tasks": "list the tasks of all people",
+    "read-costs": "read the costs of all people",
+}
+
+
 def decision_document(decision: Decision) -> dict[str, Any]:
     """Returns the body of GET /api/decisions/{id}."""
     return {
@@ -73,9 +82,9 @@ def explain_refusal(decision: Decision) -> str:
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
-    act_text = (
-        f"{decision.act.verb.replace('-', ' ') or ACTION_PHRASES.get(decision.act.action, decision.act.action)} {decision.act.resource}"
-    )
+    verb = decision.act.verb
+    act_phrase = verb.replace("-", " ") or ACTION_PHRASES.get(decision.act.action, decision.act.action)
+    act_text = LOOKS.get(verb) or f"{act_phrase} {decision.act.resource}"
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""

@@ -28,7 +28,7 @@ class UnknownCheckpoint(Exception):
 
 
 class CheckpointClosed(Exception):
-    """The checkpoint was answered before, has expired, or its run has ended."""
+    """The checkpoint was answered before, has expired, was withdrawn, or its run has ended; the message says which."""
 
 
 class SignalNotAwaited(Exception):

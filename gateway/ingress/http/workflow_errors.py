@@ -24,7 +24,7 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     DocumentRefused: ErrorMapping(422, -32602, "workflow-refused"),
     WorkflowHasRuns: ErrorMapping(409, -32014, "workflow-has-runs"),
     UnknownCheckpoint: ErrorMapping(404, -32011, "unknown", "There is no such checkpoint.", keeps_http_status=True),
-    CheckpointClosed: ErrorMapping(409, -32014, "checkpoint-closed", "The checkpoint is answered or expired, or its run has ended."),
+    CheckpointClosed: ErrorMapping(409, -32014, "checkpoint-closed"),
     BadCheckpointAnswer: ErrorMapping(422, -32602, "checkpoint-answer"),
     SignalNotAwaited: ErrorMapping(409, -32014, "signal-not-awaited", "The run does not wait for a signal of this name."),
     RunNotOpen: ErrorMapping(409, -32014, "run-not-open", "The run has ended, or has not begun."),

@@ -16,7 +16,7 @@ from gateway.background import run_in_background
 from gateway.calls.costs.task_costs import read_task_costs
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import open_prompts
-from gateway.tasks.log import TaskRow
+from gateway.tasks.log import TaskRow, to_rfc3339
 from gateway.tasks.turns.in_flight import ShuttingDown
 from gateway.workflows.engine.checkpoint_steps import CHECKPOINTS, CheckpointSteps
 from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
@@ -282,7 +282,7 @@ class JournaledEffects(_JournaledResults):
             raise RunSuspended
         if left > AWAKE_US:
             await self._arm_limits()
-            self.waits.add_moment(key, due, f"{key.pointer}: waits for a moment")
+            self.waits.add_moment(key, due, f"{key.pointer}: waits until {to_rfc3339(due)}")
             raise RunSuspended
         if left > 0:
             await self._arm_limits()

@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from adapters.task import Message, Task, TaskState, text_of
 from gateway.tasks.log import TaskRow
+from gateway.workflows.interpreter.compensations import is_undoing
 from gateway.workflows.runs.journal import CALL, StepRow
 from gateway.workflows.runs.open_effects import OpenEffect
 from gateway.workflows.runs.pages import ShownRun
@@ -27,7 +28,7 @@ class Standing:
     def text(self, now: int) -> str:
         """The sentences. `now` is in microseconds since 1970."""
         row, run = self.shown.task, self.shown.run
-        ended = sum(1 for step in self.steps if step.kind == CALL)
+        ended = len(self._calls)
         done = (
             f"{ended} step{'' if ended == 1 else 's'} had ended"
             if row.has_ended
@@ -46,6 +47,11 @@ class Standing:
             return f"The run waits. {waits}. {done.capitalize()}."
         return f"The run is at work{self._at_work(now)}; {done}."
 
+    @property
+    def _calls(self) -> list[StepRow]:
+        """The steps of the run, without those that undo others."""
+        return [step for step in self.steps if step.kind == CALL and not is_undoing(step.place)]
+
     def _at_work(self, now: int) -> str:
         open_ones = [task for task in self.children if not task.has_ended][:AT_WORK_MAX]
         named = [f"{task.agent} for {_duration(now - task.created)}" for task in open_ones]
@@ -53,7 +59,7 @@ class Standing:
 
     def _stopped(self, done: str) -> str:
         words = {TaskState.FAILED: "failed", TaskState.CANCELED: "was canceled", TaskState.REJECTED: "was rejected"}
-        failed = [step for step in self.steps if step.kind == CALL and step.result.fault is not UNSET]
+        failed = [step for step in self._calls if step.result.fault is not UNSET]
         where = f" at the step {_name(failed[-1])}" if failed and self.shown.run.fault else ""
         why = self._status_text()
         sentence = f"The run {words[self.shown.task.state]}{where}{': ' + why if why else ''}".rstrip(".") + f". {done.capitalize()}."

@@ -28,6 +28,13 @@ SIGNAL: Final = "signal"  # its prompt is the name of the signal
 PENDING: Final = "pending"
 WITHDRAWN_MAX: Final = 200  # at once, of runs that have ended
 WITHDRAWN: Final = "withdrawn"  # the run has gone on or ended without an answer
+RUN_ENDED: Final = "The run of the checkpoint has ended."
+CLOSED_TEXTS: Final = {
+    "answered": "The checkpoint is answered already.",
+    "relaxed": "The checkpoint was answered without people, because it is relaxed.",
+    "expired": "The checkpoint has expired.",
+    WITHDRAWN: "The checkpoint was withdrawn, because its run went on without an answer.",
+}
 APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 2000}},
@@ -179,10 +186,9 @@ class Checkpoints:
 
         def work(batch: Batch) -> Checkpoint:
             if not batch.run(_ANSWER, (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)):
-                raise CheckpointClosed
-            state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
-            if state is None or TaskState(state) in TERMINAL:
-                raise CheckpointClosed
+                raise CheckpointClosed(_why_closed(batch, run, checkpoint.id))
+            if _has_ended(batch, run):
+                raise CheckpointClosed(RUN_ENDED)
             wake(batch, run, now)
             self._record_change(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
             return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
@@ -267,6 +273,19 @@ def _one(tenant: str, checkpoint_id: str) -> Any:
 def _open_of(run: RunKey) -> Any:
     table = workflow_checkpoints
     return select(table).where(table.c.tenant == run.tenant, table.c.run_id == run.id, table.c.state == PENDING)
+
+
+def _has_ended(batch: Batch, run: RunKey) -> bool:
+    state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
+    return state is None or TaskState(state) in TERMINAL
+
+
+def _why_closed(batch: Batch, run: RunKey, checkpoint_id: str) -> str:
+    """Why a checkpoint takes no answer. One that is still pending has outlived its time."""
+    state = str(batch.connection.execute(_one(run.tenant, checkpoint_id)).one().state)
+    if state == WITHDRAWN and _has_ended(batch, run):
+        return RUN_ENDED
+    return CLOSED_TEXTS.get(state, CLOSED_TEXTS["expired"])
 
 
 def _check_answer(checkpoint: Checkpoint, value: Any) -> None:

@@ -128,7 +128,7 @@ async def test_listening_ends_with_its_time_limit(home: House, workflows: Workfl
     run = await listening(workflows, "late", LATE)
     await workflows.pass_time(3601)
     shown = await workflows.reached(run, "SUSPENDED", user="admin")
-    while "waits for a moment" not in shown["note"]:
+    while "waits until 20" not in shown["note"]:
         shown = await workflows.reached(run, "SUSPENDED", user="admin")
     await sent(workflows, event("test.paid", 1))
     assert await home.gateway.workflows.wake_once() == 0

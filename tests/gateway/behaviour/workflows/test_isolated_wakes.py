@@ -103,7 +103,7 @@ async def test_an_answer_resumes_its_own_run_alone(home: House, workflows: Workf
     set_clock(home, 3_601_000_000)
     assert (await workflows.answer(checkpoint["id"], "a", "alice")).status_code == 200
     await workflows.output(run)
-    assert "waits for a moment" in (await workflows.show(other))["note"]
+    assert "waits until 20" in (await workflows.show(other))["note"]
 
 
 @pytest.mark.parametrize(

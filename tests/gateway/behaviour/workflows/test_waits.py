@@ -75,7 +75,7 @@ async def test_a_run_waits_without_a_runner_and_goes_on_in_time(home: House, wor
     await workflows.add("pause", PAUSE)
     run = await workflows.start("pause")
     shown = await workflows.reached(run, "SUSPENDED")
-    assert "waits for a moment" in shown["note"]
+    assert "waits until 20" in shown["note"]
 
     async def has_no_runner() -> bool:
         return not (await home.gateway.stores.tasks.find("default", shown["owner"], run)).runner
