@@ -1,7 +1,7 @@
 """Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -143,7 +143,7 @@ class WorkflowAdministration:
         self._waker.wake_soon()
 
     async def list_runs(
-        self, tenant: str, owner: str | None, page: tuple[str, TaskState | None, str, int]
+        self, tenant: str, owner: str | None, page: tuple[str, TaskState | Literal["paused", "waiting"] | None, str, int]
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of runs, of all owners for None.
 
@@ -176,7 +176,6 @@ class WorkflowAdministration:
 
         more = {
             "summary": standing.text(parts.store.now()),
-            "fault": msgspec.json.decode(run.fault) if run.fault else None,
             "open_effects": [msgspec.to_builtins(each) for each in standing.left_open],
             "input": mask_secrets(run.input),
             "continued_by": await continuations_of(parts.store.database, run.key),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import CommandFailed
+from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_json, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
@@ -21,6 +21,8 @@ from gateway.cli.workflows.tree import tree_lines
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
+RESTS = ("paused", "waiting")  # states of runs beside those of tasks
+STATES = ("submitted", "working", "input-required", "auth-required", "completed", "failed", "canceled", "rejected", *RESTS)
 app = typer.Typer(
     help="Runs of workflows: list, show, watch, cancel, checkpoints, answer, pause, resume, signal, redrive, fork, diff.",
     no_args_is_help=True,
@@ -31,25 +33,41 @@ operations.register(app)
 @app.command("list")
 def list_runs(
     workflow: Annotated[str, typer.Option(help="Runs of this workflow only.", metavar="NAME")] = "",
-    state: Annotated[str, typer.Option(help="Runs in this state only, such as failed or input-required.", metavar="STATE")] = "",
+    state: Annotated[str, typer.Option(help=f"Runs in this state only: {', '.join(STATES)}.", metavar="STATE")] = "",
     all_owners: Annotated[bool, typer.Option("--all", help="Runs of all people; needs the permission to read the audit.")] = False,
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1, max=1000)] = 50,
     as_json: screen.AsJson = False,
 ) -> None:
     """Show your runs."""
-    filters = {"workflow": workflow, "state": screen.parse_state(state), "everybody": "true" if all_owners else ""}
+    filters = {"workflow": workflow, "state": _parse_state(state), "everybody": "true" if all_owners else ""}
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all(PATH, limit, **{name: value for name, value in filters.items() if value})
     if as_json:
         screen.print_json({"items": items})
         return
-    columns = ["id", "state", "workflow", "updated", *(["whose"] if all_owners else [])]
+    columns = ["id", "state", "workflow", "updated", *(["whose"] if all_owners else []), "why"]
     rows = [
         (each["id"], screen.format_state(each["state"]), each["workflow"], screen.format_time(each["updated"]))
         + ((each["owner"],) if all_owners else ())
+        + (_why(each),)
         for each in items
     ]
     screen.print_table(columns, rows, "no such runs" if any(filters.values()) else "no runs yet: interlock workflow run NAME")
+
+
+def _parse_state(text: str) -> str:
+    """A state as /api names it. Raises WrongUsage."""
+    name = text.lower().replace("_", "-").replace(" ", "-")
+    if name and name not in STATES:
+        raise WrongUsage(f"--state is {text}, which is none of {', '.join(STATES)}")
+    return name if name in RESTS else screen.parse_state(name)
+
+
+def _why(run: dict[str, Any]) -> str:
+    """Why a run stands where it does, in one line: its fault, its pause or what it waits for."""
+    if fault := run["fault"]:
+        return f"{fault.get('title') or fault['type']} at {fault.get('instance') or '/'}"
+    return "paused" if run["paused"] else "; ".join(run["note"].split("\n"))
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """Pages of runs, newest first, as their owner or an auditor sees them."""
 
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, literal, select
 
-from adapters.task import TaskState
+from adapters.task import TERMINAL, TaskState
 from gateway.storage.database import Database
 from gateway.storage.paging import BadCursor
 from gateway.storage.tables import tasks
@@ -15,10 +16,13 @@ from gateway.workflows.runs.tables import workflow_runs
 
 
 class RunFilter(Struct, frozen=True):
-    """Which runs: of one workflow, or of all where that is empty; in one state, or in all; after `cursor`."""
+    """Which runs: of one workflow, or of all where that is empty; in one state, or in all; after `cursor`.
+
+    Beside the states of tasks, a run is `paused`, or `waiting` for people, a moment or an event.
+    """
 
     workflow: str = ""
-    state: TaskState | None = None
+    state: TaskState | Literal["paused", "waiting"] | None = None
     cursor: str = ""
     limit: int = 50
 
@@ -58,8 +62,7 @@ async def list_runs(database: Database, tenant: str, owner: str | None, page: Ru
     query = _runs_of(tenant, owner, has_inputs=False)
     if page.workflow:
         query = query.where(workflow_runs.c.workflow == page.workflow)
-    if page.state is not None:
-        query = query.where(tasks.c.state == page.state.value)
+    query = _in_state(query, page.state)
     if page.cursor:
         at, _, last = page.cursor.partition(".")
         if not (last and at.isascii() and at.isdigit() and len(at) < 19):
@@ -77,6 +80,17 @@ async def list_runs(database: Database, tenant: str, owner: str | None, page: Ru
     return shown, more
 
 
+def _in_state(query: Any, state: TaskState | Literal["paused", "waiting"] | None) -> Any:
+    if state is None:
+        return query
+    if isinstance(state, TaskState):
+        return query.where(tasks.c.state == state.value)
+    query = query.where(tasks.c.state.not_in([each.value for each in TERMINAL]))
+    if state == "paused":
+        return query.where(workflow_runs.c.paused_at.is_not(None))
+    return query.where(workflow_runs.c.paused_at.is_(None), workflow_runs.c.note != "")
+
+
 async def continuations_of(database: Database, run: RunKey) -> list[str]:
     """The runs that began with the journal of this one, the oldest first. They have the same owner."""
     columns = workflow_runs.c
@@ -92,6 +106,7 @@ def run_document(shown: ShownRun) -> dict[str, Any]:
         "workflow": run.workflow,
         "version": run.version,
         "state": task.state.value,
+        "fault": msgspec.json.decode(run.fault) if run.fault else None,
         "note": "" if task.has_ended else run.note,
         "paused": None if task.has_ended or run.paused_at is None else {"at": to_rfc3339(run.paused_at), "by": run.paused_by},
         "origin": {"run": run.origin.run_id, "kind": run.origin.kind, "step": run.origin.step} if run.origin.run_id else None,

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -28,6 +28,7 @@ from registry.cards.card import WORKFLOW_KIND, Family
 from registry.store import Registry, UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
+ListedState = TaskState | Literal["paused", "waiting"] | None  # None lists runs in all states
 JSON = "application/json"
 START_MAX = 8 << 20  # bytes of a request that starts a run
 KEY_MAX = 256  # characters of an idempotency key, as over A2A
@@ -54,14 +55,14 @@ class StartBody(ApiBody):
 class RunQuery:
     """Which page of a list of runs: of those in a state, or of all people of the tenant."""
 
-    state: TaskState | None
+    state: ListedState
     cursor: str
     limit: int
     everybody: bool
 
 
 def _run_query(
-    state: TaskState | None = None, cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50, *, everybody: bool = False
+    state: ListedState = None, cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50, *, everybody: bool = False
 ) -> RunQuery:
     return RunQuery(state, cursor, limit, everybody)
 

@@ -1,5 +1,7 @@
 """What people read about runs says what happened: why an answer comes too late, until when a run waits, what was undone."""
 
+from typing import Any
+
 import pytest
 
 from tests.fakes.house import House
@@ -39,6 +41,22 @@ async def test_an_answer_that_comes_too_late_is_told_why(workflows: Workflows, e
         await workflows.ended(run)
     answer = await workflows.answer(checkpoint["id"], "a", "alice")
     assert answer.status_code == 409 and words in answer.json()["detail"]
+
+
+async def test_runs_are_listed_by_how_they_rest_and_with_their_fault(workflows: Workflows) -> None:
+    await workflows.add("asks", ASK)
+    await workflows.add("fails", "do:\n- fail: {raise: {error: {type: 'urn:tests:no', title: Sold Out, status: 409}}}\n")
+    failed, waiting, paused = [await workflows.start(name) for name in ("fails", "asks", "asks")]
+    await workflows.ended(failed)
+    for run in (waiting, paused):
+        await workflows.reached(run, "INPUT_REQUIRED")
+    await workflows.desk.ask("POST", f"/api/runs/{paused}/pause", "alice")
+
+    async def listed(state: str) -> list[dict[str, Any]]:
+        return list((await workflows.desk.ask("GET", f"/api/runs?state={state}", "alice")).json()["items"])
+
+    assert [[each["id"] for each in await listed(state)] for state in ("waiting", "paused")] == [[waiting], [paused]]
+    assert [each["fault"]["title"] for each in await listed("TASK_STATE_FAILED")] == ["Sold Out"]
 
 
 async def test_undoing_counts_as_no_step_of_the_run(home: House, workflows: Workflows) -> None:

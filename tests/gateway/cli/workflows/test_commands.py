@@ -237,7 +237,22 @@ def test_triggers_are_listed_and_tested(interlock: CommandLine, api: GatewayApi)
 
 def test_runs_are_listed_by_state_and_of_all_people(interlock: CommandLine, api: GatewayApi) -> None:
     run = {"id": "t_1", "state": "TASK_STATE_FAILED", "workflow": "flow", "updated": "2026-11-01T00:00:00Z", "owner": "default|x|alice"}
+    run |= {"note": "", "paused": None, "fault": {"type": "urn:no", "status": 409, "title": "Sold Out", "instance": "/do/1/fail"}}
     query = "workflow=flow&state=TASK_STATE_INPUT_REQUIRED&everybody=true"
     api.on(f"GET /api/runs?{query}", {"items": [run], "next": None})
     listed = interlock("run", "list", "--state", "input-required", "--workflow", "flow", "--all")
-    assert "t_1" in listed.out and "default|x|alice" in listed.out
+    assert "t_1" in listed.out and "default|x|alice" in listed.out and "Sold Out at /do/1/fail" in listed.out
+
+
+def test_runs_that_rest_are_listed_with_what_they_wait_for(interlock: CommandLine, api: GatewayApi) -> None:
+    run = {"id": "t_1", "state": "TASK_STATE_WORKING", "workflow": "flow", "updated": "2026-11-01T00:00:00Z", "fault": None, "note": "a\nb"}
+    api.on("GET /api/runs?state=waiting", {"items": [run | {"paused": None}], "next": None})
+    api.on("GET /api/runs?state=paused", {"items": [run | {"paused": {"at": "", "by": ""}}], "next": None})
+    assert "a; b" in interlock("run", "list", "--state", "waiting").out
+    paused = interlock("run", "list", "--state", "paused").out
+    assert "paused" in paused and "a; b" not in paused
+
+
+def test_a_wrong_state_of_runs_names_the_right_ones(interlock: CommandLine, api: GatewayApi) -> None:
+    ran = interlock("run", "list", "--state", "done")
+    assert ran.code == 2 and "input-required" in ran.err and "paused, waiting" in ran.err and api.asked == []
