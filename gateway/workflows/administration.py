@@ -241,10 +241,11 @@ class WorkflowAdministration:
         return await self._parts.relaxations.remove(place, by, decision_id)
 
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
-        """Stores a person's answer and has the run go on. Raises BadCheckpointAnswer and CheckpointClosed."""
+        """Stores a person's answer and has the run go on, unless it is paused. Raises BadCheckpointAnswer and CheckpointClosed."""
         answered = await self._parts.checkpoints.answer(checkpoint, value, Answerer(by, decision_id))
         await self._waker.wake(checkpoint.run)
-        return checkpoint_document(answered)
+        found = await find_run(self._parts.store.database, checkpoint.run.tenant, None, checkpoint.run.id)
+        return checkpoint_document(answered) | {"paused": found is not None and found.run.paused_at is not None}
 
 
 def _summary(entry: Registration) -> dict[str, Any]:

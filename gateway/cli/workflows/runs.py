@@ -197,7 +197,9 @@ def answer(
     body: dict[str, Any] = {"value": read_data(value, "the answer")}
     with connect() as remote, screen.show_progress("answering…"):
         answered = remote.request("POST", f"/api/checkpoints/{quote_segment(checkpoint_id)}/answer", body=body)
-    screen.print_json(answered) if as_json else screen.print_text(f"{checkpoint_id} is answered; run {answered['run']} goes on")
+    run = answered["run"]
+    after = f"is paused, and goes on with: interlock run resume {run}" if answered["paused"] else "goes on"
+    screen.print_json(answered) if as_json else screen.print_text(f"{checkpoint_id} is answered; run {run} {after}")
 
 
 @contextmanager

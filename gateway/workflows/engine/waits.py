@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from adapters.contract import Prompt
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint
+from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint, note_of
 from gateway.workflows.runs.store import key_text
 
 
@@ -53,7 +53,7 @@ class WaitCollector:
 
     def add_checkpoint(self, key: StepKey, checkpoint: Checkpoint) -> None:
         """The run goes on when people answered, or when the checkpoint expires."""
-        note = f"{key.pointer}: {checkpoint.prompt} (checkpoint {checkpoint.id})"
+        note = note_of(checkpoint)
         wake_at = checkpoint.expires
         if checkpoint.escalation is not None and not checkpoint.is_escalated:
             wake_at = min(wake_at, checkpoint.escalation.at)

@@ -18,7 +18,7 @@ from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
-from gateway.workflows.runs.tables import workflow_checkpoints
+from gateway.workflows.runs.tables import workflow_checkpoints, workflow_runs
 from policies.audit.log import AuditLog
 
 APPROVE: Final = "approve"
@@ -53,6 +53,7 @@ _ANSWER: Final = (
 _ESCALATE: Final = "UPDATE workflow_checkpoints SET escalated = ? WHERE tenant = ? AND id = ? AND state = 'pending' AND escalated IS NULL"
 _RELAX: Final = "UPDATE workflow_checkpoints SET state = 'relaxed', answer = ? WHERE tenant = ? AND id = ?"
 _WITHDRAW: Final = "UPDATE workflow_checkpoints SET state = 'withdrawn' WHERE tenant = ? AND id = ? AND state = 'pending'"
+_SET_NOTE: Final = "UPDATE workflow_runs SET note = ? WHERE tenant = ? AND id = ?"
 _EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
 
 
@@ -190,6 +191,7 @@ class Checkpoints:
             if _has_ended(batch, run):
                 raise CheckpointClosed(RUN_ENDED)
             wake(batch, run, now)
+            _drop_note(batch, checkpoint)
             self._record_change(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
             return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
@@ -273,6 +275,19 @@ def _one(tenant: str, checkpoint_id: str) -> Any:
 def _open_of(run: RunKey) -> Any:
     table = workflow_checkpoints
     return select(table).where(table.c.tenant == run.tenant, table.c.run_id == run.id, table.c.state == PENDING)
+
+
+def note_of(checkpoint: Checkpoint) -> str:
+    """What a run says that waits for this checkpoint."""
+    return f"{checkpoint.step}: {checkpoint.prompt} (checkpoint {checkpoint.id})"
+
+
+def _drop_note(batch: Batch, checkpoint: Checkpoint) -> None:
+    """Takes the checkpoint out of what its run says that it waits for. A paused run would say so until it is resumed."""
+    columns, run = workflow_runs.c, checkpoint.run
+    note = batch.connection.execute(select(columns.note).where(columns.tenant == run.tenant, columns.id == run.id)).scalar()
+    left = (note or "").replace(note_of(checkpoint), "").replace("\n\n", "\n").strip("\n")
+    batch.run(_SET_NOTE, (left, run.tenant, run.id))
 
 
 def _has_ended(batch: Batch, run: RunKey) -> bool:

@@ -59,6 +59,17 @@ async def test_runs_are_listed_by_how_they_rest_and_with_their_fault(workflows: 
     assert [each["fault"]["title"] for each in await listed("TASK_STATE_FAILED")] == ["Sold Out"]
 
 
+async def test_the_answer_to_a_paused_run_is_told_that_it_is_paused(workflows: Workflows) -> None:
+    await workflows.add("asks", ASK)
+    run = await workflows.start("asks")
+    assert "Which?" in (await workflows.reached(run, "INPUT_REQUIRED"))["note"]
+    await workflows.desk.ask("POST", f"/api/runs/{run}/pause", "alice")
+    (checkpoint,) = await workflows.checkpoints()
+    assert (await workflows.answer(checkpoint["id"], "a", "alice")).json()["paused"] is True
+    shown = await workflows.show(run)
+    assert shown["note"] == "" and f"interlock run resume {run}" in shown["summary"]
+
+
 async def test_undoing_counts_as_no_step_of_the_run(home: House, workflows: Workflows) -> None:
     server = await home.server("inventory", "reserve", "release")
     await workflows.add("undone", UNDONE)

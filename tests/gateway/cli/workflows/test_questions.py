@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.workflows.questions import answer_shape, question_lines
+from tests.fakes.gateway_api import GatewayApi
 from tests.fakes.house import open_house
 from tests.fakes.workflows import document
 from tests.gateway.cli.conftest import CommandLine, Ran
@@ -32,6 +33,12 @@ async def test_only_those_who_may_answer_are_told_how(interlock: CommandLine, tm
         answers = {user: (await ran(user, "run", "checkpoints", "--json")).json["items"][0]["may_answer"] for user in ("alice", "admin")}
         assert answers == {"alice": False, "admin": True}
         assert "you may answer" in (await ran("alice", "run", "checkpoints")).out
+
+
+@pytest.mark.parametrize(("is_paused", "words"), [(True, "is paused, and goes on with: interlock run resume t_1"), (False, "goes on")])
+def test_an_answer_tells_what_becomes_of_its_run(interlock: CommandLine, api: GatewayApi, is_paused: bool, words: str) -> None:
+    api.on("POST /api/checkpoints/cp_1/answer", {"run": "t_1", "paused": is_paused})
+    assert f"cp_1 is answered; run t_1 {words}" in interlock("run", "answer", "cp_1", "true").out
 
 
 @pytest.mark.parametrize(
