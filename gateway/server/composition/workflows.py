@@ -219,11 +219,7 @@ class LazyWorkflows:
             return 0
         if "_administration" not in self.__dict__:
             await self.load()  # not in the event loop, which it would block
-        outcomes = await asyncio.gather(self._starter.run_once(), self._waker.run_once(), return_exceptions=True)
-        for each in outcomes:  # an error of the one does not keep the other from its round
-            if isinstance(each, BaseException):
-                raise each
-        return sum(each for each in outcomes if isinstance(each, int))
+        return await _run_both(self._starter.run_once(), self._waker.run_once())
 
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""
@@ -256,3 +252,12 @@ class LazyWorkflows:
         """Ends the workers that evaluate expressions."""
         if "_parts" in self.__dict__:
             await self._parts.evaluator.close()
+
+
+async def _run_both(*rounds: Awaitable[int]) -> int:
+    """What the rounds come to. An error of one keeps no other from its end, and is raised then."""
+    outcomes = await asyncio.gather(*rounds, return_exceptions=True)
+    for each in outcomes:
+        if isinstance(each, BaseException):
+            raise each
+    return sum(each for each in outcomes if isinstance(each, int))
