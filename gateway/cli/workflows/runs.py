@@ -1,7 +1,7 @@
 """run: lists, shows, watches, cancels runs of workflows, and answers their checkpoints."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from gateway.cli.workflows.costs import format_cost
 from gateway.cli.workflows.plans import plan_lines
 from gateway.cli.workflows.questions import question_lines
 from gateway.cli.workflows.starting import output_of
-from gateway.cli.workflows.tree import tree_lines
+from gateway.cli.workflows.tree import tree_lines, with_undoing
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
@@ -86,7 +86,12 @@ def show(
     wakes = screen.format_time(run["wake_at"]) if run["wake_at"] else ""
     names = [(name, run[name]) for name in ("id", "workflow", "version")]
     origin = f"{run['origin']['kind']} of {run['origin']['run']} from {run['origin']['step']}" if run["origin"] else ""
-    more = [("waits for", run["note"]), ("goes on", wakes), ("origin", origin), ("continued by", " ".join(run["continued_by"]))]
+    more = [
+        ("waits for", run["note"] if run.get("paused") else ""),
+        ("goes on", wakes),
+        ("origin", origin),
+        ("continued by", " ".join(run["continued_by"])),
+    ]
     screen.print_fields([("state", screen.format_state(run["state"])), *names, *more])
     screen.print_text(f"\n{run['summary']}\n")
     if cost := format_cost(run["cost"]):
@@ -100,7 +105,10 @@ def show(
     if steps:
         _print_trail(run["steps"])
         return
-    rows = [(each["step"], _outcome(each), screen.format_time(each["ended"]), each["task_id"]) for each in run["steps"]]
+    rows = [
+        (each["step"], ", ".join(filter(None, (_outcome(each), undoing))), screen.format_time(each["ended"]), each["task_id"])
+        for each, undoing in with_undoing(run["steps"])
+    ]
     screen.print_table(["step", "outcome", "ended", "task"], rows, "no step has ended yet")
     for each in run["plans"]:
         screen.print_text(f"plan {each['number']} of {each['step']}  {each['digest'][:12]}")
@@ -241,5 +249,5 @@ def _held(step: dict[str, Any], name: str) -> str:
     return screen.format_value(step[name]) if name in step else ""
 
 
-def _outcome(step: dict[str, Any]) -> str:
+def _outcome(step: Mapping[str, Any]) -> str:
     return f"failed: {step['fault']['detail']}" if "fault" in step else "done"
