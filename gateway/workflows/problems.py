@@ -75,16 +75,8 @@ class BadCheckpointAnswer(Exception):
     """The answer does not fit the schema of the checkpoint; the message says why."""
 
 
-class EventNotStored(Exception):
-    """The gateway does not take the event now; the message says why."""
-
-
-class EventConflict(EventNotStored):
+class EventConflict(Exception):
     """Another event has this `source` and `id`: of another sender, or with another type or content."""
-
-
-class StartsFull(EventNotStored):
-    """So many runs of a workflow wait for their start already that it can't have one more."""
 
 
 class BadEvent(Exception):

@@ -42,7 +42,6 @@ INSIDE = {
     "gateway.ingress.mcp_server.protocol.disconnect.ClientDisconnected": "nobody is there to be answered",
     "gateway.ingress.mcp_server.protocol.modern.BadEnvelope": "the MCP door answers it with its own code",
     "gateway.workflows.dsl.yaml_reader.Unreadable": "the document is refused with its reason",
-    "gateway.workflows.problems.EventNotStored": "what EventConflict and StartsFull have in common",
     "gateway.workflows.engine.http_targets.NoOperation": "a problem of the document, or an error of the step",
     "gateway.workflows.engine.steps.RightsEnded": "the run's task is rejected with it",
     "gateway.workflows.engine.steps.SignInNeeded": "the run is suspended until its owner signs in",

@@ -38,6 +38,8 @@ def send(
         screen.print_json(answer | {"id": event["id"]})
     else:
         screen.print_text(f"{event['id']} was sent before" if answer["repeated"] else f"{event['id']} is sent")
+        for dropped in answer.get("not_started", ()):
+            screen.print_text(f"it starts no run of {dropped['workflow']}, since too many of its runs wait: interlock trigger list")
 
 
 def build_event(kind: str, data: str, *, source: str = SOURCE, event_id: str = "", subject: str = "") -> dict[str, Any]:

@@ -11,7 +11,6 @@ from gateway.workflows.problems import (
     RunNotFailed,
     RunNotOpen,
     SignalNotAwaited,
-    StartsFull,
     StepsChanged,
     StepUndone,
     UnknownCheckpoint,
@@ -36,5 +35,4 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadEvent: ErrorMapping(422, -32602, "bad-event"),
     BadRelaxation: ErrorMapping(422, -32602, "checkpoint-relaxation"),
     EventConflict: ErrorMapping(409, -32014, "event-conflict"),
-    StartsFull: ErrorMapping(503, -32013, "starts-full"),
 }

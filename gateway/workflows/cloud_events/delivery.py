@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from msgspec import Struct
 from sqlalchemy import func, select
 
 from adapters.task import TERMINAL
@@ -13,7 +14,7 @@ from gateway.storage.database import Batch
 from gateway.storage.tables import tasks
 from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
 from gateway.workflows.cloud_events.schedules import decode_terms
-from gateway.workflows.problems import EventConflict, StartsFull
+from gateway.workflows.problems import EventConflict
 from gateway.workflows.runs.store import RunStore
 from gateway.workflows.runs.tables import (
     workflow_events,
@@ -46,6 +47,7 @@ _START: Final = (
     "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
     "ON CONFLICT DO NOTHING"
 )
+_PROBLEM: Final = "UPDATE workflow_schedules SET problem = ? WHERE tenant = ? AND workflow = ?"
 _OLDEST: Final = (
     "DELETE FROM workflow_events WHERE (tenant, source, id) IN (SELECT tenant, source, id FROM workflow_events WHERE at < ? LIMIT ?)"
 )
@@ -59,6 +61,28 @@ _LEFT_LISTENS: Final = (
 )
 
 
+class DroppedStart(Struct, frozen=True):
+    """An event that starts no run of a workflow, since too many of its runs wait for their start."""
+
+    workflow: str
+    source: str
+    id: str
+
+
+class StoredOutcome(Struct, frozen=True):
+    """What became of one event: whether it was new, and the workflows that it should have started a run of."""
+
+    is_new: bool
+    not_started: tuple[DroppedStart, ...] = ()
+
+
+class Published(Struct, frozen=True):
+    """What became of the events of a request: how many were new, and which starts were dropped."""
+
+    new: int
+    not_started: tuple[DroppedStart, ...]
+
+
 class EventLog:
     """Receives events from outside, and deletes old ones."""
 
@@ -66,12 +90,15 @@ class EventLog:
         self._store = store
         self._audit = audit
 
-    async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> int:
-        """Stores events in one commit and returns how many of them were new. `sender` is the owner key of the person."""
+    async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> Published:
+        """Stores events in one commit. `sender` is the owner key of the person. Raises EventConflict."""
         now = self._store.now()
 
-        def work(batch: Batch) -> int:
-            return sum(store_event(batch, self._audit, tenant, sender, event, now=now) for event in events)
+        def work(batch: Batch) -> Published:
+            stored = [store_event(batch, self._audit, tenant, sender, event, now=now) for event in events]
+            dropped = tuple(start for each in stored for start in each.not_started)
+            record_dropped_starts(batch, tenant, dropped)
+            return Published(sum(each.is_new for each in stored), dropped)
 
         return await self._store.database.write(work)
 
@@ -98,20 +125,31 @@ def store_event(
     now: int,
     task_id: str = "",
     requesters: Sequence[str] = (),
-) -> bool:
-    """Stores an event and gives it to who waits for it. Returns False for one that is stored already.
+) -> StoredOutcome:
+    """Stores an event, unless it is stored already, and gives it to who waits for it.
 
     `requesters`: where a run of a service sends it, the people who brought that run about. Raises EventConflict where another
-    event has its source and id, and StartsFull; then nothing of the commit is stored.
+    event has its source and id; then nothing of the commit is stored. The caller records the starts that were dropped.
     """
     text = encode_event(event)
     if not batch.run(_INSERT, (tenant, event["source"], event["id"], event["type"], sender, now, text)):
         _check_same(batch, tenant, sender, event)
-        return False
+        return StoredOutcome(is_new=False)
     audit.record(batch, _record(tenant, event, text, task_id))
     _give_to_listens(batch, tenant, event, text)
-    _give_to_schedules(batch, tenant, event, (text, msgspec.json.encode([sender, *requesters]).decode()), now)
-    return True
+    dropped = _give_to_schedules(batch, tenant, event, (text, msgspec.json.encode([sender, *requesters]).decode()), now)
+    return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
+
+
+def record_dropped_starts(batch: Batch, tenant: str, dropped: Sequence[DroppedStart]) -> None:
+    """Has the triggers of workflows say which event started no run, the last one of each.
+
+    Called once at the end of a commit, so that all commits lock the rows in one order.
+    """
+    for workflow, start in sorted({start.workflow: start for start in dropped}.items()):
+        log.warning("start_dropped", tenant=tenant, workflow=workflow, source=start.source[:200], id=start.id[:200])
+        text = f"starts-full: the event {start.id[:200]} of {start.source[:200]} started no run, since too many runs wait for their start"
+        batch.run(_PROBLEM, (text, tenant, workflow))
 
 
 def _check_same(batch: Batch, tenant: str, sender: str, event: Event) -> None:
@@ -154,11 +192,12 @@ def _listens_for(tenant: str, kind: str) -> Any:
     return query.where(types.tenant == tenant, types.type.in_((kind, ""))).distinct().order_by(listens.run_id, listens.key)
 
 
-def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[str, str], now: int) -> None:
+def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[str, str], now: int) -> list[str]:
     """Has a run of each workflow started that this event may start. The start's id is made of the event's own names.
 
-    `stored`: the JSON of the event and of its requesters. Raises StartsFull.
+    `stored`: the JSON of the event and of its requesters. Returns the workflows for which too many runs wait to start one more.
     """
+    dropped = list[str]()
     types, schedules = workflow_trigger_types.c, workflow_schedules.c
     is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
     query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
@@ -167,18 +206,19 @@ def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[st
     for workflow, terms in batch.connection.execute(query.order_by(types.workflow)).all():
         filters = decode_terms(terms).filters
         if any(could_match(each, event) for each in filters):
-            batch.run(_START, (tenant, workflow, start, now, *stored))
-            _check_starts(batch, tenant, workflow)
+            if _has_room(batch, tenant, workflow):
+                batch.run(_START, (tenant, workflow, start, now, *stored))
+            else:
+                dropped.append(workflow)
+    return dropped
 
 
-def _check_starts(batch: Batch, tenant: str, workflow: str) -> None:
-    """Raises StartsFull where a workflow has as many starts as may wait."""
+def _has_room(batch: Batch, tenant: str, workflow: str) -> bool:
+    """Whether a workflow has fewer starts than may wait."""
     starts = workflow_starts.c
     query = select(starts.wanted, func.count()).where(starts.tenant == tenant, starts.workflow == workflow).group_by(starts.wanted)
-    counts = {row[0]: row[1] for row in batch.connection.execute(query)}
-    if counts.get(1, 0) >= STARTS_MAX or counts.get(0, 0) > UNCHECKED_MAX:
-        log.warning("event_refused", workflow=workflow, tenant=tenant, waiting=counts.get(1, 0), unchecked=counts.get(0, 0))
-        raise StartsFull(f"{counts.get(1, 0)} runs of the workflow {workflow} wait for their start. Send the event again when fewer wait.")
+    counts: dict[int, int] = {row[0]: row[1] for row in batch.connection.execute(query)}
+    return counts.get(1, 0) < STARTS_MAX and counts.get(0, 0) < UNCHECKED_MAX
 
 
 def _tenants(batch: Batch) -> list[str]:

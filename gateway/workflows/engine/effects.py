@@ -29,7 +29,7 @@ from gateway.workflows.engine.waits import WaitCollector
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
-from gateway.workflows.problems import EventNotStored
+from gateway.workflows.problems import EventConflict
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.people.checkpoints import PENDING
 from gateway.workflows.runs.store import RunStore, key_text
@@ -129,7 +129,7 @@ class _JournaledResults:
 
         try:
             return await self._journal.add(row, write)
-        except EventNotStored as error:
+        except EventConflict as error:
             failed = replace(row, result=Result(fault=fault_of_sending(error, row.place.pointer).fault))
         except WorkflowError as error:  # the step has had its effect, so the journal has to know of it
             failed = replace(row, result=Result(fault=error.fault), trail=replace(row.trail, input=NOTHING, output_digest=""))

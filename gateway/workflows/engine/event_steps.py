@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway.calls.authorizer import CallRefused
 from gateway.storage.database import Batch, WriteFailed
-from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, store_event
+from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, record_dropped_starts, store_event
 from gateway.workflows.cloud_events.envelope import HOPS, RESERVED_SOURCE, Event, act_of_receiving, act_of_sending, read_event
 from gateway.workflows.cloud_events.hops import HOPS_MAX, hops_of
 from gateway.workflows.cloud_events.listens import Listening, Listens, types_of
@@ -15,7 +15,7 @@ from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.interpreter.effects import StepKey, Wanted
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
-from gateway.workflows.problems import BadEvent, EventConflict, EventNotStored
+from gateway.workflows.problems import BadEvent, EventConflict
 from gateway.workflows.runs.store import RunKey, key_text
 from policies.audit.log import AuditLog
 from policies.callers import Caller
@@ -25,11 +25,9 @@ CONSUMED_MAX: Final = 1000  # events in the result of one listening step
 Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # raises CallRefused; the text is the task that the act is about
 
 
-def fault_of_sending(error: EventNotStored, pointer: str) -> WorkflowError:
+def fault_of_sending(error: EventConflict, pointer: str) -> WorkflowError:
     """The error of a step whose event was not stored."""
-    if isinstance(error, EventConflict):
-        return own_error("event-conflict", 409, "Event Conflict", str(error), pointer)
-    return own_error("starts-full", 503, "Too Many Starts", str(error), pointer)
+    return own_error("event-conflict", 409, "Event Conflict", str(error), pointer)
 
 
 def _check_count(listening: Listening, key: StepKey) -> None:
@@ -81,7 +79,9 @@ class EventSteps:
         owner, *requesters = senders
 
         def store(batch: Batch) -> None:
-            store_event(batch, self._audit, identity.run.tenant, owner, event, now=now, task_id=identity.run.id, requesters=requesters)
+            tenant, run = identity.run.tenant, identity.run.id
+            stored = store_event(batch, self._audit, tenant, owner, event, now=now, task_id=run, requesters=requesters)
+            record_dropped_starts(batch, tenant, stored.not_started)
 
         return store
 

@@ -3,7 +3,7 @@
 Sending an event needs state:write:events/TYPE, seeing it state:read:events/TYPE. Only people do either.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Protocol
@@ -32,12 +32,35 @@ DESCRIPTION = "An event in the structured form of CloudEvents 1.0, or an array o
 ONE_EVENT = "An event in the structured form of CloudEvents 1.0. Nothing is stored or started."
 
 
+class NotStarted(Protocol):
+    """An event that started no run of a workflow, since too many of its runs wait for their start."""
+
+    @property
+    def workflow(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def id(self) -> str: ...
+
+
+class Published(Protocol):
+    """What became of the events of a request."""
+
+    @property
+    def new(self) -> int: ...
+
+    @property
+    def not_started(self) -> Sequence[NotStarted]: ...
+
+
 class Events(Protocol):
     """gateway/workflows/event_operations.py."""
 
     def parse_events(self, document: Any) -> tuple[list[dict[str, Any]], list[Act]]: ...
 
-    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> int: ...
+    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> Published: ...
 
     async def list_events(
         self, tenant: str, before: int | None, limit: int, *, kind: str, may_see: Callable[[Act], bool]
@@ -79,8 +102,9 @@ def event_routes(
         found, acts = events.parse_events(document)
         for act in acts:
             await require_permission(caller, permissions.authorize, act)
-        new = await events.publish(caller.principal.tenant, caller.principal.owner_key, found)
-        return JSONResponse({"accepted": len(found), "repeated": len(found) - new}, 202)
+        published = await events.publish(caller.principal.tenant, caller.principal.owner_key, found)
+        not_started = [{"workflow": each.workflow, "source": each.source, "id": each.id} for each in published.not_started]
+        return JSONResponse({"accepted": len(found), "repeated": len(found) - published.new, "not_started": not_started}, 202)
 
     @router.get("", name="list_events")
     async def list_all(

@@ -190,7 +190,7 @@ def test_a_rehearsal_that_can_not_be_used_is_shown_line_by_line(interlock: Comma
 
 
 def test_an_event_is_sent_with_its_own_id_unless_one_is_given(interlock: CommandLine, api: GatewayApi) -> None:
-    api.on("POST /api/events", {"accepted": 1, "repeated": 0}, 202)
+    api.on("POST /api/events", {"accepted": 1, "repeated": 0, "not_started": []}, 202)
     assert interlock("event", "send", "shop.paid", "--data", '{"order": 7}').code == 0
     ran = interlock("event", "send", "shop.paid", "--id", "4711", "--source", "https://shop.example", "--subject", "order/7")
     first, second = (asked.body for asked in api.asked)
@@ -200,8 +200,14 @@ def test_an_event_is_sent_with_its_own_id_unless_one_is_given(interlock: Command
 
 
 def test_an_event_that_was_sent_before_is_told(interlock: CommandLine, api: GatewayApi) -> None:
-    api.on("POST /api/events", {"accepted": 1, "repeated": 1}, 202)
+    api.on("POST /api/events", {"accepted": 1, "repeated": 1, "not_started": []}, 202)
     assert "4711 was sent before" in interlock("event", "send", "shop.paid", "--id", "4711").out
+
+
+def test_a_start_that_an_event_did_not_bring_is_told(interlock: CommandLine, api: GatewayApi) -> None:
+    dropped = [{"workflow": "orders", "source": "urn:cli", "id": "4711"}]
+    api.on("POST /api/events", {"accepted": 1, "repeated": 0, "not_started": dropped}, 202)
+    assert "starts no run of orders" in interlock("event", "send", "shop.paid", "--id", "4711").out
 
 
 def item(number: int, **data: object) -> dict[str, object]:
