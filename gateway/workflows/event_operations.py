@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final
 
 from gateway.tasks.log import to_rfc3339
-from gateway.workflows.cloud_events.delivery import EventLog, Published
+from gateway.workflows.cloud_events.delivery import EventLog, StoredEvents
 from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sending, check_sender, read_event, read_events
 from gateway.workflows.cloud_events.feed import EventFeed, EventHead, StoredEvent
 from gateway.workflows.cloud_events.schedules import ScheduleRow
@@ -37,7 +37,7 @@ class EventOperations:
             check_sender(event)
         return found, [act_of_sending(kind) for kind in sorted({event["type"] for event in found})]
 
-    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> Published:
+    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> StoredEvents:
         """Stores events, and wakes the runs that wait for them. Raises EventConflict."""
         published = await self._events.publish(tenant, sender, events)
         if published.new:

@@ -76,7 +76,7 @@ class StoredOutcome(Struct, frozen=True):
     not_started: tuple[DroppedStart, ...] = ()
 
 
-class Published(Struct, frozen=True):
+class StoredEvents(Struct, frozen=True):
     """What became of the events of a request: how many were new, and which starts were dropped."""
 
     new: int
@@ -90,15 +90,15 @@ class EventLog:
         self._store = store
         self._audit = audit
 
-    async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> Published:
+    async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> StoredEvents:
         """Stores events in one commit. `sender` is the owner key of the person. Raises EventConflict."""
         now = self._store.now()
 
-        def work(batch: Batch) -> Published:
+        def work(batch: Batch) -> StoredEvents:
             stored = [store_event(batch, self._audit, tenant, sender, event, now=now) for event in events]
             dropped = tuple(start for each in stored for start in each.not_started)
             record_dropped_starts(batch, tenant, dropped)
-            return Published(sum(each.is_new for each in stored), dropped)
+            return StoredEvents(sum(each.is_new for each in stored), dropped)
 
         return await self._store.database.write(work)
 
