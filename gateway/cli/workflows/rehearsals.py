@@ -30,6 +30,9 @@ def test(
     if from_run and cases is not None:
         raise WrongUsage("CASES and --from exclude each other")
     text = read_file(file)
+    if cases is None and not from_run and not file.with_suffix(".test.yaml").exists():
+        _check_alone(file, text, as_json)
+        return
     outcomes = _rehearse(file, text, _recorded(from_run) if from_run else _read_cases(cases or file.with_suffix(".test.yaml")))
     failed = [outcome for outcome in outcomes if outcome.problems]
     if as_json:
@@ -62,6 +65,18 @@ def read_file(file: Path) -> str:
         return file.read_text("utf-8")
     except (OSError, UnicodeError) as error:
         raise WrongUsage(f"{file} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
+
+
+def _check_alone(file: Path, text: str, as_json: bool) -> None:
+    """Checks a document that has no cases, and says how to make some. Raises CommandFailed."""
+    from gateway.workflows.rehearsal.script import Rehearsal
+
+    _rehearse(file, text, Rehearsal.model_construct(cases=[]))
+    if as_json:
+        screen.print_json({"ok": True, "cases": []})
+        return
+    cases = file.with_suffix(".test.yaml")
+    screen.print_text(f"{file} has no mistakes, and no cases: interlock workflow record RUN_ID >{cases} makes one of a run")
 
 
 def _case_of(run_id: str) -> dict[str, Any]:

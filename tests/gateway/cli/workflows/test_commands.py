@@ -129,6 +129,14 @@ def test_a_rehearsal_tells_what_is_not_as_expected(interlock: CommandLine, tmp_p
     assert ("the output is" in ran.out) == bool(code)
 
 
+def test_a_document_without_cases_is_checked(interlock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "say.yaml").write_text(SAY)
+    ran = interlock("workflow", "test", "say.yaml")
+    assert ran.code == 0 and "interlock workflow record RUN_ID >say.test.yaml" in ran.out
+    (tmp_path / "say.yaml").write_text(SAY.replace("set:", "sett:"))
+    assert "/do/0/say" in interlock("workflow", "test", "say.yaml").err
+
+
 def test_a_document_that_can_not_be_used_is_not_rehearsed(interlock: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "say.yaml").write_text(SAY.replace("set:", "sett:"))
     (tmp_path / "say.test.yaml").write_text(CASES % "hi")
