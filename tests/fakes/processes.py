@@ -104,7 +104,14 @@ class Process:
         ledger = CallAuthorizer(gateway.rulings.authority, gateway.rulings.hop_tokens, self.memory, outside, gateway.rulings.spool)
         telemetry = CallTelemetry(gateway.metrics)
         self.calls = calls = build_calls(
-            gateway.registry, ledger, self.memory, outside, gateway.front_door, telemetry=telemetry, timeouts=gateway.timeouts
+            gateway.registry,
+            ledger,
+            self.memory,
+            outside,
+            gateway.front_door,
+            telemetry=telemetry,
+            costs=gateway.calls.parts.costs,
+            timeouts=gateway.timeouts,
         )
         self.takeover = Takeover(
             calls.parts,

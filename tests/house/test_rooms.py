@@ -8,7 +8,7 @@ from functools import cache
 from tests.house.source import PRODUCT, ROOT, Source, product
 
 ROOMS = {
-    *("a2a", "aiohttp", "botocore", "cedarpy", "cronsim", "dbos", "fastapi", "genai_prices", "google", "grpc", "httpx", "httpx2"),
+    *("a2a", "aiohttp", "botocore", "cedarpy", "cronsim", "fastapi", "genai_prices", "google", "grpc", "httpx", "httpx2"),
     *("jiter", "jmespath", "jose", "jq", "jsonschema_rs", "mcp", "mcp_types", "pydantic_monty", "tantivy"),
 }
 FREE = {  # used where they are needed; an addition is decided here
