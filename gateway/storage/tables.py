@@ -6,11 +6,15 @@ their own (docs/decisions/foreign-keys.md).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKeyConstraint, Index, MetaData, Table, Text, false, text
 
+from adapters.task import INTERRUPTED, TERMINAL
+
 metadata = MetaData()
+ENDED_STATES: Final = tuple(state.value for state in TERMINAL)  # of tasks, as the column `state` has them
+WAITING_STATES: Final = tuple(state.value for state in INTERRUPTED)
 
 
 def partial_index(condition: str) -> dict[str, Any]:

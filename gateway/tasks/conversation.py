@@ -13,14 +13,13 @@ from adapters.task import INTERRUPTED
 from adapters.upstream.pending_consent import agent_ref
 from adapters.vendors.sdk.agent import OpenQuestions
 from gateway.storage.database import Database
-from gateway.storage.tables import tasks
+from gateway.storage.tables import WAITING_STATES, tasks
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.tasks.reader import session_id_of
 from registry.cards.card import FEATURES, QUESTIONS, Registration
 
 RECENT_TASKS_MAX = 5  # tasks of a conversation that are searched for the agent's ids
-WAITING_STATES = [state.value for state in INTERRUPTED]
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from adapters.task import TaskState
 from gateway.storage.database import Database
-from gateway.storage.paging import BadCursor
+from gateway.storage.paging import format_place, parse_place
 from gateway.storage.tables import task_events, tasks
 from gateway.tasks.events.entries import event_from_row
 from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask
@@ -108,16 +108,9 @@ def read_page(connection: Connection, caller: Caller, filters: TaskFilter) -> tu
     """Returns the tasks of a page and the cursor of the next. Raises BadCursor."""
     query = _matching_query(caller, filters)
     if filters.cursor:
-        updated, task_id = _parse_cursor(filters.cursor)
+        updated, task_id = parse_place(filters.cursor)
         query = query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))
     found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(filters.limit + 1)).all()
     rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: filters.limit]]
-    more = f"{rows[-1].updated}.{rows[-1].id}" if len(found) > filters.limit else None
+    more = format_place(rows[-1].updated, rows[-1].id) if len(found) > filters.limit else None
     return [row for row in rows if filters.includes_whole_tenant or can_see(caller, row)], more
-
-
-def _parse_cursor(cursor: str) -> tuple[int, str]:
-    updated, _, task_id = cursor.partition(".")
-    if not (task_id and updated.isascii() and updated.isdigit() and len(updated) < 19):
-        raise BadCursor
-    return int(updated), task_id

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway.storage.database import Batch, Database
-from gateway.storage.paging import BadCursor
+from gateway.storage.paging import format_place, parse_place
 from gateway.tasks.log import has_ended, to_rfc3339
 from gateway.tasks.notices.feed import Notice, write_notice
 from policies.audit.log import AuditLog
@@ -93,15 +93,12 @@ class Approvals:
         if page.state:
             query = query.where(_state_condition(page.state, self._now()))
         if page.cursor:
-            at, _, last = page.cursor.partition(".")
-            if not (last and at.isascii() and at.isdigit() and len(at) < 19):
-                raise BadCursor
-            older = approvals.c.created < int(at)
-            query = query.where(older | ((approvals.c.created == int(at)) & (approvals.c.id < last)))
+            at, last = parse_place(page.cursor)
+            query = query.where((approvals.c.created < at) | ((approvals.c.created == at) & (approvals.c.id < last)))
         query = query.order_by(approvals.c.created.desc(), approvals.c.id.desc()).limit(page.limit + 1)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         shown_rows = rows[: page.limit]
-        more = f"{shown_rows[-1].created}.{shown_rows[-1].id}" if len(rows) > page.limit else None
+        more = format_place(shown_rows[-1].created, shown_rows[-1].id) if len(rows) > page.limit else None
         return [self._summary_document(row) for row in shown_rows], more
 
     async def find(self, caller: Caller, approval_id: str, can_decide: bool) -> dict[str, Any]:

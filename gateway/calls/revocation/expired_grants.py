@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, select
 
-from adapters.task import TERMINAL
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from policies.tables import grants
 
 GRANT_KEPT_SECONDS = 30 * 86_400.0  # after a grant's own end
@@ -37,9 +36,8 @@ class ExpiredGrants:
 
 
 def _read_expired(connection: Connection, ended_before_us: int) -> list[tuple[str, str]]:
-    states = [state.value for state in TERMINAL]
     same = (tasks.c.tenant == grants.c.tenant) & (tasks.c.id == grants.c.task_id)
-    waits = select(tasks.c.id).where(same, tasks.c.state.not_in(states)).exists()
+    waits = select(tasks.c.id).where(same, tasks.c.state.not_in(ENDED_STATES)).exists()
     query = select(grants.c.tenant, grants.c.id).where(grants.c.not_after < ended_before_us, ~waits).limit(BATCH_SIZE)
     return [(row.tenant, row.id) for row in connection.execute(query).all()]
 

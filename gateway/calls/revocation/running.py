@@ -7,9 +7,9 @@ import structlog
 from sqlalchemy import select
 
 from adapters.contract import Failed
-from adapters.task import INTERRUPTED, TaskState
+from adapters.task import TaskState
 from gateway.storage.database import ReadFailed, WriteFailed
-from gateway.storage.tables import tasks
+from gateway.storage.tables import WAITING_STATES, tasks
 from gateway.tasks.log import TaskRow, UnknownTask, to_task_row
 from gateway.tasks.turns.in_flight import InFlight
 from gateway.tasks.turns.recorder import TurnRecorder, TurnState
@@ -84,9 +84,8 @@ class RunningWorkStopper:
     async def end_waiting_tasks(self, kill: Kill) -> int:
         """Ends the waiting tasks of the killed user or agent, and the tasks below them. Returns the number of the former."""
         of_target = tasks.c.owner == kill.name if kill.kind == "user" else tasks.c.agent == kill.name
-        states = [state.value for state in INTERRUPTED]
         is_suspended = (tasks.c.state == TaskState.WORKING.value) & (tasks.c.runner == "")  # a run of a workflow that waits
-        waits = tasks.c.state.in_(states) | is_suspended
+        waits = tasks.c.state.in_(WAITING_STATES) | is_suspended
         query = select(tasks).where((tasks.c.tenant == kill.tenant) & of_target & waits).limit(WAITING_MAX)
         rows = [to_task_row(found) for found in await self._stores.database.read(lambda connection: connection.execute(query).all())]
         below = [one for each in await asyncio.gather(*(self._stores.tasks.open_descendants(row) for row in rows)) for one in each]

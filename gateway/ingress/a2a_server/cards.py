@@ -93,7 +93,7 @@ class AgentCardEndpoint:
             )  # no version means 0.3 (A2A 1.0 s3.6.2)
             card = self._find_or_publish(name, both)
             unchanged = card.is_unchanged_for(scope)
-        except Exception as error:  # the door: whatever happens, the caller gets an answer, and the log the rest
+        except Exception as error:  # the request handler: the caller gets an answer after any error, and the log has the rest
             report = describe(error)
             if report.mapping.status == 500:
                 log.exception("card_failed", agent=name)

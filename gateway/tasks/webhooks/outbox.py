@@ -17,7 +17,7 @@ from sqlalchemy.sql import ColumnElement
 
 from adapters.task import TERMINAL, Role, TaskState
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import deliveries, push_configs, task_events, tasks
+from gateway.storage.tables import ENDED_STATES, deliveries, push_configs, task_events, tasks
 from policies.vault.envelope import EnvelopeEncryption
 
 CONFIGS_BEHIND_MAX = 100  # configs that get their deliveries in one transaction
@@ -25,7 +25,6 @@ EVENTS_PER_CONFIG_MAX = 500  # events that become deliveries of one config in on
 PER_OWNER_MAX = 8  # deliveries to webhooks of one user in flight at once in one process
 PER_TENANT_MAX = 32
 LEASE_US = 30_000_000  # after which another process acquires a delivery without a result
-ENDED_STATES = [state.value for state in TERMINAL]
 _PENDING = text("deliveries.state = 'pending'")  # the condition of the partial index
 _HAS_WORK = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
 _KEY_CONDITION = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"

@@ -9,9 +9,8 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import func, select
 
-from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
 from gateway.workflows.cloud_events.schedules import decode_terms
 from gateway.workflows.problems import EventConflict
@@ -33,7 +32,6 @@ STARTS_MAX: Final = 1000  # runs of one workflow that wait for their start
 UNCHECKED_MAX: Final = 10_000  # events that may start a run of one workflow and were not looked at
 PRUNED_MAX: Final = 1000  # events that one sweep deletes
 log = structlog.get_logger()
-_ENDED: Final = tuple(state.value for state in TERMINAL)
 _INSERT: Final = (
     "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
@@ -110,7 +108,7 @@ class EventLog:
             batch.run(_OLDEST, (before, PRUNED_MAX))
             for tenant in _tenants(batch):
                 batch.run(_EXCESS, (tenant, PRUNED_MAX, KEPT_MAX))
-            batch.run(_LEFT_LISTENS, _ENDED)
+            batch.run(_LEFT_LISTENS, ENDED_STATES)
 
         await self._store.database.write(work)
 
@@ -187,7 +185,7 @@ def _listens_for(tenant: str, kind: str) -> Any:
     """The open listening steps of runs that have not ended, in the order in which every process locks them."""
     types, listens = workflow_listen_types.c, workflow_listens.c
     is_listen = (types.tenant == listens.tenant) & (types.run_id == listens.run_id) & (types.key == listens.key)
-    is_run = (tasks.c.tenant == types.tenant) & (tasks.c.id == types.run_id) & tasks.c.state.not_in(_ENDED)
+    is_run = (tasks.c.tenant == types.tenant) & (tasks.c.id == types.run_id) & tasks.c.state.not_in(ENDED_STATES)
     query = select(listens.run_id, listens.key, listens.filters).join(workflow_listen_types, is_listen).join(tasks, is_run)
     return query.where(types.tenant == tenant, types.type.in_((kind, ""))).distinct().order_by(listens.run_id, listens.key)
 

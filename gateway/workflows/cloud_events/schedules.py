@@ -12,9 +12,8 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
-from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.cloud_events.cron import next_moment
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, insert_run
@@ -22,7 +21,6 @@ from gateway.workflows.runs.tables import workflow_schedules, workflow_starts
 
 CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
 STARTS_MAX: Final = 100  # that are read at once
-_ENDED: Final = tuple(state.value for state in TERMINAL)
 _INSERT: Final = (
     "INSERT INTO workflow_schedules (tenant, workflow, terms, next_at, last_run, claimed, problem) "
     "VALUES (?, ?, ?, ?, '', 0, '') ON CONFLICT DO NOTHING"
@@ -250,7 +248,7 @@ class Schedules:
     async def live_runs(self, row: ScheduleRow) -> list[TaskRow]:
         """The runs of a workflow that have not ended, whoever started them, the oldest first."""
         mine = (tasks.c.tenant == row.tenant) & (tasks.c.agent == row.workflow)
-        query = select(tasks).where(mine, tasks.c.state.not_in(_ENDED)).order_by(tasks.c.created, tasks.c.id)
+        query = select(tasks).where(mine, tasks.c.state.not_in(ENDED_STATES)).order_by(tasks.c.created, tasks.c.id)
         return [to_task_row(found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
     async def find(self, tenant: str, workflow: str) -> ScheduleRow | None:
@@ -270,7 +268,7 @@ def _end_of_last_run(connection: Connection, row: ScheduleRow, now: int) -> int 
     last = connection.execute(run).first()
     if last is None:
         return now
-    return last.updated if last.state in _ENDED else None
+    return last.updated if last.state in ENDED_STATES else None
 
 
 def _read_rows(rows: Sequence[Any]) -> list[ScheduleRow]:

@@ -191,6 +191,6 @@ def plan_schema() -> dict[str, Any]:
     return Plan.model_json_schema()
 
 
-def digest_of(plan: Any) -> str:
+def digest_of_plan(plan: Any) -> str:
     """The digest of exactly this plan: sha256, in hex, of its canonical JSON (RFC 8785)."""
     return hashlib.sha256(rfc8785.dumps(plan)).hexdigest()

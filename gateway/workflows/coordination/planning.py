@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.workflows.coordination.plan import Plan, digest_of, plan_schema, steps_of
+from gateway.workflows.coordination.plan import Plan, digest_of_plan, plan_schema, steps_of
 from gateway.workflows.coordination.reading import BadPlan, cost_of, has_references, plan_data, read_plan, target_of, values_of
 from gateway.workflows.coordination.running import PlanRun
 from gateway.workflows.dsl.coordination import PlanArguments
@@ -56,7 +56,7 @@ class _Planning:
         try:
             data = plan_data(answer)
             read_plan(data, self.said, self.request["offers"])
-            kept = await self.run.effects.record_plan(place.key, {"number": number, "digest": digest_of(data), "plan": data})
+            kept = await self.run.effects.record_plan(place.key, {"number": number, "digest": digest_of_plan(data), "plan": data})
             data = kept["plan"]
             plan = read_plan(data, self.said, self.request["offers"])
             await self._check_rights(plan, place)
@@ -110,7 +110,7 @@ class _Planning:
 
     async def _ask_people(self, data: Any, place: Scope) -> None:
         """Waits until people have approved of exactly this plan: another one has another digest, and with it another checkpoint."""
-        digest = digest_of(data)
+        digest = digest_of_plan(data)
         subject = {"goal": self.request["goal"], "plan": data, "digest": digest}
         asked = {"prompt": self.said.prompt, "expires": self.said.expires}
         await self.run.effects.call(place.enter("approve", digest).key, PreparedCall("gateway.approve", asked, None, {}, subject=subject))

@@ -17,7 +17,7 @@ from gateway.workflows.coordination.plan import (
     StepReference,
     SwitchStep,
     ToolStep,
-    digest_of,
+    digest_of_plan,
     reference_in,
     steps_of,
 )
@@ -47,7 +47,7 @@ def plan_data(answer: Any) -> dict[str, Any]:
     if _is_nested_deeper(answer, NESTING_MAX):
         raise BadPlan([f"the plan is nested deeper than {NESTING_MAX} levels"])
     try:
-        digest_of(answer)
+        digest_of_plan(answer)
         size = len(msgspec.json.encode(answer))
     except (rfc8785.CanonicalizationError, msgspec.MsgspecError, ValueError) as error:
         raise BadPlan(["the plan has numbers or texts that JSON can't have"]) from error

@@ -174,7 +174,7 @@ class ScheduledStarts:
         self._runs = runs
         self._could_allow = could_allow
         self._generation = -1
-        self._backoff = FailurePauses(schedules.now)
+        self._pauses = FailurePauses(schedules.now)
         self._round: asyncio.Task[None] | None = None
 
     async def run_once(self) -> int:
@@ -202,16 +202,16 @@ class ScheduledStarts:
         Raises WriteFailed and ReadFailed, which concern all schedules.
         """
         key = (act, tenant, workflow)
-        if self._backoff.is_waiting(key):
+        if self._pauses.is_waiting(key):
             return 0
         try:
             done = await work()
         except (WriteFailed, ReadFailed):
             raise
         except Exception:  # the root of the work on one schedule
-            log.exception("schedule_broke", tenant=tenant, workflow=workflow, retry_seconds=self._backoff.record_failure(key))
+            log.exception("schedule_broke", tenant=tenant, workflow=workflow, retry_seconds=self._pauses.record_failure(key))
             return 0
-        self._backoff.record_success(key)
+        self._pauses.record_success(key)
         return done
 
     async def schedule_of(self, tenant: str, workflow: str) -> ScheduleRow | None:

@@ -66,7 +66,7 @@ class RunWaker:
         self._takeover = takeover
         self._registry = registry
         self._generation = -1
-        self._backoff = FailurePauses(lambda: store.now())
+        self._pauses = FailurePauses(lambda: store.now())
         self._round: asyncio.Task[None] | None = None
 
     async def end_lost(self) -> int:
@@ -80,7 +80,7 @@ class RunWaker:
         """Resumes what is due and returns how many runs went on or ended. A run that can't be resumed is tried again later."""
         if self._registry.generation != self._generation:
             await self._end_runs_of_removed()
-        left_out = self._backoff.waiting()
+        left_out = self._pauses.waiting()
         return await self._resume([*await self._store.due(left_out), *await self._places.next_runs(left_out)])
 
     async def wake(self, run: RunKey) -> int:
@@ -101,9 +101,9 @@ class RunWaker:
         for row in rows:
             outcomes.append(outcome := await self._takeover.resume(row, self._ending_of(row)))
             if outcome == FAILED:
-                log.warning("run_not_woken", run=row.id, retry_seconds=self._backoff.record_failure(row.id))
+                log.warning("run_not_woken", run=row.id, retry_seconds=self._pauses.record_failure(row.id))
             else:
-                self._backoff.record_success(row.id)
+                self._pauses.record_success(row.id)
         moved = [outcome for outcome in outcomes if outcome in (RESUMED, ENDED)]
         if moved:
             log.info("runs_woken", count=len(moved), resumed=moved.count(RESUMED))

@@ -9,17 +9,16 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from adapters.task import TERMINAL, TaskState
+from adapters.task import TaskState
 from gateway.calls.costs.task_costs import Cost, TaskCosts, read_task_costs
 from gateway.storage.database import Database
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.runs.journal import CALL
-from gateway.workflows.runs.tables import workflow_runs, workflow_steps
+from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs, workflow_steps
 from registry.cards.prices import format_price
 
 RUNS_MAX: Final = 100  # past runs that count, the newest
 STEPS_MAX: Final = 100_000  # of all of them
-_ENDED: Final = tuple(state.value for state in TERMINAL)
 
 
 class PastStep(Struct, frozen=True):
@@ -76,12 +75,11 @@ async def estimate(database: Database, tenant: str, workflow: str, version: str,
 
 
 def _past_runs(connection: Connection, tenant: str, workflow: str) -> list[PastRun]:
-    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
     query = select(tasks.c.id, workflow_runs.c.version, tasks.c.state, tasks.c.created, tasks.c.updated, tasks.c.txn).join(
-        workflow_runs, is_run
+        workflow_runs, IS_TASK_OF_RUN
     )
     mine = (workflow_runs.c.tenant == tenant) & (workflow_runs.c.workflow == workflow) & (workflow_runs.c.origin_id == "")
-    query = query.where(mine, tasks.c.state.in_(_ENDED)).order_by(workflow_runs.c.started.desc()).limit(RUNS_MAX)
+    query = query.where(mine, tasks.c.state.in_(ENDED_STATES)).order_by(workflow_runs.c.started.desc()).limit(RUNS_MAX)
     is_done = TaskState.COMPLETED.value
     rows = connection.execute(query)
     return [PastRun(row.id, row.version, row.state == is_done, _seconds(row.created, row.updated), row.txn) for row in rows]

@@ -6,13 +6,13 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, literal, select
 
-from adapters.task import TERMINAL, TaskState
+from adapters.task import TaskState
 from gateway.storage.database import Database
-from gateway.storage.paging import BadCursor
-from gateway.storage.tables import tasks
+from gateway.storage.paging import format_place, parse_place
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
 from gateway.workflows.runs.store import RUN_COLUMNS, RunKey, RunRow, to_run_row
-from gateway.workflows.runs.tables import workflow_runs
+from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs
 
 
 class RunFilter(Struct, frozen=True):
@@ -64,11 +64,8 @@ async def list_runs(database: Database, tenant: str, owner: str | None, page: Ru
         query = query.where(workflow_runs.c.workflow == page.workflow)
     query = _in_state(query, page.state)
     if page.cursor:
-        at, _, last = page.cursor.partition(".")
-        if not (last and at.isascii() and at.isdigit() and len(at) < 19):
-            raise BadCursor
-        older = tasks.c.created < int(at)
-        query = query.where(older | ((tasks.c.created == int(at)) & (tasks.c.id < last)))
+        at, last = parse_place(page.cursor)
+        query = query.where((tasks.c.created < at) | ((tasks.c.created == at) & (tasks.c.id < last)))
     query = query.order_by(tasks.c.created.desc(), tasks.c.id.desc()).limit(page.limit + 1)
 
     def work(connection: Connection) -> list[ShownRun]:
@@ -76,7 +73,7 @@ async def list_runs(database: Database, tenant: str, owner: str | None, page: Ru
 
     found = await database.read(work)
     shown = found[: page.limit]
-    more = f"{shown[-1].task.created}.{shown[-1].task.id}" if len(found) > page.limit else None
+    more = format_place(shown[-1].task.created, shown[-1].task.id) if len(found) > page.limit else None
     return shown, more
 
 
@@ -85,7 +82,7 @@ def _in_state(query: Any, state: TaskState | Literal["paused", "waiting"] | None
         return query
     if isinstance(state, TaskState):
         return query.where(tasks.c.state == state.value)
-    query = query.where(tasks.c.state.not_in([each.value for each in TERMINAL]))
+    query = query.where(tasks.c.state.not_in(ENDED_STATES))
     if state == "paused":
         return query.where(workflow_runs.c.paused_at.is_not(None))
     return query.where(workflow_runs.c.paused_at.is_(None), workflow_runs.c.note != "")
@@ -121,8 +118,7 @@ def _runs_of(tenant: str, owner: str | None, *, has_inputs: bool = True) -> Any:
     """Runs with their tasks. Without `has_inputs`, the inputs are not read: a page would have up to 8 MiB of each run in memory."""
     absent = {} if has_inputs else {"input": literal("null"), "inputs": literal("{}")}
     columns = [absent.get(name, workflow_runs.c[name]).label(f"run_{name}") for name in RUN_COLUMNS]
-    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-    query = select(tasks, *columns).select_from(tasks).join(workflow_runs, is_run).where(tasks.c.tenant == tenant)
+    query = select(tasks, *columns).select_from(tasks).join(workflow_runs, IS_TASK_OF_RUN).where(tasks.c.tenant == tenant)
     return query if owner is None else query.where(tasks.c.owner == owner)
 
 

@@ -4,12 +4,11 @@ from typing import Final
 
 from sqlalchemy import select
 
-from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.problems import RunNotOpen
 from gateway.workflows.runs.store import RunKey, RunStore, wake
-from gateway.workflows.runs.tables import workflow_runs
+from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs
 from policies.audit.log import AuditLog
 
 _PAUSE: Final = (
@@ -53,10 +52,9 @@ class Pauses:
 
 
 def _check_open(batch: Batch, run: RunKey) -> None:
-    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
     mine = (tasks.c.tenant == run.tenant) & (tasks.c.id == run.id)
-    state = batch.connection.execute(select(tasks.c.state).join(workflow_runs, is_run).where(mine)).scalar()
-    if state is None or state in {each.value for each in TERMINAL}:
+    state = batch.connection.execute(select(tasks.c.state).join(workflow_runs, IS_TASK_OF_RUN).where(mine)).scalar()
+    if state is None or state in ENDED_STATES:
         raise RunNotOpen
 
 

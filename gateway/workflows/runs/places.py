@@ -5,14 +5,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, or_, select
 
-from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.runs.store import RunRow, RunStore, lock_run
-from gateway.workflows.runs.tables import workflow_runs
+from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs
 
-_ENDED: Final = tuple(state.value for state in TERMINAL)
 _LOCK_WORKFLOW: Final = "UPDATE workflow_versions SET author = author WHERE tenant = ? AND name = ?"
 _QUEUE: Final = "UPDATE workflow_runs SET queued_at = ?, runs_max = ? WHERE tenant = ? AND id = ? AND queued_at IS NULL"
 _ADMIT: Final = "UPDATE workflow_runs SET admitted_at = ?, queued_at = NULL WHERE tenant = ? AND id = ?"
@@ -62,16 +60,14 @@ class RunPlaces:
 
 
 def _open_runs(tenant: str, workflow: str) -> "Select[Any]":
-    is_task = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
     mine = (workflow_runs.c.tenant == tenant) & (workflow_runs.c.workflow == workflow)
-    return select(tasks).join(workflow_runs, is_task).where(mine, tasks.c.state.not_in(_ENDED))
+    return select(tasks).join(workflow_runs, IS_TASK_OF_RUN).where(mine, tasks.c.state.not_in(ENDED_STATES))
 
 
 def _queues() -> "Select[Any]":
     """Each workflow that has open runs in its queue, with the highest number of runs that their versions allow."""
-    is_task = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-    query = select(workflow_runs.c.tenant, workflow_runs.c.workflow, func.max(workflow_runs.c.runs_max)).join(tasks, is_task)
-    query = query.where(workflow_runs.c.queued_at.is_not(None), tasks.c.state.not_in(_ENDED))
+    query = select(workflow_runs.c.tenant, workflow_runs.c.workflow, func.max(workflow_runs.c.runs_max)).join(tasks, IS_TASK_OF_RUN)
+    query = query.where(workflow_runs.c.queued_at.is_not(None), tasks.c.state.not_in(ENDED_STATES))
     return query.group_by(workflow_runs.c.tenant, workflow_runs.c.workflow)
 
 

@@ -8,12 +8,19 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, delete, func, select
 
-from adapters.task import INTERRUPTED, TERMINAL, TaskState
+from adapters.task import TaskState
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, WAITING_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.runs.tables import workflow_checkpoints, workflow_listens, workflow_runs, workflow_versions, workflow_waits
+from gateway.workflows.runs.tables import (
+    IS_TASK_OF_RUN,
+    workflow_checkpoints,
+    workflow_listens,
+    workflow_runs,
+    workflow_versions,
+    workflow_waits,
+)
 from policies.tables import grants
 
 DUE_MAX: Final = 100  # runs that are resumed at once
@@ -41,8 +48,6 @@ _END_ALL: Final = (
     "('TASK_STATE_WORKING', 'TASK_STATE_INPUT_REQUIRED'))"
 )
 _DELETE_WAITS: Final = "DELETE FROM workflow_waits WHERE tenant = ? AND run_id = ?"
-_ENDED_STATES: Final = tuple(state.value for state in TERMINAL)
-_WAITING_STATES: Final = tuple(state.value for state in INTERRUPTED)
 _RESUMABLE_STATES: Final = (TaskState.WORKING.value, TaskState.INPUT_REQUIRED.value)
 PLAIN_COLUMNS: Final = ("workflow", "version", "started", "wake_at", "note", "paused_at", "paused_by", "fault")
 RUN_COLUMNS: Final = (*PLAIN_COLUMNS, "input", "inputs", "requesters", "origin_id", "origin_kind", "origin_step")
@@ -231,14 +236,13 @@ class RunStore:
 
     async def open_runs_of(self, tenant: str, workflow: str) -> int:
         """How many runs of a workflow have not ended."""
-        mine = (tasks.c.tenant == tenant) & (tasks.c.agent == workflow) & tasks.c.state.not_in(_ENDED_STATES)
+        mine = (tasks.c.tenant == tenant) & (tasks.c.agent == workflow) & tasks.c.state.not_in(ENDED_STATES)
         query = select(func.count()).select_from(tasks).where(mine)
         return await self.database.read(lambda connection: connection.execute(query).scalar_one())
 
     async def suspended_workflows(self) -> list[tuple[str, str]]:
         """Tenant and name of each workflow that has suspended runs."""
-        is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-        query = select(workflow_runs.c.tenant, workflow_runs.c.workflow).join(tasks, is_run).distinct()
+        query = select(workflow_runs.c.tenant, workflow_runs.c.workflow).join(tasks, IS_TASK_OF_RUN).distinct()
         query = query.where(tasks.c.runner == "", tasks.c.state.in_(_RESUMABLE_STATES))
         rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [(row.tenant, row.workflow) for row in rows]
@@ -270,13 +274,12 @@ class RunStore:
 def _lost_runs(now: int) -> Any:
     """Suspended runs that are not due, and can only end."""
     parent = tasks.alias("parent")
-    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
     is_parent = (parent.c.tenant == tasks.c.tenant) & (parent.c.id == tasks.c.parent_id)
     is_grant = (grants.c.tenant == tasks.c.tenant) & (grants.c.id == tasks.c.grant_id)
-    rests = (tasks.c.runner == "") & tasks.c.state.not_in(_ENDED_STATES)
-    is_lost = grants.c.revoked.is_not(None) | parent.c.state.in_(_ENDED_STATES)
+    rests = (tasks.c.runner == "") & tasks.c.state.not_in(ENDED_STATES)
+    is_lost = grants.c.revoked.is_not(None) | parent.c.state.in_(ENDED_STATES)
     is_later = workflow_runs.c.wake_at.is_(None) | (workflow_runs.c.wake_at > now)
-    query = select(tasks.c.tenant, tasks.c.id).join(workflow_runs, is_run).outerjoin(parent, is_parent).outerjoin(grants, is_grant)
+    query = select(tasks.c.tenant, tasks.c.id).join(workflow_runs, IS_TASK_OF_RUN).outerjoin(parent, is_parent).outerjoin(grants, is_grant)
     return query.where(rests, is_lost, is_later).limit(DUE_MAX)
 
 
@@ -285,7 +288,7 @@ def _replace_waits(batch: Batch, run: RunKey, suspension: Suspension) -> list[st
     before, listens = workflow_waits.c, workflow_listens.c
     is_child = (tasks.c.tenant == before.tenant) & (tasks.c.id == before.task_id)
     lost = select(before.task_id).join(tasks, is_child).where(before.tenant == run.tenant, before.run_id == run.id)
-    lost = lost.where(before.task_id.not_in(suspension.task_ids), tasks.c.state.not_in(_ENDED_STATES))
+    lost = lost.where(before.task_id.not_in(suspension.task_ids), tasks.c.state.not_in(ENDED_STATES))
     found = list(batch.connection.execute(lost).scalars())
     batch.run(_DELETE_WAITS, (run.tenant, run.id))
     for task_id in suspension.task_ids:
@@ -297,8 +300,7 @@ def _replace_waits(batch: Batch, run: RunKey, suspension: Suspension) -> list[st
 
 def due_queries(now: int, left_out: Sequence[str] = (), only: RunKey | None = None) -> tuple[Any, ...]:
     """Tasks of suspended runs that can go on at `now`, one query for each cause. Each reads by an index, and no run that waits."""
-    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-    of_runs = _suspended_runs(tasks, left_out, only).join(workflow_runs, is_run)
+    of_runs = _suspended_runs(tasks, left_out, only).join(workflow_runs, IS_TASK_OF_RUN)
     waits_for_sign_in = (tasks.c.state == TaskState.AUTH_REQUIRED.value) & (workflow_runs.c.waits_for_sign_in == 1)
     of_runs = of_runs.where(tasks.c.state.in_(_RESUMABLE_STATES) | waits_for_sign_in)
     is_active, listens = workflow_runs.c.paused_at.is_(None), workflow_listens.c
@@ -326,7 +328,7 @@ def _runs_of_moved_tasks(left_out: Sequence[str], only: RunKey | None) -> Any:
     query = _suspended_runs(run, left_out, only).join(workflow_waits, (run.c.tenant == waits.tenant) & (run.c.id == waits.run_id))
     query = query.join(child, is_child).join(workflow_runs, is_row)
     query = query.where(run.c.state.in_(_RESUMABLE_STATES), workflow_runs.c.paused_at.is_(None))
-    return query.where(child.c.state.not_in(_WAITING_STATES))
+    return query.where(child.c.state.not_in(WAITING_STATES))
 
 
 def is_paused(connection: Connection, run: RunKey) -> bool:
@@ -368,8 +370,7 @@ def _requesters_of_cause(connection: Connection, run: RunKey) -> str:
 
 
 def _requesters_of_txn(connection: Connection, tenant: str, txn: str) -> str:
-    is_run = (workflow_runs.c.tenant == tasks.c.tenant) & (workflow_runs.c.id == tasks.c.id)
-    query = select(workflow_runs.c.requesters).select_from(tasks).join(workflow_runs, is_run)
+    query = select(workflow_runs.c.requesters).select_from(tasks).join(workflow_runs, IS_TASK_OF_RUN)
     query = query.where(tasks.c.tenant == tenant, tasks.c.txn == txn, workflow_runs.c.requesters != "").limit(1)
     return connection.execute(query).scalar() or ""
 

@@ -1,5 +1,7 @@
 """Tables of workflows: versions, runs with their journal, checkpoints with their relaxations, events and schedules."""
 
+from typing import Final
+
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
 from gateway.storage.tables import PENDING, deleted_with, metadata, partial_index, tasks
@@ -53,6 +55,8 @@ workflow_runs = Table(
     Index("workflow_runs_ending", "ends_at", **ENDING),
     Index("workflow_runs_origin", "tenant", "origin_id"),
 )
+
+IS_TASK_OF_RUN: Final = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
 
 workflow_steps = Table(
     "workflow_steps",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.workflows.coordination.plan import Condition, digest_of, steps_of
+from gateway.workflows.coordination.plan import Condition, digest_of_plan, steps_of
 from gateway.workflows.coordination.reading import BadPlan, plan_data, read_plan
 from gateway.workflows.dsl.coordination import PlanArguments, plan_argument_problems
 
@@ -97,8 +97,8 @@ def test_conditions_compare_by_kind(compared: Any, value: Any, holds: bool) -> N
 
 
 def test_the_digest_is_that_of_the_data_and_not_of_its_spelling() -> None:
-    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
-    assert digest_of({"a": 1}) != digest_of({"a": 2})
+    assert digest_of_plan({"a": 1, "b": 2}) == digest_of_plan({"b": 2, "a": 1})
+    assert digest_of_plan({"a": 1}) != digest_of_plan({"a": 2})
 
 
 @pytest.mark.parametrize(

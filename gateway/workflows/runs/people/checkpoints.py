@@ -8,9 +8,8 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Row, select
 
-from adapters.task import TERMINAL, TaskState
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
 from gateway.tasks.log import to_rfc3339
 from gateway.tasks.notices.feed import Notice, write_notice
@@ -19,6 +18,7 @@ from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Si
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
 from gateway.workflows.runs.tables import workflow_checkpoints, workflow_runs
+from gateway.workflows.runs.values import digest_of
 from policies.audit.log import AuditLog
 
 APPROVE: Final = "approve"
@@ -235,9 +235,9 @@ class Checkpoints:
 
     async def withdraw_ended(self) -> int:
         """Withdraws checkpoints of runs that have ended otherwise than by themselves, and returns how many."""
-        table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
+        table = workflow_checkpoints
         is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
-        query = select(table).join(tasks, is_run).where(table.c.state == PENDING, tasks.c.state.in_(ended)).limit(WITHDRAWN_MAX)
+        query = select(table).join(tasks, is_run).where(table.c.state == PENDING, tasks.c.state.in_(ENDED_STATES)).limit(WITHDRAWN_MAX)
         found = [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
         if not found:
             return 0
@@ -292,7 +292,7 @@ def _drop_note(batch: Batch, checkpoint: Checkpoint) -> None:
 
 def _has_ended(batch: Batch, run: RunKey) -> bool:
     state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
-    return state is None or TaskState(state) in TERMINAL
+    return state is None or state in ENDED_STATES
 
 
 def _why_closed(batch: Batch, run: RunKey, checkpoint_id: str) -> str:
@@ -361,9 +361,5 @@ def audit_record(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
         "step": checkpoint.step,
         "workflow": checkpoint.workflow,
         "checkpoint_kind": checkpoint.kind,
-        **({} if checkpoint.subject is None else {"subject_digest": _digest_of(checkpoint.subject)}),
+        **({} if checkpoint.subject is None else {"subject_digest": digest_of(checkpoint.subject)}),
     }
-
-
-def _digest_of(subject: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(subject, order="sorted")).hexdigest()

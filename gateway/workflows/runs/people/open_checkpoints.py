@@ -6,17 +6,16 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import Row, select
 
-from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.paging import BadCursor
-from gateway.storage.tables import tasks
+from gateway.storage.paging import format_place, parse_place
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, Checkpoint, audit_record, checkpoint_from_row
 from gateway.workflows.runs.store import RunStore
 from gateway.workflows.runs.tables import workflow_checkpoints, workflow_looks
 from policies.audit.log import AuditLog
 
 _LOOK: Final = "INSERT INTO workflow_looks (tenant, checkpoint_id, person, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_ENDED: Final = tuple(state.value for state in TERMINAL)
+FIRST: Final = (0, "")  # the place before every checkpoint
 SCAN_ROWS: Final = 200  # checkpoints that are read at once
 SCAN_MAX: Final = 2000  # checkpoints that one page looks through
 
@@ -40,25 +39,25 @@ class OpenCheckpoints:
 
         A page has fewer than `limit` where the caller may see none of SCAN_MAX checkpoints.
         """
-        after, found, scanned = _parse_cursor(cursor), list[Checkpoint](), 0
+        after, found, scanned = parse_place(cursor) if cursor else FIRST, list[Checkpoint](), 0
         while scanned < SCAN_MAX:
             rows = await self._open_after(tenant, sight, after)
             for row in rows:
                 if len(found) == limit:
-                    return found, _cursor_of(after)
+                    return found, format_place(*after)
                 if sight.is_shown(checkpoint := checkpoint_from_row(row)):
                     found.append(checkpoint)
                 after = (row.created, row.id)
             scanned += len(rows)
             if len(rows) < SCAN_ROWS:
                 return found, None
-        return found, _cursor_of(after)
+        return found, format_place(*after)
 
     async def _open_after(self, tenant: str, sight: Sight, after: tuple[int, str]) -> "Sequence[Row[Any]]":
         table, (at, last) = workflow_checkpoints, after
         is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
         query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == PENDING)
-        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(_ENDED))
+        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(ENDED_STATES))
         query = query.where((table.c.created > at) | ((table.c.created == at) & (table.c.id > last)))
         if sight.only_of:
             query = query.where((table.c.owner == sight.only_of) | table.c.escalated.is_not(None))
@@ -80,15 +79,3 @@ class OpenCheckpoints:
 
         if new:
             await self._store.database.write(work)
-
-
-def _parse_cursor(cursor: str) -> tuple[int, str]:
-    """The moment and the id of the last checkpoint of a page. Raises BadCursor."""
-    at, _, last = cursor.partition(".")
-    if cursor and not (last and at.isascii() and at.isdigit() and len(at) < 19):
-        raise BadCursor
-    return (int(at), last) if cursor else (0, "")
-
-
-def _cursor_of(place: tuple[int, str]) -> str:
-    return f"{place[0]}.{place[1]}"
