@@ -51,13 +51,13 @@ def _message_with_usage(message: Message, usage: Mapping[str, Any]) -> Message:
 def _figures_in(reported: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, names in FIGURES.items():
-        value = next((_whole(reported[each]) for each in names if each in reported), None)
+        value = next((_as_integer(reported[each]) for each in names if each in reported), None)
         if is_token_count(value):
             found[name] = value
     return found
 
 
-def _whole(value: Any) -> Any:
+def _as_integer(value: Any) -> Any:
     """Numbers of a protobuf Struct arrive as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -60,13 +60,13 @@ def read_costs(connection: Connection, tenant: str, wanted: CostFilter, page: Co
     columns = _priced_key(page.group), _unpriced_key(page.group)
     groups = [
         _sums_of(connection, query, page.limit + 1, after)
-        for query in (_priced(tenant, wanted, columns[0]), _unpriced(tenant, wanted, columns[1]))
+        for query in (_priced_sums(tenant, wanted, columns[0]), _unpriced_sums(tenant, wanted, columns[1]))
     ]
-    merged = [_added(each) for _, each in groupby(heapq.merge(*groups, key=_key_of), key=_key_of)]
+    merged = [_add_up(each) for _, each in groupby(heapq.merge(*groups, key=_key_of), key=_key_of)]
     shown = merged[: page.limit]
-    total = _added(
+    total = _add_up(
         each
-        for query in (_priced(tenant, wanted, literal(0)), _unpriced(tenant, wanted, literal(0)))
+        for query in (_priced_sums(tenant, wanted, literal(0)), _unpriced_sums(tenant, wanted, literal(0)))
         for each in _sums_of(connection, query, 1, None)
     )
     return {
@@ -103,7 +103,7 @@ def _unpriced_key(group: CostGroup) -> ColumnElement[Any]:
     return tasks.c.updated // DAY_US
 
 
-def _priced(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "Select[Any]":
+def _priced_sums(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "Select[Any]":
     """The sums of all entries. An entry without an amount is one that is unpriced."""
     columns, (first, last) = costs.c, _microseconds(wanted)
     sums = (func.coalesce(func.sum(columns.amount), 0), func.count(columns.amount), func.count() - func.count(columns.amount))
@@ -114,7 +114,7 @@ def _priced(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "Select
     return query.where(columns.txn == wanted.txn) if wanted.txn else query
 
 
-def _unpriced(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "Select[Any]":
+def _unpriced_sums(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "Select[Any]":
     """How many tasks ended after work without any entry; runs have steps with their own costs."""
     columns, (first, last) = tasks.c, _microseconds(wanted)
     has_entry = select(costs.c.id).where(costs.c.tenant == columns.tenant, costs.c.id == columns.id).exists()
@@ -129,19 +129,19 @@ def _unpriced(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "Sele
 
 def _sums_of(connection: Connection, query: "Select[Any]", limit: int, after: Any) -> list[_Sums]:
     inner = query.group_by("key").subquery()
-    rows = select(inner).order_by(_ordered(connection, inner.c.key)).limit(limit)
+    rows = select(inner).order_by(_order_key(connection, inner.c.key)).limit(limit)
     if after is not None:
-        rows = rows.where(_ordered(connection, inner.c.key) > after)
+        rows = rows.where(_order_key(connection, inner.c.key) > after)
     return [_Sums(row[0], Cost(int(row[1]), row[2], row[3]), int(row[4]), int(row[5])) for row in connection.execute(rows)]
 
 
-def _ordered(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:
+def _order_key(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:
     """PostgreSQL orders texts by the database's locale, and pages need the order that Python has too: that of bytes."""
     is_text = connection.dialect.name == "postgresql" and key.type.python_type is str
     return key.collate("C") if is_text else key
 
 
-def _added(sums: Iterable[_Sums]) -> _Sums:
+def _add_up(sums: Iterable[_Sums]) -> _Sums:
     """The sums of one key."""
     each = list(sums)
     tokens = sum(one.input_tokens for one in each), sum(one.output_tokens for one in each)

@@ -22,7 +22,13 @@ def list_triggers(as_json: screen.AsJson = False) -> None:
         screen.print_json({"items": items})
         return
     rows = [
-        (each["workflow"], _cause(each), each["run_as"], screen.format_time(each["next_at"]) if each["next_at"] else "", *_outcome(each))
+        (
+            each["workflow"],
+            _start_of(each),
+            each["run_as"],
+            screen.format_time(each["next_at"]) if each["next_at"] else "",
+            *_outcome(each),
+        )
         for each in items
     ]
     screen.print_table(
@@ -48,7 +54,7 @@ def test(
     screen.print_table(["workflow", "starts", "why not"], rows, "events start no workflow that you may start")
 
 
-def _cause(trigger: dict[str, Any]) -> str:
+def _start_of(trigger: dict[str, Any]) -> str:
     if trigger["cron"]:
         return f"cron {trigger['cron']}"
     if trigger["every_seconds"]:

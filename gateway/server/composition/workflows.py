@@ -230,7 +230,7 @@ class LazyWorkflows:
         return await (await asyncio.to_thread(lambda: self._parts)).store.requesters_of(tenant, txn)
 
     async def renew_roles(self, caller: Caller, row: TaskRow) -> None:
-        """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it.
+        """Called for each task that a person looks at: if it is a suspended run of theirs, the roles of now count for it.
 
         That run goes on at once, and the runs below it beside the request, which does not wait for the runs of others.
         """

@@ -254,7 +254,7 @@ class TurnRecorder:
 async def _leave_to_another_turn(
     row: TaskRow, writer: ProgressWriter[TurnState] | None, ref_timer: "_VendorRefTimer", postponed: TurnPostponed
 ) -> TurnState:
-    """Ends a turn without an ending. Returns the state of a task that was moved meanwhile. Raises EndingNotWritten."""
+    """Ends a turn without an ending. Returns the state of a task that another request or process has moved. Raises EndingNotWritten."""
     ref_timer.cancel()
     if writer is not None and (superseding := await writer.flush()) is not None:
         return superseding

@@ -62,12 +62,12 @@ class EventFeed:
         return await self._database.read(lambda connection: _heads(connection, query))
 
     async def contents(self, tenant: str, heads: Sequence[EventHead]) -> list[StoredEvent]:
-        """These events, in this order, without those that were deleted meanwhile."""
+        """These events, in this order, without those that were deleted since."""
         if not heads:
             return []
         table = workflow_events.c
         query = select(workflow_events).where(table.tenant == tenant, table.seq.in_([head.seq for head in heads]))
-        found = await self._database.read(lambda connection: _stored(connection, query))
+        found = await self._database.read(lambda connection: _read_events(connection, query))
         return [found[head.seq] for head in heads if head.seq in found]
 
     async def _number(self, tenant: str) -> None:
@@ -75,10 +75,10 @@ class EventFeed:
         table = workflow_events.c
         query = select(table.id).where(table.tenant == tenant, table.seq.is_(None)).limit(1)
         while await self._database.read(lambda connection: connection.execute(query).first()) is not None:
-            await self._database.write(lambda batch: _number_some(batch, tenant))
+            await self._database.write(lambda batch: _give_numbers(batch, tenant))
 
 
-def _number_some(batch: Batch, tenant: str) -> None:
+def _give_numbers(batch: Batch, tenant: str) -> None:
     batch.run(_COUNTER, (tenant,))
     batch.run(_LOCK, (tenant,))  # so that one process at a time gives numbers
     counts, table = workflow_event_counts.c, workflow_events.c
@@ -94,6 +94,6 @@ def _heads(connection: Connection, query: Any) -> list[EventHead]:
     return [EventHead(row.seq, row.type) for row in connection.execute(query).all()]
 
 
-def _stored(connection: Connection, query: Any) -> dict[int, StoredEvent]:
+def _read_events(connection: Connection, query: Any) -> dict[int, StoredEvent]:
     rows: Sequence[Any] = connection.execute(query).all()
     return {row.seq: StoredEvent(row.seq, row.at, row.sender, msgspec.json.decode(row.event)) for row in rows}

@@ -55,15 +55,15 @@ Found = Iterator[tuple[str, str]]
 
 async def check_document(document: Document, source: Source, evaluator: Evaluator) -> None:
     """Raises DocumentRefused with everything that is wrong with a document taken by itself; the registry is not asked."""
-    if problems := [source.problem(*each) for each in _sizes(document)]:  # of a document that is too large, nothing else is checked
+    if problems := [source.problem(*each) for each in _size_problems(document)]:  # of a document that is too large, nothing else is checked
         raise DocumentRefused(tuple(problems))
-    found = [*_whole(document), *_lists(document), *_each_task(document), *_schemas(document), *determinism_problems(document)]
+    found = [*_document_problems(document), *_lists(document), *_each_task(document), *_schemas(document), *determinism_problems(document)]
     found += [each async for each in _expressions(document, evaluator)]
     if found:
         raise DocumentRefused(tuple(sorted(source.problem(path, reason) for path, reason in set(found))))
 
 
-def _sizes(document: Document) -> Found:
+def _size_problems(document: Document) -> Found:
     if _is_longer(tasks(document), TASKS_MAX):
         yield "/do", f"has more than {TASKS_MAX} tasks"
     if _is_longer((each for each in expressions(document) if each.bare or "${" in each.text), EXPRESSIONS_MAX):
@@ -74,7 +74,7 @@ def _is_longer(items: Iterator[Any], most: int) -> bool:
     return next(islice(items, most, None), None) is not None
 
 
-def _whole(document: Document) -> Found:
+def _document_problems(document: Document) -> Found:
     if not document.document.dsl.startswith("1.0."):
         yield "/document/dsl", "is a version of the DSL that is not supported; 1.0.3 is"
     for member in ("secrets", "authentications", "catalogs"):

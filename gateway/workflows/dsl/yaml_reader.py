@@ -105,9 +105,9 @@ class _Reader:
         elif event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
             raise Unreadable(f"has a value that JSON can't have: `{event.tag[:50]}`", line)
         elif isinstance(event, yaml.SequenceStartEvent):
-            value = self._sequence(line, depth, prefix)
+            value = self._read_sequence(line, depth, prefix)
         else:
-            value = self._mapping(line, depth, prefix)
+            value = self._read_mapping(line, depth, prefix)
         if event.anchor is not None:
             self._anchors[str(event.anchor)] = value
         return value
@@ -129,7 +129,7 @@ class _Reader:
         if self._paths > PATHS_MAX:
             raise Unreadable("has names that are too long for so many values within each other", line)
 
-    def _sequence(self, line: int, depth: int, prefix: int) -> _Value:
+    def _read_sequence(self, line: int, depth: int, prefix: int) -> _Value:
         made = _Value([], Lines(line, {}))
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             step = str(len(made.data))
@@ -138,7 +138,7 @@ class _Reader:
             _add(made, step, value, value.lines)
         return made
 
-    def _mapping(self, line: int, depth: int, prefix: int) -> _Value:
+    def _read_mapping(self, line: int, depth: int, prefix: int) -> _Value:
         made = _Value({}, Lines(line, {}))
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             at = _line_of(event)

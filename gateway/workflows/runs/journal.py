@@ -119,14 +119,14 @@ class _Room:
     def check_entries(self, place: StepKey) -> None:
         """Raises WorkflowError where the run may have no further effect."""
         if self.entries >= self._entries_max:
-            raise self._full(place)
+            raise self._full_error(place)
 
     def check_size(self, added: int, place: StepKey) -> None:
         """Raises WorkflowError where the run may not store `added` bytes more."""
         if self.size + added > RUN_MAX:
-            raise self._full(place)
+            raise self._full_error(place)
 
-    def _full(self, place: StepKey) -> WorkflowError:
+    def _full_error(self, place: StepKey) -> WorkflowError:
         what = "the undoing of the run" if is_undoing(place) else "the run"
         bounds = f"{self._entries_max} effects, or more than {RUN_MAX} bytes of results and of values that it has set or exported"
         return standard_error("runtime", f"{what} has more than {bounds}", place.pointer)
@@ -198,13 +198,13 @@ def insert_step(batch: Batch, run: RunKey, step: StepRow) -> bool:
     """Stores a step unless there is one of its key, and says whether it did."""
     place, trail = step.place, step.trail
     where = (place.pointer, ".".join(map(str, place.visits)), ".".join(map(str, place.attempts)))
-    work = (step.task_id, step.started, step.ended, _stored(batch, run, step.result), trail.target, trail.decision_id)
+    work = (step.task_id, step.started, step.ended, _store_result(batch, run, step.result), trail.target, trail.decision_id)
     usage = "" if trail.usage is UNSET else encode_canonical(trail.usage).decode()
-    digests = (_stored(batch, run, trail.input), trail.input_digest, trail.output_digest, usage)
+    digests = (_store_result(batch, run, trail.input), trail.input_digest, trail.output_digest, usage)
     return bool(batch.run(_INSERT_STEP, (run.tenant, run.id, run.tenant, run.id, step.key, step.kind, *where, *work, *digests)))
 
 
-def _stored(batch: Batch, run: RunKey, result: Result) -> str:
+def _store_result(batch: Batch, run: RunKey, result: Result) -> str:
     """A result as the row of the journal has it. A large value is stored beside it; one too large for that is known by its digest only."""
     if result.value is UNSET:
         return encode_canonical(result).decode()

@@ -32,8 +32,8 @@ class RunPlaces:
             if _is_admitted(batch.connection, run):
                 return None
             batch.run(_QUEUE, (now, runs_max, run.key.tenant, run.key.id))
-            before = _count(batch.connection, _queued(run.key.tenant, run.workflow).where(_is_before(batch.connection, run)))
-            if _count(batch.connection, _admitted(run.key.tenant, run.workflow)) + before >= runs_max:
+            before = _count(batch.connection, _queued_runs(run.key.tenant, run.workflow).where(_is_before(batch.connection, run)))
+            if _count(batch.connection, _admitted_runs(run.key.tenant, run.workflow)) + before >= runs_max:
                 return before
             batch.run(_ADMIT, (now, run.key.tenant, run.key.id))
             return None
@@ -46,9 +46,11 @@ class RunPlaces:
         def work(connection: Connection) -> list[TaskRow]:
             found: list[TaskRow] = []
             for tenant, workflow, runs_max in connection.execute(_queues()).all():
-                admitted = _count(connection, _admitted(tenant, workflow))
+                admitted = _count(connection, _admitted_runs(tenant, workflow))
                 oldest = (
-                    _queued(tenant, workflow).order_by(workflow_runs.c.queued_at, workflow_runs.c.id).limit(max(0, runs_max - admitted))
+                    _queued_runs(tenant, workflow)
+                    .order_by(workflow_runs.c.queued_at, workflow_runs.c.id)
+                    .limit(max(0, runs_max - admitted))
                 )
                 allowed = connection.execute(oldest.with_only_columns(workflow_runs.c.runs_max)).scalars().all()
                 for before, (row, most) in enumerate(zip(connection.execute(oldest).all(), allowed, strict=False)):
@@ -71,11 +73,11 @@ def _queues() -> "Select[Any]":
     return query.group_by(workflow_runs.c.tenant, workflow_runs.c.workflow)
 
 
-def _admitted(tenant: str, workflow: str) -> "Select[Any]":
+def _admitted_runs(tenant: str, workflow: str) -> "Select[Any]":
     return _open_runs(tenant, workflow).where(workflow_runs.c.admitted_at.is_not(None))
 
 
-def _queued(tenant: str, workflow: str) -> "Select[Any]":
+def _queued_runs(tenant: str, workflow: str) -> "Select[Any]":
     """Runs that wait for their turn. A paused one lets the others pass."""
     return _open_runs(tenant, workflow).where(workflow_runs.c.queued_at.is_not(None), workflow_runs.c.paused_at.is_(None))
 

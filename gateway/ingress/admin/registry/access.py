@@ -177,15 +177,15 @@ class RegistryAccess:
         """Returns the names of a server's tools that the caller may know of."""
         if self.is_operator_or_owner(caller, entry):
             return [tool.name for tool in entry.tools]
-        return await self._permitted(caller, {tool.name: act_of_calling_tool(entry.name, tool.name) for tool in entry.tools})
+        return await self._allowed_names(caller, {tool.name: act_of_calling_tool(entry.name, tool.name) for tool in entry.tools})
 
     async def visible_prompts(self, caller: Caller, entry: Registration) -> list[str]:
         """Returns the names of a server's prompts that the caller may know of."""
         if self.is_operator_or_owner(caller, entry):
             return [prompt.name for prompt in entry.prompts]
-        return await self._permitted(caller, {prompt.name: act_of_getting_prompt(entry.name, prompt.name) for prompt in entry.prompts})
+        return await self._allowed_names(caller, {prompt.name: act_of_getting_prompt(entry.name, prompt.name) for prompt in entry.prompts})
 
-    async def _permitted(self, caller: Caller, acts: Mapping[str, Act]) -> list[str]:
+    async def _allowed_names(self, caller: Caller, acts: Mapping[str, Act]) -> list[str]:
         """Returns the names whose acts the caller could be allowed, ruled on in slices."""
         return [name async for name, allowed in Slices((name, self._could_allow(caller, act)) for name, act in acts.items()) if allowed]
 

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class RunRenewal:
-    """Lets a person's roles of now count for a run of theirs, from the moment when they look at it on."""
+    """Has the roles that a person has now count for a run of that person, from the person's next look at it."""
 
     def __init__(self, stores: TaskStores, environment: RulingEnvironment) -> None:
         self._stores = stores
