@@ -3,7 +3,6 @@
 import logging
 import shutil
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from gateway.storage.database import Database, engine_for
 from gateway.storage.migrations.run import upgrade
+from tests.fakes.postgres_databases import TEMPLATE, PostgresDatabases
 from tests.fakes.timeouts import LONG_TIMEOUTS
 
 # A loaded machine makes no law untrue: examples may take their time.
@@ -56,29 +56,25 @@ def postgres_template() -> Iterator[str]:
         with admin.connect() as connection:
             connection.execute(text("ALTER SYSTEM SET fsync = off"))  # no test cuts the power
             connection.execute(text("SELECT pg_reload_conf()"))
-            connection.execute(text("CREATE DATABASE template_interlock"))
+            connection.execute(text(f"CREATE DATABASE {TEMPLATE}"))
         admin.dispose()
-        template = url.set(database="template_interlock").render_as_string(hide_password=False)
+        template = url.set(database=TEMPLATE).render_as_string(hide_password=False)
         engine = engine_for(template)
         upgrade(engine)
         engine.dispose()
         yield template
 
 
-def _copy_of(template: str) -> str:
-    url = make_url(template)
-    name = f"test_{uuid.uuid4().hex}"
-    admin = create_engine(url.set(drivername="postgresql+psycopg", database="postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_interlock"))
-    admin.dispose()
-    return url.set(database=name).render_as_string(hide_password=False)
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_template: str) -> PostgresDatabases:
+    return PostgresDatabases(postgres_template)
 
 
 @pytest.fixture
-def postgres_url(postgres_template: str) -> str:
+def postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
     """An empty, migrated database at a server, for what only a server has."""
-    return _copy_of(postgres_template)
+    with postgres_databases.lend() as url:
+        yield url
 
 
 SECOND_PROCESS = {"there", "elsewhere"}  # fixtures beside `here`
@@ -92,13 +88,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty, migrated database: the test runs once on SQLite and once on Postgres."""
     if request.param == "sqlite":
         path = tmp_path / "interlock.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite:///{path}"
-    return _copy_of(request.getfixturevalue("postgres_template"))
+        yield f"sqlite:///{path}"
+    else:
+        yield request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture

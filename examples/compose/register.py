@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--agent", action="append", default=[], metavar="NAME=URL", help="an agent to register; repeat it for each")
     parser.add_argument("--credentials", type=Path, required=True, help="the folder of the agents' credentials")
     given = parser.parse_args()
-    token = subprocess.run(["interlock", "token", "--user", "admin"], capture_output=True, text=True, check=True).stdout.strip()
+    token = subprocess.run(["interlock", "token", "--user", "admin"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     with httpx.Client(base_url=given.gateway, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False) as client:
         for name, _, url in (agent.partition("=") for agent in given.agent):
             write_credentials(given.credentials / f"{name}.json", register_agent(client, name, url, CEILINGS[name]))

@@ -1,6 +1,7 @@
 """OpenAPI descriptions of the bodies of routes that read their bodies themselves."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -11,8 +12,12 @@ STRING_SCHEMA: Final[Mapping[str, str]] = {"type": "string"}
 
 def describe_json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Returns `openapi_extra` for a route that reads a JSON body."""
-    schema = model.model_json_schema(ref_template=SCHEMA_REF)
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": _schema_of(model)}}}}
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(ref_template=SCHEMA_REF)
 
 
 def describe_form(required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
