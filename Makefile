@@ -27,8 +27,8 @@ setup: $(VENV)/installed ## the virtual environment .venv, from the hashed lock
 demo: setup $(if $(filter langgraph,$(SALES)),build/vendors/langgraph/installed) ## two agents of different vendors delegate (DEMO_EXIT=1 ends by itself, SALES=langgraph)
 	@SALES=$(SALES) $(RUN) -m examples.demo
 
-test: setup ## the whole test suite
-	@$(RUN) -m pytest -q -n 3 --dist loadfile
+test: setup ## the whole test suite (PYTEST=… adds options of pytest)
+	@$(RUN) -m pytest -q -n 3 --dist loadfile $(PYTEST)
 
 check: setup ## linters, types, direction of imports, rules of the house
 	@echo "ruff check";         $(RUN) -m ruff check --quiet .

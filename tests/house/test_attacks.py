@@ -2,24 +2,29 @@
 
 import pytest
 
-from tests.attacks.marks import ID, MARK, find_marks, read_catalogue
+from tests.attacks.marks import ID, MARK, Marks, find_marks, read_catalogue
 from tests.house.source import ROOT, Source
 
 KNOWN = {attack.id: attack for attack in read_catalogue()}
 
 
-def test_every_attack_has_a_test_or_a_reason() -> None:
+@pytest.fixture(scope="module")
+def marks() -> Marks:
+    return find_marks()
+
+
+def test_every_attack_has_a_test_or_a_reason(marks: Marks) -> None:
     assert len(KNOWN) == 88
-    assert {name for name, attack in KNOWN.items() if not attack.not_yet} - set(find_marks().tests) == set()
+    assert {name for name, attack in KNOWN.items() if not attack.not_yet} - set(marks.tests) == set()
 
 
-def test_a_reason_goes_when_the_tests_come() -> None:
-    assert {name for name, attack in KNOWN.items() if attack.not_yet} & set(find_marks().tests) == set()
+def test_a_reason_goes_when_the_tests_come(marks: Marks) -> None:
+    assert {name for name, attack in KNOWN.items() if attack.not_yet} & set(marks.tests) == set()
 
 
-def test_tests_mark_attacks_of_the_catalogue_alone() -> None:
-    assert set(find_marks().tests) - set(KNOWN) == set()
-    assert find_marks().lost == ()
+def test_tests_mark_attacks_of_the_catalogue_alone(marks: Marks) -> None:
+    assert set(marks.tests) - set(KNOWN) == set()
+    assert marks.lost == ()
 
 
 def test_the_paper_on_security_names_every_attack_and_no_other() -> None:
