@@ -101,7 +101,7 @@ def _read_cases(given: Path) -> "Rehearsal":
     """Raises CommandFailed with each problem of the file, and WrongUsage."""
     from pydantic import ValidationError
 
-    from gateway.workflows.dsl.loading import pointer, read_source
+    from gateway.workflows.dsl.loading import read_source, shape_problems
     from gateway.workflows.problems import DocumentRefused
     from gateway.workflows.rehearsal.script import Rehearsal
 
@@ -111,8 +111,7 @@ def _read_cases(given: Path) -> "Rehearsal":
     except DocumentRefused as refused:
         raise CommandFailed(_problem_lines(f"{given} can't be used:", refused.problems)) from refused
     except ValidationError as error:
-        found = [cases.problem(pointer(*each["loc"]), each["msg"]) for each in error.errors(include_url=False)]
-        raise CommandFailed(_problem_lines(f"{given} is no rehearsal:", found)) from error
+        raise CommandFailed(_problem_lines(f"{given} is no rehearsal:", shape_problems(cases, Rehearsal, error))) from error
 
 
 def _rehearse(file: Path, text: str, rehearsal: "Rehearsal") -> "list[Outcome]":
