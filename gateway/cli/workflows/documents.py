@@ -48,12 +48,15 @@ def add(
 def list_workflows(as_json: screen.AsJson = False) -> None:
     """Show the workflows that you may start."""
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all(PATH)
+        pages = list(remote.read_pages(PATH))
+    items, refused = ([each for page in pages for each in page.get(name, ())] for name in ("items", "refused"))
     if as_json:
-        screen.print_json({"items": items})
+        screen.print_json({"items": items, "refused": refused})
         return
     rows = [(each["name"], each["version"][:12], each["document_version"], _fits(each), each["summary"]) for each in items]
     screen.print_table(["name", "version", "document", "fits", "summary"], rows, "none yet: interlock workflow add FILE")
+    for each in refused:
+        _print_refused(each)
 
 
 @app.command()
@@ -68,6 +71,8 @@ def show(
         found = remote.get(f"{PATH}/{quote_segment(name)}")
     if as_json:
         screen.print_json(found)
+    elif "file" in found:
+        _print_refused(found)
     elif document:
         screen.print_text(found["document"], newline=False)
     elif picture is Picture.MERMAID:
@@ -155,6 +160,14 @@ def rm(
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 
+def _print_refused(refused: dict[str, Any]) -> None:
+    """A document of the gateway's folder that is not published, with all reasons."""
+    name = f", the workflow {refused['name']}," if refused["name"] else ""
+    screen.print_text(f"{refused['file']}{name} is refused:")
+    for line in screen.problem_lines(refused["problems"]):
+        screen.print_text(f"  {line}")
+
+
 def _draw(found: dict[str, Any]) -> str:
     """The document that a gateway answered as SVG."""
     from gateway.workflows.drawing.outline import outline_of
@@ -188,8 +201,11 @@ def _print_workflow(found: dict[str, Any]) -> None:
     if schedule := found.get("schedule"):
         fields += [("runs as", schedule["run_as"]), ("next run", screen.format_time(schedule["next_at"]) if schedule["next_at"] else "")]
     screen.print_fields(fields)
-    for each in found.get("problems", ()):
-        screen.print_note(f"no longer fits: line {each['line']}  {each['path'] or '/'}  {each['reason']}")
+    for line in screen.problem_lines(found.get("problems", ())):
+        screen.print_note(f"no longer fits: {line}")
+    if refused := found.get("refused"):
+        screen.print_note("this is an earlier version; the newest one is not published")
+        _print_refused(refused)
 
 
 def _fits(found: dict[str, Any]) -> str:

@@ -141,7 +141,8 @@ def _rehearse(file: Path, text: str, rehearsal: "Rehearsal") -> "list[Outcome]":
 
 def _problem_lines(title: str, problems: "Sequence[Problem]") -> str:
     """The title, and below it each problem with its line and place."""
-    return "\n".join([title, *(f"line {each.line}  {each.path or '/'}  {each.reason}" for each in problems)])
+    found = [{"line": each.line, "path": each.path, "reason": each.reason} for each in problems]
+    return "\n".join([title, *screen.problem_lines(found)])
 
 
 def _outcome_document(outcome: "Outcome") -> dict[str, Any]:

@@ -236,6 +236,7 @@ class Gateway:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)
         await self.configured_entries.start()
         self.periodic_tasks.repeat(RETRY_SECONDS, self.configured_entries.run_once)
+        await self.workflows.publish_before_serving()
         self.periodic_tasks.repeat(RETRY_SECONDS, self.workflows.publish_folder)
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)

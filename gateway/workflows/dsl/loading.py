@@ -45,6 +45,17 @@ def read_source(text: str) -> Source:
         raise _refused(error.reason, error.line) from error
 
 
+def name_in(text: str) -> str:
+    """The name that a text gives its workflow, whatever else is wrong with it; empty where it gives none."""
+    try:
+        data = read_source(text).data
+    except DocumentRefused:
+        return ""
+    about = data.get("document") if isinstance(data, dict) else None
+    name = about.get("name") if isinstance(about, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 async def read_text(text: str) -> tuple[Source, Document]:
     """The workflow that a text describes, without holding up the event loop. Raises DocumentRefused."""
     if LARGE < len(text) <= SIZE_MAX:
