@@ -177,9 +177,7 @@ def check_workflow_documents(settings: "Settings") -> Iterator[Finding]:
         detail = "; ".join(screen.problem_lines(each.to_document()["problems"]))
         yield Finding(f"workflow {each.file}", False, detail, f"correct {Path(settings.workflows) / each.file}")
     if not refused:
-        yield Finding(
-            "workflows", True, f"{count} document{'' if count == 1 else 's'} without mistakes; what they name is checked at start"
-        )
+        yield Finding("workflows", True, f"{count} without mistakes; what they name is checked at start")
 
 
 def _check_traces(settings: "Settings") -> Finding:

@@ -7,7 +7,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.http_client import connect, quote_segment
-from gateway.cli.workflows import rehearsals, starting
+from gateway.cli.workflows import drafting, rehearsals, starting
 from gateway.cli.workflows.names import naming_workflow
 
 Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")]
@@ -23,6 +23,7 @@ class Picture(StrEnum):
 
 
 app = typer.Typer(help="Workflows: documents that the gateway runs as agents.", no_args_is_help=True)
+app.command(epilog="Example: interlock workflow init order")(drafting.init)
 app.command(epilog='Example: interlock workflow run offer \'{"sku": "SKU-7", "quantity": 2}\'')(starting.run)
 
 

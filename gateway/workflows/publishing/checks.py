@@ -1,7 +1,6 @@
 """What is wrong with a document whatever the registry has: its own mistakes, what this version does not run, and what settings lack."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from gateway.tasks.contracts.skills import BadContract, check_contracts
 from gateway.workflows.cloud_events.scheduling import schedule_problems
@@ -12,10 +11,10 @@ from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.card import contracts_of
 from gateway.workflows.publishing.event_rights import event_problems
+from gateway.workflows.publishing.files import RESERVED_NAME
 from gateway.workflows.publishing.support import unsupported
 from registry.names import BadName, check_name
 
-RESERVED_NAME: Final = "schema"  # GET /api/workflows/schema
 HasService = Callable[[str], bool]  # whether the settings have a service principal of this name
 
 

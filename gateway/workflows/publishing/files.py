@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from gateway.workflows.problems import DocumentRefused, Problem
 
+RESERVED_NAME: Final = "schema"  # no workflow has it, since GET /api/workflows/schema is the JSON Schema of documents
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 

@@ -15,7 +15,7 @@ def test_check_tells_every_mistake_of_every_document(interlock: CommandLine, tmp
     (tmp_path / "flows" / "good.test.yaml").write_text("cases: []\n")
     assert interlock("check").code == 0
     found = {each["name"]: each for each in interlock("check", "--json").json["checks"]}
-    assert found["workflows"]["ok"] and found["workflows"]["detail"].startswith("1 document without mistakes")
+    assert found["workflows"]["ok"] and found["workflows"]["detail"].startswith("1 without mistakes")
     (tmp_path / "flows" / "bad.yaml").write_text(document("schema", "do:\n- a: {set: {a: '${ .a | }'}}\n- b: {wait: PT1S, then: c}\n"))
     (tmp_path / "flows" / "torn.yaml").write_bytes(b"\xff")
     checked = interlock("check", "--json")
