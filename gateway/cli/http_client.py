@@ -26,7 +26,10 @@ CREDENTIAL_TODO = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token
 LISTING_TODO = "interlock agent list, server list, workflow list, tools and task list show what you may see"
 LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's answer
     "approval": "interlock approval list --state all shows the ones you may see",
-    "checkpoint": "interlock run checkpoints shows the ones you may answer",
+    "such checkpoint": "interlock run checkpoints shows the ones you may answer",
+    "no checkpoint": "interlock workflow show NAME draws the steps of a workflow",
+    "such run": "interlock run list shows yours",
+    "such workflow": "interlock workflow list shows the ones you may see",
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",

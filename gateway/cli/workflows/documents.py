@@ -128,10 +128,10 @@ def checkpoints(name: Name, as_json: screen.AsJson = False) -> None:
     screen.print_json({"items": items}) if as_json else _print_records(items)
 
 
-@app.command(epilog="Example: interlock workflow relax offer /do/2/large --every 10 --above '.total > 1000'")
+@app.command(epilog="Example: interlock workflow relax offer large --every 10 --above '.total > 1000'")
 def relax(
     name: Name,
-    step: Annotated[str, typer.Argument(help="The checkpoint, as `workflow checkpoints` names it.", metavar="STEP")],
+    step: Annotated[str, typer.Argument(help="The checkpoint: its name, or its JSON pointer.", metavar="STEP")],
     every: Annotated[int, typer.Option(help="Ask each k-th question.", metavar="K", min=0)] = 0,
     above: Annotated[str, typer.Option(help="Ask where this jq expression holds on the step's input.", metavar="RULE")] = "",
     reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
@@ -140,7 +140,7 @@ def relax(
 ) -> None:
     """Have only some questions of a checkpoint asked, for the current version. A new version asks all again."""
     path = f"{PATH}/{quote_segment(name)}"
-    with connect() as remote, screen.show_progress("relaxing…"):
+    with naming_workflow(name), connect() as remote, screen.show_progress("relaxing…"):
         if never:
             remote.request("DELETE", f"{path}/relaxations?step={quote_segment(step)}")
         else:

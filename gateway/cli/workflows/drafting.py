@@ -85,9 +85,6 @@ cases:
   input: *large
   answers: {{ask: {{error: {{type: 'urn:interlock:error:denied', status: 403}}}}}}
   expect: {{status: faulted, notRan: [accept]}}
-- name: nobody answers yet
-  input: *large
-  expect: {{status: waiting}}
 """
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
+from gateway.ingress.admin.workflows.unknown import WorkflowRoute
 from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
 from gateway.ingress.http.errors import describe
 from gateway.ingress.http.route_descriptions import describe_json_body
@@ -67,7 +68,7 @@ def routes(
     refused_documents: RefusedDocuments,
 ) -> APIRouter:
     """Returns the routes. Callers see the workflows that they may start, and operators the documents of the folder that are refused."""
-    router = APIRouter(prefix="/api/workflows", tags=["workflows"])
+    router = APIRouter(prefix="/api/workflows", tags=["workflows"], route_class=WorkflowRoute)
 
     def find(caller: Caller, name: str) -> Registration:
         entry = access.find(caller, Family.AGENT, name)

@@ -12,6 +12,7 @@ from gateway.storage.database import Batch
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.dsl.wording import suggestion
 from gateway.workflows.engine.continuation.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive, undone_among
 from gateway.workflows.engine.continuation.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
@@ -165,7 +166,8 @@ def _pointer_of(document: Document, step: str) -> str:
     """The pointer of a task that is given by its pointer or its name. Raises UnknownStep."""
     found = [each.path for each in tasks(document) if step in (each.path, each.name)]
     if not found:
-        raise UnknownStep(f"the workflow has no step {step[:200]}")
+        known = [name for each in tasks(document) for name in (each.name, each.path)]
+        raise UnknownStep(f"the workflow has no step {step[:200]}{suggestion(step, known)}")
     if len(found) > 1:
         raise UnknownStep(f"several steps have this name: {', '.join(found[:10])}")
     return found[0]

@@ -1,6 +1,7 @@
 """Relaxations: an operator, shown how often people answered a checkpoint how, has only some of its questions asked, for one version."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -8,12 +9,15 @@ from msgspec import Struct
 from sqlalchemy import Connection, Row, select
 
 from gateway.storage.database import Batch
+from gateway.workflows.problems import UnknownCheckpointStep
 from gateway.workflows.runs.store import RunStore
 from gateway.workflows.runs.tables import workflow_checkpoints, workflow_relaxations, workflow_runs
 from policies.audit.log import AuditLog
 
 SIGNAL_KIND: Final = "signal"  # no question to people
 SAMPLE_MAX: Final = 10_000  # checkpoints of one version that a record counts, the newest
+NAMED_MAX: Final = 200  # characters of a step that an error repeats
+STEPS_NAMED: Final = 10  # steps that an error lists
 ANSWERS_MAX: Final = 50  # different answers that a record shows
 _SET: Final = (
     "INSERT INTO workflow_relaxations (tenant, workflow, version, step, every, above, count, author, reason, created) "
@@ -59,6 +63,19 @@ class CheckpointRecord(Struct, frozen=True):
     answers: list[tuple[Any, int]]
     median_seconds: float | None
     relaxation: Relaxation | None
+
+
+def find_step(steps: Sequence[str], given: str) -> str:
+    """The step of a checkpoint that is given by its pointer or by its name, where only one has it. Raises UnknownCheckpointStep."""
+    names = {step: step.rpartition("/")[2].replace("~1", "/").replace("~0", "~") for step in steps}
+    found = [step for step, name in names.items() if given in (step, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownCheckpointStep(f"Several checkpoints have the name {given[:NAMED_MAX]}: {', '.join(found[:STEPS_NAMED])}")
+    if not steps:
+        raise UnknownCheckpointStep("The workflow asks nobody, so it has no checkpoint.")
+    raise UnknownCheckpointStep(f"The workflow has no checkpoint {given[:NAMED_MAX]}; it has {', '.join(steps[:STEPS_NAMED])}")
 
 
 class Relaxations:
