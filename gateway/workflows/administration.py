@@ -309,7 +309,7 @@ def record_document(record: CheckpointRecord) -> dict[str, Any]:
 
 def step_document(step: StepRow) -> dict[str, Any]:
     """One step of a run: what it received, what it returned or how it failed, who ruled on it, how long it took."""
-    place, trail, fault = step.place, step.trail, step.result.fault
+    key, trail, fault = step.step_key, step.trail, step.result.fault
     shown = (
         _held("value", step.result)
         if fault is UNSET
@@ -317,8 +317,8 @@ def step_document(step: StepRow) -> dict[str, Any]:
     )
     return {
         "seq": step.seq,
-        "step": place.pointer,
-        "key": ":".join(".".join(map(str, numbers)) for numbers in (place.visits, place.attempts)),
+        "step": key.pointer,
+        "key": ":".join(".".join(map(str, numbers)) for numbers in (key.visits, key.attempts)),
         "target": trail.target,
         "attempt": attempt_of(step),
         "task_id": step.task_id,

@@ -87,7 +87,7 @@ class Successors:
             raise UnknownStep(f"the run has not reached the step {pointer}")
         kept = [each for each in usable if each.key in replayed.used]
         if undone := undone_among(steps, kept):
-            raise StepUndone(undone[0].place.pointer)
+            raise StepUndone(undone[0].step_key.pointer)
         inputs = row.inputs if given is UNSET else {**row.inputs, pointer: given}
         began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
         if began.version != row.version:
@@ -131,7 +131,7 @@ class Successors:
         used = frozenset[str]() if document is None else (await replay(document, self._evaluator, row, kept)).used
         for step in kept:
             if step.kind == CALL and step.key not in used:
-                raise StepsChanged(f"the new version does not run {step.place.pointer}, which has ended")
+                raise StepsChanged(f"the new version does not run {step.step_key.pointer}, which has ended")
 
 
 def _steps_for(successor: Successor, run: RunKey, batch: Batch) -> Sequence[StepRow]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 from gateway.storage.database import Batch
 from gateway.workflows.problems import UnknownCheckpointStep
 from gateway.workflows.runs.store import RunStore
-from gateway.workflows.runs.tables import workflow_checkpoints, workflow_relaxations, workflow_runs
+from gateway.workflows.runs.tables import IS_RUN_OF_CHECKPOINT, workflow_checkpoints, workflow_relaxations, workflow_runs
 from policies.audit.log import AuditLog
 
 SIGNAL_KIND: Final = "signal"  # no question to people
@@ -114,10 +114,9 @@ class Relaxations:
     async def records(self, tenant: str, workflow: str, version: str) -> list[CheckpointRecord]:
         """The record of every checkpoint of a version that was reached, by its step."""
         table = workflow_checkpoints
-        is_run = (workflow_runs.c.tenant == table.c.tenant) & (workflow_runs.c.id == table.c.run_id)
         mine = (table.c.tenant == tenant) & (table.c.workflow == workflow) & (workflow_runs.c.version == version)
         mine &= table.c.kind != SIGNAL_KIND
-        query = select(table).join(workflow_runs, is_run).where(mine).order_by(table.c.created.desc()).limit(SAMPLE_MAX)
+        query = select(table).join(workflow_runs, IS_RUN_OF_CHECKPOINT).where(mine).order_by(table.c.created.desc()).limit(SAMPLE_MAX)
         rows = await self._store.database.read(lambda connection: connection.execute(query).all())
         relaxed = await self._of_version(CheckpointPlace(tenant, workflow, version, ""))
         by_step: dict[str, list[Row[Any]]] = {}

@@ -28,7 +28,6 @@ async def answered(home: House, method: str, path: str, token: str, body: Any = 
 )
 async def test_hidden_and_unknown_workflows_have_the_same_answer(home: House, method: str, path: str, body: Any) -> None:
     await Workflows(home).add("pay", ASK)
-    narrowed = home.token("alice", "agent:other registry:write")
     found = []
     for name in ("pay", "nowhere"):
         given = {**body, "workflow": name} if body and "workflow" in body else body
