@@ -27,7 +27,7 @@ def print_banner(gateway: Gateway) -> None:
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
     sandbox = gateway.sandbox.isolation.kind if gateway.sandbox else "off"
     made = {"made": gateway.created_files} if gateway.created_files else {}
-    refused = {"refused": files} if (files := [each.file for each in gateway.workflows.refused_documents(DEFAULT_TENANT)]) else {}
+    refused = {"refused": files} if (files := [each.file for each in gateway.workflows.folder.refused_documents(DEFAULT_TENANT)]) else {}
     logged_settings = {
         "docs": f"{settings.public_url}/docs",
         "grpc": settings.public_grpc,
@@ -48,7 +48,7 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
     yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
     yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"
     yield f"  servers  {_describe_entries(gateway, Family.SERVER)}"
-    if refused := [each.file for each in gateway.workflows.refused_documents(DEFAULT_TENANT)]:
+    if refused := [each.file for each in gateway.workflows.folder.refused_documents(DEFAULT_TENANT)]:
         yield f"  refused  {', '.join(refused[:NAMES_SHOWN_MAX])}: interlock workflow list says why"
     if gateway.sandbox is not None:
         yield f"  sandbox  {_describe_sandbox(gateway.sandbox.isolation)}"

@@ -33,7 +33,7 @@ class Finding:
 
 
 def check(config: home.Config = None, as_json: screen.AsJson = False) -> None:
-    """Verify settings, packages, folders, keys, database and policies."""
+    """Verify settings, packages, folders, keys, database, policies and documents of workflows."""
     with screen.show_progress("checking…"):
         findings = list(collect_findings(config))
     bad = [finding for finding in findings if not finding.ok]

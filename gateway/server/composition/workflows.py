@@ -61,6 +61,49 @@ class WorkflowDependencies:
     currency: str = "USD"  # of costs
 
 
+class LazyFolder:
+    """The configured folder of documents. Nothing of the engine is imported for one without documents."""
+
+    def __init__(self, folder: str, load_registrar: "Callable[[], WorkflowRegistrar]") -> None:
+        """`folder` is empty for none. `load_registrar` is called in a thread."""
+        self._path = folder
+        self._load_registrar = load_registrar
+        self._documents: list[Path] = []
+        self._folder: WorkflowFolder | None = None
+
+    async def publish_before_serving(self) -> None:
+        """Tries each document, and logs how far it is where that takes a while. Raises OSError."""
+        self._documents = documents_in(Path(self._path)) if self._path else []
+        if not self._documents:
+            return
+        progress = run_in_background(self._log_progress(), "workflow_progress_failed")
+        try:
+            self._folder = await asyncio.to_thread(self._open)
+            await self._folder.publish_all()
+        finally:
+            progress.cancel()
+
+    def _open(self) -> "WorkflowFolder":
+        from gateway.workflows.publishing.folder import WorkflowFolder
+
+        return WorkflowFolder(self._documents, self._load_registrar())
+
+    async def _log_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            waiting = len(self._documents) if self._folder is None else self._folder.waiting_count
+            log.info("workflows_publishing", documents=len(self._documents), waiting=waiting)
+
+    async def publish_waiting(self) -> None:
+        """Tries the documents that are not published yet."""
+        if self._folder is not None and self._folder.waiting_count:
+            await self._folder.run_once()
+
+    def refused_documents(self, tenant: str) -> Sequence[RefusedDocument]:
+        """The documents that are not published, which would be workflows of this tenant."""
+        return self._folder.refused if self._folder is not None and tenant == DEFAULT_TENANT else ()
+
+
 class LazyWorkflows:
     """The engine of one process."""
 
@@ -68,7 +111,7 @@ class LazyWorkflows:
         self._dependencies = dependencies
         self._generation_checked = -1
         self._is_needed = False
-        self._documents: list[Path] = []
+        self.folder = LazyFolder(dependencies.folder, lambda: self._registrar)
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -170,42 +213,6 @@ class LazyWorkflows:
         )
         matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow
         return ScheduledStarts(schedules, parts.versions, matcher, registry=given.registry, runs=runs, could_allow=could_allow)
-
-    @cached_property
-    def _folder(self) -> "WorkflowFolder":
-        from gateway.workflows.publishing.folder import WorkflowFolder
-
-        return WorkflowFolder(self._documents, self._registrar)
-
-    async def publish_before_serving(self) -> None:
-        """Tries each document of the configured folder, and logs how far it is where that takes a while. Raises OSError.
-
-        A folder without documents imports nothing.
-        """
-        self._documents = documents_in(Path(self._dependencies.folder)) if self._dependencies.folder else []
-        if not self._documents:
-            return
-        self._is_needed = True
-        progress = run_in_background(self._log_progress(), "workflow_progress_failed")
-        try:
-            await (await asyncio.to_thread(lambda: self._folder)).publish_all()
-        finally:
-            progress.cancel()
-
-    async def _log_progress(self) -> None:
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            waiting = self._folder.waiting_count if "_folder" in self.__dict__ else len(self._documents)
-            log.info("workflows_publishing", documents=len(self._documents), waiting=waiting)
-
-    async def publish_folder(self) -> None:
-        """Tries the documents of the configured folder that are not published yet."""
-        if "_folder" in self.__dict__ and self._folder.waiting_count:
-            await self._folder.run_once()
-
-    def refused_documents(self, tenant: str) -> Sequence[RefusedDocument]:
-        """The documents of the configured folder that are not published, which would be workflows of this tenant."""
-        return self._folder.refused if tenant == DEFAULT_TENANT and "_folder" in self.__dict__ else ()
 
     @cached_property
     def _administration(self) -> "WorkflowAdministration":

@@ -48,7 +48,7 @@ async def test_documents_are_published_before_the_gateway_serves(tmp_path: Path,
     documents = {"a-call": document("call", CALL), "say": document("say", SAY)}  # the first one runs the second
     async with gateway_with(tmp_path, database_url, **documents) as home:
         assert [each["name"] for each in (await asked(home, "/api/workflows", "alice"))["items"]] == ["call", "say"]
-        assert home.gateway.workflows.refused_documents("default") == []
+        assert home.gateway.workflows.folder.refused_documents("default") == []
 
 
 async def test_operators_see_refused_documents_with_all_reasons(tmp_path: Path, database_url: str) -> None:
@@ -69,7 +69,7 @@ async def test_others_learn_nothing_of_refused_documents(tmp_path: Path, databas
         assert (await asked(home, "/api/workflows", "alice"))["refused"] == []
         unknown = [await asked(home, f"/api/workflows/{name}", "alice") for name in ("worse", "nowhere")]
         assert unknown[0] == unknown[1] and unknown[0]["http_status"] == 404
-        assert home.gateway.workflows.refused_documents("elsewhere") == ()
+        assert home.gateway.workflows.folder.refused_documents("elsewhere") == ()
 
 
 async def test_a_refused_document_is_published_once_it_is_mended(tmp_path: Path, database_url: str) -> None:
@@ -78,7 +78,7 @@ async def test_a_refused_document_is_published_once_it_is_mended(tmp_path: Path,
         assert "`sales`, which is not registered" in reason["problems"][0]["reason"]
         await home.agent(CallbackAgent("sales"))
         (tmp_path / "documents" / "gone.yaml").unlink()
-        await home.gateway.workflows.publish_folder()
+        await home.gateway.workflows.folder.publish_waiting()
         listed = await asked(home, "/api/workflows", "admin")
         assert [each["name"] for each in listed["items"]] == ["ask"] and listed["refused"] == []
 
@@ -105,8 +105,8 @@ async def test_a_start_that_takes_a_while_says_how_far_it_is(
 
 
 async def test_a_folder_without_documents_loads_nothing_of_the_engine(tmp_path: Path, database_url: str) -> None:
-    loaded = "import asyncio, sys; from gateway.server.composition.workflows import LazyWorkflows; "
-    loaded += "from types import SimpleNamespace; made = LazyWorkflows(SimpleNamespace(folder=sys.argv[1])); "
+    loaded = "import asyncio, sys; from gateway.server.composition.workflows import LazyFolder; "
+    loaded += "made = LazyFolder(sys.argv[1], lambda: None); "
     loaded += "asyncio.run(made.publish_before_serving()); print('gateway.workflows.dsl.document' in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", loaded, str(tmp_path), stdout=asyncio.subprocess.PIPE)
     assert (await process.communicate())[0] == b"False\n"
