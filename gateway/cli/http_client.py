@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
-from gateway.cli.output import print_problem, show_progress
+from gateway.cli.output import print_problem, problem_lines, show_progress
 from gateway.cli.token_hints import explain_rejected_token
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ CREDENTIAL_TODO = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token
 LISTING_TODO = "interlock agent list, server list, workflow list, tools and task list show what you may see"
 LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's answer
     "approval": "interlock approval list --state all shows the ones you may see",
-    "checkpoint": "interlock run checkpoints shows the ones you may answer",
+    "such checkpoint": "interlock run checkpoints shows the ones you may answer",
+    "no checkpoint": "interlock workflow show NAME draws the steps of a workflow",
+    "such run": "interlock run list shows yours",
+    "such workflow": "interlock workflow list shows the ones you may see",
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",
@@ -99,16 +102,23 @@ class GatewayClient:
     def list_all(self, path: str, limit: int = 1000, **params: str | int) -> list[Any]:
         """Returns the items of all pages of a list, at most `limit`."""
         items: list[Any] = []
+        for page in self.read_pages(path, **params):
+            items += page["items"]
+            if len(items) >= limit:
+                break
+        return items[:limit]
+
+    def read_pages(self, path: str, **params: str | int) -> Iterator[dict[str, Any]]:
+        """Yields the pages of a list."""
         cursor: str | None = ""
-        while cursor is not None and len(items) < limit:
+        while cursor is not None:
             page = self.get(path, **params, **({"cursor": cursor} if cursor else {}))
             if not isinstance(page, dict) or not isinstance(page.get("items"), list):
                 raise error_for_other_service(self.url, "what it answers is no list of the gateway")
-            items += page["items"]
             if "empty" in page:
                 print_problem(page["empty"]["detail"])
+            yield page
             cursor = page.get("next")
-        return items[:limit]
 
     def call_rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Any:
         """Returns the result of one JSON-RPC call, from JSON or from an event stream."""
@@ -231,8 +241,7 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
     text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
     text = str(text or f"the gateway answered {status}")
     if isinstance(problems := document.get("problems"), list):
-        lines = [f"line {each.get('line')}  {each.get('path') or '/'}  {each.get('reason')}" for each in problems if isinstance(each, dict)]
-        return CommandFailed("the document is refused:\n" + "\n".join(lines))
+        return CommandFailed("\n".join(["the document is refused:", *problem_lines(each for each in problems if isinstance(each, dict))]))
     if status == 403 or inner.get("code") == DENIED_CODE:
         return _refusal_from(inner, text)
     if status in (429, 503) or inner.get("code") == LIMITED_CODE:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +73,12 @@ def print_problem(message: object, todo: object = "") -> None:
     screen.print(printable(message), style="red", soft_wrap=True)
     if todo:
         screen.print(printable(todo), soft_wrap=True)
+
+
+def problem_lines(problems: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Each problem of a document with its line, where it is known, and its place."""
+    lines = ((f"line {each['line']}  " if each.get("line") else "", each) for each in problems)
+    return [f"{line}{each.get('path') or '/'}  {each.get('reason')}" for line, each in lines]
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing here") -> None:

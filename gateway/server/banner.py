@@ -11,6 +11,7 @@ from adapters.sandbox.isolation import Isolation
 from adapters.version import VERSION
 from gateway.server.composition.process import Gateway
 from registry.cards.card import Family, RegistrationStatus
+from registry.seeds import DEFAULT_TENANT
 
 DEFAULT_URL, DEFAULT_HOME = "http://127.0.0.1:8080", Path(".interlock")
 NAMES_SHOWN_MAX = 12
@@ -26,6 +27,7 @@ def print_banner(gateway: Gateway) -> None:
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
     sandbox = gateway.sandbox.isolation.kind if gateway.sandbox else "off"
     made = {"made": gateway.created_files} if gateway.created_files else {}
+    refused = {"refused": files} if (files := [each.file for each in gateway.workflows.folder.refused_documents(DEFAULT_TENANT)]) else {}
     logged_settings = {
         "docs": f"{settings.public_url}/docs",
         "grpc": settings.public_grpc,
@@ -33,6 +35,7 @@ def print_banner(gateway: Gateway) -> None:
         "next": next_steps(gateway),
         "sandbox": sandbox,
         **made,
+        **refused,
         **known,
     }
     log.info("serving", url=settings.public_url, **logged_settings)
@@ -45,6 +48,8 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
     yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
     yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"
     yield f"  servers  {_describe_entries(gateway, Family.SERVER)}"
+    if refused := [each.file for each in gateway.workflows.folder.refused_documents(DEFAULT_TENANT)]:
+        yield f"  refused  {', '.join(refused[:NAMES_SHOWN_MAX])}: interlock workflow list says why"
     if gateway.sandbox is not None:
         yield f"  sandbox  {_describe_sandbox(gateway.sandbox.isolation)}"
     yield f"  people   {_describe_issuers(gateway)}"

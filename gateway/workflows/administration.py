@@ -24,7 +24,7 @@ from gateway.workflows.engine.scheduled_starts import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
-from gateway.workflows.problems import BadRelaxation, DocumentRefused, UnknownCheckpoint, WorkflowHasRuns
+from gateway.workflows.problems import BadRelaxation, DocumentRefused, WorkflowHasRuns
 from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
@@ -33,7 +33,7 @@ from gateway.workflows.runs.open_effects import children_of, has_stopped, open_e
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
 from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint
 from gateway.workflows.runs.people.open_checkpoints import Sight
-from gateway.workflows.runs.people.relaxations import CheckpointPlace, CheckpointRecord, Relaxation
+from gateway.workflows.runs.people.relaxations import CheckpointPlace, CheckpointRecord, Relaxation, find_step
 from gateway.workflows.runs.standing import Standing
 from gateway.workflows.runs.store import RunKey
 from gateway.workflows.runs.values import mask_secrets, read_value
@@ -223,11 +223,8 @@ class WorkflowAdministration:
         return [record_document(each) for each in found]
 
     async def relax(self, entry: Registration, given: RelaxationGiven, by: str, decision_id: str) -> None:
-        """Has only some questions of a checkpoint asked. Raises UnknownCheckpoint and BadRelaxation."""
-        place = CheckpointPlace(entry.tenant, entry.name, entry.workflow_version, given.step)
-        document = await self._parts.versions.document(entry.tenant, entry.name, place.version)
-        if document is None or given.step not in checkpoint_steps(document):
-            raise UnknownCheckpoint
+        """Has only some questions of a checkpoint asked. Raises UnknownCheckpointStep and BadRelaxation."""
+        place = await self._find_place(entry, given.step)
         if given.above:
             try:
                 await self._parts.evaluator.compile([given.above], [])
@@ -235,10 +232,15 @@ class WorkflowAdministration:
                 raise BadRelaxation(f"`above` is no jq expression: {error}") from error
         await self._parts.relaxations.set(place, Relaxation(given.every, given.above, by, given.reason), decision_id)
 
-    async def ask_again(self, entry: Registration, step: str, by: str, decision_id: str) -> bool:
-        """Has every question of a checkpoint asked again. Returns False where that was so before."""
-        place = CheckpointPlace(entry.tenant, entry.name, entry.workflow_version, step)
-        return await self._parts.relaxations.remove(place, by, decision_id)
+    async def ask_again(self, entry: Registration, step: str, by: str, decision_id: str) -> None:
+        """Has every question of a checkpoint asked again. Raises UnknownCheckpointStep."""
+        await self._parts.relaxations.remove(await self._find_place(entry, step), by, decision_id)
+
+    async def _find_place(self, entry: Registration, step: str) -> CheckpointPlace:
+        """The checkpoint of the current version at a step, which is given by its pointer or its name. Raises UnknownCheckpointStep."""
+        document = await self._parts.versions.document(entry.tenant, entry.name, entry.workflow_version)
+        steps = [] if document is None else sorted(checkpoint_steps(document))
+        return CheckpointPlace(entry.tenant, entry.name, entry.workflow_version, find_step(steps, step))
 
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
         """Stores a person's answer and has the run go on, unless it is paused. Raises BadCheckpointAnswer and CheckpointClosed."""
@@ -307,7 +309,7 @@ def record_document(record: CheckpointRecord) -> dict[str, Any]:
 
 def step_document(step: StepRow) -> dict[str, Any]:
     """One step of a run: what it received, what it returned or how it failed, who ruled on it, how long it took."""
-    place, trail, fault = step.place, step.trail, step.result.fault
+    key, trail, fault = step.step_key, step.trail, step.result.fault
     shown = (
         _held("value", step.result)
         if fault is UNSET
@@ -315,8 +317,8 @@ def step_document(step: StepRow) -> dict[str, Any]:
     )
     return {
         "seq": step.seq,
-        "step": place.pointer,
-        "key": ":".join(".".join(map(str, numbers)) for numbers in (place.visits, place.attempts)),
+        "step": key.pointer,
+        "key": ":".join(".".join(map(str, numbers)) for numbers in (key.visits, key.attempts)),
         "target": trail.target,
         "attempt": attempt_of(step),
         "task_id": step.task_id,

@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+from gateway.tasks.log import UnknownTask
+from registry.store import UnknownName
+
 
 class Problem(Struct, frozen=True, order=True):
     """One thing that is wrong. `path` is a JSON pointer into the document, `line` counts from 1; 0 when it is not known."""
@@ -19,12 +22,24 @@ class DocumentRefused(Exception):
         self.problems = problems
 
 
+class UnknownWorkflow(UnknownName):
+    """No such workflow exists for this caller."""
+
+
+class UnknownRun(UnknownTask):
+    """No such run exists for this caller."""
+
+
 class WorkflowHasRuns(Exception):
     """The workflow has runs that have not ended; the message says how many."""
 
 
 class UnknownCheckpoint(Exception):
     """No such checkpoint exists for this caller."""
+
+
+class UnknownCheckpointStep(UnknownCheckpoint):
+    """The workflow asks nobody at this step; the message names the steps at which it does."""
 
 
 class CheckpointClosed(Exception):

@@ -108,6 +108,5 @@ async def whole_example(folder: Path, database_url: str) -> AsyncIterator[Workfl
     given = yaml.safe_load((await asyncio.to_thread(CONFIGURATION.read_text)).replace(f"http://127.0.0.1:{PORT}", url))
     given["workflows"] = str(ROOT / given["workflows"])
     async with served(build(url), listener), open_house(folder, database_url, **given) as home:
-        await home.gateway.workflows.publish_folder()
         await home.gateway.database.refresh_epochs()
         yield Workflows(home)

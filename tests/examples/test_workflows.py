@@ -89,7 +89,6 @@ async def test_documents_of_the_configured_folder_are_published(tmp_path: Path, 
     (folder / "plain.yaml").write_text("document: {dsl: 1.0.3, namespace: n, name: plain, version: 1.0.0}\ndo:\n- say: {set: {a: 1}}\n")
     url = f"sqlite:///{tmp_path / 'interlock.db'}"
     async with house(tmp_path / "home", url, workflows=str(folder)) as home:
-        await home.gateway.workflows.publish_folder()
         task = await Workflows(home).run("plain")
         assert task["artifacts"][0]["parts"][0]["data"] == {"a": 1}
 

@@ -33,7 +33,7 @@ class Finding:
 
 
 def check(config: home.Config = None, as_json: screen.AsJson = False) -> None:
-    """Verify settings, packages, folders, keys, database and policies."""
+    """Verify settings, packages, folders, keys, database, policies and documents of workflows."""
     with screen.show_progress("checking…"):
         findings = list(collect_findings(config))
     bad = [finding for finding in findings if not finding.ok]
@@ -73,6 +73,7 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
             yield Finding(name, False, stop.message, stop.todo)
         except OSError as error:
             yield Finding(name, False, str(error), "check owner and modes of this path")
+    yield from check_workflow_documents(chosen)
 
 
 def check_package_owners() -> Iterator[Finding]:
@@ -163,6 +164,20 @@ def _check_policies(settings: "Settings") -> Finding:
     except BadPolicy as error:
         return Finding("policies", False, str(error), "correct the file; interlock policy check")
     return Finding("policies", True, f"{len(rules.id_by_key)} policies, version {rules.version}", "; ".join(rules.warnings))
+
+
+def check_workflow_documents(settings: "Settings") -> Iterator[Finding]:
+    """Checks each document of the folder `workflows` by itself. The gateway checks at start what they name."""
+    from gateway.cli.local.workflow_check import refused_documents
+
+    if not settings.workflows or not os.access(settings.workflows, os.R_OK | os.X_OK) or not Path(settings.workflows).is_dir():
+        return
+    refused, count = refused_documents(settings)
+    for each in refused:
+        detail = "; ".join(screen.problem_lines(each.to_document()["problems"]))
+        yield Finding(f"workflow {each.file}", False, detail, f"correct {Path(settings.workflows) / each.file}")
+    if not refused:
+        yield Finding("workflows", True, f"{count} without mistakes; what they name is checked at start")
 
 
 def _check_traces(settings: "Settings") -> Finding:

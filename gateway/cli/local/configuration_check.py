@@ -71,7 +71,12 @@ def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
 
 
 def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:
-    """Yields problems of a SQLite file's folder. The gateway creates its home, and no other folder."""
+    """Yields problems of the folders of a SQLite file and of workflows. The gateway creates its home, and no other folder."""
+    if settings.workflows and not os.access(settings.workflows, os.R_OK | os.X_OK):
+        problem = "can't be read by this user" if Path(settings.workflows).exists() else "does not exist"
+        yield SettingsProblem("workflows", f"the folder {settings.workflows} {problem}", "create it, or correct `workflows`")
+    elif settings.workflows and not Path(settings.workflows).is_dir():
+        yield SettingsProblem("workflows", f"{settings.workflows} is not a folder", "name the folder in which the documents are")
     if settings.database.url.startswith("sqlite:///"):
         folder = Path(settings.database.url.removeprefix("sqlite:///")).absolute().parent
         if not folder.is_dir():

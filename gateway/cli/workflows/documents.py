@@ -7,7 +7,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.http_client import connect, quote_segment
-from gateway.cli.workflows import rehearsals, starting
+from gateway.cli.workflows import drafting, rehearsals, starting
 from gateway.cli.workflows.names import naming_workflow
 
 Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")]
@@ -23,6 +23,7 @@ class Picture(StrEnum):
 
 
 app = typer.Typer(help="Workflows: documents that the gateway runs as agents.", no_args_is_help=True)
+app.command(epilog="Example: interlock workflow init order")(drafting.init)
 app.command(epilog='Example: interlock workflow run offer \'{"sku": "SKU-7", "quantity": 2}\'')(starting.run)
 
 
@@ -48,12 +49,15 @@ def add(
 def list_workflows(as_json: screen.AsJson = False) -> None:
     """Show the workflows that you may start."""
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all(PATH)
+        pages = list(remote.read_pages(PATH))
+    items, refused = ([each for page in pages for each in page.get(name, ())] for name in ("items", "refused"))
     if as_json:
-        screen.print_json({"items": items})
+        screen.print_json({"items": items, "refused": refused})
         return
     rows = [(each["name"], each["version"][:12], each["document_version"], _fits(each), each["summary"]) for each in items]
     screen.print_table(["name", "version", "document", "fits", "summary"], rows, "none yet: interlock workflow add FILE")
+    for each in refused:
+        _print_refused(each)
 
 
 @app.command()
@@ -68,6 +72,8 @@ def show(
         found = remote.get(f"{PATH}/{quote_segment(name)}")
     if as_json:
         screen.print_json(found)
+    elif "file" in found:
+        _print_refused(found)
     elif document:
         screen.print_text(found["document"], newline=False)
     elif picture is Picture.MERMAID:
@@ -122,10 +128,10 @@ def checkpoints(name: Name, as_json: screen.AsJson = False) -> None:
     screen.print_json({"items": items}) if as_json else _print_records(items)
 
 
-@app.command(epilog="Example: interlock workflow relax offer /do/2/large --every 10 --above '.total > 1000'")
+@app.command(epilog="Example: interlock workflow relax offer large --every 10 --above '.total > 1000'")
 def relax(
     name: Name,
-    step: Annotated[str, typer.Argument(help="The checkpoint, as `workflow checkpoints` names it.", metavar="STEP")],
+    step: Annotated[str, typer.Argument(help="The checkpoint: its name, or its JSON pointer.", metavar="STEP")],
     every: Annotated[int, typer.Option(help="Ask each k-th question.", metavar="K", min=0)] = 0,
     above: Annotated[str, typer.Option(help="Ask where this jq expression holds on the step's input.", metavar="RULE")] = "",
     reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
@@ -134,7 +140,7 @@ def relax(
 ) -> None:
     """Have only some questions of a checkpoint asked, for the current version. A new version asks all again."""
     path = f"{PATH}/{quote_segment(name)}"
-    with connect() as remote, screen.show_progress("relaxing…"):
+    with naming_workflow(name), connect() as remote, screen.show_progress("relaxing…"):
         if never:
             remote.request("DELETE", f"{path}/relaxations?step={quote_segment(step)}")
         else:
@@ -153,6 +159,14 @@ def rm(
     with naming_workflow(name), connect() as remote, screen.show_progress("removing…"):
         remote.request("DELETE", f"{PATH}/{quote_segment(name)}", params={"force": "true"} if force else None)
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
+
+
+def _print_refused(refused: dict[str, Any]) -> None:
+    """A document of the gateway's folder that is not published, with all reasons."""
+    name = f", the workflow {refused['name']}," if refused["name"] else ""
+    screen.print_text(f"{refused['file']}{name} is refused:")
+    for line in screen.problem_lines(refused["problems"]):
+        screen.print_text(f"  {line}")
 
 
 def _draw(found: dict[str, Any]) -> str:
@@ -188,8 +202,11 @@ def _print_workflow(found: dict[str, Any]) -> None:
     if schedule := found.get("schedule"):
         fields += [("runs as", schedule["run_as"]), ("next run", screen.format_time(schedule["next_at"]) if schedule["next_at"] else "")]
     screen.print_fields(fields)
-    for each in found.get("problems", ()):
-        screen.print_note(f"no longer fits: line {each['line']}  {each['path'] or '/'}  {each['reason']}")
+    for line in screen.problem_lines(found.get("problems", ())):
+        screen.print_note(f"no longer fits: {line}")
+    if refused := found.get("refused"):
+        screen.print_note("this is an earlier version; the newest one is not published")
+        _print_refused(refused)
 
 
 def _fits(found: dict[str, Any]) -> str:

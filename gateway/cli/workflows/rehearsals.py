@@ -101,7 +101,7 @@ def _read_cases(given: Path) -> "Rehearsal":
     """Raises CommandFailed with each problem of the file, and WrongUsage."""
     from pydantic import ValidationError
 
-    from gateway.workflows.dsl.loading import pointer, read_source
+    from gateway.workflows.dsl.loading import read_source, shape_problems
     from gateway.workflows.problems import DocumentRefused
     from gateway.workflows.rehearsal.script import Rehearsal
 
@@ -111,8 +111,7 @@ def _read_cases(given: Path) -> "Rehearsal":
     except DocumentRefused as refused:
         raise CommandFailed(_problem_lines(f"{given} can't be used:", refused.problems)) from refused
     except ValidationError as error:
-        found = [cases.problem(pointer(*each["loc"]), each["msg"]) for each in error.errors(include_url=False)]
-        raise CommandFailed(_problem_lines(f"{given} is no rehearsal:", found)) from error
+        raise CommandFailed(_problem_lines(f"{given} is no rehearsal:", shape_problems(cases, Rehearsal, error))) from error
 
 
 def _rehearse(file: Path, text: str, rehearsal: "Rehearsal") -> "list[Outcome]":
@@ -142,7 +141,8 @@ def _rehearse(file: Path, text: str, rehearsal: "Rehearsal") -> "list[Outcome]":
 
 def _problem_lines(title: str, problems: "Sequence[Problem]") -> str:
     """The title, and below it each problem with its line and place."""
-    return "\n".join([title, *(f"line {each.line}  {each.path or '/'}  {each.reason}" for each in problems)])
+    found = [{"line": each.line, "path": each.path, "reason": each.reason} for each in problems]
+    return "\n".join([title, *screen.problem_lines(found)])
 
 
 def _outcome_document(outcome: "Outcome") -> dict[str, Any]:

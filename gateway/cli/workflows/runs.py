@@ -14,6 +14,7 @@ from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
 from gateway.cli.workflows.costs import format_cost
+from gateway.cli.workflows.names import similar_workflow
 from gateway.cli.workflows.plans import plan_lines
 from gateway.cli.workflows.questions import question_lines
 from gateway.cli.workflows.starting import output_of
@@ -52,6 +53,8 @@ def list_runs(
         + (_why(each),)
         for each in items
     ]
+    if workflow and not items and (meant := similar_workflow(workflow)):
+        screen.print_note(f"no run of {workflow} is yours.{meant}")
     screen.print_table(columns, rows, "no such runs" if any(filters.values()) else "no runs yet: interlock workflow run NAME")
 
 

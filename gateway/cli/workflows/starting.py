@@ -59,17 +59,27 @@ def output_of(task: dict[str, Any]) -> Any:
 
 
 def _follow(remote: GatewayClient, run_id: str, *, quiet: bool) -> None:
-    """Shows the run's status on stderr until it ends or waits: for people, for a moment or for a task."""
+    """Shows the run's status on stderr until it ends or waits: for people, for a moment or for a task. What it waits for is told later."""
     for event in tasks.follow_task(remote, run_id):
         if event["kind"] != "status":
             continue
-        if not quiet:
-            screen.print_note(tasks.format_event(event))
         if event["status"].get("message") and remote.get(f"/api/runs/{quote_segment(run_id)}")["note"]:
             return
+        if not quiet:
+            screen.print_note(tasks.format_event(event))
+
+
+def _is_about(line: str, checkpoint: dict[str, Any]) -> bool:
+    """Whether a line of what a run waits for tells the question of a checkpoint, which may have several lines."""
+    return line.startswith(f"{checkpoint['step']}:") or checkpoint["id"] in line or line in checkpoint["prompt"].splitlines()
 
 
 def _say_what_it_waits_for(run: dict[str, Any]) -> None:
+    """Each question once, with the command that answers it, and whatever else the run waits for."""
+    asked = [each for each in run["checkpoints"] if each["state"] == "pending"]
+    for line in run["note"].splitlines():
+        if not any(_is_about(line, checkpoint) for checkpoint in asked):
+            screen.print_note(line)
     for line in question_lines(run):
         screen.print_note(line)
     screen.print_note(f"it waits now, and goes on by itself afterwards: interlock run watch {run['id']}")

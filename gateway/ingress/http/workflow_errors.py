@@ -14,13 +14,19 @@ from gateway.workflows.problems import (
     StepsChanged,
     StepUndone,
     UnknownCheckpoint,
+    UnknownCheckpointStep,
+    UnknownRun,
     UnknownStep,
+    UnknownWorkflow,
     WorkflowHasRuns,
     WouldRepeatUnknown,
 )
 
 WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     DocumentRefused: ErrorMapping(422, -32602, "workflow-refused"),
+    UnknownWorkflow: ErrorMapping(404, -32011, "unknown", "There is no such workflow.", keeps_http_status=True),
+    UnknownRun: ErrorMapping(404, -32001, "unknown", "There is no such run.", a2a_reason="TASK_NOT_FOUND"),
+    UnknownCheckpointStep: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
     WorkflowHasRuns: ErrorMapping(409, -32014, "workflow-has-runs"),
     UnknownCheckpoint: ErrorMapping(404, -32011, "unknown", "There is no such checkpoint.", keeps_http_status=True),
     CheckpointClosed: ErrorMapping(409, -32014, "checkpoint-closed"),

@@ -189,7 +189,7 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         admin_runs.RunStarter(gateway.calls.agents, gateway.registry),
     )
     return [
-        admin_documents.routes(access, load, authenticate, size),
+        admin_documents.routes(access, load, authenticate, size, refused_documents=gateway.workflows.folder.refused_documents),
         admin_relaxing.routes(access, load, gateway.authorize, authenticate),
         admin_runs.run_routes(starter, sight, authenticate),
         admin_runs.runs_of_workflow_routes(starter, sight, authenticate),

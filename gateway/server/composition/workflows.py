@@ -1,22 +1,27 @@
 """Makes the engine of workflows when the first workflow is added, shown or run. Without one, nothing of it is imported."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from gateway.background import run_in_background
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.resumption.takeover import Takeover
 from gateway.server.composition.rulings import Rulings
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
+from gateway.workflows.publishing.files import RefusedDocument, documents_in
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
+from registry.seeds import DEFAULT_TENANT
 from registry.store import Registry, has_workflow
 
 if TYPE_CHECKING:
@@ -33,7 +38,9 @@ if TYPE_CHECKING:
     from gateway.workflows.runs.people.renewal import RunRenewal
 
 WAKE_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0  # between log lines while documents are published at start
 LOST_SECONDS = 10.0
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,49 @@ class WorkflowDependencies:
     currency: str = "USD"  # of costs
 
 
+class LazyFolder:
+    """The configured folder of documents. Nothing of the engine is imported for one without documents."""
+
+    def __init__(self, folder: str, load_registrar: "Callable[[], WorkflowRegistrar]") -> None:
+        """`folder` is empty for none. `load_registrar` is called in a thread."""
+        self._path = folder
+        self._load_registrar = load_registrar
+        self._documents: list[Path] = []
+        self._folder: WorkflowFolder | None = None
+
+    async def publish_before_serving(self) -> None:
+        """Tries each document, and logs how far it is where that takes a while. Raises OSError."""
+        self._documents = documents_in(Path(self._path)) if self._path else []
+        if not self._documents:
+            return
+        progress = run_in_background(self._log_progress(), "workflow_progress_failed")
+        try:
+            self._folder = await asyncio.to_thread(self._open)
+            await self._folder.publish_all()
+        finally:
+            progress.cancel()
+
+    def _open(self) -> "WorkflowFolder":
+        from gateway.workflows.publishing.folder import WorkflowFolder
+
+        return WorkflowFolder(self._documents, self._load_registrar())
+
+    async def _log_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            waiting = len(self._documents) if self._folder is None else self._folder.waiting_count
+            log.info("workflows_publishing", documents=len(self._documents), waiting=waiting)
+
+    async def publish_waiting(self) -> None:
+        """Tries the documents that are not published yet."""
+        if self._folder is not None and self._folder.waiting_count:
+            await self._folder.run_once()
+
+    def refused_documents(self, tenant: str) -> Sequence[RefusedDocument]:
+        """The documents that are not published, which would be workflows of this tenant."""
+        return self._folder.refused if self._folder is not None and tenant == DEFAULT_TENANT else ()
+
+
 class LazyWorkflows:
     """The engine of one process."""
 
@@ -61,7 +111,7 @@ class LazyWorkflows:
         self._dependencies = dependencies
         self._generation_checked = -1
         self._is_needed = False
-        self._has_unpublished = True
+        self.folder = LazyFolder(dependencies.folder, lambda: self._registrar)
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -163,18 +213,6 @@ class LazyWorkflows:
         )
         matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow
         return ScheduledStarts(schedules, parts.versions, matcher, registry=given.registry, runs=runs, could_allow=could_allow)
-
-    @cached_property
-    def _folder(self) -> "WorkflowFolder":
-        from gateway.workflows.publishing.folder import WorkflowFolder
-
-        return WorkflowFolder(Path(self._dependencies.folder), self._registrar)
-
-    async def publish_folder(self) -> None:
-        """Publishes the documents of the configured folder that are not published yet."""
-        if self._dependencies.folder and self._has_unpublished:
-            self._is_needed = True
-            self._has_unpublished = await self._folder.run_once() > 0
 
     @cached_property
     def _administration(self) -> "WorkflowAdministration":

@@ -9,9 +9,11 @@ import rfc8785
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from gateway.workflows.dsl.constructs import POINTER, STEP_NAME
+
 GIVEN: Final = "input"  # what references to the input of the step begin with
-StepName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-Pointer = Annotated[str, Field(max_length=500, pattern=r"^(/[^/]*)*$")]
+StepName = Annotated[str, Field(pattern=STEP_NAME)]
+Pointer = Annotated[str, Field(max_length=500, pattern=POINTER)]
 
 
 class PlanPart(BaseModel):
@@ -75,7 +77,7 @@ class Condition(PlanPart):
     @model_validator(mode="after")
     def _is_one(self) -> "Condition":
         if len({"equals", "at_least", "at_most"} & self.model_fields_set) != 1:
-            raise ValueError("compares by one of equals, atLeast and atMost")
+            raise ValueError("needs exactly one of `equals`, `atLeast` and `atMost`")
         return self
 
     def holds(self, value: Any) -> bool:

@@ -22,6 +22,8 @@ from gateway.workflows.coordination.plan import (
     steps_of,
 )
 from gateway.workflows.dsl.coordination import PlanArguments
+from gateway.workflows.dsl.loading import pointer
+from gateway.workflows.dsl.wording import problems_of
 from gateway.workflows.expressions.templates import expression_in
 
 SIZE_MAX: Final = 64 << 10  # bytes of a plan
@@ -84,15 +86,11 @@ def read_plan(data: Mapping[str, Any], said: PlanArguments, offered: Mapping[str
     try:
         plan = Plan.model_validate(data)
     except ValidationError as error:
-        raise BadPlan([_words(each) for each in error.errors(include_url=False, include_context=False, include_input=False)]) from error
+        found = problems_of(Plan, data, error.errors(include_url=False, include_input=False))
+        raise BadPlan([f"{pointer(*steps) or '/'}: {reason}" for steps, reason in found]) from error
     if problems := [*_limit_problems(plan, said), *_step_problems(plan, said, offered)]:
         raise BadPlan(problems)
     return plan
-
-
-def _words(error: Mapping[str, Any]) -> str:
-    path = "".join(f"/{step}" for step in error["loc"] if not str(step).endswith("Step"))
-    return f"{path or '/'}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _limit_problems(plan: Plan, said: PlanArguments) -> Found:

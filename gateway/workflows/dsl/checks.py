@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
-import jsonschema_rs
-
 from gateway.workflows.dsl.constructs import Resource
 from gateway.workflows.dsl.coordination import agent_argument_problems, plan_argument_problems
 from gateway.workflows.dsl.determinism import COMPUTE, REASONING, determinism_problems
 from gateway.workflows.dsl.document import (
+    CALLS,
     CallA2a,
     CallFunction,
     CallHttp,
@@ -28,6 +27,7 @@ from gateway.workflows.dsl.extras import TaskExtras
 from gateway.workflows.dsl.loading import Source, pointer
 from gateway.workflows.dsl.targets import agent_of
 from gateway.workflows.dsl.walk import TaskList, case_targets, expressions, schemas, task_lists, tasks
+from gateway.workflows.dsl.wording import schema_problems, suggestion
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in
 from gateway.workflows.problems import DocumentRefused
@@ -81,10 +81,18 @@ def _document_problems(document: Document) -> Found:
         if getattr(document.use, member):
             yield f"/use/{member}", "is not taken from a document: credentials and functions belong to agents and servers of the registry"
     if isinstance(document.timeout, str) and document.timeout not in document.use.timeouts:
-        yield "/timeout", f"names a timeout `{document.timeout}` that `use.timeouts` lacks"
+        yield (
+            "/timeout",
+            _lacking("a timeout", document.timeout, "timeouts", document),
+        )
     if document.schedule is not None and len(document.schedule.model_fields_set - {"read"}) != 1:
-        yield "/schedule", "names one of every, cron, after and on"
+        yield "/schedule", "needs exactly one of `every`, `cron`, `after` and `on`"
     yield from _function_circles(document)
+
+
+def _lacking(what: str, name: str, member: str, document: Document) -> str:
+    """Why a name is refused that a member of `use` lacks."""
+    return f"names {what} `{name}` that `use.{member}` lacks{suggestion(name, getattr(document.use, member))}"
 
 
 def _function_circles(document: Document) -> Found:
@@ -126,21 +134,30 @@ def _directives(task: TaskBase, path: str, listed: TaskList, names: Mapping[str,
         if then is not None and listed.are_branches:
             yield where, "leads from one branch of a fork to another, and branches have no order"
         elif then is not None and then not in DIRECTIVES and then not in names:
-            yield where, f"leads to `{then}`, which is no task beside it"
+            yield where, f"leads to `{then}`, which is no task beside it{suggestion(then, (*names, *DIRECTIVES))}"
 
 
 def _each_task(document: Document) -> Found:
     for placed in tasks(document):
         task, path = placed.task, placed.path
         if isinstance(task.timeout, str) and task.timeout not in document.use.timeouts:
-            yield f"{path}/timeout", f"names a timeout `{task.timeout}` that `use.timeouts` lacks"
+            yield (
+                f"{path}/timeout",
+                _lacking("a timeout", task.timeout, "timeouts", document),
+            )
         match task:
             case SwitchTask(switch=cases) if sum(case.when is None for item in cases for case in item.values()) > 1:
                 yield f"{path}/switch", "has more than one case without `when`"
             case TryTask(catch=catch) if isinstance(catch.retry, str) and catch.retry not in document.use.retries:
-                yield f"{path}/catch/retry", f"names a retry policy `{catch.retry}` that `use.retries` lacks"
+                yield (
+                    f"{path}/catch/retry",
+                    _lacking("a retry policy", catch.retry, "retries", document),
+                )
             case RaiseTask(raise_=raised) if isinstance(raised.error, str) and raised.error not in document.use.errors:
-                yield f"{path}/raise/error", f"names an error `{raised.error}` that `use.errors` lacks"
+                yield (
+                    f"{path}/raise/error",
+                    _lacking("an error", raised.error, "errors", document),
+                )
             case RunTask(run=run) if run.workflow is None:
                 yield f"{path}/run", "scripts, shell commands and containers are not run; call a tool, or `gateway.compute`"
         yield from _calls(document, task, path)
@@ -152,7 +169,8 @@ def _calls(document: Document, task: TaskBase, path: str) -> Found:
         case CallFunction(call=name) if name in NOT_RUN:
             yield f"{path}/call", NOT_RUN[name]
         case CallFunction(call=name) if name not in document.use.functions and name not in FUNCTIONS:
-            yield f"{path}/call", f"is no function of `use.functions` and none of the gateway's: {', '.join(FUNCTIONS)}"
+            meant = suggestion(name, (*document.use.functions, *FUNCTIONS, *CALLS))
+            yield f"{path}/call", f"is no function of `use.functions` and none of the gateway's: {', '.join(FUNCTIONS)}{meant}"
         case CallFunction(call=name, with_=given) if name == COMPUTE:
             yield from _computation(given, path)
         case CallFunction(call=name, with_=arguments) if name in CHECKPOINTS:
@@ -227,9 +245,12 @@ def _second_looks(document: Document, task: TaskBase, extras: TaskExtras, path: 
     if extras.check is not None and extras.check.agent is not None and extras.check.agent == agent_of(task):
         yield f"{path}/check/agent", "is the agent whose answer is checked; name another one"
     if extras.check is not None and (extras.check.rule is None) == (extras.check.agent is None):
-        yield f"{path}/check", "names one of rule and agent"
+        yield f"{path}/check", "needs exactly one of `rule` and `agent`"
     if extras.compensate is not None and extras.compensate not in document.use.functions:
-        yield f"{path}/compensate", f"names a function `{extras.compensate}` that `use.functions` lacks"
+        yield (
+            f"{path}/compensate",
+            _lacking("a function", extras.compensate, "functions", document),
+        )
 
 
 def _schemas(document: Document) -> Found:
@@ -240,10 +261,7 @@ def _schemas(document: Document) -> Found:
         if (foreign := _foreign_reference(schema)) is not None:
             yield path, f"refers to `{foreign[:100]}`, which is outside the document"
             continue
-        try:
-            jsonschema_rs.validator_for(schema)
-        except (jsonschema_rs.ValidationError, ValueError) as error:
-            yield path, f"is no JSON Schema: {str(error).partition(chr(10))[0][:200]}"
+        yield from ((f"{path}{pointer(*steps)}", reason) for steps, reason in schema_problems(schema))
 
 
 def _foreign_reference(schema: Any) -> str | None:

@@ -1,18 +1,37 @@
 """The parts that tasks and documents of the DSL are made of: names, durations, schemas, errors, retries, events."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.workflows.dsl.durations import EDITOR_PATTERN, LONGEST, milliseconds_of
 from gateway.workflows.expressions.templates import expression_in
 
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")]
-Version = Annotated[
-    str, Field(pattern=r"^(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})(?:[-+][0-9A-Za-z.+-]{1,64})?$")
-]
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-TaskName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\s~][^/~]*$")]
+NAME: Final = r"^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$"
+VERSION: Final = r"^(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})(?:[-+][0-9A-Za-z.+-]{1,64})?$"
+VARIABLE: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+TASK_NAME: Final = r"^[^/\s~][^/~]*$"
+ENTRY_NAME: Final = r"^[a-z0-9-]{1,64}$"  # of an agent, a server or a service principal
+TOOL_NAME: Final = r"^[a-z0-9-]{1,64}\.[^\s$]{1,128}$"
+STEP_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"  # of a step of a plan
+POINTER: Final = r"^(/[^/]*)*$"
+NO_EXPRESSION: Final = r"^[^$]*$"
+RULES_OF_TEXTS: Final[Mapping[str, str]] = {  # what is wrong with a text that does not match
+    NAME: "is not 1 to 63 letters from a to z or A to Z, digits and hyphens, with a letter or a digit at both ends",
+    VERSION: "is no version of three numbers, such as 1.0.0",
+    VARIABLE: "is not 1 to 64 letters from a to z or A to Z, digits and _, with no digit at its beginning",
+    TASK_NAME: "begins with a space, or has / or ~",
+    ENTRY_NAME: "is not 1 to 64 letters from a to z, digits and hyphens",
+    TOOL_NAME: "is no tool; write the name of its server, a dot and its own name, such as crm.find",
+    STEP_NAME: "is not 1 to 64 letters from a to z or A to Z, digits, _ and hyphens, with a letter at its beginning",
+    POINTER: "is no JSON pointer, such as /items/0",
+    NO_EXPRESSION: "has `$`; no expression is allowed here",
+}
+Name = Annotated[str, Field(pattern=NAME)]
+Version = Annotated[str, Field(pattern=VERSION)]
+Variable = Annotated[str, Field(pattern=VARIABLE)]
+TaskName = Annotated[str, Field(min_length=1, max_length=100, pattern=TASK_NAME)]
 
 
 class Construct(BaseModel):
@@ -89,7 +108,7 @@ class Schema(Construct):
     @model_validator(mode="after")
     def _is_one(self) -> "Schema":
         if len({"document", "resource"} & self.model_fields_set) != 1:
-            raise ValueError("names one of document and resource")
+            raise ValueError("needs exactly one of `document` and `resource`")
         return self
 
 
@@ -125,7 +144,7 @@ class Backoff(Construct):
     @model_validator(mode="after")
     def _is_one(self) -> "Backoff":
         if len(self.model_fields_set) != 1:
-            raise ValueError("names one of constant, linear and exponential")
+            raise ValueError("needs exactly one of `constant`, `linear` and `exponential`")
         return self
 
 
@@ -191,7 +210,7 @@ class Consumption(Construct):
     @model_validator(mode="after")
     def _is_one(self) -> "Consumption":
         if len({"one", "all", "any"} & self.model_fields_set) != 1:
-            raise ValueError("names one of one, all and any")
+            raise ValueError("needs exactly one of `one`, `all` and `any`")
         if self.until is not None and self.any is None:
             raise ValueError("`until` goes with `any`")
         if isinstance(self.until, Consumption) and self.until.until is not None:

@@ -5,14 +5,16 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from gateway.workflows.dsl.constructs import Construct
+from gateway.workflows.dsl.constructs import ENTRY_NAME, NO_EXPRESSION, TOOL_NAME, Construct
 from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.dsl.loading import pointer
+from gateway.workflows.dsl.wording import problems_of
 
 AGENT: Final = "gateway.agent"
 PLAN: Final = "gateway.plan"
 AGENTS_MAX: Final = 20  # that one step may be given to
-AgentName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
-ToolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}\.[^\s$]{1,128}$")]
+AgentName = Annotated[str, Field(pattern=ENTRY_NAME)]
+ToolName = Annotated[str, Field(pattern=TOOL_NAME)]
 Cost = Annotated[Decimal, Field(ge=0, le=1_000_000_000)]
 
 
@@ -47,7 +49,7 @@ class PlanArguments(Construct):
     """
 
     agent: AgentName
-    skill: str = Field("", max_length=128, pattern=r"^[^$]*$")
+    skill: str = Field("", max_length=128, pattern=NO_EXPRESSION)
     goal: Any
     input: Any = None
     among: Among
@@ -71,8 +73,8 @@ def plan_argument_problems(arguments: Any) -> list[tuple[str, str]]:
     try:
         PlanArguments.model_validate(arguments)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return [("".join(f"/{step}" for step in each["loc"]), each["msg"].removeprefix("Value error, ")) for each in found]
+        found = problems_of(PlanArguments, arguments, error.errors(include_url=False, include_input=False))
+        return [(pointer(*steps), reason) for steps, reason in found]
     return []
 
 

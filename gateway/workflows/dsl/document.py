@@ -109,7 +109,7 @@ class McpTransport(Construct):
     @model_validator(mode="after")
     def _is_one(self) -> "McpTransport":
         if (self.http is None) == (self.stdio is None):
-            raise ValueError("names one of http and stdio")
+            raise ValueError("needs exactly one of `http` and `stdio`")
         return self
 
 
@@ -234,7 +234,7 @@ class Run(Construct):
     @model_validator(mode="after")
     def _is_one(self) -> "Run":
         if len({"workflow", "script", "shell", "container"} & self.model_fields_set) != 1:
-            raise ValueError("names one of workflow, script, shell and container")
+            raise ValueError("needs exactly one of `workflow`, `script`, `shell` and `container`")
         return self
 
 

@@ -1,9 +1,10 @@
 """What a document may say to this gateway beside the DSL, in `metadata.gateway` of the document and of its tasks."""
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gateway.workflows.dsl.constructs import ENTRY_NAME
 from gateway.workflows.dsl.durations import EDITOR_PATTERN, milliseconds_of
 
 DEADLINE: Final = "P30D"
@@ -27,13 +28,16 @@ class DocumentExtras(Extra):
     """
 
     deadline: str = Field(DEADLINE, json_schema_extra={"pattern": EDITOR_PATTERN})
-    run_as: str | None = Field(None, alias="runAs", pattern=r"^[a-z0-9-]{1,64}$")
+    run_as: str | None = Field(None, alias="runAs", pattern=ENTRY_NAME)
     concurrency: Concurrency = Concurrency()
     tags: list[str] = Field([], max_length=20)
     examples: list[str] = Field([], max_length=20)
 
-    def model_post_init(self, context: Any) -> None:
-        milliseconds_of(self.deadline)
+    @field_validator("deadline")
+    @classmethod
+    def _check_deadline(cls, text: str) -> str:
+        milliseconds_of(text)
+        return text
 
     @property
     def runs_max(self) -> int | None:

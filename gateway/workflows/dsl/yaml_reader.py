@@ -16,6 +16,20 @@ _PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, 
 _TAG: Final = "tag:yaml.org,2002:"
 _NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL: Final = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
+_PROBLEMS: Final = {  # phrases of libyaml and of PyYAML, and what they mean for the author
+    "mapping values are not allowed": "a `:` stands where no member can begin; indent the line like those beside it, or quote the text",
+    "that cannot start any token": "a value begins with a tab, @, ` or %; indent by spaces, and quote such a text",
+    "tab character": "a tab stands where a space must; indent by spaces",
+    "expected key": "a line is indented differently from the members beside it, or a quoted text goes on after its end",
+    "expected '-' indicator": "a member stands among the items of a list; begin it with `- `, or indent it differently",
+    "expected ',' or '": "a bracket or brace is not closed, or a comma is missing",
+    "expected node content": "a value is missing before a bracket or the end, or a bracket is not closed",
+    "unexpected end of stream": "a quoted text is not closed",
+    "escape": "a text in double quotes has a backslash before a character that needs none; use single quotes",
+    "expected ':'": "a line is neither a member, `name: value`, nor a part of the text above it",
+    "expected alphabetic": "an anchor or alias has no name; quote texts that begin with * or &",
+    "<document start>": "something follows the end of the document",
+}
 _INT: Final = re.compile(r"[-+]?[0-9]{1,300}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,300}|[0-9]{1,300}(?:\.[0-9]{0,300})?)(?:[eE][-+]?[0-9]{1,3})?")
 
@@ -64,8 +78,12 @@ def read_yaml(text: str) -> tuple[Any, Lines]:
         return _Reader(yaml.parse(text, _PARSER)).document()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or str(error)
-        raise Unreadable(f"is not YAML: {reason[:200]}", mark.line + 1 if mark else 0) from error
+        raise Unreadable(f"is not YAML: {_words_of(getattr(error, 'problem', None) or '')}", mark.line + 1 if mark else 0) from error
+
+
+def _words_of(problem: str) -> str:
+    """What libyaml means by a problem."""
+    return next((words for phrase, words in _PROBLEMS.items() if phrase in problem), "its structure can't be read here")
 
 
 class _Reader:

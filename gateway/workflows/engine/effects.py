@@ -130,7 +130,7 @@ class _JournaledResults:
         try:
             return await self._journal.add(row, write)
         except EventConflict as error:
-            failed = replace(row, result=Result(fault=fault_of_sending(error, row.place.pointer).fault))
+            failed = replace(row, result=Result(fault=fault_of_sending(error, row.step_key.pointer).fault))
         except WorkflowError as error:  # the step has had its effect, so the journal has to know of it
             failed = replace(row, result=Result(fault=error.fault), trail=replace(row.trail, input=NOTHING, output_digest=""))
         return await self._journal.add(failed, partial(self._recorder.record, failed))

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
 
@@ -56,6 +57,14 @@ REFUSED: Final = (
 log = structlog.get_logger()
 
 
+class StartOutcome(Enum):
+    """What became of a start that was due."""
+
+    STARTED = auto()
+    DROPPED = auto()  # the run is not wanted beside others, or was refused
+    WAITS = auto()  # for room, or until the gateway can start it; it is tried again
+
+
 class ServiceRuns:
     """Starts single runs as the service principal that the document names, with the rights that it has now."""
 
@@ -78,22 +87,22 @@ class ServiceRuns:
         self._services = services
         self._authorize = authorize
 
-    async def start(self, row: ScheduleRow, start: Start) -> int | None:
-        """1 for a run that was started, 0 for one that is not wanted or may not start, None for one that has to wait."""
+    async def start(self, row: ScheduleRow, start: Start) -> StartOutcome:
+        """Starts a run, unless it has to wait, is not wanted or is refused. What is dropped is settled: it is not tried again."""
         try:
             caller = await self.caller(row)
             if row.terms.overlap == "queue" and not await self._has_room(row, caller):
-                return None
+                return StartOutcome.WAITS
             event: Event = msgspec.json.decode(start.event) if start.event else {}
             if start.event:
                 for kind in row.terms.types:
                     await self._authorize(caller, act_of_receiving(kind), "")
             if not await self._make_room(row, caller):
                 if row.terms.overlap != "skip":
-                    return None
+                    return StartOutcome.WAITS
                 log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
                 await self._schedules.settle(row, start)
-                return 0
+                return StartOutcome.DROPPED
             given = await self._input_of(row, event)
             message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
             version = self._registry.find(row.tenant, row.workflow).workflow_version
@@ -102,13 +111,13 @@ class ServiceRuns:
             turned = await self._agents.start(caller, request)
         except BUSY as error:
             log.info("run_start_waits", workflow=row.workflow, error=type(error).__name__)
-            return None
+            return StartOutcome.WAITS
         except REFUSED as error:
             log.warning("run_not_started", workflow=row.workflow, service=row.terms.run_as, error=type(error).__name__, problem=str(error))
             await self._schedules.settle(row, start, problem=f"{type(error).__name__}: {error}")
-            return 0
+            return StartOutcome.DROPPED
         await self._schedules.settle(row, start, turned.row.id)
-        return 1
+        return StartOutcome.STARTED
 
     async def caller(self, row: ScheduleRow) -> Caller:
         """The service principal as it is now. Raises TokenRefused and Killed."""
@@ -275,7 +284,7 @@ class ScheduledStarts:
         return 1
 
     async def _start_of(self, row: ScheduleRow) -> int:
-        """Starts the runs of one workflow, as far as it may have so many at once."""
+        """Starts the runs of one workflow, as far as it may have so many at once, and returns how many."""
         if not await self._schedules.claim(row):
             return 0
         started = 0
@@ -283,9 +292,9 @@ class ScheduledStarts:
             await self._sort_events(row)
             for start in await self._schedules.starts_of(row, wanted=True):
                 outcome = await self._runs.start(row, start)
-                if outcome is None:
+                if outcome is StartOutcome.WAITS:
                     break
-                started += outcome
+                started += outcome is StartOutcome.STARTED
         finally:
             await self._schedules.release(row)
         return started

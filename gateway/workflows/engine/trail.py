@@ -64,7 +64,7 @@ class StepRecorder:
                 "txn": identity.txn,
                 "task_id": identity.run.id,
                 "workflow": identity.workflow,
-                "step": step.place.pointer,
+                "step": step.step_key.pointer,
                 "key": step.key,
                 "target": trail.target,
                 "step_task_id": step.task_id,
@@ -79,4 +79,4 @@ class StepRecorder:
 
 def attempt_of(step: StepRow) -> int:
     """Which attempt of the `try` around it a step was, the first being 1."""
-    return step.place.attempts[-1] + 1 if step.place.attempts else 1
+    return step.step_key.attempts[-1] + 1 if step.step_key.attempts else 1

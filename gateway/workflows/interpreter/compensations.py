@@ -15,13 +15,13 @@ ORDER: Final = StepKey("/compensations")
 PLACE: Final = "/metadata/gateway/compensate"  # of a step's compensation, beside the step
 BEGUN: Final = "begun"
 ENDED: Final = "ended"
-RunFunction = Callable[[str, Any, Scope], Awaitable[object]]  # runs a function of the document on an input, at a place
+RunFunction = Callable[[str, Any, Scope], Awaitable[object]]  # runs a function of the document on an input, in a scope
 
 
 class FinishedStep(Struct, frozen=True):
     """A step that can be undone: what it got and what it returned."""
 
-    place: StepKey
+    step_key: StepKey
     function: str
     input: Any
     output: Any
@@ -42,7 +42,7 @@ class Compensations:
         self._finished: dict[str, FinishedStep] = {}
 
     def add(self, step: FinishedStep) -> None:
-        self._finished[str(step.place)] = step
+        self._finished[str(step.step_key)] = step
 
     async def plan(self, effects: Effects, fault: Fault, context: Any) -> UndoPlan:
         """The journaled plan of what is undone. Raises WorkflowError for more than the journal takes.
@@ -61,13 +61,13 @@ async def undo(plan: UndoPlan, effects: Effects, run_function: RunFunction) -> F
     """
     left_open = []
     for step in plan.steps:
-        scope = Scope(f"{step.place.pointer}{PLACE}", step.place.visits, step.place.attempts)
+        scope = Scope(f"{step.step_key.pointer}{PLACE}", step.step_key.visits, step.step_key.attempts)
         begun, ended = scope.enter(BEGUN).key, scope.enter(ENDED).key
         if (problem := await effects.recorded(ended)) is None:
             await effects.record(begun, step.function)
             problem = await effects.record(ended, await _undo_step(plan, step, run_function, scope))
         if problem:
-            left_open.append(f"{step.place.pointer} ({problem})")
+            left_open.append(f"{step.step_key.pointer} ({problem})")
     return with_open_steps(plan.fault, left_open)
 
 
@@ -81,10 +81,10 @@ async def _undo_step(plan: UndoPlan, step: FinishedStep, run_function: RunFuncti
     return ""
 
 
-def undone_place(place: StepKey, mark: str) -> StepKey | None:
+def undone_step(key: StepKey, mark: str) -> StepKey | None:
     """The step to whose undoing a record belongs that is marked as BEGUN or ENDED; None for another effect."""
-    step, _, rest = place.pointer.rpartition(PLACE)
-    return msgspec.structs.replace(place, pointer=step) if step and rest == f"/{mark}" else None
+    step, _, rest = key.pointer.rpartition(PLACE)
+    return msgspec.structs.replace(key, pointer=step) if step and rest == f"/{mark}" else None
 
 
 def with_open_steps(fault: Fault, left_open: list[str]) -> Fault:
@@ -94,9 +94,9 @@ def with_open_steps(fault: Fault, left_open: list[str]) -> Fault:
     return replace(fault, detail=f"{fault.detail or ''}; not undone: {', '.join(left_open)}".lstrip("; "))
 
 
-def is_undoing(place: StepKey) -> bool:
+def is_undoing(key: StepKey) -> bool:
     """Whether an effect is part of the undoing of a run."""
-    return PLACE in place.pointer or place.pointer == ORDER.pointer
+    return PLACE in key.pointer or key.pointer == ORDER.pointer
 
 
 def _encode_plan(plan: UndoPlan) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _encode_plan(plan: UndoPlan) -> dict[str, Any]:
         return values[encoded]
 
     steps = [
-        {**msgspec.to_builtins(each.place), "function": each.function, "input": number_of(each.input), "output": number_of(each.output)}
+        {**msgspec.to_builtins(each.step_key), "function": each.function, "input": number_of(each.input), "output": number_of(each.output)}
         for each in plan.steps
     ]
     return {"fault": msgspec.to_builtins(plan.fault), "context": number_of(plan.context), "steps": steps, "values": shown}

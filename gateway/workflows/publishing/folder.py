@@ -1,41 +1,80 @@
 """The folder of documents that the setting `workflows` names: each is published as an operator's, once all that it names is registered."""
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import structlog
 
-from gateway.workflows.problems import DocumentRefused
+from gateway.workflows.dsl.loading import name_in
+from gateway.workflows.problems import DocumentRefused, Problem
+from gateway.workflows.publishing.files import RefusedDocument, read_file
 from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from registry.changes import RegistryChange
 from registry.seeds import DEFAULT_TENANT, OPERATOR
 from registry.store import NameTaken, Outdated
 
-SUFFIXES = (".yaml", ".yml", ".json")
 log = structlog.get_logger()
 
 
 class WorkflowFolder:
     """Publishes documents at start. A document that is refused is tried again, since what it names may be registered later."""
 
-    def __init__(self, folder: Path, registrar: WorkflowRegistrar) -> None:
+    def __init__(self, documents: Iterable[Path], registrar: WorkflowRegistrar) -> None:
         self._registrar = registrar
-        self._waiting = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and ".test." not in path.name)
-        self._logged: dict[Path, str] = {}
+        self._waiting = list(documents)
+        self._refused: dict[Path, RefusedDocument] = {}
+        self._logged: dict[str, RefusedDocument] = {}
 
-    async def run_once(self) -> int:
-        """Tries each document that is not published yet; returns how many still wait."""
-        self._waiting = [path for path in self._waiting if not await self._publish(path)]
+    @property
+    def refused(self) -> Sequence[RefusedDocument]:
+        """The documents that are not published, each with all reasons, in the order of the files."""
+        return [self._refused[path] for path in self._waiting if path in self._refused]
+
+    @property
+    def waiting_count(self) -> int:
+        """How many documents are not published yet."""
         return len(self._waiting)
 
+    async def publish_all(self) -> None:
+        """Tries each document until a round publishes none: a document may run a workflow whose document comes after it."""
+        while self._waiting and await self._try_waiting():
+            continue
+        self._log_refused()
+
+    async def run_once(self) -> None:
+        """Tries each document that is not published yet."""
+        await self._try_waiting()
+        self._log_refused()
+
+    async def _try_waiting(self) -> int:
+        """Tries each document that is not published yet; returns how many of them are now, or are gone."""
+        settled = {path for path in self._waiting if await self._publish(path)}
+        self._waiting = [path for path in self._waiting if path not in settled]
+        return len(settled)
+
+    def _log_refused(self) -> None:
+        """Logs each document that is refused, once for each new reason."""
+        for each in self.refused:
+            if self._logged.get(each.file) != each:
+                self._logged[each.file] = each
+                log.warning("workflow_refused", file=each.file, problem=str(DocumentRefused(each.problems))[:2000])
+
     async def _publish(self, path: Path) -> bool:
+        """Whether nothing remains to be done for a document."""
+        text = ""
         try:
-            text = await asyncio.to_thread(path.read_text, "utf-8")
+            text = await asyncio.to_thread(read_file, path)
             entry = await self._registrar.add(DEFAULT_TENANT, OPERATOR, text, RegistryChange("register", OPERATOR))
-        except (DocumentRefused, NameTaken, Outdated, OSError, UnicodeError) as error:
-            if self._logged.get(path) != str(error):  # once for each new reason
-                self._logged[path] = str(error)
-                log.warning("workflow_refused", file=path.name, problem=str(error)[:2000])
-            return False
-        log.info("workflow_published", file=path.name, workflow=entry.name)
-        return True
+        except FileNotFoundError:
+            log.warning("workflow_document_gone", file=path.name)
+            return True
+        except DocumentRefused as error:
+            problems = error.problems
+        except (NameTaken, Outdated) as error:
+            problems = (Problem(0, "/document/name", str(error)),)
+        else:
+            log.info("workflow_published", file=path.name, workflow=entry.name)
+            return True
+        self._refused[path] = RefusedDocument(path.name, name_in(text), problems)
+        return False

@@ -7,31 +7,25 @@ from typing import Final
 import msgspec
 
 from adapters.vendors.sdk.agent import Features
-from gateway.tasks.contracts.skills import BadContract, check_contracts
-from gateway.workflows.cloud_events.scheduling import schedule_problems
-from gateway.workflows.dsl.checks import check_document
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.dsl.loading import Source, read_text
 from gateway.workflows.expressions.evaluator import Evaluator
-from gateway.workflows.problems import DocumentRefused, Problem
+from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.publishing.card import card_of, contracts_of
-from gateway.workflows.publishing.event_rights import event_permissions, event_problems
+from gateway.workflows.publishing.checks import read_alone
+from gateway.workflows.publishing.event_rights import event_permissions
 from gateway.workflows.publishing.fitness import Fitness
 from gateway.workflows.publishing.needs import BadTarget, needs_of
-from gateway.workflows.publishing.support import unsupported
 from gateway.workflows.runs.store import RunStore
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.changes import RegistryChange
 from registry.drift.suspicions import find_suspicions
-from registry.names import BadName, check_name
 from registry.rows import Candidate
 from registry.store import NameTaken, Registry, UnknownName, has_workflow
 
 ENGINE_FEATURES: Final = Features(streams=True, cancels=True, resumes=True, parallel=True)
-RESERVED_NAME: Final = "schema"  # GET /api/workflows/schema
 
 
 class WorkflowRegistrar:
@@ -56,18 +50,10 @@ class WorkflowRegistrar:
 
     async def read(self, tenant: str, text: str) -> Document:
         """The document of a text, once nothing is wrong with it here. Raises DocumentRefused with every problem."""
-        source, document = await read_text(text)
-        found: list[Problem] = []
-        try:
-            await check_document(document, source, self._evaluator)
-        except DocumentRefused as refused:
-            found += refused.problems
-        found += [source.problem(path, reason) for path, reason in (*unsupported(document), *event_problems(document))]
-        found += [source.problem(*each) for each in schedule_problems(document, lambda name: self._services.has(tenant, name))]
-        found += [source.problem(path, reason) for path, reason in self._fitness.misfits(tenant, document)]
-        found += _registration_problems(document, source)
+        source, document, problems = await read_alone(text, self._evaluator, lambda name: self._services.has(tenant, name))
+        found = {*problems, *(source.problem(path, reason) for path, reason in self._fitness.misfits(tenant, document))}
         if found:
-            raise DocumentRefused(tuple(sorted(set(found))))
+            raise DocumentRefused(tuple(sorted(found)))
         return document
 
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> Registration:
@@ -150,20 +136,3 @@ class WorkflowRegistrar:
             if need.is_workflow:
                 allowed.update(self._registry.find(tenant, need.name).ceiling)
         return tuple(sorted(allowed))
-
-
-def _registration_problems(document: Document, source: Source) -> list[Problem]:
-    """Why a document can't become an agent."""
-    found = []
-    if document.document.name == RESERVED_NAME:
-        found.append(source.problem("/document/name", "is the path of the JSON Schema; choose another name"))
-    try:
-        check_name(document.document.name)
-    except BadName as error:
-        found.append(source.problem("/document/name", str(error)))
-    try:
-        check_contracts(contracts_of(document))
-    except BadContract as error:
-        side = "output" if error.field.endswith("output") else "input"
-        found.append(source.problem(f"/{side}/schema", f"can't be a contract: {error.problem}"))
-    return found

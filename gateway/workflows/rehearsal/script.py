@@ -21,7 +21,7 @@ class ScriptedAnswer(ScriptPart):
     @model_validator(mode="after")
     def _is_one(self) -> "ScriptedAnswer":
         if ("output" in self.model_fields_set) == (self.error is not None):
-            raise ValueError("has one of output and error")
+            raise ValueError("needs exactly one of `output` and `error`")
         return self
 
 

@@ -33,7 +33,7 @@ _INSERT_STEP: Final = (
     "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT DO NOTHING"
 )
-NOWHERE: Final = StepKey("")
+NO_STEP: Final = StepKey("")
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
@@ -70,7 +70,10 @@ NO_TRAIL: Final = Trail()
 
 
 class StepRow(Struct, frozen=True):
-    """One effect of a run. `task_id` is the task that it caused; times are microseconds since 1970. `place` is the step's key."""
+    """One effect of a run. `task_id` is the task that it caused; times are microseconds since 1970.
+
+    `step_key` says of which execution of which task of the document it is, and `key` is the text of that, shortened where it is long.
+    """
 
     key: str
     kind: str
@@ -78,7 +81,7 @@ class StepRow(Struct, frozen=True):
     started: int
     ended: int
     result: Result
-    place: StepKey = NOWHERE
+    step_key: StepKey = NO_STEP
     trail: Trail = NO_TRAIL
     seq: int = 0  # in the order of the commits, from 1; 0 before the commit
 
@@ -103,33 +106,33 @@ class _Room:
 
     def take(self, step: StepRow) -> None:
         self.entries += 1
-        self.size += 0 if step.place == ORDER else step.size
+        self.size += 0 if step.step_key == ORDER else step.size
 
     def check(self, step: StepRow) -> None:
         """Raises WorkflowError where a step is more than the run may store. The fault of one is always stored."""
-        self.check_entries(step.place)
+        self.check_entries(step.step_key)
         if step.result.fault is not UNSET:
             return
-        size, size_max = step.result.size, PLAN_MAX if step.place == ORDER else RESULT_MAX
+        size, size_max = step.result.size, PLAN_MAX if step.step_key == ORDER else RESULT_MAX
         if size > size_max:
-            raise standard_error("runtime", f"the result has {size} bytes, more than {size_max}", step.place.pointer)
-        if step.place != ORDER:
-            self.check_size(step.size, step.place)
+            raise standard_error("runtime", f"the result has {size} bytes, more than {size_max}", step.step_key.pointer)
+        if step.step_key != ORDER:
+            self.check_size(step.size, step.step_key)
 
-    def check_entries(self, place: StepKey) -> None:
+    def check_entries(self, key: StepKey) -> None:
         """Raises WorkflowError where the run may have no further effect."""
         if self.entries >= self._entries_max:
-            raise self._full_error(place)
+            raise self._full_error(key)
 
-    def check_size(self, added: int, place: StepKey) -> None:
+    def check_size(self, added: int, key: StepKey) -> None:
         """Raises WorkflowError where the run may not store `added` bytes more."""
         if self.size + added > RUN_MAX:
-            raise self._full_error(place)
+            raise self._full_error(key)
 
-    def _full_error(self, place: StepKey) -> WorkflowError:
-        what = "the undoing of the run" if is_undoing(place) else "the run"
+    def _full_error(self, key: StepKey) -> WorkflowError:
+        what = "the undoing of the run" if is_undoing(key) else "the run"
         bounds = f"{self._entries_max} effects, or more than {RUN_MAX} bytes of results and of values that it has set or exported"
-        return standard_error("runtime", f"{what} has more than {bounds}", place.pointer)
+        return standard_error("runtime", f"{what} has more than {bounds}", key.pointer)
 
 
 class Journal:
@@ -143,8 +146,8 @@ class Journal:
         self._run = run
         self._steps = steps
         self.is_paused = is_paused  # the run is to start no further step
-        self._room = _Room((step for step in steps.values() if not is_undoing(step.place)), ENTRIES_MAX)
-        self._room_to_undo = _Room((step for step in steps.values() if is_undoing(step.place)), UNDO_ENTRIES * ENTRIES_MAX)
+        self._room = _Room((step for step in steps.values() if not is_undoing(step.step_key)), ENTRIES_MAX)
+        self._room_to_undo = _Room((step for step in steps.values() if is_undoing(step.step_key)), UNDO_ENTRIES * ENTRIES_MAX)
         self._held: dict[StepKey, int] = {}
 
     @classmethod
@@ -162,16 +165,16 @@ class Journal:
         self._held[key] = size
         room.check_size(0, key)
 
-    def check_room(self, place: StepKey) -> None:
+    def check_room(self, key: StepKey) -> None:
         """Raises WorkflowError where the journal is full, before an effect that it could not take."""
-        self._room_for(place).check_entries(place)
+        self._room_for(key).check_entries(key)
 
     async def add(self, step: StepRow, also: Callable[[Batch], object] | None = None) -> StepRow:
         """Stores a result, with `also` in the same commit where it is the first, and returns the one that counts.
 
         Raises RunTaken, and WorkflowError for more than a run may store.
         """
-        room = self._room_for(step.place)
+        room = self._room_for(step.step_key)
         room.check(step)
 
         def work(batch: Batch) -> tuple[bool, bool]:
@@ -190,14 +193,14 @@ class Journal:
         self._steps[step.key] = step
         return step
 
-    def _room_for(self, place: StepKey) -> _Room:
-        return self._room_to_undo if is_undoing(place) else self._room
+    def _room_for(self, key: StepKey) -> _Room:
+        return self._room_to_undo if is_undoing(key) else self._room
 
 
 def insert_step(batch: Batch, run: RunKey, step: StepRow) -> bool:
     """Stores a step unless there is one of its key, and says whether it did."""
-    place, trail = step.place, step.trail
-    where = (place.pointer, ".".join(map(str, place.visits)), ".".join(map(str, place.attempts)))
+    key, trail = step.step_key, step.trail
+    where = (key.pointer, ".".join(map(str, key.visits)), ".".join(map(str, key.attempts)))
     work = (step.task_id, step.started, step.ended, _store_result(batch, run, step.result), trail.target, trail.decision_id)
     usage = "" if trail.usage is UNSET else encode_canonical(trail.usage).decode()
     digests = (_store_result(batch, run, trail.input), trail.input_digest, trail.output_digest, usage)
@@ -219,11 +222,11 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _from_row(row: "Row[Any]") -> StepRow:
-    place = StepKey(row.step, _numbers(row.visits), _numbers(row.attempts))
+    key = StepKey(row.step, _numbers(row.visits), _numbers(row.attempts))
     digests = (row.input_digest, row.output_digest)
     usage = msgspec.json.decode(row.usage) if row.usage else UNSET
     trail = Trail(row.target, row.decision_id, _decode(row.input), *digests, usage)
-    return StepRow(row.key, row.kind, row.task_id, row.started, row.ended, _decode(row.result), place, trail, row.seq)
+    return StepRow(row.key, row.kind, row.task_id, row.started, row.ended, _decode(row.result), key, trail, row.seq)
 
 
 async def read_steps(store: RunStore, run: RunKey) -> list[StepRow]:

@@ -12,7 +12,7 @@ from gateway.storage.tables import tasks as task_table
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.interpreter.compensations import ENDED, is_undoing, undone_place
+from gateway.workflows.interpreter.compensations import ENDED, is_undoing, undone_step
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN
 from gateway.workflows.runs.journal import CALL, StepRow
@@ -47,10 +47,10 @@ async def children_of(database: Database, run: RunKey) -> list[TaskRow]:
 def open_effects(document: Document | None, steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[OpenEffect]:
     """The effects that a run has left open, in the order of its steps."""
     functions = {} if document is None else {each.path: each.task.metadata.gateway.compensate for each in tasks(document)}
-    undone = {place: str(step.result.value) for step in steps if (place := undone_place(step.place, ENDED)) is not None}
+    undone = {key: str(step.result.value) for step in steps if (key := undone_step(step.step_key, ENDED)) is not None}
     found = []
     for step in steps:
-        if step.kind == CALL and not is_undoing(step.place) and (effect := _of_step(step, functions, undone)) is not None:
+        if step.kind == CALL and not is_undoing(step.step_key) and (effect := _of_step(step, functions, undone)) is not None:
             found.append(effect)
     lost = lost_tasks(steps, children)
     return found + [OpenEffect("", f"agent {task.agent}", task.id, "", "it was at work when the run was stopped") for task in lost]
@@ -64,7 +64,7 @@ def lost_tasks(steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[Ta
 
 def _of_step(step: StepRow, functions: Mapping[str, str | None], undone: Mapping[StepKey, str]) -> OpenEffect | None:
     """`undone`: what came of the undoing of each step, empty where nothing was left open."""
-    pointer, name = step.place.pointer, step.trail.target
+    pointer, name = step.step_key.pointer, step.trail.target
     if step.result.fault is not UNSET:
         is_unknown = step.result.fault.type == OUTCOME_UNKNOWN
         return OpenEffect(pointer, name, step.task_id, "", "its outcome is not known") if is_unknown else None
@@ -72,7 +72,7 @@ def _of_step(step: StepRow, functions: Mapping[str, str | None], undone: Mapping
     if not owners:
         return None
     owner = max(owners, key=len)
-    problem = next((undone[place] for place in undone if place.pointer == owner and step.place.is_within(place)), None)
+    problem = next((undone[key] for key in undone if key.pointer == owner and step.step_key.is_within(key)), None)
     if problem == "":
         return None
     why = "it was not undone" if problem is None else f"it could not be undone: {problem}"

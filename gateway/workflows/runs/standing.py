@@ -50,7 +50,7 @@ class Standing:
     @property
     def _calls(self) -> list[StepRow]:
         """The steps of the run, without those that undo others."""
-        return [step for step in self.steps if step.kind == CALL and not is_undoing(step.place)]
+        return [step for step in self.steps if step.kind == CALL and not is_undoing(step.step_key)]
 
     def _at_work(self, now: int) -> str:
         open_ones = [task for task in self.children if not task.has_ended][:AT_WORK_MAX]
@@ -75,7 +75,7 @@ class Standing:
 
 def _name(step: StepRow) -> str:
     """The name of a step's task in the document."""
-    return step.place.pointer.removesuffix("/function").rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+    return step.step_key.pointer.removesuffix("/function").rpartition("/")[2].replace("~1", "/").replace("~0", "~")
 
 
 def _duration(microseconds: int) -> str:

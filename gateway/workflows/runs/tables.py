@@ -132,6 +132,10 @@ workflow_checkpoints = Table(
     Index("workflow_checkpoints_pending", "tenant", "created", **PENDING),
 )
 
+_of_checkpoint = workflow_checkpoints.c
+IS_TASK_OF_CHECKPOINT: Final = (tasks.c.tenant == _of_checkpoint.tenant) & (tasks.c.id == _of_checkpoint.run_id)
+IS_RUN_OF_CHECKPOINT: Final = (workflow_runs.c.tenant == _of_checkpoint.tenant) & (workflow_runs.c.id == _of_checkpoint.run_id)
+
 workflow_looks = Table(
     "workflow_looks",
     metadata,

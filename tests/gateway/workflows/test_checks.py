@@ -51,7 +51,7 @@ async def paths(evaluator: Evaluator, tasks: str, rest: str = "") -> list[str]:
         ("- a: {set: {x: 'hello ${ .a }'}}", "/do/0/a/set/x"),
         ("- a: {if: '.a ==', wait: PT1S}", "/do/0/a/if"),
         ("- a: {set: {x: 1}, output: {as: '$output'}}", "/do/0/a/output/as"),
-        ("- a: {set: {x: 1}, input: {schema: {document: {type: nonsense}}}}", "/do/0/a/input/schema/document"),
+        ("- a: {set: {x: 1}, input: {schema: {document: {type: nonsense}}}}", "/do/0/a/input/schema/document/type"),
         ("- a: {set: {x: 1}, output: {schema: {document: {$ref: 'https://x/y'}}}}", "/do/0/a/output/schema/document"),
         (f"- a: {{call: a2a, with: {CARD}}}", "/do/0/a"),
         (f"- a: {{call: a2a, with: {CARD}, metadata: {{gateway: {{kind: ai}}}}}}", "/do/0/a"),

@@ -29,7 +29,7 @@ def test_every_problem_is_told_with_its_path_and_line() -> None:
     [
         ("{wait: PT1S, timeout: {after: 5s}}", "/do/0/a/timeout/after", "such as P1D or PT15M"),
         ("{wait: PT1S, timeout: 5}", "/do/0/a/timeout", "is no object with `after` and no text"),
-        ("{wait: {day: 1}}", "/do/0/a/wait/day", "is not known to the DSL here"),
+        ("{wait: {day: 1}}", "/do/0/a/wait/day", "is not known here"),
         (
             "{try: [{b: {wait: PT1S}}], catch: {retry: {limit: 2}}}",
             "/do/0/a/catch/retry/limit",

@@ -1,6 +1,6 @@
 """/api/workflows: documents that the gateway runs as agents. Uploading one needs registry:write."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -9,10 +9,12 @@ from pydantic import Field
 
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
+from gateway.ingress.admin.workflows.unknown import WorkflowRoute
 from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
 from gateway.ingress.http.errors import describe
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.workflows.problems import DocumentRefused
+from gateway.workflows.publishing.files import RefusedDocument
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 from registry.cards.card import WORKFLOW_KIND, Family, Registration
@@ -20,7 +22,9 @@ from registry.changes import RegistryChange
 from registry.store import UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
+RefusedDocuments = Callable[[str], Sequence[RefusedDocument]]  # of a tenant
 DOCUMENT_MAX = 1 << 20  # characters
+REFUSED = "refused"  # the status of a workflow whose document can't be published
 PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "x-content-type-options": "nosniff"}
 
 
@@ -55,15 +59,25 @@ class DocumentBody(ApiBody):
     check: bool = False
 
 
-def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], authenticate: Authenticate, max_body: int) -> APIRouter:
-    """Returns the routes. Callers see the workflows that they may start."""
-    router = APIRouter(prefix="/api/workflows", tags=["workflows"])
+def routes(
+    access: RegistryAccess,
+    load: Callable[[], Awaitable[Documents]],
+    authenticate: Authenticate,
+    max_body: int,
+    *,
+    refused_documents: RefusedDocuments,
+) -> APIRouter:
+    """Returns the routes. Callers see the workflows that they may start, and operators the documents of the folder that are refused."""
+    router = APIRouter(prefix="/api/workflows", tags=["workflows"], route_class=WorkflowRoute)
 
     def find(caller: Caller, name: str) -> Registration:
         entry = access.find(caller, Family.AGENT, name)
         if entry.kind != WORKFLOW_KIND:
             raise UnknownName(name)
         return entry
+
+    def find_refused(caller: Caller) -> Sequence[RefusedDocument]:
+        return refused_documents(caller.principal.tenant) if access.is_operator(caller) else ()
 
     @router.post("", name="add_workflow", status_code=201, openapi_extra=describe_json_body(DocumentBody))
     async def add(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
@@ -86,9 +100,10 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
     ) -> JSONResponse:
         documents = await load()
         found, following = await access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
-        return JSONResponse({"items": [await documents.summary(entry) for entry in found], "next": following})
+        refused = [] if cursor else [each.to_document() for each in find_refused(caller)]
+        return JSONResponse({"items": [await documents.summary(entry) for entry in found], "next": following, "refused": refused})
 
-    _add_views(router, find, load, authenticate)
+    _add_views(router, find, load, authenticate, find_refused)
 
     @router.get("/{name}/estimate", name="estimate_workflow")
     async def estimate(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
@@ -116,7 +131,11 @@ def _add_removal(router: APIRouter, access: RegistryAccess, load: Callable[[], A
 
 
 def _add_views(
-    router: APIRouter, find: Callable[[Caller, str], Registration], load: Callable[[], Awaitable[Documents]], authenticate: Authenticate
+    router: APIRouter,
+    find: Callable[[Caller, str], Registration],
+    load: Callable[[], Awaitable[Documents]],
+    authenticate: Authenticate,
+    find_refused: Callable[[Caller], Sequence[RefusedDocument]],
 ) -> None:
     """Adds the routes that show the schema of documents, a workflow and its picture."""
 
@@ -131,8 +150,14 @@ def _add_views(
 
     @router.get("/{name}", name="show_workflow")
     async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
-        entry = find(caller, name)
-        return JSONResponse(await (await load()).show(entry))
+        refused = next((each.to_document() for each in find_refused(caller) if each.is_called(name)), None)
+        try:
+            entry = find(caller, name)
+        except UnknownName:
+            if refused is None:
+                raise
+            return JSONResponse(refused | {"status": REFUSED, "fits": False})
+        return JSONResponse(await (await load()).show(entry) | {"refused": refused})
 
 
 def refused_response(refused: DocumentRefused) -> JSONResponse:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from gateway.calls.limits.open_streams import OpenStreams
 from gateway.ingress.admin.workflows.runs import Authenticate, RunSight
+from gateway.ingress.admin.workflows.unknown import WorkflowRoute
 from gateway.ingress.http.asgi import header, list_header
 from gateway.tasks.log import TaskRow
 from policies.callers import Caller
@@ -27,7 +28,7 @@ class Feed(Protocol):
 
 def routes(sight: RunSight, load: Callable[[], Awaitable[Feed]], open_streams: OpenStreams, authenticate: Authenticate) -> APIRouter:
     """Returns the route. A stream that breaks goes on after the event that Last-Event-ID names."""
-    router = APIRouter(prefix="/api/runs", tags=["workflows"])
+    router = APIRouter(prefix="/api/runs", tags=["workflows"], route_class=WorkflowRoute)
 
     @router.get("/{run_id}/events", name="run_events")
     async def events(caller: Annotated[Caller, Depends(authenticate)], run_id: str, request: Request) -> Response:

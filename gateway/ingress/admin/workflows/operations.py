@@ -16,6 +16,7 @@ from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.workflows.runs import JSON, Authenticate, NotifyLook, RunPermissions, idempotency_key, is_visible
+from gateway.ingress.admin.workflows.unknown import WorkflowRoute
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow, UnknownTask
@@ -116,7 +117,7 @@ class RunAccess:
 
 def operation_routes(access: RunAccess, authenticate: Authenticate) -> APIRouter:
     """Returns the routes that change a run that exists."""
-    router = APIRouter(prefix="/api/runs", tags=["workflows"])
+    router = APIRouter(prefix="/api/runs", tags=["workflows"], route_class=WorkflowRoute)
 
     @router.post("/{run_id}/pause", name="pause_run", status_code=204)
     async def pause(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
@@ -145,7 +146,7 @@ def operation_routes(access: RunAccess, authenticate: Authenticate) -> APIRouter
 
 def successor_routes(access: RunAccess, agents: AgentCalls, registry: Registry, authenticate: Authenticate) -> APIRouter:
     """Returns the routes that start a run with the journal of another one. Asking twice for the same run starts one."""
-    router = APIRouter(prefix="/api/runs", tags=["workflows"])
+    router = APIRouter(prefix="/api/runs", tags=["workflows"], route_class=WorkflowRoute)
 
     def version_for(caller: Caller, workflow: str, latest: bool) -> str:
         return registry.find(caller.principal.tenant, workflow).workflow_version if latest else ""

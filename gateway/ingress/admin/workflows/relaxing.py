@@ -10,6 +10,7 @@ from pydantic import Field
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.admin.registry.access import RegistryAccess
+from gateway.ingress.admin.workflows.unknown import WorkflowRoute
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
 from policies.callers import Caller
@@ -40,14 +41,14 @@ class CheckpointRecords(Protocol):
 
     async def relax(self, entry: Registration, given: Any, by: str, decision_id: str) -> None: ...
 
-    async def ask_again(self, entry: Registration, step: str, by: str, decision_id: str) -> bool: ...
+    async def ask_again(self, entry: Registration, step: str, by: str, decision_id: str) -> None: ...
 
 
 def routes(
     access: RegistryAccess, load: Callable[[], Awaitable[CheckpointRecords]], authorize: Authorize, authenticate: Authenticate
 ) -> APIRouter:
     """Returns the routes. They are about the version that new runs begin with."""
-    router = APIRouter(prefix="/api/workflows/{name}", tags=["workflows"])
+    router = APIRouter(prefix="/api/workflows/{name}", tags=["workflows"], route_class=WorkflowRoute)
 
     async def find(caller: Caller, name: str) -> tuple[Registration, str]:
         decision = (await require_permission(caller, authorize, RELAX_CHECKPOINTS)).decision
@@ -74,8 +75,7 @@ def routes(
     @router.delete("/relaxations", name="restore_checkpoint", status_code=204)
     async def ask_again(caller: Annotated[Caller, Depends(authenticate)], name: str, step: Step = "") -> Response:
         entry, decision_id = await find(caller, name)
-        if not await (await load()).ask_again(entry, step, caller.principal.owner_key, decision_id):
-            raise UnknownName(step)
+        await (await load()).ask_again(entry, step, caller.principal.owner_key, decision_id)
         return Response(status_code=204)
 
     return router

@@ -18,6 +18,7 @@ from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import RequireInPerson
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.admin.workflows.unknown import WorkflowRoute
 from gateway.ingress.http.asgi import BadHeader, header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.tasks.log import TaskRow, UnknownTask
@@ -148,7 +149,7 @@ class RunStarter:
 
 def runs_of_workflow_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate) -> APIRouter:
     """Returns the routes that start and list the runs of one workflow."""
-    router = APIRouter(prefix="/api/workflows", tags=["workflows"])
+    router = APIRouter(prefix="/api/workflows", tags=["workflows"], route_class=WorkflowRoute)
 
     @router.post("/{name}/runs", name="start_run_of_workflow", status_code=201, openapi_extra=describe_json_body(InputBody))
     async def start(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
@@ -166,7 +167,7 @@ def runs_of_workflow_routes(starter: RunStarter, sight: RunSight, authenticate: 
 
 def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate) -> APIRouter:
     """Returns the routes of runs. A run is a task: whose it is and what the caller's token covers decides who sees it."""
-    router = APIRouter(prefix="/api/runs", tags=["workflows"])
+    router = APIRouter(prefix="/api/runs", tags=["workflows"], route_class=WorkflowRoute)
     load, find = sight.load, sight.find
 
     @router.post("", name="start_run", status_code=201, openapi_extra=describe_json_body(StartBody))

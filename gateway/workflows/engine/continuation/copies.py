@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import UNSET
 
-from gateway.workflows.interpreter.compensations import BEGUN, ENDED, ORDER, decode_plan, is_undoing, undone_place
+from gateway.workflows.interpreter.compensations import BEGUN, ENDED, ORDER, decode_plan, is_undoing, undone_step
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
 
@@ -31,43 +31,43 @@ def steps_to_redrive(steps: Sequence[StepRow], fault: Fault | None) -> list[Step
 
 def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
     """The calls whose compensation was begun."""
-    begun = [place for each in steps if (place := undone_place(each.place, BEGUN)) is not None]
+    begun = [key for each in steps if (key := undone_step(each.step_key, BEGUN)) is not None]
     calls = [step for step in steps if step.kind == CALL and not is_compensation(step) and step.result.fault is UNSET]
-    return [step for step in calls if any(step.place.is_within(place) for place in begun)]
+    return [step for step in calls if any(step.step_key.is_within(key) for key in begun)]
 
 
 def undone_among(steps: Sequence[StepRow], kept: Sequence[StepRow]) -> list[StepRow]:
     """The calls of `kept` that the run has undone, or is going to undo by its plan, in the order in which they began."""
-    plans = [decode_plan(each.result.value) for each in steps if each.place == ORDER and isinstance(each.result.value, Mapping)]
-    planned = [step.place for plan in plans for step in plan.steps]
+    plans = [decode_plan(each.result.value) for each in steps if each.step_key == ORDER and isinstance(each.result.value, Mapping)]
+    planned = [step.step_key for plan in plans for step in plan.steps]
     keys = {step.key for step in undone_steps(steps)}
-    found = [step for step in kept if step.key in keys or (step.kind == CALL and any(step.place.is_within(place) for place in planned))]
+    found = [step for step in kept if step.key in keys or (step.kind == CALL and any(step.step_key.is_within(key) for key in planned))]
     return sorted(found, key=lambda step: step.started)
 
 
 def repeated_unknowns(steps: Sequence[StepRow], kept: Sequence[StepRow]) -> list[str]:
     """The steps that a redriven run repeats and that may have had their effect: their outcome is unknown, or they could not be undone."""
     keys = {step.key for step in kept}
-    undone = {place for each in steps if (place := undone_place(each.place, ENDED)) is not None and each.result.value == ""}
-    begun = {place for each in steps if (place := undone_place(each.place, BEGUN)) is not None} - undone
+    undone = {key for each in steps if (key := undone_step(each.step_key, ENDED)) is not None and each.result.value == ""}
+    begun = {key for each in steps if (key := undone_step(each.step_key, BEGUN)) is not None} - undone
     found = []
     for step in steps:
         if step.kind == CALL and step.key not in keys and not is_compensation(step):
             fault = step.result.fault
-            is_unknown = any(step.place.is_within(place) for place in begun) if fault is UNSET else fault.type == OUTCOME_UNKNOWN
-            found += [step.place.pointer] if is_unknown else []
+            is_unknown = any(step.step_key.is_within(key) for key in begun) if fault is UNSET else fault.type == OUTCOME_UNKNOWN
+            found += [step.step_key.pointer] if is_unknown else []
     return found
 
 
 def is_compensation(step: StepRow) -> bool:
-    return is_undoing(step.place)
+    return is_undoing(step.step_key)
 
 
 def is_approval(step: StepRow) -> bool:
     """Whether people have approved of something: what holds for one run alone, and not for one with another input or version."""
     value = step.result.value
     has_approved = isinstance(value, dict) and value.get("approved") is True
-    return step.trail.target == PEOPLE and (has_approved or step.place.pointer.endswith(SECOND_CHECK))
+    return step.trail.target == PEOPLE and (has_approved or step.step_key.pointer.endswith(SECOND_CHECK))
 
 
 def _is_open_wait(step: StepRow, steps: Sequence[StepRow]) -> bool:
@@ -78,6 +78,6 @@ def _is_open_wait(step: StepRow, steps: Sequence[StepRow]) -> bool:
 def _failed_step(steps: Sequence[StepRow], fault: Fault) -> StepRow | None:
     """The step that raised the error of a run, or whose output did not pass. None where no step of its own did."""
     calls = [step for step in steps if step.kind == CALL]
-    found = [step for step in calls if step.place.pointer == fault.instance]
-    found = found or [step for step in calls if step.place.pointer == f"{fault.instance}{FUNCTION}"]
+    found = [step for step in calls if step.step_key.pointer == fault.instance]
+    found = found or [step for step in calls if step.step_key.pointer == f"{fault.instance}{FUNCTION}"]
     return found[-1] if found else None

@@ -12,6 +12,7 @@ from gateway.storage.database import Batch
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.dsl.wording import suggestion
 from gateway.workflows.engine.continuation.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive, undone_among
 from gateway.workflows.engine.continuation.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
@@ -86,7 +87,7 @@ class Successors:
             raise UnknownStep(f"the run has not reached the step {pointer}")
         kept = [each for each in usable if each.key in replayed.used]
         if undone := undone_among(steps, kept):
-            raise StepUndone(undone[0].place.pointer)
+            raise StepUndone(undone[0].step_key.pointer)
         inputs = row.inputs if given is UNSET else {**row.inputs, pointer: given}
         began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
         if began.version != row.version:
@@ -130,7 +131,7 @@ class Successors:
         used = frozenset[str]() if document is None else (await replay(document, self._evaluator, row, kept)).used
         for step in kept:
             if step.kind == CALL and step.key not in used:
-                raise StepsChanged(f"the new version does not run {step.place.pointer}, which has ended")
+                raise StepsChanged(f"the new version does not run {step.step_key.pointer}, which has ended")
 
 
 def _steps_for(successor: Successor, run: RunKey, batch: Batch) -> Sequence[StepRow]:
@@ -165,7 +166,8 @@ def _pointer_of(document: Document, step: str) -> str:
     """The pointer of a task that is given by its pointer or its name. Raises UnknownStep."""
     found = [each.path for each in tasks(document) if step in (each.path, each.name)]
     if not found:
-        raise UnknownStep(f"the workflow has no step {step[:200]}")
+        known = [name for each in tasks(document) for name in (each.name, each.path)]
+        raise UnknownStep(f"the workflow has no step {step[:200]}{suggestion(step, known)}")
     if len(found) > 1:
         raise UnknownStep(f"several steps have this name: {', '.join(found[:10])}")
     return found[0]

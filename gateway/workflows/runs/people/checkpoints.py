@@ -17,7 +17,7 @@ from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
-from gateway.workflows.runs.tables import workflow_checkpoints, workflow_runs
+from gateway.workflows.runs.tables import IS_TASK_OF_CHECKPOINT, workflow_checkpoints, workflow_runs
 from gateway.workflows.runs.values import digest_of
 from policies.audit.log import AuditLog
 
@@ -236,8 +236,8 @@ class Checkpoints:
     async def withdraw_ended(self) -> int:
         """Withdraws checkpoints of runs that have ended otherwise than by themselves, and returns how many."""
         table = workflow_checkpoints
-        is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
-        query = select(table).join(tasks, is_run).where(table.c.state == PENDING, tasks.c.state.in_(ENDED_STATES)).limit(WITHDRAWN_MAX)
+        query = select(table).join(tasks, IS_TASK_OF_CHECKPOINT).where(table.c.state == PENDING, tasks.c.state.in_(ENDED_STATES))
+        query = query.limit(WITHDRAWN_MAX)
         found = [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
         if not found:
             return 0

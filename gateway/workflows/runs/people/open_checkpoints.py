@@ -11,7 +11,7 @@ from gateway.storage.paging import format_place, parse_place
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, Checkpoint, audit_record, checkpoint_from_row
 from gateway.workflows.runs.store import RunStore
-from gateway.workflows.runs.tables import workflow_checkpoints, workflow_looks
+from gateway.workflows.runs.tables import IS_TASK_OF_CHECKPOINT, workflow_checkpoints, workflow_looks
 from policies.audit.log import AuditLog
 
 _LOOK: Final = "INSERT INTO workflow_looks (tenant, checkpoint_id, person, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -55,8 +55,7 @@ class OpenCheckpoints:
 
     async def _open_after(self, tenant: str, sight: Sight, after: tuple[int, str]) -> "Sequence[Row[Any]]":
         table, (at, last) = workflow_checkpoints, after
-        is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
-        query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == PENDING)
+        query = select(table).join(tasks, IS_TASK_OF_CHECKPOINT).where(table.c.tenant == tenant, table.c.state == PENDING)
         query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(ENDED_STATES))
         query = query.where((table.c.created > at) | ((table.c.created == at) & (table.c.id > last)))
         if sight.only_of:

@@ -1,6 +1,7 @@
 """Relaxations: an operator, shown how often people answered a checkpoint how, has only some of its questions asked, for one version."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -8,12 +9,15 @@ from msgspec import Struct
 from sqlalchemy import Connection, Row, select
 
 from gateway.storage.database import Batch
+from gateway.workflows.problems import UnknownCheckpointStep
 from gateway.workflows.runs.store import RunStore
-from gateway.workflows.runs.tables import workflow_checkpoints, workflow_relaxations, workflow_runs
+from gateway.workflows.runs.tables import IS_RUN_OF_CHECKPOINT, workflow_checkpoints, workflow_relaxations, workflow_runs
 from policies.audit.log import AuditLog
 
 SIGNAL_KIND: Final = "signal"  # no question to people
 SAMPLE_MAX: Final = 10_000  # checkpoints of one version that a record counts, the newest
+NAMED_MAX: Final = 200  # characters of a step that an error repeats
+STEPS_NAMED: Final = 10  # steps that an error lists
 ANSWERS_MAX: Final = 50  # different answers that a record shows
 _SET: Final = (
     "INSERT INTO workflow_relaxations (tenant, workflow, version, step, every, above, count, author, reason, created) "
@@ -61,6 +65,19 @@ class CheckpointRecord(Struct, frozen=True):
     relaxation: Relaxation | None
 
 
+def find_step(steps: Sequence[str], given: str) -> str:
+    """The step of a checkpoint that is given by its pointer or by its name, where only one has it. Raises UnknownCheckpointStep."""
+    names = {step: step.rpartition("/")[2].replace("~1", "/").replace("~0", "~") for step in steps}
+    found = [step for step, name in names.items() if given in (step, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownCheckpointStep(f"Several checkpoints have the name {given[:NAMED_MAX]}: {', '.join(found[:STEPS_NAMED])}")
+    if not steps:
+        raise UnknownCheckpointStep("The workflow asks nobody, so it has no checkpoint.")
+    raise UnknownCheckpointStep(f"The workflow has no checkpoint {given[:NAMED_MAX]}; it has {', '.join(steps[:STEPS_NAMED])}")
+
+
 class Relaxations:
     """Reads and writes relaxations."""
 
@@ -97,10 +114,9 @@ class Relaxations:
     async def records(self, tenant: str, workflow: str, version: str) -> list[CheckpointRecord]:
         """The record of every checkpoint of a version that was reached, by its step."""
         table = workflow_checkpoints
-        is_run = (workflow_runs.c.tenant == table.c.tenant) & (workflow_runs.c.id == table.c.run_id)
         mine = (table.c.tenant == tenant) & (table.c.workflow == workflow) & (workflow_runs.c.version == version)
         mine &= table.c.kind != SIGNAL_KIND
-        query = select(table).join(workflow_runs, is_run).where(mine).order_by(table.c.created.desc()).limit(SAMPLE_MAX)
+        query = select(table).join(workflow_runs, IS_RUN_OF_CHECKPOINT).where(mine).order_by(table.c.created.desc()).limit(SAMPLE_MAX)
         rows = await self._store.database.read(lambda connection: connection.execute(query).all())
         relaxed = await self._of_version(CheckpointPlace(tenant, workflow, version, ""))
         by_step: dict[str, list[Row[Any]]] = {}

@@ -6,7 +6,7 @@ from gateway.workflows.interpreter.compensations import ORDER
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import WorkflowError
 from gateway.workflows.runs import journal
-from gateway.workflows.runs.journal import NOWHERE, Journal, Result, StepRow
+from gateway.workflows.runs.journal import NO_STEP, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunKey
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.waiting import until
@@ -80,7 +80,7 @@ async def test_a_run_that_fills_its_journal_is_undone(home: House, workflows: Wo
     assert [tool for tool, _ in server.calls] == ["reserve"] * 5 + ["release"]
 
 
-@pytest.mark.parametrize(("place", "bound"), [(NOWHERE, "^the run has more than 2 "), (ORDER, "^the undoing of the run has more than 6 ")])
+@pytest.mark.parametrize(("place", "bound"), [(NO_STEP, "^the run has more than 2 "), (ORDER, "^the undoing of the run has more than 6 ")])
 async def test_a_full_journal_names_the_bound_that_applies(
     workflows: Workflows, monkeypatch: pytest.MonkeyPatch, place: StepKey, bound: str
 ) -> None:
@@ -91,7 +91,7 @@ async def test_a_full_journal_names_the_bound_that_applies(
         Journal(workflows.home.gateway.workflows._parts.store, RunKey("t", "r"), steps).check_room(place)
 
 
-@pytest.mark.parametrize(("place", "bound"), [(NOWHERE, 20), (ORDER, 40)])
+@pytest.mark.parametrize(("place", "bound"), [(NO_STEP, 20), (ORDER, 40)])
 async def test_a_result_that_is_too_large_names_the_bound_that_applies(
     workflows: Workflows, monkeypatch: pytest.MonkeyPatch, place: StepKey, bound: int
 ) -> None:
