@@ -49,7 +49,7 @@ from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError, stan
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, DocumentRefused, Problem, UnknownCheckpoint
 from gateway.workflows.runs.journal import Journal, read_stored_steps
-from gateway.workflows.runs.open_effects import children_of, open_effects
+from gateway.workflows.runs.open_effects import can_undo, children_of, open_effects
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.people.open_checkpoints import OpenCheckpoints
 from gateway.workflows.runs.people.relaxations import Relaxations
@@ -203,17 +203,23 @@ class _RunTurn:
             return [Failed("The version of the workflow that this run began with is gone.")]
         await store.clear_suspension(row.key)
         ends_at, runs_max = _deadline_of(document, row), document.document.metadata.gateway.runs_max
-        if runs_max is not None and ends_at > store.now() and (before := await self._parts.places.take(row, runs_max)) is not None:
+        if runs_max is not None and (before := await self._take_place(document, row, runs_max, ends_at)) is not None:
             return [await self._queue(runs_max, before, ends_at)]
         try:
             return await self._outcome(document, row, ends_at)
         except RightsEnded as ended:
             return [await self._end_without_rights(document, ended)]
 
+    async def _take_place(self, document: Document, row: RunRow, runs_max: int, ends_at: int) -> int | None:
+        """None for a run that may go on, else how many runs wait before it. After its deadline, a run needs a place to be undone only."""
+        is_late = ends_at <= self._parts.store.now()
+        return None if is_late and not can_undo(document) else await self._parts.places.take(row, runs_max, is_first=is_late)
+
     async def _queue(self, runs_max: int, before: int, ends_at: int) -> Event:
-        """Has the run wait for its turn. A run that ends, in any process, makes room."""
+        """Has the run wait for its turn. A run that ends or waits, in any process, makes room."""
         note = f"waits for its turn: the workflow has {runs_max} runs at work, and {before} wait before this one"
-        await self._parts.store.suspend(self._identity.run, Suspension(note=note, ends_at=ends_at))
+        ends = ends_at if ends_at > self._parts.store.now() else None  # of a late run, only its turn has it go on
+        await self._parts.store.suspend(self._identity.run, Suspension(note=note, is_partial=True, is_queued=True, ends_at=ends))
         return Suspended(_message(self._identity, note))
 
     async def _outcome(self, document: Document, row: RunRow, ends_at: int) -> list[Event]:
@@ -292,7 +298,7 @@ class _RunTurn:
         waiting = Suspension(
             waits.wake_at,
             waits.note,
-            waits.task_ids,
+            waits.task_states,
             waits.checkpoint_ids,
             waits.listens,
             is_paused=waits.is_paused,

@@ -131,9 +131,10 @@ class ServiceRuns:
     async def _own_runs(self, row: ScheduleRow, caller: Caller) -> tuple[list[TaskRow], int]:
         """The open runs of the service, the oldest first, and how many of all runs would have to end for one more.
 
-        With `queue`, runs of other people don't count: a run that is started waits for its turn among theirs.
+        Runs of other people don't count while they wait, and with `queue` not at all: a run that is started waits for its turn among
+        theirs.
         """
-        live = await self._schedules.live_runs(row)
+        live = await self._schedules.live_runs(row, caller.principal.owner_key)
         own = [run for run in live if run.owner == caller.principal.owner_key]
         return own, len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
 
