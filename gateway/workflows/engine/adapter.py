@@ -173,7 +173,7 @@ class WorkflowAdapter:
                     identity, token["agent"], token["task"], answer_parts(answer.value), f"{turn.message.message_id}:{number}"
                 )
                 continue
-            if len(call.grant.delegation.path) > 1:  # an agent sent it, and questions to people are for people
+            if not self._parts.steps.is_in_person(call.grant.delegation):  # an agent sent it, and questions to people are for people
                 log.warning("answer_not_taken", run=identity.run.id, error="NotInPerson")
                 continue
             try:

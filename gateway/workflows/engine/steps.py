@@ -35,6 +35,7 @@ from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.runs.store import RunKey, RunTaken, key_text
 from policies.authority import RulingRequest
 from policies.callers import Caller, CallerResolver, RolesOutdated, caller_before
+from policies.delegation.chain import Delegation
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Act, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
@@ -165,6 +166,13 @@ class StepCalls:
     async def detach(self, identity: RunIdentity, key: StepKey, request: StepRequest) -> TaskRow:
         """The task of a run whose end is not waited for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
         return (await self._begin(identity, key, request, is_detached=True)).row
+
+    def is_in_person(self, held: Delegation) -> bool:
+        """Whether a message to a run is of the run's owner: sent to the run itself, or to a run above it that passes the answer on.
+
+        Runs pass on what their owner answers, and nothing else sends messages to their steps.
+        """
+        return all(has_workflow(self._registry, held.principal.tenant, hop.agent) for hop in held.path[:-1])
 
     async def answer(self, identity: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...], answer_id: str) -> None:
         """Sends the owner's answer to the agent of a step whose task waits for it, once for each `answer_id`.
