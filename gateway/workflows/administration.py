@@ -230,7 +230,7 @@ class WorkflowAdministration:
             raise UnknownCheckpoint
         if given.above:
             try:
-                await self._parts.evaluator.compile([given.above], [])
+                await self._parts.evaluator.for_owner(by).compile([given.above], [])
             except ExpressionFailed as error:
                 raise BadRelaxation(f"`above` is no jq expression: {error}") from error
         await self._parts.relaxations.set(place, Relaxation(given.every, given.above, by, given.reason), decision_id)

@@ -190,6 +190,7 @@ class _RunTurn:
         self._parts = parts
         self._identity = identity
         self._owner = owner
+        self._evaluator = parts.evaluator.for_owner(owner)
 
     async def events(self, begun: RunRow) -> list[Event]:
         """The last events of the turn. Raises RunTaken, and WriteFailed, ReadFailed and ShuttingDown: then another turn goes on."""
@@ -244,7 +245,7 @@ class _RunTurn:
 
         Raises WorkflowError, RunSuspended and what the store raises. A defect of the gateway ends a run as any error does.
         """
-        interpreter = Interpreter(document, self._parts.evaluator, effects, TASK_FUNCTIONS, row.key.id, inputs=row.inputs)
+        interpreter = Interpreter(document, self._evaluator, effects, TASK_FUNCTIONS, row.key.id, inputs=row.inputs)
         try:
             return await (interpreter.run(row.input) if late is None else interpreter.stop(row.input, late))
         except (WorkflowError, RunSuspended, RunTaken, RightsEnded, *POSTPONING):
@@ -275,7 +276,7 @@ class _RunTurn:
         parts = self._parts
         journal = await Journal.open(parts.store, row)
         checkpoints = CheckpointSteps(
-            parts.checkpoints, parts.relaxations, parts.evaluator, run=row, owner=self._owner, now=parts.store.now
+            parts.checkpoints, parts.relaxations, self._evaluator, run=row, owner=self._owner, now=parts.store.now
         )
         return JournaledEffects(
             self._identity,

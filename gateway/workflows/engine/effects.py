@@ -362,7 +362,7 @@ class JournaledEffects(_JournaledResults):
         """The events that end the listening, with their `senders`. Raises WorkflowError, and RunSuspended while there are too few."""
         notes.target = "events"
         try:
-            found = await self._events.receive(self._identity, key, wanted)
+            found = await self._events.receive(self._identity, self._checkpoints.owner, key, wanted)
         except WorkflowError:
             await self._events.stop(self._identity.run, key)
             raise

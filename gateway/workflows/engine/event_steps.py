@@ -92,15 +92,18 @@ class EventSteps:
 
         return store
 
-    async def receive(self, identity: RunIdentity, key: StepKey, wanted: Wanted) -> "Received | None":
-        """The events that end a listening step, or None as long as there are too few. Raises WorkflowError and RunTaken."""
+    async def receive(self, identity: RunIdentity, owner: str, key: StepKey, wanted: Wanted) -> "Received | None":
+        """The events that end a listening step of the run of `owner`, or None as long as there are too few.
+
+        Raises WorkflowError and RunTaken.
+        """
         for kind in sorted(types_of(wanted)):
             await self._check(identity, act_of_receiving(kind), key)
-        listening = await self._listens.open(identity.run, key_text(key), wanted)
+        listening, matcher = await self._listens.open(identity.run, key_text(key), wanted), self._matcher.for_owner(owner)
         while page := await self._listens.unread(identity.run, key_text(key), listening.seen):
             dropped = []
             for given in page:
-                taken = await self._matcher.take(wanted, listening.progress, given.event, listening.consumed)
+                taken = await matcher.take(wanted, listening.progress, given.event, listening.consumed)
                 if taken.is_consumed:
                     listening.add(given)
                 else:

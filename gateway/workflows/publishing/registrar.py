@@ -59,7 +59,7 @@ class WorkflowRegistrar:
         source, document = await read_text(text)
         found: list[Problem] = []
         try:
-            await check_document(document, source, self._evaluator)
+            await check_document(document, source, self._evaluator.for_owner(f"{tenant}|"))
         except DocumentRefused as refused:
             found += refused.problems
         found += [source.problem(path, reason) for path, reason in (*unsupported(document), *event_problems(document))]
