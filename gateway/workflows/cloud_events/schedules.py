@@ -18,6 +18,7 @@ from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.cloud_events.cron import next_moment
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, insert_run
 from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs, workflow_schedules, workflow_starts
+from gateway.workflows.runs.values import storable
 
 CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
 STARTS_MAX: Final = 100  # that are read at once
@@ -239,7 +240,7 @@ class Schedules:
         def work(batch: Batch) -> None:
             batch.run(_DONE, (row.tenant, row.workflow, start.id))
             if problem:
-                batch.run(_PROBLEM, (problem[:500], row.tenant, row.workflow))
+                batch.run(_PROBLEM, (storable(problem[:500]), row.tenant, row.workflow))
             if task_id:
                 batch.run(_LAST, (task_id, row.tenant, row.workflow))
 

@@ -7,6 +7,7 @@ from adapters.contract import Prompt
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint, note_of
 from gateway.workflows.runs.store import key_text
+from gateway.workflows.runs.values import storable
 
 
 class Wait(Struct, frozen=True):
@@ -112,5 +113,5 @@ class WaitCollector:
 
     @property
     def note(self) -> str:
-        """What the run waits for, in words."""
-        return "\n".join(each.note for each in self._waits if each.note)[:4000]
+        """What the run waits for, in words, some of which are an agent's."""
+        return storable("\n".join(each.note for each in self._waits if each.note)[:4000])
