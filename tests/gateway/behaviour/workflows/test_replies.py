@@ -9,6 +9,7 @@ from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows
 
 ASKS = "do:\n- ask: {call: gateway.choose, with: {prompt: 'Which?', options: [small, large]}}\n"
+LATER = "do:\n- pause: {wait: PT1H}\n" + ASKS.removeprefix("do:\n")
 CALLS = "do:\n- below: {run: {workflow: {namespace: tests, name: %s}}}\n"
 
 
@@ -34,6 +35,27 @@ async def test_a_reply_reaches_the_checkpoint_of_a_run_below(home: House) -> Non
     run = await started(home)
     await replied(home, run)
     assert await Workflows(home).output(run) == "large"
+
+
+async def test_a_run_asks_when_a_suspended_run_below_comes_to_its_question(home: House) -> None:
+    """The runs above are suspended too, and hold no process."""
+    workflows = Workflows(home)
+    await workflows.add("below", LATER)
+    await workflows.add("middle", CALLS % "below")
+    await workflows.add("above", CALLS % "middle")
+    run = await workflows.start("above")
+    note = (await workflows.reached(run, "SUSPENDED"))["note"]
+    assert note.startswith("/do/0/below: workflow middle waits: /do/0/below: workflow below waits: /do/0/pause: waits until")
+    assert not home.gateway.calls.turn_runner._background_turns
+    await workflows.pass_time(3601)
+
+    async def asks() -> bool:
+        await home.gateway.workflows.wake_once()
+        return (await workflows.show(run))["state"] == "TASK_STATE_INPUT_REQUIRED"
+
+    await until(asks)
+    await replied(home, run)
+    assert await workflows.output(run) == "large"
 
 
 async def test_an_agent_replies_to_no_checkpoint_of_a_run_below(home: House) -> None:
@@ -62,7 +84,7 @@ async def test_a_reply_to_a_run_below_is_delivered_after_a_crash(tmp_path: Path,
             reached.set()
             await asyncio.Event().wait()
 
-        one.gateway.workflows._parts.checkpoints.find = never  # type: ignore[method-assign]
+        one.gateway.workflows._parts.checkpoints.find = never  # type: ignore[method-assign]  # the answer is not delivered
         reply = asyncio.ensure_future(replied(one, run))
         await reached.wait()
         one.gateway.calls.turn_runner.hand_over()
