@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from uuid import UUID
 
 import msgspec
 
 from adapters.contract import VendorRef
-from adapters.task import Message, encode
+from adapters.task import Message, TaskState, encode
 from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
+from gateway.tasks.events.live import LiveEvents
 from gateway.tasks.log import RUNNING_STATES, TaskEvent, TaskLog, TaskRow, UnknownTask
 from gateway.tasks.turns.recorder import TurnState
 from policies.callers import Caller
@@ -57,6 +59,22 @@ class TaskReader:
         whole = live_events.events_after(0)
         return await self.read_whole(turn_state) if whole is None else TurnState(*whole)
 
+    async def wait_for_rest(self, turn_state: TurnState) -> TurnState:
+        """Returns the task with its whole log when it has ended, waits for an answer, or is suspended: no process works on it."""
+        row = turn_state.row
+        live_events = self._tasks.live_events(row)
+        if not is_suspended(row):
+            async with aclosing(self.follow_turn(turn_state)) as batches:
+                async for events in batches:
+                    if events[-1].kind == "status" and is_suspended(await self._latest_row(live_events, row, events[-1].seq)):
+                        break
+        whole = live_events.events_after(0)
+        return await self.read_whole(turn_state) if whole is None else TurnState(*whole)
+
+    async def _latest_row(self, live_events: LiveEvents, row: TaskRow, seq: int) -> TaskRow:
+        known = live_events.events_after(seq)
+        return await self._tasks.find(row.tenant, row.owner, row.id) if known is None else known[0]
+
     def follow_turn(self, turn_state: TurnState) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Yields the events after those of `turn_state` until the turn ends."""
         return self._tasks.follow(turn_state.row, turn_state.row.last_seq)
@@ -90,6 +108,11 @@ class TaskReader:
             async for _events in self._tasks.follow(row, row.last_seq):
                 pass
         return await self.read_whole(TurnState(row, ()))
+
+
+def is_suspended(row: TaskRow) -> bool:
+    """Returns whether a task goes on later, without a process that works on it now: a run of a workflow that waits."""
+    return row.state is TaskState.WORKING and not row.runner
 
 
 def _check_visible(caller: Caller, agent: str, row: TaskRow) -> None:

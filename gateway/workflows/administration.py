@@ -227,7 +227,7 @@ class WorkflowAdministration:
         place = await self._find_place(entry, given.step)
         if given.above:
             try:
-                await self._parts.evaluator.compile([given.above], [])
+                await self._parts.evaluator.for_owner(by).compile([given.above], [])
             except ExpressionFailed as error:
                 raise BadRelaxation(f"`above` is no jq expression: {error}") from error
         await self._parts.relaxations.set(place, Relaxation(given.every, given.above, by, given.reason), decision_id)

@@ -46,7 +46,7 @@ INSIDE = {
     "gateway.workflows.engine.steps.RightsEnded": "the run's task is rejected with it",
     "gateway.workflows.engine.steps.SignInNeeded": "the run is suspended until its owner signs in",
     "gateway.workflows.engine.steps.NoPlace": "the run is suspended",
-    "gateway.workflows.engine.steps.StepAwaitsPerson": "the run is suspended",
+    "gateway.workflows.engine.steps.StepAwaitsTask": "the run is suspended",
     "gateway.workflows.expressions.evaluator.ExpressionFailed": "an error of the step, or a problem of the document",
     "gateway.workflows.interpreter.effects.RunSuspended": "the run's turn ends as suspended",
     "gateway.workflows.interpreter.errors.WorkflowError": "the document handles it, or the run's task fails with it",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapters.redaction.validation_texts import describe_problem
 from adapters.upstream.aws_access import AWS_OPTION
@@ -22,9 +22,16 @@ OWN_CREDENTIAL_MEMBERS = frozenset({"ambient"})  # these send the machine's own 
 
 
 class ApiBody(BaseModel):
-    """A body whose values are not converted, and whose unknown members are refused."""
+    """A body whose values are not converted, and whose unknown members are refused, as are texts that PostgreSQL does not store."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("has a NUL character")
+        return value
 
 
 class ProviderBody(ApiBody):

@@ -38,8 +38,8 @@ _INSERT: Final = (
 _COUNT: Final = "UPDATE workflow_listens SET received = received + 1 WHERE tenant = ? AND run_id = ? AND key = ? AND received - seen < ?"
 _LOSE: Final = "UPDATE workflow_listens SET lost = lost + 1 WHERE tenant = ? AND run_id = ? AND key = ?"
 _GIVE: Final = (
-    "INSERT INTO workflow_received (tenant, run_id, key, number, event) "
-    "SELECT tenant, run_id, key, received, ? FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
+    "INSERT INTO workflow_received (tenant, run_id, key, number, event, senders) "
+    "SELECT tenant, run_id, key, received, ?, ? FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
 )
 _START: Final = (
     "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
@@ -134,8 +134,9 @@ def store_event(
         _check_same(batch, tenant, sender, event)
         return StoredOutcome(is_new=False)
     audit.record(batch, _record(tenant, event, text, task_id))
-    _give_to_listens(batch, tenant, event, text)
-    dropped = _give_to_schedules(batch, tenant, event, (text, msgspec.json.encode([sender, *requesters]).decode()), now)
+    stored = (text, msgspec.json.encode([sender, *requesters]).decode())
+    _give_to_listens(batch, tenant, event, stored)
+    dropped = _give_to_schedules(batch, tenant, event, stored, now)
     return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
 
 
@@ -170,13 +171,14 @@ def could_match(attributes: Event, event: Event) -> bool:
     return all(event.get(name) == value for name, value in attributes.items())
 
 
-def _give_to_listens(batch: Batch, tenant: str, event: Event, text: str) -> None:
+def _give_to_listens(batch: Batch, tenant: str, event: Event, stored: tuple[str, str]) -> None:
+    """`stored`: the JSON of the event and of its senders."""
     for run_id, key, filters in batch.connection.execute(_listens_for(tenant, event["type"])).all():
         if not any(could_match(each, event) for each in msgspec.json.decode(filters)):
             continue
         listen = (tenant, run_id, key)
         if batch.run(_COUNT, (*listen, BACKLOG_MAX)):
-            batch.run(_GIVE, (text, *listen))
+            batch.run(_GIVE, (*stored, *listen))
         else:  # the run is paused, or no process looks at its events: its step fails, and says so
             batch.run(_LOSE, listen)
 
@@ -193,7 +195,7 @@ def _listens_for(tenant: str, kind: str) -> Any:
 def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[str, str], now: int) -> list[str]:
     """Has a run of each workflow started that this event may start. The start's id is made of the event's own names.
 
-    `stored`: the JSON of the event and of its requesters. Returns the workflows for which too many runs wait to start one more.
+    `stored`: the JSON of the event and of its senders. Returns the workflows for which too many runs wait to start one more.
     """
     dropped = list[str]()
     types, schedules = workflow_trigger_types.c, workflow_schedules.c

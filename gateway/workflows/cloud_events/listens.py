@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from gateway.storage.database import Batch
 from gateway.workflows.cloud_events.envelope import EVENT_TYPE
@@ -28,16 +28,30 @@ PAGE_MAX: Final = 100  # events that are looked at before the progress is stored
 _decode_progress = msgspec.json.Decoder(ListenProgress).decode
 
 
+class GivenEvent(Struct, frozen=True):
+    """An event that a listening step was given, with its number. `senders`: the sender, and the requesters of a service's run."""
+
+    number: int
+    event: dict[str, Any]
+    senders: tuple[str, ...]
+
+
 class Listening(Struct):
     """A listening step: the number of the last event that it looked at, what that settled, and the events of its result so far.
 
-    `lost`: events that it was not given, since too many waited to be looked at.
+    `lost`: events that it was not given, since too many waited to be looked at. `senders`: of the events of its result.
     """
 
     seen: int
     lost: int
     progress: ListenProgress
     consumed: list[Mapping[str, Any]]
+    senders: set[str]
+
+    def add(self, given: GivenEvent) -> None:
+        """Adds an event to the result."""
+        self.consumed.append(given.event)
+        self.senders.update(given.senders)
 
 
 class Listens:
@@ -58,15 +72,14 @@ class Listens:
         if batch.run(_OPEN, (run.tenant, run.id, key, msgspec.json.encode(filters).decode())):
             for kind in sorted(types_of(wanted)):
                 batch.run(_TYPE, (run.tenant, kind, run.id, key))
-        return _read(batch.connection, run, key) or Listening(0, 0, ListenProgress(), [])
+        return _read(batch.connection, run, key) or Listening(0, 0, ListenProgress(), [], set())
 
-    async def unread(self, run: RunKey, key: str, seen: int) -> list[tuple[int, dict[str, Any]]]:
-        """The next events after the number `seen`, each with its number."""
+    async def unread(self, run: RunKey, key: str, seen: int) -> list[GivenEvent]:
+        """The next events after the number `seen`."""
         given = workflow_received.c
         mine = (given.tenant == run.tenant) & (given.run_id == run.id) & (given.key == key) & (given.number > seen)
-        query = select(given.number, given.event).where(mine).order_by(given.number).limit(PAGE_MAX)
-        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
-        return [(row.number, msgspec.json.decode(row.event)) for row in rows]
+        query = select(workflow_received).where(mine).order_by(given.number).limit(PAGE_MAX)
+        return [_to_given(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
     async def advance(self, run: RunKey, key: str, listening: "Listening", dropped: Sequence[int]) -> None:
         """The run has looked at the events up to `listening.seen`, and keeps all but those that it drops. Raises RunTaken."""
@@ -141,6 +154,12 @@ def _read(connection: Connection, run: RunKey, key: str) -> "Listening | None":
     if row is None:
         return None
     consumed = (given.tenant == run.tenant) & (given.run_id == run.id) & (given.key == key) & (given.number <= row.seen)
-    events = connection.execute(select(given.event).where(consumed).order_by(given.number)).scalars()
     progress = _decode_progress(row.progress) if row.progress else ListenProgress()
-    return Listening(row.seen, row.lost, progress, [msgspec.json.decode(each) for each in events])
+    found = Listening(row.seen, row.lost, progress, [], set())
+    for each in connection.execute(select(workflow_received).where(consumed).order_by(given.number)):
+        found.add(_to_given(each))
+    return found
+
+
+def _to_given(row: "Row[Any]") -> GivenEvent:
+    return GivenEvent(row.number, msgspec.json.decode(row.event), tuple(msgspec.json.decode(row.senders)))

@@ -18,6 +18,10 @@ class EventMatcher:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
 
+    def for_owner(self, owner: str) -> "EventMatcher":
+        """A matcher that evaluates in the turns of `owner`, which is tenant|…."""
+        return EventMatcher(self._evaluator.for_owner(owner))
+
     async def result(self, wanted: Wanted, events: Sequence[Event]) -> list[Event] | None:
         """The events that end the waiting, in their order, or None as long as there are too few."""
         progress, consumed = ListenProgress(), list[Event]()

@@ -17,7 +17,8 @@ from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.cloud_events.cron import next_moment
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, insert_run
-from gateway.workflows.runs.tables import workflow_schedules, workflow_starts
+from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs, workflow_schedules, workflow_starts
+from gateway.workflows.runs.values import storable
 
 CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
 STARTS_MAX: Final = 100  # that are read at once
@@ -239,16 +240,18 @@ class Schedules:
         def work(batch: Batch) -> None:
             batch.run(_DONE, (row.tenant, row.workflow, start.id))
             if problem:
-                batch.run(_PROBLEM, (problem[:500], row.tenant, row.workflow))
+                batch.run(_PROBLEM, (storable(problem[:500]), row.tenant, row.workflow))
             if task_id:
                 batch.run(_LAST, (task_id, row.tenant, row.workflow))
 
         await self._store.database.write(work)
 
-    async def live_runs(self, row: ScheduleRow) -> list[TaskRow]:
-        """The runs of a workflow that have not ended, whoever started them, the oldest first."""
+    async def live_runs(self, row: ScheduleRow, owner: str) -> list[TaskRow]:
+        """The runs of a workflow that have not ended, the oldest first: all of `owner`, and of others those at work or in its queue."""
         mine = (tasks.c.tenant == row.tenant) & (tasks.c.agent == row.workflow)
-        query = select(tasks).where(mine, tasks.c.state.not_in(ENDED_STATES)).order_by(tasks.c.created, tasks.c.id)
+        counts = (tasks.c.owner == owner) | (tasks.c.runner != "") | workflow_runs.c.queued_at.is_not(None)
+        query = select(tasks).outerjoin(workflow_runs, IS_TASK_OF_RUN).where(mine, tasks.c.state.not_in(ENDED_STATES), counts)
+        query = query.order_by(tasks.c.created, tasks.c.id)
         return [to_task_row(found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
     async def find(self, tenant: str, workflow: str) -> ScheduleRow | None:

@@ -180,6 +180,7 @@ class _Reader:
             raise Unreadable("has a key that is no text", line)
         if len(key) > KEY_MAX:
             raise Unreadable(f"has a key of {len(key)} characters, more than {KEY_MAX}", line)
+        _check_storable(key, line)
         return key
 
 
@@ -187,6 +188,11 @@ def _add(around: _Value, step: str, value: _Value, lines: Lines) -> None:
     around.lines.within[step] = lines
     around.nodes += value.nodes
     around.paths += value.paths + value.nodes * (len(step) + 1)
+
+
+def _check_storable(text: str, line: int) -> None:
+    if "\0" in text:  # PostgreSQL stores none in text, and names of steps are stored
+        raise Unreadable("has a text with a NUL character", line)
 
 
 def _line_of(event: Any) -> int:
@@ -201,6 +207,7 @@ def _scalar(event: Any, line: int) -> Any:
         kind = _plain_kind(text)
     match kind:
         case "str":
+            _check_storable(text, line)
             return text
         case "null":
             return None

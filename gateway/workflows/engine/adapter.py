@@ -49,7 +49,7 @@ from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError, stan
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, DocumentRefused, Problem, UnknownCheckpoint
 from gateway.workflows.runs.journal import Journal, read_stored_steps
-from gateway.workflows.runs.open_effects import children_of, open_effects
+from gateway.workflows.runs.open_effects import can_undo, children_of, open_effects
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.people.open_checkpoints import OpenCheckpoints
 from gateway.workflows.runs.people.relaxations import Relaxations
@@ -173,7 +173,7 @@ class WorkflowAdapter:
                     identity, token["agent"], token["task"], answer_parts(answer.value), f"{turn.message.message_id}:{number}"
                 )
                 continue
-            if len(call.grant.delegation.path) > 1:  # an agent sent it, and questions to people are for people
+            if not self._parts.steps.is_in_person(call.grant.delegation):  # an agent sent it, and questions to people are for people
                 log.warning("answer_not_taken", run=identity.run.id, error="NotInPerson")
                 continue
             try:
@@ -190,6 +190,7 @@ class _RunTurn:
         self._parts = parts
         self._identity = identity
         self._owner = owner
+        self._evaluator = parts.evaluator.for_owner(owner)
 
     async def events(self, begun: RunRow) -> list[Event]:
         """The last events of the turn. Raises RunTaken, and WriteFailed, ReadFailed and ShuttingDown: then another turn goes on."""
@@ -203,17 +204,23 @@ class _RunTurn:
             return [Failed("The version of the workflow that this run began with is gone.")]
         await store.clear_suspension(row.key)
         ends_at, runs_max = _deadline_of(document, row), document.document.metadata.gateway.runs_max
-        if runs_max is not None and ends_at > store.now() and (before := await self._parts.places.take(row, runs_max)) is not None:
+        if runs_max is not None and (before := await self._take_place(document, row, runs_max, ends_at)) is not None:
             return [await self._queue(runs_max, before, ends_at)]
         try:
             return await self._outcome(document, row, ends_at)
         except RightsEnded as ended:
             return [await self._end_without_rights(document, ended)]
 
+    async def _take_place(self, document: Document, row: RunRow, runs_max: int, ends_at: int) -> int | None:
+        """None for a run that may go on, else how many runs wait before it. After its deadline, a run needs a place to be undone only."""
+        is_late = ends_at <= self._parts.store.now()
+        return None if is_late and not can_undo(document) else await self._parts.places.take(row, runs_max, is_first=is_late)
+
     async def _queue(self, runs_max: int, before: int, ends_at: int) -> Event:
-        """Has the run wait for its turn. A run that ends, in any process, makes room."""
+        """Has the run wait for its turn. A run that ends or waits, in any process, makes room."""
         note = f"waits for its turn: the workflow has {runs_max} runs at work, and {before} wait before this one"
-        await self._parts.store.suspend(self._identity.run, Suspension(note=note, ends_at=ends_at))
+        ends = ends_at if ends_at > self._parts.store.now() else None  # of a late run, only its turn has it go on
+        await self._parts.store.suspend(self._identity.run, Suspension(note=note, is_partial=True, is_queued=True, ends_at=ends))
         return Suspended(_message(self._identity, note))
 
     async def _outcome(self, document: Document, row: RunRow, ends_at: int) -> list[Event]:
@@ -238,7 +245,7 @@ class _RunTurn:
 
         Raises WorkflowError, RunSuspended and what the store raises. A defect of the gateway ends a run as any error does.
         """
-        interpreter = Interpreter(document, self._parts.evaluator, effects, TASK_FUNCTIONS, row.key.id, inputs=row.inputs)
+        interpreter = Interpreter(document, self._evaluator, effects, TASK_FUNCTIONS, row.key.id, inputs=row.inputs)
         try:
             return await (interpreter.run(row.input) if late is None else interpreter.stop(row.input, late))
         except (WorkflowError, RunSuspended, RunTaken, RightsEnded, *POSTPONING):
@@ -269,7 +276,7 @@ class _RunTurn:
         parts = self._parts
         journal = await Journal.open(parts.store, row)
         checkpoints = CheckpointSteps(
-            parts.checkpoints, parts.relaxations, parts.evaluator, run=row, owner=self._owner, now=parts.store.now
+            parts.checkpoints, parts.relaxations, self._evaluator, run=row, owner=self._owner, now=parts.store.now
         )
         return JournaledEffects(
             self._identity,
@@ -292,7 +299,7 @@ class _RunTurn:
         waiting = Suspension(
             waits.wake_at,
             waits.note,
-            waits.task_ids,
+            waits.task_states,
             waits.checkpoint_ids,
             waits.listens,
             is_paused=waits.is_paused,

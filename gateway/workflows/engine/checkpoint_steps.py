@@ -79,9 +79,9 @@ class CheckpointSteps:
         self._now = now
 
     @property
-    def senders(self) -> tuple[str, ...]:
-        """The owner of the run, and the people who brought about a run of a service."""
-        return self._owner, *self._run.requesters
+    def owner(self) -> str:
+        """The owner of the run, as tenant|issuer|subject."""
+        return self._owner
 
     async def ask(self, identity: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
         """Raises WorkflowError: denied, expired without a default, or arguments that are none of a checkpoint."""
@@ -94,7 +94,6 @@ class CheckpointSteps:
             step=key.pointer,
             workflow=identity.workflow,
             owner=self._owner,
-            requesters=self._run.requesters,
             kind=kind,
             prompt=prompt,
             schema=schema,

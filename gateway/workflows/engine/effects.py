@@ -22,10 +22,10 @@ from gateway.workflows.engine.checkpoint_steps import CHECKPOINTS, CheckpointSte
 from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
-from gateway.workflows.engine.steps import NoPlace, RunIdentity, SignInNeeded, StepAwaitsPerson, StepCalls, StepRequest
+from gateway.workflows.engine.steps import NoPlace, RunIdentity, SignInNeeded, StepAwaitsTask, StepCalls, StepRequest
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
-from gateway.workflows.engine.waits import WaitCollector
+from gateway.workflows.engine.waits import Wait, WaitCollector
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, Spent, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
@@ -241,7 +241,7 @@ class JournaledEffects(_JournaledResults):
         notes.target = request.target
         try:
             row, task = await self._steps.run(self._identity, key, request)
-        except StepAwaitsPerson as waiting:
+        except StepAwaitsTask as waiting:
             self._wait_for_task(key, request, waiting.row, waiting.task)
             raise RunSuspended from waiting
         except asyncio.CancelledError:
@@ -261,8 +261,8 @@ class JournaledEffects(_JournaledResults):
             asked = open_prompts(row.vendor_ref)
             schema = asked[0].schema if len(asked) == 1 else None
             prompt = Prompt(f"task:{row.id}", text or request.target, schema=schema, token={"task": row.id, "agent": row.agent})
-        note = f"{key.pointer}: {request.target} {'asks: ' + text if prompt else AUTH_TEXT}"
-        self.waits.add_task(key, row.id, note, prompt)
+        said = f"asks: {text}" if prompt else f"waits: {text}" if row.state is TaskState.WORKING else AUTH_TEXT
+        self.waits.add_task(Wait(key, f"{key.pointer}: {request.target} {said}", task_id=row.id, task_state=row.state.value, prompt=prompt))
 
     async def _ask_people(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         """The answer to a checkpoint. Raises WorkflowError, and RunSuspended while there is none."""
@@ -329,8 +329,8 @@ class JournaledEffects(_JournaledResults):
 
     async def _costs_of(self, calls: Sequence[StepKey]) -> list[str | None]:
         """What calls have cost with all that they caused; None where any part of it is unknown."""
-        tenant, txns = self._identity.run.tenant, (self._identity.txn,)
-        found = await self._store.database.read(lambda connection: read_task_costs(connection, tenant, txns))
+        asked = (self._identity.run.tenant, (self._identity.txn,))
+        found = await self._store.database.read(lambda connection: read_task_costs(connection, *asked))
         steps = [self._journal.find(key_text(key)) for key in calls]
         costs = [None if step is None else found.of(step.task_id) for step in steps]
         return [None if cost is None or cost.unpriced else format_price(cost.amount) for cost in costs]
@@ -340,36 +340,35 @@ class JournaledEffects(_JournaledResults):
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
         def storing(made: Any) -> Callable[[Batch], object]:
-            return self._events.event_write(self._identity, self._checkpoints.senders, made, self._store.now())
+            return self._events.event_write(self._identity, self._checkpoints.owner, made, self._store.now())
 
-        made: Mapping[str, Any] = await self._perform_once(key, self._make_event, event, storing)
-        return made
+        return dict(await self._perform_once(key, self._make_event, event, storing))
 
     async def _make_event(self, key: StepKey, event: Mapping[str, Any], notes: StepNotes) -> Any:
         notes.target = "events"
         return await self._events.complete(self._identity, key, event, self._store.now())
 
     async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
+        senders, events = set[str](), self._events
+        receive = partial(self._receive, senders)
         try:
-            found: list[Any] = await self._perform_once(
-                key, self._receive, wanted, lambda _: self._events.closing_write(self._identity.run, key)
-            )
+            return list(await self._perform_once(key, receive, wanted, lambda _: events.closing_write(self._identity.run, key, senders)))
         except asyncio.CancelledError:
             if not self.is_stopping:  # a time limit is over, or another branch won
                 run_in_background(self._events.stop(self._identity.run, key), "listening_not_stopped", run=self._identity.run.id)
             raise
-        return found
 
-    async def _receive(self, key: StepKey, wanted: Wanted, notes: StepNotes) -> Any:
-        """The events that end the listening. Raises WorkflowError, and RunSuspended while there are too few."""
+    async def _receive(self, senders: set[str], key: StepKey, wanted: Wanted, notes: StepNotes) -> Any:
+        """The events that end the listening, with their `senders`. Raises WorkflowError, and RunSuspended while there are too few."""
         notes.target = "events"
         try:
-            found = await self._events.receive(self._identity, key, wanted)
+            found = await self._events.receive(self._identity, self._checkpoints.owner, key, wanted)
         except WorkflowError:
             await self._events.stop(self._identity.run, key)
             raise
         if found is not None:
-            return found
+            senders.update(found.senders)
+            return found.events
         self.waits.add_event(key)
         raise RunSuspended
 

@@ -1,8 +1,10 @@
 """Steps that send events and steps that listen for them, each with the rights that the run has at that moment."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.calls.authorizer import CallRefused
 from gateway.storage.database import Batch, WriteFailed
@@ -16,6 +18,7 @@ from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.interpreter.effects import StepKey, Wanted
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.problems import BadEvent, EventConflict
+from gateway.workflows.runs.requesters import add_requesters, txn_of
 from gateway.workflows.runs.store import RunKey, key_text
 from policies.audit.log import AuditLog
 from policies.callers import Caller
@@ -23,6 +26,13 @@ from policies.delegation.rulings import Act
 
 CONSUMED_MAX: Final = 1000  # events in the result of one listening step
 Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # raises CallRefused; the text is the task that the act is about
+
+
+class Received(Struct, frozen=True):
+    """The events that ended a listening step, and who sent them: for each event the sender, and the requesters of a service's run."""
+
+    events: list[Event]
+    senders: Collection[str]
 
 
 def fault_of_sending(error: EventConflict, pointer: str) -> WorkflowError:
@@ -71,44 +81,50 @@ class EventSteps:
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
         return hops
 
-    def event_write(self, identity: RunIdentity, senders: Sequence[str], event: Event, now: int) -> Callable[[Batch], object]:
-        """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is.
-
-        `senders`: the owner of the run, and the people who brought about a run of a service.
-        """
-        owner, *requesters = senders
+    def event_write(self, identity: RunIdentity, owner: str, event: Event, now: int) -> Callable[[Batch], object]:
+        """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is."""
 
         def store(batch: Batch) -> None:
             tenant, run = identity.run.tenant, identity.run.id
+            requesters = add_requesters(batch, tenant, txn_of(batch.connection, tenant, run), ())  # as they are by now
             stored = store_event(batch, self._audit, tenant, owner, event, now=now, task_id=run, requesters=requesters)
             record_dropped_starts(batch, tenant, stored.not_started)
 
         return store
 
-    async def receive(self, identity: RunIdentity, key: StepKey, wanted: Wanted) -> list[Event] | None:
-        """The events that end a listening step, or None as long as there are too few. Raises WorkflowError and RunTaken."""
+    async def receive(self, identity: RunIdentity, owner: str, key: StepKey, wanted: Wanted) -> "Received | None":
+        """The events that end a listening step of the run of `owner`, or None as long as there are too few.
+
+        Raises WorkflowError and RunTaken.
+        """
         for kind in sorted(types_of(wanted)):
             await self._check(identity, act_of_receiving(kind), key)
-        listening = await self._listens.open(identity.run, key_text(key), wanted)
+        listening, matcher = await self._listens.open(identity.run, key_text(key), wanted), self._matcher.for_owner(owner)
         while page := await self._listens.unread(identity.run, key_text(key), listening.seen):
             dropped = []
-            for number, event in page:
-                taken = await self._matcher.take(wanted, listening.progress, event, listening.consumed)
+            for given in page:
+                taken = await matcher.take(wanted, listening.progress, given.event, listening.consumed)
                 if taken.is_consumed:
-                    listening.consumed.append(event)
+                    listening.add(given)
                 else:
-                    dropped.append(number)
+                    dropped.append(given.number)
                 if taken.is_last:
-                    return listening.consumed
+                    return Received(listening.consumed, listening.senders)
             _check_count(listening, key)
-            listening.seen = page[-1][0]
+            listening.seen = page[-1].number
             await self._listens.advance(identity.run, key_text(key), listening, dropped)
         _check_count(listening, key)
         return None
 
-    def closing_write(self, run: RunKey, key: StepKey) -> Callable[[Batch], None]:
-        """Ends the listening, in the commit of the step's result."""
-        return self._listens.closing_write(run, key_text(key))
+    def closing_write(self, run: RunKey, key: StepKey, senders: Collection[str]) -> Callable[[Batch], None]:
+        """Ends the listening, in the commit of the step's result. The senders of its events do not approve in a run of a service."""
+        close = self._listens.closing_write(run, key_text(key))
+
+        def work(batch: Batch) -> None:
+            close(batch)
+            add_requesters(batch, run.tenant, txn_of(batch.connection, run.tenant, run.id), senders)
+
+        return work
 
     async def stop(self, run: RunKey, key: StepKey) -> None:
         """Ends the listening of a step whose time is over, or whose branch has lost."""

@@ -140,9 +140,10 @@ class ServiceRuns:
     async def _own_runs(self, row: ScheduleRow, caller: Caller) -> tuple[list[TaskRow], int]:
         """The open runs of the service, the oldest first, and how many of all runs would have to end for one more.
 
-        With `queue`, runs of other people don't count: a run that is started waits for its turn among theirs.
+        Runs of other people don't count while they wait, and with `queue` not at all: a run that is started waits for its turn among
+        theirs.
         """
-        live = await self._schedules.live_runs(row)
+        live = await self._schedules.live_runs(row, caller.principal.owner_key)
         own = [run for run in live if run.owner == caller.principal.owner_key]
         return own, len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
 
@@ -245,7 +246,7 @@ class ScheduledStarts:
             return f"it starts by events of the type {', '.join(row.terms.types)}"
         if not any(could_match(each, event) for each in row.terms.filters):
             return "another attribute differs from the one that `with` names"
-        if not await self._is_wanted(starting_events(schedule.on), event):
+        if not await self._is_wanted(row, starting_events(schedule.on), event):
             return "an expression of `with` does not hold"
         return await self._why_refused(row)
 
@@ -308,15 +309,15 @@ class ScheduledStarts:
         while time.monotonic() < ends_at and (starts := await self._schedules.starts_of(row, wanted=False)):
             found, others = list[Start](), list[Start]()
             for each in starts:
-                is_wanted = wanted is not None and await self._is_wanted(wanted, msgspec.json.decode(each.event))
+                is_wanted = wanted is not None and await self._is_wanted(row, wanted, msgspec.json.decode(each.event))
                 (found if is_wanted else others).append(each)
                 if time.monotonic() >= ends_at:
                     break
             await self._schedules.sort(row, found, others)
 
-    async def _is_wanted(self, wanted: Wanted, event: Event) -> bool:
+    async def _is_wanted(self, row: ScheduleRow, wanted: Wanted, event: Event) -> bool:
         """Whether an event starts a run."""
-        return await self._matcher.result(wanted, [event]) is not None
+        return await self._matcher.for_owner(f"{row.tenant}|{row.workflow}").result(wanted, [event]) is not None
 
 
 def _write_both(first: OpeningWrite, second: OpeningWrite, batch: Batch, task: TaskRow) -> None:

@@ -24,7 +24,7 @@ from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import ParentTaskEnded, TaskNotWaiting, TaskRow, UnknownTask, task_from_events
-from gateway.tasks.reader import IdempotencyConflict, TaskReader, scoped_idempotency_key
+from gateway.tasks.reader import IdempotencyConflict, TaskReader, is_suspended, scoped_idempotency_key
 from gateway.tasks.turns.in_flight import TooManyTasks
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.turns.stores import TaskStores
@@ -35,6 +35,7 @@ from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.runs.store import RunKey, RunTaken, key_text
 from policies.authority import RulingRequest
 from policies.callers import Caller, CallerResolver, RolesOutdated, caller_before
+from policies.delegation.chain import Delegation
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Act, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
@@ -84,8 +85,8 @@ class SignInNeeded(Exception):
     """The roles of the person who started the run were vouched for too long ago; no step begins until the person signs in again."""
 
 
-class StepAwaitsPerson(Exception):
-    """The task of a step waits for a person, and the step with it."""
+class StepAwaitsTask(Exception):
+    """The task of a step waits for a person, or it is a run that is suspended. The step waits with it."""
 
     def __init__(self, row: TaskRow, task: Task) -> None:
         super().__init__(f"task {row.id} waits")
@@ -141,12 +142,12 @@ class StepCalls:
         self._starting: dict[str, asyncio.Future[TurnState]] = {}
 
     async def run(self, identity: RunIdentity, key: StepKey, request: StepRequest) -> tuple[TaskRow, Task]:
-        """The task of a step once it has ended. Raises StepAwaitsPerson while it waits for a person, and WorkflowError for a refusal."""
+        """The task of a step once it has ended. Raises StepAwaitsTask while it waits or is suspended, and WorkflowError for a refusal."""
         begun = await self._begin(identity, key, request)
-        turned = await self._reader.wait_for_end(begun)
+        turned = await self._reader.wait_for_rest(begun)
         row, task = turned.row, task_from_events(turned.row, turned.events)
-        if row.state in INTERRUPTED:
-            raise StepAwaitsPerson(row, task)
+        if row.state in INTERRUPTED or is_suspended(row):
+            raise StepAwaitsTask(row, task)
         return row, task
 
     def is_published(self, identity: RunIdentity) -> bool:
@@ -165,6 +166,13 @@ class StepCalls:
     async def detach(self, identity: RunIdentity, key: StepKey, request: StepRequest) -> TaskRow:
         """The task of a run whose end is not waited for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
         return (await self._begin(identity, key, request, is_detached=True)).row
+
+    def is_in_person(self, held: Delegation) -> bool:
+        """Whether a message to a run is of the run's owner: sent to the run itself, or to a run above it that passes the answer on.
+
+        Runs pass on what their owner answers, and nothing else sends messages to their steps.
+        """
+        return all(has_workflow(self._registry, held.principal.tenant, hop.agent) for hop in held.path[:-1])
 
     async def answer(self, identity: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...], answer_id: str) -> None:
         """Sends the owner's answer to the agent of a step whose task waits for it, once for each `answer_id`.

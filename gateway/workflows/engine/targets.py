@@ -6,10 +6,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.calls.authorizer import CallAuthorizer, CallRefused, terms_of
+from gateway.workflows.coordination.outcomes import Outcomes
 from gateway.workflows.dsl.targets import split_tool
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.interpreter.effects import Offer, PlannedCall, Rank, RightsLookUp, StepKey
-from gateway.workflows.runs.outcomes import Outcomes
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.chain import Hop

@@ -11,7 +11,7 @@ from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.steps import RunIdentity
 from gateway.workflows.runs.journal import RESULT_MAX, Result, StepRow, Trail
-from gateway.workflows.runs.values import Reference, digest_of, encode_canonical, mask_secrets
+from gateway.workflows.runs.values import Reference, digest_of, encode_canonical, mask_secrets, storable
 from policies.audit.log import AuditLog
 
 
@@ -42,7 +42,7 @@ def trail_of(notes: StepNotes, given: Any, result: Result) -> Trail:
     digest = digest_of(shown)
     kept = Result(value=shown) if len(encoded) <= RESULT_MAX else Result(reference=Reference(digest, len(encoded)))
     returned = "" if result.value is UNSET else digest_of(result.value)
-    return Trail(notes.target, notes.decision_id, kept, digest, returned, notes.usage)
+    return Trail(storable(notes.target), notes.decision_id, kept, digest, returned, notes.usage)
 
 
 class StepRecorder:

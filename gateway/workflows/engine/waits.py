@@ -7,10 +7,13 @@ from adapters.contract import Prompt
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint, note_of
 from gateway.workflows.runs.store import key_text
+from gateway.workflows.runs.values import storable
 
 
 class Wait(Struct, frozen=True):
     """One thing that the step `key` waits for. `wake_at`: microseconds since 1970; `listens`: the key of what it listens for.
+
+    `task_state` is the state of the task `task_id` when the step began to wait for it: the run goes on when the task is in another one.
 
     `prompt` is what the run's owner can answer by a message to the run. `is_for_others`: no message of the owner brings it.
     `is_sign_in`: the roles of the person who started the run count no more.
@@ -20,6 +23,7 @@ class Wait(Struct, frozen=True):
     note: str = ""
     wake_at: int | None = None
     task_id: str = ""
+    task_state: str = ""
     checkpoint_id: str = ""
     listens: str = ""
     prompt: Prompt | None = None
@@ -47,9 +51,9 @@ class WaitCollector:
         """The run goes on when an event comes that it listens for."""
         self._waits.append(Wait(key, f"{key.pointer}: listens for events", listens=key_text(key), is_for_others=True))
 
-    def add_task(self, key: StepKey, task_id: str, note: str, prompt: Prompt | None) -> None:
-        """The run goes on when the task moves; with `prompt`, the owner can have it move."""
-        self._waits.append(Wait(key, note, task_id=task_id, prompt=prompt, is_for_others=prompt is None))
+    def add_task(self, wait: Wait) -> None:
+        """The run goes on when the task of `wait` moves; with a prompt, the owner can have it move."""
+        self._waits.append(replace(wait, is_for_others=wait.prompt is None))
 
     def add_checkpoint(self, key: StepKey, checkpoint: Checkpoint) -> None:
         """The run goes on when people answered, or when the checkpoint expires."""
@@ -80,8 +84,9 @@ class WaitCollector:
         return min((each.wake_at for each in self._waits if each.wake_at is not None), default=None)
 
     @property
-    def task_ids(self) -> tuple[str, ...]:
-        return tuple(each.task_id for each in self._waits if each.task_id)
+    def task_states(self) -> dict[str, str]:
+        """The state of each task that the run waits for, by its id."""
+        return {each.task_id: each.task_state for each in self._waits if each.task_id}
 
     @property
     def checkpoint_ids(self) -> tuple[str, ...]:
@@ -108,5 +113,5 @@ class WaitCollector:
 
     @property
     def note(self) -> str:
-        """What the run waits for, in words."""
-        return "\n".join(each.note for each in self._waits if each.note)[:4000]
+        """What the run waits for, in words, some of which are an agent's."""
+        return storable("\n".join(each.note for each in self._waits if each.note)[:4000])

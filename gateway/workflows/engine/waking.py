@@ -10,7 +10,7 @@ import structlog
 from adapters.contract import Failed
 from gateway.background import run_in_background
 from gateway.calls.resumption.takeover import ENDED, FAILED, RESUMED, Takeover
-from gateway.storage.database import ReadFailed
+from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
 from gateway.workflows.runs.places import RunPlaces
@@ -101,13 +101,20 @@ class RunWaker:
         for row in rows:
             outcomes.append(outcome := await self._takeover.resume(row, self._ending_of(row)))
             if outcome == FAILED:
-                log.warning("run_not_woken", run=row.id, retry_seconds=self._pauses.record_failure(row.id))
+                await self._leave_alone(row)
             else:
                 self._pauses.record_success(row.id)
         moved = [outcome for outcome in outcomes if outcome in (RESUMED, ENDED)]
         if moved:
             log.info("runs_woken", count=len(moved), resumed=moved.count(RESUMED))
         return len(moved)
+
+    async def _leave_alone(self, row: TaskRow) -> None:
+        """Has a run that could not be resumed tried again later, and lets those behind it in a queue pass until then."""
+        seconds = self._pauses.record_failure(row.id)
+        log.warning("run_not_woken", run=row.id, retry_seconds=seconds)
+        with suppress(WriteFailed):
+            await self._places.put_back(RunKey(row.tenant, row.id), int(seconds * 1_000_000))
 
     async def _end_runs_of_removed(self) -> None:
         """Has the suspended runs end whose workflows the registry does not have any more."""

@@ -13,6 +13,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from gateway.workflows.expressions.turns import FairTurns
+
 WORKER: Final = Path(__file__).with_name("worker.py")
 VALUE_MAX: Final = 32 << 20  # bytes of one request or answer
 WALL_SECONDS: Final = 20.0  # until a worker is given up that neither answers nor uses its processor time
@@ -40,18 +42,23 @@ _answer = msgspec.json.Decoder(_Answer).decode
 
 
 class Evaluator:
-    """A bounded set of worker processes, started when the first expression needs one and ended when they idle.
+    """Evaluates expressions for one owner in a bounded set of worker processes, which it shares with the evaluators of other owners.
 
     A worker may use `seconds` of processor time for each request, and ends when it needs more. So an expression without end costs one
-    worker for that time, and an expression on a busy machine has the value that it has elsewhere.
+    worker for that time, and an expression on a busy machine has the value that it has elsewhere. Tenants, and the owners of a tenant,
+    take turns: many slow expressions of one delay an expression of another by one request at most.
     """
 
-    def __init__(self, workers: int = 2, seconds: float = 0.5, idle_seconds: float = 60.0) -> None:
-        self._free: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
-        self._places = asyncio.Semaphore(workers)
-        self._seconds = seconds
-        self._idle_seconds = idle_seconds
-        self._closed = False
+    def __init__(
+        self, workers: int = 2, seconds: float = 0.5, idle_seconds: float = 60.0, *, pool: "_WorkerPool | None" = None, owner: str = ""
+    ) -> None:
+        """`owner` is a text that begins with the tenant and a vertical bar. The processes are those of `pool`, if it is given."""
+        self._pool = pool or _WorkerPool(workers, seconds, idle_seconds)
+        self._owner = owner
+
+    def for_owner(self, owner: str) -> "Evaluator":
+        """An evaluator of another owner, with the same processes."""
+        return Evaluator(pool=self._pool, owner=owner)
 
     async def evaluate(self, expressions: Sequence[str], input: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> list[Any]:
         """The value of each expression, evaluated on `input`. Raises ExpressionFailed for the first one that has none."""
@@ -66,12 +73,30 @@ class Evaluator:
 
     async def close(self) -> None:
         """Ends the workers that are idle, and those at work once they answered."""
+        await self._pool.close()
+
+    async def _ask(self, expressions: Sequence[str], request: Mapping[str, Any]) -> list[Any]:
+        return await self._pool.ask(self._owner, expressions, request)
+
+
+class _WorkerPool:
+    """The worker processes, started when the first expression needs one and ended when they idle."""
+
+    def __init__(self, workers: int, seconds: float, idle_seconds: float) -> None:
+        self._free: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
+        self._turns = FairTurns(workers)
+        self._seconds = seconds
+        self._idle_seconds = idle_seconds
+        self._closed = False
+
+    async def close(self) -> None:
         self._closed = True
         while not self._free.empty():
             await self._free.get_nowait().end()
 
-    async def _ask(self, expressions: Sequence[str], request: Mapping[str, Any]) -> list[Any]:
-        async with self._places:  # only then the data is copied: what waits holds none
+    async def ask(self, owner: str, expressions: Sequence[str], request: Mapping[str, Any]) -> list[Any]:
+        """The values of expressions. Raises ExpressionFailed."""
+        async with self._turns.turn_of(owner):  # only then the data is copied: what waits holds none
             line = msgspec.json.encode({**request, "seconds": self._seconds})
             if len(line) > VALUE_MAX:
                 raise ExpressionFailed(expressions[0], f"the data of the step has {len(line)} bytes, more than {VALUE_MAX}")

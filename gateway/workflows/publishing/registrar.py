@@ -50,7 +50,8 @@ class WorkflowRegistrar:
 
     async def read(self, tenant: str, text: str) -> Document:
         """The document of a text, once nothing is wrong with it here. Raises DocumentRefused with every problem."""
-        source, document, problems = await read_alone(text, self._evaluator, lambda name: self._services.has(tenant, name))
+        evaluator = self._evaluator.for_owner(f"{tenant}|")
+        source, document, problems = await read_alone(text, evaluator, lambda name: self._services.has(tenant, name))
         found = {*problems, *(source.problem(path, reason) for path, reason in self._fitness.misfits(tenant, document))}
         if found:
             raise DocumentRefused(tuple(sorted(found)))

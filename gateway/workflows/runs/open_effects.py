@@ -56,6 +56,11 @@ def open_effects(document: Document | None, steps: Sequence[StepRow], children: 
     return found + [OpenEffect("", f"agent {task.agent}", task.id, "", "it was at work when the run was stopped") for task in lost]
 
 
+def can_undo(document: Document) -> bool:
+    """Whether a document names a function that undoes a step."""
+    return any(each.task.metadata.gateway.compensate for each in tasks(document))
+
+
 def lost_tasks(steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[TaskRow]:
     """The tasks of steps that had not ended when the run was stopped."""
     known = {step.task_id for step in steps}

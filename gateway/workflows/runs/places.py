@@ -3,27 +3,35 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, exists, func, or_, select
 
 from gateway.storage.database import Batch
-from gateway.storage.tables import ENDED_STATES, tasks
+from gateway.storage.tables import ENDED_STATES, processes, tasks
 from gateway.tasks.log import TaskRow, to_task_row
-from gateway.workflows.runs.store import RunRow, RunStore, lock_run
+from gateway.workflows.runs.store import RunKey, RunRow, RunStore, lock_run
 from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs
 
 _LOCK_WORKFLOW: Final = "UPDATE workflow_versions SET author = author WHERE tenant = ? AND name = ?"
 _QUEUE: Final = "UPDATE workflow_runs SET queued_at = ?, runs_max = ? WHERE tenant = ? AND id = ? AND queued_at IS NULL"
+_MOVE: Final = "UPDATE workflow_runs SET queued_at = ? WHERE tenant = ? AND id = ? AND queued_at IS NOT NULL"
 _ADMIT: Final = "UPDATE workflow_runs SET admitted_at = ?, queued_at = NULL WHERE tenant = ? AND id = ?"
 
 
 class RunPlaces:
-    """The places of workflows whose documents limit how many runs are at once. A run keeps its place until it ends, while it waits too."""
+    """The places of workflows whose documents limit how many runs are at once.
+
+    A run has a place while it is at work. It gives the place back in the commit that suspends it, whatever it waits for, and queues for
+    one again before it goes on.
+    """
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
 
-    async def take(self, run: RunRow, runs_max: int) -> int | None:
-        """None for a run that has a place now, else how many runs wait before it. Raises RunTaken."""
+    async def take(self, run: RunRow, runs_max: int, *, is_first: bool = False) -> int | None:
+        """None for a run that has a place now, else how many runs wait before it. Raises RunTaken.
+
+        `is_first`: the run has to be undone, and counts as waiting since it began.
+        """
         now = self._store.now()
 
         def work(batch: Batch) -> int | None:
@@ -31,7 +39,8 @@ class RunPlaces:
             batch.run(_LOCK_WORKFLOW, (run.key.tenant, run.workflow))  # two runs never take the last place
             if _is_admitted(batch.connection, run):
                 return None
-            batch.run(_QUEUE, (now, runs_max, run.key.tenant, run.key.id))
+            if not batch.run(_QUEUE, (run.started if is_first else now, runs_max, run.key.tenant, run.key.id)) and is_first:
+                batch.run(_MOVE, (run.started, run.key.tenant, run.key.id))
             before = _count(batch.connection, _queued_runs(run.key.tenant, run.workflow).where(_is_before(batch.connection, run)))
             if _count(batch.connection, _admitted_runs(run.key.tenant, run.workflow)) + before >= runs_max:
                 return before
@@ -40,8 +49,14 @@ class RunPlaces:
 
         return await self._store.database.write(work)
 
+    async def put_back(self, run: RunKey, microseconds: int) -> None:
+        """Has a run that can't go on now wait as though it came to the queue so much later, so that those behind it go on."""
+        until = self._store.now() + microseconds
+        await self._store.database.write(lambda batch: batch.run(_MOVE, (until, run.tenant, run.id)))
+
     async def next_runs(self, left_out: Sequence[str] = ()) -> list[TaskRow]:
         """Tasks of runs that have waited for their turn, and for which there is a place now. `left_out` has ids of runs to pass over."""
+        now = self._store.now()
 
         def work(connection: Connection) -> list[TaskRow]:
             found: list[TaskRow] = []
@@ -49,12 +64,13 @@ class RunPlaces:
                 admitted = _count(connection, _admitted_runs(tenant, workflow))
                 oldest = (
                     _queued_runs(tenant, workflow)
+                    .where(workflow_runs.c.queued_at <= now, tasks.c.id.not_in(left_out))
                     .order_by(workflow_runs.c.queued_at, workflow_runs.c.id)
                     .limit(max(0, runs_max - admitted))
                 )
                 allowed = connection.execute(oldest.with_only_columns(workflow_runs.c.runs_max)).scalars().all()
                 for before, (row, most) in enumerate(zip(connection.execute(oldest).all(), allowed, strict=False)):
-                    if admitted + before < most and row.runner == "" and row.id not in left_out:  # as `take` counts, which else refuses
+                    if admitted + before < most and row.runner == "":  # as `take` counts, which else refuses
                         found.append(to_task_row(row))
             return found
 
@@ -78,8 +94,9 @@ def _admitted_runs(tenant: str, workflow: str) -> "Select[Any]":
 
 
 def _queued_runs(tenant: str, workflow: str) -> "Select[Any]":
-    """Runs that wait for their turn. A paused one lets the others pass."""
-    return _open_runs(tenant, workflow).where(workflow_runs.c.queued_at.is_not(None), workflow_runs.c.paused_at.is_(None))
+    """Runs that wait for their turn. A paused one lets the others pass, as does one whose process has ended until another has taken it."""
+    query = _open_runs(tenant, workflow).where(workflow_runs.c.queued_at.is_not(None), workflow_runs.c.paused_at.is_(None))
+    return query.where((tasks.c.runner == "") | exists().where(processes.c.id == tasks.c.runner))
 
 
 def _is_admitted(connection: Connection, run: RunRow) -> bool:

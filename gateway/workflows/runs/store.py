@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Row, delete, func, select
 
 from adapters.task import TaskState
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import ENDED_STATES, WAITING_STATES, tasks
+from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.runs.requesters import add_requesters, encode_requesters, requesters_of, txn_of
 from gateway.workflows.runs.tables import (
     IS_TASK_OF_RUN,
     workflow_checkpoints,
@@ -37,7 +38,11 @@ _INSERT_RUN: Final = (
 )
 _INHERIT: Final = "UPDATE workflow_runs SET requesters = ? WHERE tenant = ? AND id = ?"
 _LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
-_SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, waits_for_sign_in = ? WHERE tenant = ? AND id = ?"
+_SUSPEND: Final = (
+    "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, waits_for_sign_in = ?, admitted_at = NULL, queued_at = NULL "
+    "WHERE tenant = ? AND id = ?"
+)
+_SUSPEND_IN_QUEUE: Final = _SUSPEND.replace(", queued_at = NULL", "")
 _RESUME: Final = "UPDATE workflow_runs SET wake_at = NULL, note = '', ends_at = NULL, waits_for_sign_in = 0 WHERE tenant = ? AND id = ?"
 _FAIL: Final = "UPDATE workflow_runs SET fault = ? WHERE tenant = ? AND id = ?"
 _END: Final = "UPDATE workflow_runs SET wake_at = ?, ends_at = ? WHERE tenant = ? AND id = ?"
@@ -79,7 +84,7 @@ class RunRow(Struct, frozen=True):
     """A run. `version` is the hash of its document, `input` any JSON; times are microseconds since 1970.
 
     `inputs` has the inputs that a fork gave to tasks, by the pointer of the task. `fault` is JSON, empty unless the run failed.
-    `requesters` are the people who brought about a run that a service owns: the uploader, and the sender of the event that started it.
+    `requesters` are the people who brought about a run that a service owns, as they were when the row was read (requesters.py).
     """
 
     key: RunKey
@@ -122,18 +127,20 @@ def wake(batch: Batch, run: RunKey, at: int) -> None:
 class Suspension(Struct, frozen=True):
     """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, keys of listening steps, the end of a pause, a sign-in.
 
-    `ends_at` is its deadline, `note` says in words what it waits for. A paused run has not come to all that it waits for. `is_partial`: the
-    run was not interpreted, so it waits for what it waited for before, too.
+    `task_states` has the state of each task by its id. `ends_at` is its deadline, `note` says in words what it waits for. A paused run has
+    not come to all that it waits for. `is_partial`: the run was not interpreted, so it waits for what it waited for before, too.
+    `is_queued`: it waits for one of the places of its workflow.
     """
 
     wake_at: int | None = None
     note: str = ""
-    task_ids: tuple[str, ...] = ()
+    task_states: Mapping[str, str] = {}
     checkpoint_ids: tuple[str, ...] = ()
     listens: tuple[str, ...] = ()
     is_paused: bool = False
     waits_for_sign_in: bool = False
     is_partial: bool = False
+    is_queued: bool = False
     ends_at: int | None = None
 
 
@@ -166,8 +173,7 @@ class RunStore:
 
     async def requesters_of(self, tenant: str, txn: str) -> tuple[str, ...]:
         """The requesters of the run of a service in a transaction."""
-        found = await self.database.read(lambda connection: _requesters_of_txn(connection, tenant, txn))
-        return tuple(msgspec.json.decode(found or "[]"))
+        return await self.database.read(lambda connection: requesters_of(connection, tenant, txn))
 
     async def versions_of(self, tenant: str, name: str) -> list[tuple[str, int]]:
         """Every version of a workflow with the moment of its upload, the newest first."""
@@ -181,8 +187,8 @@ class RunStore:
 
         def work(batch: Batch) -> RunRow:
             lock_run(batch, row.key, self.process)
-            if insert_run(batch, row) and (requesters := _requesters_of_cause(batch.connection, row.key)):
-                batch.run(_INHERIT, (requesters, row.key.tenant, row.key.id))  # it is of the same transaction
+            if insert_run(batch, row):
+                _inherit_requesters(batch, row)
             found = _read_run(batch.connection, row.key)
             assert found is not None  # it was inserted, or there before
             return found
@@ -195,13 +201,14 @@ class RunStore:
     async def suspend(self, run: RunKey, suspension: Suspension, also: Callable[[Batch], object] | None = None) -> list[str]:
         """Stores what a run waits for, with `also` in the same commit. Returns open tasks that it waited for before, and does no more.
 
-        It goes on at once if its pause is over, or people answered while its other branches worked. Raises RunTaken.
+        The run gives its place in its workflow back. It goes on at once if its pause is over, or people answered while its other branches
+        worked. Raises RunTaken.
         """
         values = (suspension.wake_at, suspension.note, suspension.ends_at, int(suspension.waits_for_sign_in), run.tenant, run.id)
 
         def work(batch: Batch) -> list[str]:
             lock_run(batch, run, self.process)
-            batch.run(_SUSPEND, values)
+            batch.run(_SUSPEND_IN_QUEUE if suspension.is_queued else _SUSPEND, values)
             has_resumed = suspension.is_paused and not is_paused(batch.connection, run)
             if has_resumed or _has_answers(batch.connection, run, suspension.checkpoint_ids):
                 wake(batch, run, self.now())
@@ -288,11 +295,11 @@ def _replace_waits(batch: Batch, run: RunKey, suspension: Suspension) -> list[st
     before, listens = workflow_waits.c, workflow_listens.c
     is_child = (tasks.c.tenant == before.tenant) & (tasks.c.id == before.task_id)
     lost = select(before.task_id).join(tasks, is_child).where(before.tenant == run.tenant, before.run_id == run.id)
-    lost = lost.where(before.task_id.not_in(suspension.task_ids), tasks.c.state.not_in(ENDED_STATES))
+    lost = lost.where(before.task_id.not_in(tuple(suspension.task_states)), tasks.c.state.not_in(ENDED_STATES))
     found = list(batch.connection.execute(lost).scalars())
     batch.run(_DELETE_WAITS, (run.tenant, run.id))
-    for task_id in suspension.task_ids:
-        batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id})
+    for task_id, state in suspension.task_states.items():
+        batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id, "state": state})
     mine = (listens.tenant == run.tenant) & (listens.run_id == run.id) & listens.key.not_in(suspension.listens)
     batch.connection.execute(delete(workflow_listens).where(mine))
     return found
@@ -303,7 +310,7 @@ def due_queries(now: int, left_out: Sequence[str] = (), only: RunKey | None = No
     of_runs = _suspended_runs(tasks, left_out, only).join(workflow_runs, IS_TASK_OF_RUN)
     waits_for_sign_in = (tasks.c.state == TaskState.AUTH_REQUIRED.value) & (workflow_runs.c.waits_for_sign_in == 1)
     of_runs = of_runs.where(tasks.c.state.in_(_RESUMABLE_STATES) | waits_for_sign_in)
-    is_active, listens = workflow_runs.c.paused_at.is_(None), workflow_listens.c
+    is_active, listens = _can_go_on(), workflow_listens.c
     listening = (workflow_runs.c.tenant == listens.tenant) & (workflow_runs.c.id == listens.run_id) & (listens.received > listens.seen)
     return (
         of_runs.where(workflow_runs.c.wake_at <= now, is_active),
@@ -320,15 +327,20 @@ def _suspended_runs(task: Any, left_out: Sequence[str], only: RunKey | None) -> 
     return query if only is None else query.where(task.c.tenant == only.tenant, task.c.id == only.id)
 
 
+def _can_go_on() -> Any:
+    """The condition that a run is not paused and waits for no place: runs in a queue go on as places.py says."""
+    return workflow_runs.c.paused_at.is_(None) & workflow_runs.c.queued_at.is_(None)
+
+
 def _runs_of_moved_tasks(left_out: Sequence[str], only: RunKey | None) -> Any:
-    """Tasks of runs that wait for a task that waits for no person any more. Rows of runs that have ended do not hide others."""
+    """Tasks of runs that wait for a task whose state is not what it was. Rows of runs that have ended do not hide others."""
     child, run, waits = tasks.alias("child"), tasks.alias("run"), workflow_waits.c
     is_child = (child.c.tenant == waits.tenant) & (child.c.id == waits.task_id)
     is_row = (workflow_runs.c.tenant == waits.tenant) & (workflow_runs.c.id == waits.run_id)
     query = _suspended_runs(run, left_out, only).join(workflow_waits, (run.c.tenant == waits.tenant) & (run.c.id == waits.run_id))
     query = query.join(child, is_child).join(workflow_runs, is_row)
-    query = query.where(run.c.state.in_(_RESUMABLE_STATES), workflow_runs.c.paused_at.is_(None))
-    return query.where(child.c.state.not_in(WAITING_STATES))
+    query = query.where(run.c.state.in_(_RESUMABLE_STATES), _can_go_on())
+    return query.where(child.c.state != waits.state)
 
 
 def is_paused(connection: Connection, run: RunKey) -> bool:
@@ -362,23 +374,19 @@ def to_run_row(key: RunKey, columns: Mapping[str, Any]) -> RunRow:
     return RunRow(key, **{name: columns[name] for name in PLAIN_COLUMNS}, **decoded, origin=origin, requesters=requesters)
 
 
-def _requesters_of_cause(connection: Connection, run: RunKey) -> str:
-    """The requesters, as JSON, of the run that caused this one: the run of the same transaction that an event or a schedule started."""
-    mine = (tasks.c.tenant == run.tenant) & (tasks.c.id == run.id)
-    txn = connection.execute(select(tasks.c.txn).where(mine)).scalar()
-    return _requesters_of_txn(connection, run.tenant, txn) if txn else ""
-
-
-def _requesters_of_txn(connection: Connection, tenant: str, txn: str) -> str:
-    query = select(workflow_runs.c.requesters).select_from(tasks).join(workflow_runs, IS_TASK_OF_RUN)
-    query = query.where(tasks.c.tenant == tenant, tasks.c.txn == txn, workflow_runs.c.requesters != "").limit(1)
-    return connection.execute(query).scalar() or ""
+def _inherit_requesters(batch: Batch, row: RunRow) -> None:
+    """Gives a run that another one caused the requesters of their transaction, and makes the uploader of its version one of them."""
+    tenant, versions = row.key.tenant, workflow_versions.c
+    txn = txn_of(batch.connection, tenant, row.key.id)
+    mine = (versions.tenant == tenant) & (versions.name == row.workflow) & (versions.hash == row.version)
+    if requesters_of(batch.connection, tenant, txn):
+        author = batch.connection.execute(select(versions.author).where(mine)).scalar() or ""
+        batch.run(_INHERIT, (encode_requesters(add_requesters(batch, tenant, txn, (author,))), tenant, row.key.id))
 
 
 def insert_run(batch: Batch, row: RunRow) -> bool:
     """Stores a run that begins, unless it is there already."""
     given, inputs = (msgspec.json.encode(each).decode() for each in (row.input, row.inputs))
     origin = (row.origin.run_id, row.origin.kind, row.origin.step)
-    requesters = msgspec.json.encode(row.requesters).decode() if row.requesters else ""
-    values = (row.key.tenant, row.key.id, row.workflow, row.version, given, row.started, *origin, inputs, requesters)
+    values = (row.key.tenant, row.key.id, row.workflow, row.version, given, row.started, *origin, inputs, encode_requesters(row.requesters))
     return bool(batch.run(_INSERT_RUN, values))

@@ -100,6 +100,7 @@ workflow_waits = Table(
     Column("tenant", Text, primary_key=True),
     Column("run_id", Text, primary_key=True),
     Column("task_id", Text, primary_key=True),  # a task of the run that waits; the run goes on when that task moves
+    Column("state", Text, nullable=False),  # of that task when the run began to wait for it
     deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_waits_run"),
 )
 
@@ -225,6 +226,7 @@ workflow_received = Table(
     *(Column(name, Text, primary_key=True) for name in ("tenant", "run_id", "key")),
     Column("number", BigInteger, primary_key=True),  # 1 for the first event; those that did not match are deleted
     Column("event", Text, nullable=False),  # JSON; a copy, since events have a retention of their own
+    Column("senders", Text, nullable=False),  # JSON array of tenant|issuer|subject: whose rights sent the event
     deleted_with(workflow_listens, ("tenant", "run_id", "key"), "workflow_received_listen"),
 )
 

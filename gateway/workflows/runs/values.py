@@ -35,6 +35,11 @@ def canonical_value(value: Any) -> Any:
     return msgspec.json.decode(encode_canonical(value))
 
 
+def storable(text: str) -> str:
+    """A text that others wrote, as a column of its own has it: PostgreSQL stores no NUL in text."""
+    return text.replace("\0", "\ufffd")
+
+
 def mask_secrets(value: Any) -> Any:
     """A value without the texts, lists and objects of members whose names are those of secrets, such as `password`."""
     if isinstance(value, dict):

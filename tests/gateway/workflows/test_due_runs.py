@@ -27,24 +27,26 @@ def _task(name: str, state: str = "WORKING", **more: Any) -> dict[str, Any]:
 
 
 def _run(name: str, **more: Any) -> dict[str, Any]:
-    times = {"wake_at": NOW + 1, "ends_at": NOW + 2, "paused_at": None}
+    times = {"wake_at": NOW + 1, "ends_at": NOW + 2, "paused_at": None, "queued_at": None}
     return {**RUN, "tenant": "default", "id": name, **times, **more}
 
 
 def fill(connection: Connection) -> None:
     """Many runs that wait, and one that is due for each cause."""
     due = {"woken": {"wake_at": NOW}, "late": {"ends_at": NOW, "paused_at": 1}, "told": {}, "moved": {}}
-    others = {"paused": {"wake_at": NOW, "paused_at": 1}, "ended": {"wake_at": NOW}}
+    others = {"paused": {"wake_at": NOW, "paused_at": 1}, "ended": {"wake_at": NOW}, "queued": {"wake_at": NOW, "queued_at": 1}}
     waiting = [f"waits-{number}" for number in range(WAITING)]
     states = {"ended": "COMPLETED"}
     rows = [_task(name, states.get(name, "WORKING")) for name in (*due, *others, *waiting)]
-    connection.execute(insert(tasks), [*rows, _task("child", "COMPLETED"), _task("asking", "INPUT_REQUIRED")])
+    connection.execute(insert(tasks), [*rows, _task("child", "COMPLETED"), _task("asking", "INPUT_REQUIRED"), _task("resting")])
     connection.execute(insert(workflow_runs), [_run(name, **(due | others).get(name, {})) for name in (*due, *others, *waiting)])
     listen = {"tenant": "default", "key": "k", "filters": "[]", "progress": "", "lost": 0}
     listens = [{**listen, "run_id": name, "received": 1, "seen": int(name != "told")} for name in ("told", *waiting)]
     connection.execute(insert(workflow_listens), listens)
-    waits = [("moved", "child"), ("waits-0", "asking"), ("paused", "child")]
-    connection.execute(insert(workflow_waits), [{"tenant": "default", "run_id": run, "task_id": task} for run, task in waits])
+    waits = [("moved", "child"), ("waits-0", "asking"), ("paused", "child"), ("queued", "child"), ("waits-1", "resting")]
+    known = {"asking": "TASK_STATE_INPUT_REQUIRED"}
+    rows = [{"tenant": "default", "run_id": run, "task_id": task, "state": known.get(task, "TASK_STATE_WORKING")} for run, task in waits]
+    connection.execute(insert(workflow_waits), rows)
 
 
 async def test_only_runs_that_can_go_on_are_due(database: Database) -> None:

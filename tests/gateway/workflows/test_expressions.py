@@ -13,6 +13,7 @@ import pytest
 
 from gateway.workflows.expressions.evaluator import WORKER, Evaluator, ExpressionFailed, _Worker
 from gateway.workflows.expressions.templates import bare_expression, expression_in, expressions_of, fill
+from gateway.workflows.expressions.turns import FairTurns
 from tests.fakes.waiting import until
 
 
@@ -175,7 +176,7 @@ async def test_what_an_expression_gives_is_data_and_no_template(evaluator: Evalu
 
 async def test_an_expression_is_evaluated_again_where_its_worker_was_killed(evaluator: Evaluator) -> None:
     assert await evaluator.evaluate(["1"], None) == [1]
-    evaluator._free._queue[0].kill()
+    evaluator._pool._free._queue[0].kill()
     assert await evaluator.evaluate([".x"], {"x": 2}) == [2]
 
 
@@ -188,7 +189,7 @@ async def test_a_worker_that_is_killed_at_work_harms_no_expression(evaluator: Ev
         workers[-1]._process.send_signal(signal.SIGSTOP if len(workers) == 1 else signal.SIGCONT)
         return workers[-1]
 
-    evaluator._take_worker = start  # type: ignore[method-assign]  # so that the first worker is killed while it works
+    evaluator._pool._take_worker = start  # type: ignore[method-assign]  # so that the first worker is killed while it works
     asked = asyncio.ensure_future(evaluator.evaluate([".x"], {"x": 2}))
     await until(lambda: bool(workers))
     workers[0].kill()
@@ -203,6 +204,42 @@ async def test_a_worker_that_is_killed_each_time_is_an_error(evaluator: Evaluato
         worker.kill()
         return worker
 
-    evaluator._take_worker = start  # type: ignore[method-assign]  # so that each worker is killed
+    evaluator._pool._take_worker = start  # type: ignore[method-assign]  # so that each worker is killed
     with pytest.raises(ExpressionFailed, match="were killed"):
         await evaluator.evaluate([".x"], {"x": 2})
+
+
+async def test_slow_expressions_of_one_tenant_delay_another_by_one_request() -> None:
+    """Five requests wait for no more than as many of the twenty that were there before."""
+    evaluator, done = Evaluator(workers=1, seconds=20.0), list[str]()
+
+    async def ask(owner: str) -> None:
+        await value_of(evaluator.for_owner(owner), "[range(1000)] | length")
+        done.append(owner)
+
+    try:
+        many = [asyncio.ensure_future(ask("first|issuer|ann")) for _ in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(ask("second|issuer|ben") for _ in range(3)), *(ask("first|issuer|cid") for _ in range(2)))
+        assert len(done) <= 12
+        await asyncio.gather(*many)
+        assert done.count("first|issuer|ann") == 20
+    finally:
+        await evaluator.close()
+
+
+async def test_a_request_that_is_canceled_in_the_queue_leaves_its_turn() -> None:
+    turns, order = FairTurns(1), list[str]()
+
+    async def hold(owner: str) -> None:
+        async with turns.turn_of(owner):
+            order.append(owner)
+
+    async with turns.turn_of("a|x"):
+        waiting = [asyncio.ensure_future(hold(owner)) for owner in ("b|x", "c|x", "d|x")]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+    waiting[1].cancel()  # it has its turn already, and does not know
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await hold("e|x")
+    assert order == ["d|x", "e|x"] and not turns._lanes

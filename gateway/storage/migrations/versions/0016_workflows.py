@@ -95,7 +95,7 @@ def _create_journal() -> None:
         *_texts("value"),
         _belongs_to_run("workflow_values"),
     )
-    op.create_table("workflow_waits", *_texts("tenant", "run_id", "task_id", key=True), _belongs_to_run("workflow_waits"))
+    op.create_table("workflow_waits", *_texts("tenant", "run_id", "task_id", key=True), *_texts("state"), _belongs_to_run("workflow_waits"))
 
 
 def _create_checkpoints() -> None:
@@ -165,7 +165,7 @@ def _create_events() -> None:
         "workflow_received",
         *_texts("tenant", "run_id", "key", key=True),
         sa.Column("number", sa.BigInteger(), primary_key=True, nullable=False),
-        *_texts("event"),
+        *_texts("event", "senders"),
         _belongs_to(*listen, "workflow_received_listen"),
     )
 

@@ -82,7 +82,7 @@ class Successors:
         pointer = _pointer_of(document, step)
         steps = await read_steps(self._store, row.key)
         usable = [each for each in steps if each.kind != LIMIT and not is_compensation(each)]
-        replayed = await replay(document, self._evaluator, row, usable, pointer)
+        replayed = await replay(document, self._evaluator.for_owner(f"{row.key.tenant}|"), row, usable, pointer)
         if not replayed.has_stopped:
             raise UnknownStep(f"the run has not reached the step {pointer}")
         kept = [each for each in usable if each.key in replayed.used]
@@ -128,7 +128,8 @@ class Successors:
     async def _check_steps_run(self, row: RunRow, kept: Sequence[StepRow]) -> None:
         """Raises StepsChanged unless the version of `row` takes the same path through the steps that have ended."""
         document = await self._versions.document(row.key.tenant, row.workflow, row.version)
-        used = frozenset[str]() if document is None else (await replay(document, self._evaluator, row, kept)).used
+        evaluator = self._evaluator.for_owner(f"{row.key.tenant}|")
+        used = frozenset[str]() if document is None else (await replay(document, evaluator, row, kept)).used
         for step in kept:
             if step.kind == CALL and step.key not in used:
                 raise StepsChanged(f"the new version does not run {step.step_key.pointer}, which has ended")

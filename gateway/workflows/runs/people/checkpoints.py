@@ -16,6 +16,7 @@ from gateway.tasks.notices.feed import Notice, write_notice
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
+from gateway.workflows.runs.requesters import add_requesters, encode_requesters, txn_of
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
 from gateway.workflows.runs.tables import IS_TASK_OF_CHECKPOINT, workflow_checkpoints, workflow_runs
 from gateway.workflows.runs.values import digest_of
@@ -142,13 +143,13 @@ class Checkpoints:
         run, schema = checkpoint.run, msgspec.json.encode(checkpoint.schema).decode()
         subject = "" if checkpoint.subject is None else msgspec.json.encode(checkpoint.subject).decode()
         asked = (checkpoint.step, checkpoint.workflow, checkpoint.owner, checkpoint.kind, checkpoint.prompt, schema, subject)
-        requesters = msgspec.json.encode(checkpoint.requesters).decode() if checkpoint.requesters else ""
         escalates, to = (None, "") if checkpoint.escalation is None else _escalation_columns(checkpoint.escalation)
-        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires, escalates, to, requesters)
+        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires, escalates, to)
 
         def work(batch: Batch) -> Checkpoint:
             lock_run(batch, run, self._store.process)
-            if batch.run(_INSERT, values):
+            requesters = add_requesters(batch, run.tenant, txn_of(batch.connection, run.tenant, run.id), ())  # as they are by now
+            if batch.run(_INSERT, (*values, encode_requesters(requesters))):
                 if shortcut is not None and not shortcut.is_asked(batch):
                     batch.run(_RELAX, (msgspec.json.encode(shortcut.value).decode(), run.tenant, checkpoint.id))
                     self._record_change(batch, "relaxed", checkpoint)

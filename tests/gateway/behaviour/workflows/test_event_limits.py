@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from gateway.workflows.cloud_events import delivery
 from gateway.workflows.cloud_events.hops import HOPS_MAX
+from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.engine import event_steps
 from gateway.workflows.runs.tables import workflow_listens, workflow_received, workflow_starts
 from tests.fakes.house import House, house
@@ -134,16 +135,15 @@ async def test_a_listening_run_survives_events_that_do_not_match(workflows: Work
     assert await workflows.output(run, "admin") == {"paid": 30}
 
 
-async def test_an_event_is_looked_at_once(workflows: Workflows) -> None:
+async def test_an_event_is_looked_at_once(workflows: Workflows, monkeypatch: pytest.MonkeyPatch) -> None:
     run = await listening(workflows, LISTEN)
-    matcher, looked = workflows.home.gateway.workflows._parts.events._matcher, list[str]()
-    take = matcher.take
+    looked, take = list[str](), EventMatcher.take
 
-    async def note(wanted: Any, progress: Any, given: Any, consumed: Any) -> Any:
+    async def note(matcher: EventMatcher, wanted: Any, progress: Any, given: Any, consumed: Any) -> Any:
         looked.append(given["id"])
-        return await take(wanted, progress, given, consumed)
+        return await take(matcher, wanted, progress, given, consumed)
 
-    matcher.take = note
+    monkeypatch.setattr(EventMatcher, "take", note)
     for number in range(3):
         await sent(workflows, event("test.paid", number, amount=1))
     await sent(workflows, event("test.paid", 3, amount=11))

@@ -1,6 +1,7 @@
 """Who approves a run that no person starts: neither who uploaded the document, nor who sent the event that began it."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.storage.tables import tasks
+from gateway.workflows.runs.tables import workflow_listens
 from tests.fakes.house import House, house
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows
@@ -20,7 +22,8 @@ ROLES = {
     "approver": ["agent:*", "approval:decide", "state:write:events/*"],
     "author": ["agent:*", "approval:decide", "registry:write", "workflow:run-as/*"],
 }
-USERS = {"sam": {"roles": ["approver"]}, "ada": {"roles": ["approver"]}, "ursula": {"roles": ["author"]}}
+APPROVERS = ("sam", "ada", "eve", "max")
+USERS = {name: {"roles": ["approver"]} for name in APPROVERS} | {name: {"roles": ["author"]} for name in ("ursula", "uma")}
 HEAD = "document: {dsl: 1.0.3, namespace: tests, name: %s, version: 1.0.0, metadata: {gateway: {runAs: nightly}}}\n"
 PLAIN = "document: {dsl: 1.0.3, namespace: tests, name: %s, version: 1.0.0}\n"
 ON = "schedule: {on: {one: {with: {type: test.%s}}}}\n"
@@ -29,6 +32,16 @@ CHOOSE = "do:\n- look: {call: gateway.choose, with: {prompt: 'Which?', options: 
 EMIT = "do:\n- tell: {emit: {event: {with: {type: test.second}}}}\n"
 RESERVE = "do:\n- take: {call: gateway.tool, with: {tool: inventory.reserve, arguments: {}}}\n"
 ASKING = '@id("asked") @ask("A second person looks") forbid(principal, action, resource == Tool::"inventory.reserve");'
+LISTEN = "do:\n- hear: {listen: {to: {one: {with: {type: test.second}}}}}\n- look: {call: gateway.approve, with: {prompt: 'Pay?'}}\n"
+BESIDE = """
+do:
+- both:
+    fork:
+      branches:
+      - look: {call: gateway.approve, with: {prompt: 'Pay?'}}
+      - hear: {listen: {to: {one: {with: {type: test.second, subject: '${ . == "pay" or .subject == "pay" }'}}}}}
+"""
+TELLS = "do:\n- hear: {listen: {to: {one: {with: {type: test.second}}}}}\n- tell: {emit: {event: {with: {type: test.third}}}}\n"
 CALL = "do:\n- below: {run: {workflow: {namespace: tests, name: below}}}\n"
 
 
@@ -45,10 +58,26 @@ async def added(home: House, *texts: str, user: str = "ursula") -> None:
     await home.gateway.database.refresh_epochs()
 
 
-async def sent(home: House, kind: str, user: str) -> None:
-    event = {"specversion": "1.0", "id": "e1", "source": "https://shop.example", "type": kind}
+async def sent(home: House, kind: str, user: str, **more: str) -> None:
+    event = {"specversion": "1.0", "id": "e1" + kind + user, "source": "https://shop.example", "type": kind, **more}
     answer = await Workflows(home).desk.ask("POST", "/api/events", user, event)
     assert answer.status_code == 202, answer.text
+
+
+async def until_hears(home: House, kind: str, user: str, **more: str) -> None:
+    """Sends an event to a run as soon as the run listens for it, and waits until the run has looked at it."""
+
+    async def is_open(condition: Any) -> bool:
+        await home.gateway.workflows.wake_once()
+        query = select(workflow_listens.c.run_id).where(condition)
+        return bool(await home.gateway.database.read(lambda connection: connection.execute(query).all()))
+
+    async def has_heard() -> bool:
+        return not await is_open(workflow_listens.c.received > workflow_listens.c.seen)
+
+    await until(partial(is_open, workflow_listens.c.lost == 0))
+    await sent(home, kind, user, **more)
+    await until(has_heard)
 
 
 async def asked(home: House) -> str:
@@ -96,6 +125,46 @@ async def test_a_run_below_another_one_has_its_requesters(home: House) -> None:
     await added(home, HEAD % "flow" + ON % "first" + CALL)
     await sent(home, "test.first", "sam")
     assert await outcomes(home, await asked(home), "sam", "ursula", "ada") == [OWN, OWN, (200, "")]
+
+
+async def test_the_uploader_of_a_workflow_that_a_run_calls_does_not_approve(home: House) -> None:
+    await added(home, PLAIN % "below" + "do:\n- done: {set: {x: 1}}\n", user="uma")
+    await added(home, HEAD % "flow" + ON % "first" + CALL + APPROVE.removeprefix("do:\n"))
+    await sent(home, "test.first", "sam")
+    assert await outcomes(home, await asked(home), "uma", "ada") == [OWN, (200, "")]
+
+
+async def test_the_sender_of_an_event_that_a_run_listens_for_does_not_approve(home: House) -> None:
+    await added(home, HEAD % "flow" + ON % "first" + LISTEN)
+    await sent(home, "test.first", "sam")
+    await until_hears(home, "test.second", "eve")
+    assert await outcomes(home, await asked(home), "eve", "sam", "ada") == [OWN, OWN, (200, "")]
+
+
+async def test_an_event_excludes_its_sender_from_questions_that_are_open(home: House) -> None:
+    """Only who sent an event that the run took: `max` sent one that it did not wait for."""
+    await added(home, HEAD % "flow" + ON % "first" + BESIDE)
+    await sent(home, "test.first", "sam")
+    checkpoint = await asked(home)
+    await until_hears(home, "test.second", "max", subject="else")
+    await until_hears(home, "test.second", "eve", subject="pay")
+    assert await outcomes(home, checkpoint, "eve", "max") == [OWN, (200, "")]
+
+
+async def test_an_event_that_a_run_below_takes_excludes_its_sender(home: House) -> None:
+    await added(home, PLAIN % "below" + LISTEN.partition("- look")[0], user="admin")
+    await added(home, HEAD % "flow" + ON % "first" + CALL + APPROVE.removeprefix("do:\n"))
+    await sent(home, "test.first", "sam")
+    await until_hears(home, "test.second", "eve")
+    assert await outcomes(home, await asked(home), "eve", "ada") == [OWN, (200, "")]
+
+
+async def test_an_event_that_a_run_sends_has_the_senders_that_it_heard(home: House) -> None:
+    await added(home, HEAD % "first" + ON % "first" + TELLS)
+    await added(home, HEAD % "second" + ON % "third" + APPROVE, user="admin")
+    await sent(home, "test.first", "sam")
+    await until_hears(home, "test.second", "eve")
+    assert await outcomes(home, await asked(home), "eve", "sam", "ada") == [OWN, OWN, (200, "")]
 
 
 async def test_who_uploads_the_same_version_again_answers_for_it(home: House) -> None:

@@ -195,6 +195,33 @@ async def test_an_answer_that_was_stored_and_not_delivered_reaches_its_checkpoin
     assert await Workflows(other).output(task["id"]) == {"size": "large"}
 
 
+async def test_a_reply_of_the_owner_reaches_a_run_that_an_agent_began(pair: tuple[House, House]) -> None:
+    """The run has the chain of the agent, and the reply comes from the person."""
+    one, other = pair
+    begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    gate = Gate()
+
+    async def begin(token: str, text: str) -> str:
+        hop = await one.exchanged("chief", token, "/agents/choose", "agent:choose")
+        begun.set_result((await one.send(hop, "choose", "{}"))["result"]["task"]["id"])
+        return await gate.act(token, text)
+
+    await one.agent(CallbackAgent("chief", begin))
+    await Workflows(one).add("choose", CHOOSE)
+    await other.gateway.database.refresh_epochs()
+    chief = asyncio.ensure_future(one.send(one.token("alice"), "chief", "go"))
+    run = await begun
+    store = one.gateway.workflows._parts.store
+    store.database = held = Held(store.database)
+    reply = asyncio.ensure_future(one.send(one.token("alice"), "choose", "large", taskId=run, messageId="m2"))
+    await held.reached.wait()
+    await crashed(one)
+    await reply
+    assert (await taken_over(other, run))["state"] == "TASK_STATE_COMPLETED"
+    gate.opened.set()
+    await chief
+
+
 async def test_an_answer_reaches_the_agent_that_asked_once(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_log, "RECENTLY_MOVED_US", 0)
     workflows, agent = Workflows(home), await home.agent(CallbackAgent("sales"))
