@@ -118,19 +118,19 @@ def _rehearse(file: Path, text: str, rehearsal: "Rehearsal") -> "list[Outcome]":
     """The outcome of each case. Raises CommandFailed for a document that can't be used."""
     import asyncio
 
-    from gateway.workflows.dsl.checks import check_document
-    from gateway.workflows.dsl.loading import read_document, read_source
     from gateway.workflows.expressions.evaluator import Evaluator
     from gateway.workflows.problems import DocumentRefused
+    from gateway.workflows.publishing.checks import read_alone
     from gateway.workflows.rehearsal.rehearse import rehearse
 
     async def run() -> "list[Outcome]":
-        source = read_source(text)
-        document, evaluator = read_document(source), Evaluator()
+        evaluator = Evaluator()
         try:
-            await check_document(document, source, evaluator)
+            _, document, problems = await read_alone(text, evaluator, lambda _service: True)  # the settings are the gateway's
         finally:
             await evaluator.close()
+        if problems:
+            raise DocumentRefused(tuple(sorted(set(problems))))
         return await rehearse(document, rehearsal)
 
     try:

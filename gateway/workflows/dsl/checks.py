@@ -27,7 +27,7 @@ from gateway.workflows.dsl.extras import TaskExtras
 from gateway.workflows.dsl.loading import Source, pointer
 from gateway.workflows.dsl.targets import agent_of
 from gateway.workflows.dsl.walk import TaskList, case_targets, expressions, schemas, task_lists, tasks
-from gateway.workflows.dsl.wording import schema_problems, suggestion
+from gateway.workflows.dsl.wording import expression_reason, schema_problems, suggestion
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in
 from gateway.workflows.problems import DocumentRefused
@@ -289,4 +289,4 @@ async def _expressions(document: Document, evaluator: Evaluator) -> AsyncIterato
         try:
             await evaluator.compile([text], sorted(each.variables))
         except ExpressionFailed as error:
-            yield each.path, f"is no jq expression: {error}"
+            yield each.path, expression_reason(text, str(error))

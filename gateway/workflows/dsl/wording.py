@@ -1,5 +1,6 @@
 """Says in plain English what is wrong with the shape of a document and of its JSON Schemas: at which place, and what is allowed there."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -38,6 +39,9 @@ TYPES: Final = {  # pydantic's errors about the type of a value, and what the ty
     "finite_number": "number",
 }
 
+JQ_ERROR: Final = "jq: error: "
+UNDEFINED: Final = " is not defined"
+PLACE_IN_JQ: Final = re.compile(r"line ([0-9]{1,6}), column ([0-9]{1,6})")
 META_SCHEMA: Final = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 WORDS_OF_TYPES: Final = {"array": "list", "integer": "whole number", "string": "text"}  # where they differ from JSON Schema's
@@ -103,6 +107,19 @@ def _schema_reason(error: jsonschema_rs.ValidationError) -> str:
         case "$ref" | "referencing":
             return "has a `$ref` or a `$schema` to what the document does not have"
     return "has a value that JSON Schema does not allow here"
+
+
+def expression_reason(text: str, problem: str) -> str:
+    """Why a text is no jq expression. `problem` is what jq said of the text within parentheses, on lines of their own."""
+    if not problem.startswith(JQ_ERROR):
+        return f"is no jq expression: {problem}"
+    if UNDEFINED in problem:
+        name = problem.removeprefix(JQ_ERROR).partition(UNDEFINED)[0]
+        return f"is no jq expression: `{name}` is not defined here"
+    place = PLACE_IN_JQ.search(problem)
+    line, column = (int(place[1]) - 1, int(place[2])) if place else (0, 0)
+    is_inside = 0 < line <= text.count("\n") + 1 and "end of file" not in problem
+    return f"is no jq expression: its syntax is broken {f'at line {line}, character {column} of it' if is_inside else 'at its end'}"
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:

@@ -49,9 +49,11 @@ class WorkflowFolder:
 
     async def _try_waiting(self) -> int:
         """Tries each document that is not published yet; returns how many of them are now, or are gone."""
-        settled = {path for path in self._waiting if await self._publish(path)}
-        self._waiting = [path for path in self._waiting if path not in settled]
-        return len(settled)
+        tried = list(self._waiting)
+        for path in tried:
+            if await self._publish(path):
+                self._waiting.remove(path)
+        return len(tried) - len(self._waiting)
 
     def _log_refused(self) -> None:
         """Logs each document that is refused, once for each new reason."""

@@ -183,6 +183,22 @@ async def test_a_misspelt_name_is_told_with_the_one_that_may_be_meant(text: str,
     assert path in [each.path for each in caught.value.problems if reason in each.reason]
 
 
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        (".a |", "its syntax is broken at its end"),
+        ("{a:}", "its syntax is broken at line 1, character 4 of it"),
+        ("$nope", "`$nope` is not defined here"),
+        ("foo(1)", "`foo/1` is not defined here"),
+    ],
+)
+async def test_a_broken_expression_is_told_in_words_of_its_author(expression: str, reason: str, evaluator: Evaluator) -> None:
+    source = read_source(text_of(f"- a: {{set: {{x: '${{ {expression} }}'}}}}"))
+    with pytest.raises(DocumentRefused) as caught:
+        await check_document(read_document(source), source, evaluator)
+    assert [(each.path, each.reason) for each in caught.value.problems] == [("/do/0/a/set/x", f"is no jq expression: {reason}")]
+
+
 async def test_every_problem_of_a_json_schema_is_told_at_its_place(evaluator: Evaluator) -> None:
     schema = "{type: strng, properties: {a: {minLength: -1, required: b, enum: 5}, b: {pattern: '('}, c: {allOf: [], required: [x, x]}}}"
     source = read_source(f"{HEAD}input: {{schema: {{document: {schema}}}}}\ndo: [{{a: {{set: {{x: 1}}}}}}]")
