@@ -29,6 +29,8 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.state import board as admin_board
+from gateway.ingress.admin.state import held as admin_held_state
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
@@ -116,6 +118,9 @@ def build_framework_app(
     return build_api(
         authentication,
         [
+            *_state_routes(
+                gateway, authenticate
+            ),  # first, since they have the most requests, and the framework tries routes in their order
             oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(
@@ -161,6 +166,15 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
     return registry_access, entry_changes
+
+
+def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+    """Builds the routes of shared state."""
+    return [
+        admin_board.read_routes(gateway.board.load, authenticate, gateway.open_streams),
+        admin_board.write_routes(gateway.board.load, authenticate, gateway.settings.server.max_body),
+        admin_held_state.routes(gateway.board.load_held, authenticate),
+    ]
 
 
 def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:

@@ -52,6 +52,12 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "estimate_workflow": "figures of a workflow that it may start",
     "list_checkpoints": "no questions, which are for people",
     "checkpoint_events": "no questions, which are for people",
+    "list_state": "the keys that it may read",
+    "get_state": "a value that it may read",
+    "set_state": "a value that it may write",
+    "patch_state": "a value that it may write",
+    "delete_state": "a value that it may write",
+    "list_held_state": "no values, which are for people",
     "list_costs": "what its own transaction has cost",
     "list_events": "no events, which are for people",
     "list_triggers": "of workflows that it may start",
@@ -112,6 +118,7 @@ async def furnished(home: House) -> dict[str, str]:
     task = (await home.send(home.token("admin"), "sales", "hello"))["result"]["task"]["id"]
     shown = (await home.http.get(f"/api/tasks/{task}", headers=admin)).json()
     assert (await home.http.post("/api/workflows", json={"document": FLOW}, headers=admin)).status_code == 201
+    assert (await home.http.put("/api/state/x", json={}, headers=admin)).status_code == 201
     made = await home.http.post("/api/virtual-servers", json={"name": "front", "tools": ["inventory.*"]}, headers=admin)
     kill = await home.http.post("/api/kill", json={"kind": "agent", "name": "idle"}, headers=admin)
     asked = (await home.call(home.token("alice"), "/mcp", "inventory_reserve", {})).json()
