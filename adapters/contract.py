@@ -223,6 +223,7 @@ def is_token_count(value: Any) -> bool:
 
 Event = RefLearned | Progress | ArtifactPiece | RejectedArtifact | Ask | Replied | Done | Failed | AnswerRefused | Canceled | Suspended
 USAGE_KEY = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, if known
+INVALID = "invalid"  # in that: the names of figures that were reported and can't be right
 TOKENS_MAX = 1_000_000_000  # of one turn; a higher figure is no report of usage
 CITATIONS_KEY = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 ENDPOINT_KEY = "interlock.endpoint"  # in the `extra` of a VendorRef: the endpoint with the task, if not the registered one

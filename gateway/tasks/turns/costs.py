@@ -13,15 +13,22 @@ WriteCost = Callable[[Batch, str, int], None]
 class TurnCosts(Protocol):
     """What turns cost (gateway/calls/costs/ledger.py)."""
 
-    def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
-        """What prices a turn that ended; None, without any waiting, where nothing is to be stored."""
+    has_budget: bool  # whether a turn may have a reservation, which its ending settles
+
+    def pricing_of(self, call: Call, ending: Event, *, had_effect: bool = True) -> Coroutine[Any, Any, WriteCost] | None:
+        """What prices a turn that ended; None, without any waiting, where nothing is to be stored.
+
+        `had_effect` is False for a turn of which the agent has certainly done nothing.
+        """
         ...
 
 
 class NoCosts:
     """Stores no costs."""
 
-    def pricing_of(self, call: Call, ending: Event) -> None:
+    has_budget = False
+
+    def pricing_of(self, call: Call, ending: Event, *, had_effect: bool = True) -> None:
         return None
 
 

@@ -9,6 +9,7 @@ from typing import cast
 import msgspec
 import structlog
 from msgspec.structs import replace
+from sqlalchemy import select
 
 from adapters.contract import (
     ENDINGS,
@@ -17,6 +18,7 @@ from adapters.contract import (
     ArtifactPiece,
     Ask,
     Call,
+    Canceled,
     Event,
     Failed,
     InvalidAnswer,
@@ -29,6 +31,7 @@ from adapters.contract import (
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
+from gateway.storage.tables import costs
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
 from gateway.tasks.log import TaskMoved
@@ -85,6 +88,7 @@ class TurnRecorder:
         journal = TurnJournal(opening, self._stores.turn_limits)
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
         ref_timer = _VendorRefTimer(self._stores)
+        had_effect = True
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
@@ -105,19 +109,48 @@ class TurnRecorder:
         except asyncio.CancelledError:
             if writer is None or not writer.was_superseded():
                 raise
+            event = Canceled()
         except TurnPostponed as postponed:
             return await _leave_to_another_turn(opening.row, writer, ref_timer, postponed)
         except UpstreamFault as fault:
             event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
+            had_effect = not (fault.is_unsent or fault.had_no_effect or fault.retryable)
         except Exception:  # the root of a turn: the task must end after any error
             log.exception("turn_broke", agent=opening.row.agent, task_id=opening.row.id)
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        pricing = self._costs.pricing_of(call, event) if _may_cost(call, event) else None
-        write_cost = None if pricing is None else await pricing
+        write_cost = await self._price(call, event, superseding, had_effect=had_effect)
         turn_state = superseding or await self._write_ending(journal, event, started, write_cost)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
+
+    async def record_abandoned_turn(self, call: Call, row: TaskRow) -> None:
+        """Stores what a turn cost that the gateway has abandoned, because its task has ended otherwise. `row`: as the turn began."""
+        if (write_cost := await self._price(call, Canceled())) is not None:
+            self._post_cost(row, write_cost)
+
+    async def _price(self, call: Call, ending: Event, superseding: TurnState | None = None, *, had_effect: bool = True) -> WriteCost | None:
+        """Returns what stores the cost of a turn, or None if there is nothing to store. Stores that of a turn that was superseded."""
+        may_cost = self._costs.has_budget or _may_cost(call, ending)
+        pricing = self._costs.pricing_of(call, ending, had_effect=had_effect) if may_cost else None
+        write_cost = None if pricing is None else await pricing
+        if superseding is not None and write_cost is not None:
+            self._post_cost(superseding.row, write_cost)
+        return write_cost
+
+    def _post_cost(self, row: TaskRow, write_cost: WriteCost) -> None:
+        """Stores the cost of a turn whose task was moved otherwise, unless another process goes on with the turn, or has its cost.
+
+        `row` is the task as it was moved, or as the turn began; the cost has the number of its last event.
+        """
+
+        def work(batch: Batch) -> None:
+            same_turn = (costs.c.tenant == row.tenant) & (costs.c.id == row.id) & (costs.c.seq >= row.last_seq)
+            if batch.connection.execute(select(costs.c.seq).where(same_turn).limit(1)).first() is None:
+                write_cost(batch, row.id, row.last_seq)
+
+        if row.has_ended or row.runner == self._stores.tasks.runner:
+            self._stores.database.post(work)
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
@@ -214,6 +247,8 @@ class TurnRecorder:
             record = await stores.tasks.read_record(row.tenant, row.owner, row.id)
             count = _count_written(events, record) if record.row.runner in (previous.runner, row.runner) else None
             if count is None:
+                if write_cost is not None:
+                    self._post_cost(record.row, write_cost)
                 stores.tasks.publish(record.row, record.events)
                 return TurnState(record.row, record.events)
             if count < len(events):

@@ -143,7 +143,7 @@ async def test_bad_queries_of_costs_are_refused(books: Books, query: str) -> Non
 
 
 async def test_a_budget_is_spent_by_what_tasks_really_cost(tmp_path: Path, database_url: str) -> None:
-    entries = [{"who": "user:*", "what": "agent:sales", "cost_per_day": 0.014}]
+    entries = [{"who": "user:*", "what": "agent:sales", "cost_per_day": 0.015}]
     async with house(tmp_path / "home", database_url, limits={"per": entries}) as home:
         books = Books(home)
         agent = await home.agent(CallbackAgent("sales"))
