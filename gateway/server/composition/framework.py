@@ -111,7 +111,11 @@ def build_framework_app(
             admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
             admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
             admin_virtual.routes(registry_access, gateway.registry, authenticate, size),
-            admin_tasks.routes(gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams, oversight=oversight),
+            admin_tasks.routes(
+                *(gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams),
+                oversight=oversight,
+                currency=gateway.settings.costs.currency,
+            ),
             admin_decisions.routes(gateway.database, authenticate, could_allow),
             admin_grants.routes(revocation, authenticate, could_allow, check_in_person),
             admin_kills.routes(gateway.kill_switch, authenticate, could_allow, gateway.authorize, size),
