@@ -277,7 +277,8 @@ async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _T
         turn_deadline.last_fault = Unreachable(turn_deadline.problem)
         return Failed(turn_deadline.problem, kind=AGENT_LATE)
     fault = turn_deadline.last_fault
-    return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable, retry_after=fault.retry_after)
+    retries = {"retryable": fault.retryable, "retry_after": fault.retry_after}
+    return Failed(fault.public, detail=fault.detail, kind=fault.kind, had_no_effect=fault.had_no_effect or fault.retryable, **retries)
 
 
 _: type[Adapter] = GuardedAdapter

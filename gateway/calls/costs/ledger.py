@@ -134,11 +134,11 @@ class CostLedger:
         reservation.check_known_room()
         return reservation
 
-    def pricing_of(self, call: Call, ending: Event, *, had_effect: bool = True) -> Coroutine[Any, Any, WriteCost] | None:
+    def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
         """What prices and charges a turn that ended, and returns what stores its cost; None where there is nothing to store.
 
         That is so for a run of a workflow, whose steps have their own costs, and for a turn outside of runs and budgets without usage and
-        price. `had_effect` is False for a turn of which the agent has certainly done nothing.
+        price.
         """
         target = call.target
         if target.kind == WORKFLOW_KIND or isinstance(ending, Suspended):
@@ -149,8 +149,8 @@ class CostLedger:
             return None
         is_answered = was_answered(ending)
         price = target.price_of(tool_of(call.grant, target)) if is_answered else None
-        is_undone = isinstance(ending, Failed) and ending.retryable
-        return self._price(call.grant, target, Outcome(usage, price, is_answered, had_effect and not is_undone), meters)
+        had_effect = not (isinstance(ending, Failed) and ending.had_no_effect)
+        return self._price(call.grant, target, Outcome(usage, price, is_answered, had_effect), meters)
 
     def recording_of_tool_call(
         self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool = True, is_reserved: bool = False

@@ -15,11 +15,8 @@ class TurnCosts(Protocol):
 
     has_budget: bool  # whether a turn may have a reservation, which its ending settles
 
-    def pricing_of(self, call: Call, ending: Event, *, had_effect: bool = True) -> Coroutine[Any, Any, WriteCost] | None:
-        """What prices a turn that ended; None, without any waiting, where nothing is to be stored.
-
-        `had_effect` is False for a turn of which the agent has certainly done nothing.
-        """
+    def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
+        """What prices a turn that ended; None, without any waiting, where nothing is to be stored."""
         ...
 
 
@@ -28,7 +25,7 @@ class NoCosts:
 
     has_budget = False
 
-    def pricing_of(self, call: Call, ending: Event, *, had_effect: bool = True) -> None:
+    def pricing_of(self, call: Call, ending: Event) -> None:
         return None
 
 

@@ -88,7 +88,6 @@ class TurnRecorder:
         journal = TurnJournal(opening, self._stores.turn_limits)
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
         ref_timer = _VendorRefTimer(self._stores)
-        had_effect = True
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
@@ -113,14 +112,14 @@ class TurnRecorder:
         except TurnPostponed as postponed:
             return await _leave_to_another_turn(opening.row, writer, ref_timer, postponed)
         except UpstreamFault as fault:
-            event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
-            had_effect = not (fault.is_unsent or fault.had_no_effect or fault.retryable)
+            failed = Failed(fault.public, detail=fault.detail, kind=fault.kind, had_no_effect=fault.had_no_effect)
+            event = self._add_failure(journal, failed)
         except Exception:  # the root of a turn: the task must end after any error
             log.exception("turn_broke", agent=opening.row.agent, task_id=opening.row.id)
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        write_cost = await self._price(call, event, superseding, had_effect=had_effect)
+        write_cost = await self._price(call, event, superseding)
         turn_state = superseding or await self._write_ending(journal, event, started, write_cost)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 
@@ -129,10 +128,10 @@ class TurnRecorder:
         if (write_cost := await self._price(call, Canceled())) is not None:
             self._post_cost(row, write_cost)
 
-    async def _price(self, call: Call, ending: Event, superseding: TurnState | None = None, *, had_effect: bool = True) -> WriteCost | None:
+    async def _price(self, call: Call, ending: Event, superseding: TurnState | None = None) -> WriteCost | None:
         """Returns what stores the cost of a turn, or None if there is nothing to store. Stores that of a turn that was superseded."""
         may_cost = self._costs.has_budget or _may_cost(call, ending)
-        pricing = self._costs.pricing_of(call, ending, had_effect=had_effect) if may_cost else None
+        pricing = self._costs.pricing_of(call, ending) if may_cost else None
         write_cost = None if pricing is None else await pricing
         if superseding is not None and write_cost is not None:
             self._post_cost(superseding.row, write_cost)

@@ -184,8 +184,8 @@ async def test_a_turn_without_usage_and_price_adds_no_statement(books: Books) ->
     ledger = books.home.gateway.calls.parts.costs
     pricing_of = ledger.pricing_of
 
-    def observe(call: Any, ending: Any, *, had_effect: bool) -> Any:
-        pricing = pricing_of(call, ending, had_effect=had_effect)
+    def observe(call: Any, ending: Any) -> Any:
+        pricing = pricing_of(call, ending)
         written.append("none" if pricing is None else "priced")
         return pricing
 
