@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from adapters.a2a_client.wire.token_usage import usage_in
-from adapters.contract import INVALID, Call, Event, Failed, Suspended
+from adapters.contract import INVALID, AnswerRefused, Call, Event, Failed, Suspended
 from gateway.calls.costs.entries import (
     USAGE_FIGURES,
     CostEntry,
@@ -149,7 +149,7 @@ class CostLedger:
             return None
         is_answered = was_answered(ending)
         price = target.price_of(tool_of(call.grant, target)) if is_answered else None
-        had_effect = not (isinstance(ending, Failed) and ending.had_no_effect)
+        had_effect = not (ending.had_no_effect if isinstance(ending, Failed) else isinstance(ending, AnswerRefused) and bool(ending.kind))
         return self._price(call.grant, target, Outcome(usage, price, is_answered, had_effect), meters)
 
     def recording_of_tool_call(

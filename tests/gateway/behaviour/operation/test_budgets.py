@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from gateway.calls.costs.expiry import ExpiredReservations
 from gateway.storage.tables import budgets, costs, reservations
 from policies.ids import now_us
 from policies.tables import audit_records
+from tests.fakes.a2a_agents import loopback
 from tests.fakes.house import CallbackAgent, House, house, two
 from tests.fakes.reception import Reception
 from tests.fakes.waiting import until
@@ -208,10 +208,13 @@ async def test_a_price_is_charged_whatever_is_reported(tmp_path: Path, database_
 
 
 async def test_an_agent_that_is_not_reached_costs_nothing(tmp_path: Path, database_url: str) -> None:
-    async with till(tmp_path, database_url, {**OF_SALES, "cost_per_day": 0.05}) as desk:
-        await desk.home.registered("sales", "http://127.0.0.1:9/")
-        await desk.send()
-        assert await desk.spent() == [(0, 0)]
+    async with till(tmp_path, database_url, {"who": "user:*", "cost_per_day": 0.05}) as desk:
+        with loopback() as listener:
+            closed = listener.getsockname()[1]
+        for name, port in (("sales", closed), ("refused", 9)):
+            await desk.home.registered(name, f"http://127.0.0.1:{port}/")
+            await desk.home.send(desk.home.token("alice"), name, "hello")
+            assert await desk.spent() == [(0, 0)], name
 
 
 async def test_a_broken_answer_is_charged_by_its_reservation(tmp_path: Path, database_url: str) -> None:
