@@ -77,8 +77,8 @@ class GuardedAdapter:
                         return
                     begun = False
                     while delay is None:
-                        if bound.last_fault is not None and not begun:
-                            event = _answer_refusal(turn, bound.last_fault) or event
+                        if bound.last_fault is not None:
+                            event = _after_effect(event) if begun else _answer_refusal(turn, bound.last_fault) or event
                         begun = begun or not isinstance(event, RefLearned)
                         ref = event.ref if isinstance(event, RefLearned) else ref
                         await self._stop_if_late(bound, ref, attempts.call)
@@ -278,6 +278,11 @@ async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _T
         return Failed(turn_deadline.problem, kind=AGENT_LATE)
     fault = turn_deadline.last_fault
     return _failure_of(fault)
+
+
+def _after_effect(event: Event) -> Event:
+    """The failure of a turn whose agent has begun to work, whatever the fault says."""
+    return replace(event, had_no_effect=False) if isinstance(event, Failed) and event.had_no_effect else event
 
 
 def _failure_of(fault: UpstreamFault) -> Failed:
