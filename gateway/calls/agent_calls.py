@@ -130,15 +130,8 @@ class AgentCalls:
             # Limit: raises LimitReached, PayloadTooLarge
             reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
             # Authorize and record: raises CallRefused, BudgetSpent, ContractBroken, IdempotencyKeyUsed, WriteFailed
-            ready = await retry_while_history_changes(
-                partial(
-                    self._authorize_and_record,
-                    *(caller, outgoing, target, ruling_request),
-                    previous=previous,
-                    row=row,
-                    reservation=reservation,
-                )
-            )
+            authorize = partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
+            ready = await retry_while_history_changes(partial(authorize, reservation=reservation))
             if isinstance(ready, TurnState):
                 self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready

@@ -16,8 +16,7 @@ from gateway.calls.consent.approval_requests import (
     other_request_members,
     shown_to_approvers,
 )
-from gateway.calls.costs.reservations import TOOL_CALL_SECONDS, TURN_MARGIN_SECONDS, Reservation
-from gateway.calls.limits.meters import BudgetSpent
+from gateway.calls.costs.reservations import Reserving, raise_if_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
@@ -41,6 +40,7 @@ from registry.cards.card import CLEARANCE_MAX, Registration
 
 T = TypeVar("T")
 R = TypeVar("R")
+ExtraWrite = Callable[[Batch], None] | None
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
 RULING_ATTEMPTS_MAX = 100  # to rule on an act while other acts of its transaction are recorded
@@ -86,18 +86,12 @@ class CallAuthorizer:
         self._approval_requests = ApprovalRequests(stores)
 
     async def authorize_and_record(
-        self,
-        caller: Caller,
-        request: RulingRequest,
-        target: Registration | None = None,
-        params: bytes = b"",
-        *,
-        reservation: Reservation | None = None,
+        self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b"", *, reserve: Reserving = None
     ) -> Grant:
         """Returns the recorded Grant. Stopping the caller's own task needs no permission.
 
-        `target` and `params` mean what they mean for `grant_or_refuse`, and `reservation` what it means for `record_grant`. Raises
-        CallRefused, BudgetSpent and WriteFailed.
+        The parameters mean what they mean for `grant_or_refuse`, and `reserve` is a reservation to take.
+        Raises CallRefused, BudgetSpent and WriteFailed.
         """
         if request.act.verb == VERB_STOP_TASK:
             await self.record_or_spool(grant := self.grant_stop(caller, request))
@@ -105,7 +99,7 @@ class CallAuthorizer:
         for _ in range(RULING_ATTEMPTS_MAX):
             grant = await self.grant_or_refuse(caller, request, target, params)
             try:
-                await self.record_grant(grant, reservation=reservation)
+                await self.record_grant(grant, reservation=reserve)
             except HistoryChanged:
                 continue
             except ApprovalGone:
@@ -217,49 +211,37 @@ class CallAuthorizer:
         """Returns whether the caller may know that the resource exists."""
         return self._authority.can_see(caller, act)
 
-    async def record_grant(self, grant: Grant, call: Call | None = None, *, reservation: Reservation | None = None) -> None:
-        """Records a Grant that opens no task, with the grant row that a hop token or ticket refers to.
+    async def record_grant(self, grant: Grant, call: Call | None = None, *, reservation: Reserving = None) -> None:
+        """Records a Grant that opens no task, with the grant row that a hop token or ticket refers to, and takes its `reservation`.
 
-        The same commit takes `reservation` from the budgets. Raises BudgetSpent where one has no room; then nothing is recorded.
+        Raises BudgetSpent where a budget has no room; then nothing is recorded.
         """
         stores, decision = self._stores, grant.decision
         record = decision_record(decision, grant.delegation.principal)
         delegation = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
-        def work(batch: Batch) -> BudgetSpent | None:
-            if reservation is not None and (spent := reservation.take(batch, grant, "", TOOL_CALL_SECONDS)) is not None:
-                return spent
+        def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
             stores.audit.record(batch, record)
             if delegation.grant_id != decision.grant_id:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
                 _write_ticket(batch, call, decision.at)
-            return None
 
-        _raise_if_spent(await stores.database.write(work), reservation)
+        raise_if_spent(await stores.database.write(reserve_before(work, reservation, grant)), reservation)
 
     async def record_task_opening(
-        self,
-        call: Call,
-        opened: TurnState,
-        previous: TaskRow | None,
-        extra_write: Callable[[Batch], None] | None = None,
-        *,
-        reservation: Reservation | None = None,
+        self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: ExtraWrite = None, *, reservation: Reserving = None
     ) -> None:
         """Records the decision, the grant with its ticket, the events that open or resume the task, and `extra_write`, in one commit.
 
-        The same commit takes `reservation` from the budgets. Raises BudgetSpent where one has no room; then nothing is recorded. Raises
-        IdempotencyKeyUsed, and HistoryChanged or ApprovalGone if the act must be ruled on again.
+        Takes `reservation` first, or raises BudgetSpent and records nothing. Raises IdempotencyKeyUsed, and HistoryChanged or ApprovalGone
+        if the act must be ruled on again.
         """
         stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
         delegation = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
-        seconds = delegation.deadline - stores.now() / 1_000_000 + TURN_MARGIN_SECONDS
 
-        def work(batch: Batch) -> BudgetSpent | None:
-            if reservation is not None and (spent := reservation.take(batch, grant, row.id, seconds)) is not None:
-                return spent
+        def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
             stores.audit.record(batch, record)
             if delegation.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
@@ -271,23 +253,27 @@ class CallAuthorizer:
                 stores.tasks.open(batch, row, opened.events)
             if extra_write:
                 extra_write(batch)
-            return None
 
-        _raise_if_spent(await commit_opening(stores, work, opened), reservation)
+        work_after = reserve_before(work, reservation, grant, row.id, delegation.deadline)
+        raise_if_spent(await commit_opening(stores, work_after, opened), reservation)
 
     def record_outcome(self, grant: Grant, outcome: str) -> None:
         """Records the outcome of a call without a task, without waiting for the commit."""
-        decision = grant.decision
-        record = {
-            "kind": "outcome",
-            "tenant": grant.delegation.principal.tenant,
-            "decision_id": decision.id,
-            "txn": decision.txn,
-            "task_id": decision.task_id,
-            "outcome": outcome,
-            "duration_us": self._stores.now() - decision.at,
-        }
+        record = _outcome_record(grant, outcome, self._stores.now() - grant.decision.at)
         self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
+
+
+def _outcome_record(grant: Grant, outcome: str, duration_us: int) -> dict[str, Any]:
+    decision = grant.decision
+    return {
+        "kind": "outcome",
+        "tenant": grant.delegation.principal.tenant,
+        "decision_id": decision.id,
+        "txn": decision.txn,
+        "task_id": decision.task_id,
+        "outcome": outcome,
+        "duration_us": duration_us,
+    }
 
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
@@ -353,14 +339,6 @@ def _write_grant_effects(batch: Batch, grant: Grant) -> None:
 def denial_of(question: Question, reason_id: str) -> Denial:
     """Returns a denial in place of a question that cannot be put to people."""
     return Denial(replace(question.decision, reason_id=reason_id))
-
-
-def _raise_if_spent(spent: BudgetSpent | None, reservation: Reservation | None) -> None:
-    """Raises the refusal with which the database answered a reservation, and counts it for the audit."""
-    if spent is not None:
-        if reservation is not None:
-            reservation.report(spent)
-        raise spent
 
 
 async def commit_opening(stores: TaskStores, work: Callable[[Batch], R], opened: TurnState) -> R:

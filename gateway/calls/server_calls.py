@@ -97,7 +97,7 @@ class ServerCalls:
             shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
             # Authorize and record: raises CallRefused, recorded, and BudgetSpent
             ruling_request = ruling_request_for_server(target, request)
-            grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params, reservation=reservation)
+            grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params, reserve=reservation)
             # Send: raises ConsentNeeded, UpstreamFault, McpRefused
             deadline = min(
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,6 +156,21 @@ def _colour(text: Any) -> Any:
 
 def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def format_cost(cost: Mapping[str, Any] | None, unit: str = "steps") -> str:
+    """An amount with what is not in it, such as `0.42 USD + 2 unpriced steps`; what is unknown as a whole is `unknown`.
+
+    Calls whose report is not believed are counted behind it: `(1 quarantined)`.
+    """
+    if cost is None:
+        return ""
+    unpriced = cost["unpriced"]
+    lacking = f"{unpriced} unpriced {unit if unpriced != 1 else unit.removesuffix('s')}" if unpriced else ""
+    quarantined = f" ({cost['quarantined']} quarantined)" if cost.get("quarantined") else ""
+    if cost["amount"] is None:
+        return (f"unknown ({lacking})" if unpriced > 1 else "unknown") + quarantined
+    return f"{cost['amount']} {cost['currency']}" + (f" + {lacking}" if lacking else "") + quarantined
 
 
 def parse_state(text: str) -> str:

@@ -40,11 +40,11 @@ log = structlog.get_logger()
 PriceTokens = Callable[[Mapping[str, Any]], Decimal | None]
 
 
-class _Result(msgspec.Struct):
+class _ReportingResult(msgspec.Struct):
     meta: Any = msgspec.field(default=None, name="_meta")
 
 
-_decode_result = msgspec.json.Decoder(_Result).decode
+_decode_result = msgspec.json.Decoder(_ReportingResult).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class CostReports:
     record: Callable[[Batch, Mapping[str, Any]], object] = lambda batch, record: None
 
 
-class Outcome(NamedTuple):
+class CallOutcome(NamedTuple):
     """How a call ended. `price`: what an operator says that it costs, if that is due; `had_effect`: whether it may have cost anything."""
 
     usage: Mapping[str, Any] | None
@@ -150,7 +150,7 @@ class CostLedger:
         is_answered = was_answered(ending)
         price = target.price_of(tool_of(call.grant, target)) if is_answered else None
         had_effect = not (ending.had_no_effect if isinstance(ending, Failed) else isinstance(ending, AnswerRefused) and bool(ending.kind))
-        return self._price(call.grant, target, Outcome(usage, price, is_answered, had_effect), meters)
+        return self._price(call.grant, target, CallOutcome(usage, price, is_answered, had_effect), meters)
 
     def recording_of_tool_call(
         self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool = True, is_reserved: bool = False
@@ -167,14 +167,14 @@ class CostLedger:
         if price is None and usage is None and not is_reserved:
             return None
         meters = self._meters_of(grant, target)
-        return self._record_tool_call(grant, target, Outcome(usage, price, result is not None, had_effect), meters)
+        return self._record_tool_call(grant, target, CallOutcome(usage, price, result is not None, had_effect), meters)
 
-    async def _record_tool_call(self, grant: Grant, target: Registration, outcome: Outcome, meters: tuple[Meter, ...]) -> None:
+    async def _record_tool_call(self, grant: Grant, target: Registration, outcome: CallOutcome, meters: tuple[Meter, ...]) -> None:
         write = await self._price(grant, target, outcome, meters, is_tool_call=True)
         self._database.post(lambda batch: write(batch, "", 0))
 
     async def _price(
-        self, grant: Grant, target: Registration, outcome: Outcome, meters: tuple[Meter, ...], *, is_tool_call: bool = False
+        self, grant: Grant, target: Registration, outcome: CallOutcome, meters: tuple[Meter, ...], *, is_tool_call: bool = False
     ) -> WriteCost:
         """The operator's price counts before the reported tokens, so that no agent sets what it costs by its report."""
         usage, quarantined = outcome.usage, quarantine_of(outcome.usage, self._reports.tokens_max)
@@ -248,7 +248,7 @@ class _Charge(NamedTuple):
     is_tool_call: bool
 
 
-def _reason_without_cost(outcome: Outcome, amount: int | None) -> Quarantine | None:
+def _reason_without_cost(outcome: CallOutcome, amount: int | None) -> Quarantine | None:
     if amount is not None or not outcome.had_effect:
         return None
     if not outcome.was_answered:

@@ -87,8 +87,11 @@ class Reservation:
             if known + share.amount > share.most:
                 raise self._refusal(meter, share, share.most - known)
 
-    def take(self, batch: Batch, grant: Grant, task_id: str, seconds: float) -> BudgetSpent | None:
-        """Reserves in this transaction, or changes nothing and returns the refusal. The reservation expires after `seconds`."""
+    def take(self, batch: Batch, grant: Grant, task_id: str = "", deadline: float | None = None) -> BudgetSpent | None:
+        """Reserves in this transaction, or changes nothing and returns the refusal.
+
+        `deadline` is the end of the turn in seconds since 1970; the reservation expires a while after it. None: of a tool call.
+        """
         decision, tenant, now = grant.decision, grant.delegation.principal.tenant, self.now()
         day = day_of(now)
         shortage = take_shares(batch, tenant, day, [share for _, share in self.shares])
@@ -107,7 +110,7 @@ class Reservation:
                 "shares": msgspec.json.encode([share for _, share in self.shares]).decode(),
                 "entry": msgspec.json.encode(stored).decode(),
                 "amount": self.amount,
-                "until": now + int(min(seconds, SECONDS_MAX) * 1_000_000),
+                "until": _expiry(now, deadline),
             },
         )
         return None
@@ -120,6 +123,37 @@ class Reservation:
             "Calls at work give back what they do not cost. The budget begins anew at midnight, UTC."
         )
         return BudgetSpent(text, seconds_of_day_left(self.now() / 1_000_000), f"{summary}.")
+
+
+Reserving = Reservation | None
+
+
+def reserve_before(
+    work: Callable[[Batch], None], reservation: Reserving, grant: Grant, task_id: str = "", deadline: float | None = None
+) -> Callable[[Batch], BudgetSpent | None]:
+    """Returns `work` with the reservation before it. Where a budget has no room, it does nothing and returns the refusal."""
+    if reservation is None:
+        return work
+
+    def reserve_and_work(batch: Batch) -> BudgetSpent | None:
+        if (spent := reservation.take(batch, grant, task_id, deadline)) is None:
+            work(batch)
+        return spent
+
+    return reserve_and_work
+
+
+def raise_if_spent(spent: BudgetSpent | None, reservation: Reserving) -> None:
+    """Raises the refusal with which the database answered a reservation, and counts it for the audit."""
+    if spent is not None and reservation is not None:
+        reservation.report(spent)
+        raise spent
+
+
+def _expiry(now: int, deadline: float | None) -> int:
+    """When a reservation expires, in microseconds since 1970."""
+    seconds = TOOL_CALL_SECONDS if deadline is None else deadline - now / 1_000_000 + TURN_MARGIN_SECONDS
+    return now + int(min(seconds, SECONDS_MAX) * 1_000_000)
 
 
 def day_of(now_us: int) -> str:

@@ -11,7 +11,6 @@ from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed, GatewayUnreachable
 from gateway.cli.http_client import GatewayClient, SseEvent, call_gateway, connect, decode_json, list_all, quote_segment
 from gateway.cli.remote.send import send_request
-from gateway.cli.workflows.costs import format_cost
 
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
@@ -46,7 +45,7 @@ def show(task_id: TaskId, as_json: screen.AsJson = False) -> None:
         return
     names = ("id", "agent", "context_id", "parent_id", "decision_id", "grant_id")
     times = [(name, screen.format_time(task[name])) for name in ("created", "updated")]
-    cost = [("cost", format_cost(task["cost"], "tasks"))] if task.get("cost") else []
+    cost = [("cost", screen.format_cost(task["cost"], "tasks"))] if task.get("cost") else []
     screen.print_fields([("state", screen.format_state(task["state"])), *((name, task[name]) for name in names), *times, *cost])
     if reason := _status_text(task):
         screen.print_text(f"\nreason: {reason}")
@@ -91,7 +90,7 @@ def trace(
 
     terminal = screen.console()
     terminal.print(build_waterfall(found["spans"], terminal.width))
-    if cost := format_cost(found.get("cost"), "tasks"):
+    if cost := screen.format_cost(found.get("cost"), "tasks"):
         screen.print_text(f"cost of all that the task caused: {cost}")
     refused = [span for span in found["spans"] if span["outcome"] == "refused"]
     if refused:

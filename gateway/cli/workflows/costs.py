@@ -53,11 +53,12 @@ def cost(
         screen.print_json({"items": items, "total": total})
         return
     rows = [
-        (each[by.value] or NO_KEY.get(by, ""), format_cost(each, "calls"), each["input_tokens"], each["output_tokens"]) for each in items
+        (each[by.value] or NO_KEY.get(by, ""), screen.format_cost(each, "calls"), each["input_tokens"], each["output_tokens"])
+        for each in items
     ]
     screen.print_table([by.value, "cost", "input tokens", "output tokens"], rows, "no call has ended in these days")
     if items:
-        screen.print_text(f"total  {format_cost(total, 'calls')}")
+        screen.print_text(f"total  {screen.format_cost(total, 'calls')}")
 
 
 def _texts(days: Mapping[str, date]) -> dict[str, str]:
@@ -75,18 +76,3 @@ def _read_all(query: Mapping[str, str], most: int) -> tuple[list[dict[str, Any]]
             if page["next"] is None or len(items) >= most:
                 return items[:most], page["total"]
             more = {"cursor": page["next"]}
-
-
-def format_cost(cost: Mapping[str, Any] | None, unit: str = "steps") -> str:
-    """An amount with what is not in it, such as `0.42 USD + 2 unpriced steps`; what is unknown as a whole is `unknown`.
-
-    Calls whose report is not believed are counted behind it: `(1 quarantined)`.
-    """
-    if cost is None:
-        return ""
-    unpriced = cost["unpriced"]
-    lacking = f"{unpriced} unpriced {unit if unpriced != 1 else unit.removesuffix('s')}" if unpriced else ""
-    quarantined = f" ({cost['quarantined']} quarantined)" if cost.get("quarantined") else ""
-    if cost["amount"] is None:
-        return (f"unknown ({lacking})" if unpriced > 1 else "unknown") + quarantined
-    return f"{cost['amount']} {cost['currency']}" + (f" + {lacking}" if lacking else "") + quarantined

@@ -52,10 +52,13 @@ def client_limits(settings: Settings) -> ClientLimits:
     )
 
 
-def build_costs(settings: Settings, limits: CallLimits, registry: Registry, database: Database, reports: CostReports) -> CostLedger:
+def build_costs(
+    settings: Settings, limits: CallLimits, database: Database, registry: Registry, *, audit: AuditLog, metrics: Metrics
+) -> CostLedger:
     """Builds the ledger of costs. It loads the price list of models when it prices the first usage, since that takes half a second."""
     said, code = settings.costs, settings.costs.currency
     bounds = ReservationBounds(parse_price(said.reservation), parse_price(said.reservation_max))
+    count = metrics.counter("costs_quarantined", "Calls that were charged by their price or reservation instead of their report.", "reason")
     return CostLedger(
         limits,
         database,
@@ -65,14 +68,8 @@ def build_costs(settings: Settings, limits: CallLimits, registry: Registry, data
         estimates=CostEstimates(database, time.monotonic, bounds),
         now=now_us,
         clock=time.monotonic,
-        reports=reports,
+        reports=CostReports(said.tokens_max, count, audit.record),
     )
-
-
-def build_cost_reports(settings: Settings, audit: AuditLog, metrics: Metrics) -> CostReports:
-    """Builds what becomes of reports of usage that are not believed."""
-    count = metrics.counter("costs_quarantined", "Calls that were charged by their price or reservation instead of their report.", "reason")
-    return CostReports(settings.costs.tokens_max, count, audit.record)
 
 
 def _load_prices() -> PriceTokens:

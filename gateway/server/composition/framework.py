@@ -111,11 +111,7 @@ def build_framework_app(
             admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
             admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
             admin_virtual.routes(registry_access, gateway.registry, authenticate, size),
-            admin_tasks.routes(
-                *(gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams),
-                oversight=oversight,
-                currency=gateway.settings.costs.currency,
-            ),
+            _task_routes(gateway, authenticate, oversight),
             admin_decisions.routes(gateway.database, authenticate, could_allow),
             admin_grants.routes(revocation, authenticate, could_allow, check_in_person),
             admin_kills.routes(gateway.kill_switch, authenticate, could_allow, gateway.authorize, size),
@@ -148,6 +144,11 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
     return registry_access, entry_changes
+
+
+def _task_routes(gateway: Gateway, authenticate: TokenGuard, oversight: Oversight) -> Any:
+    parts, currency = (gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams), gateway.settings.costs.currency
+    return admin_tasks.routes(*parts, oversight=oversight, currency=currency)
 
 
 def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:

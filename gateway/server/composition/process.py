@@ -136,8 +136,7 @@ class Gateway:
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
         telemetry = CallTelemetry(self.metrics, self.tracer)
-        reports = capacity.build_cost_reports(settings, self.audit, self.metrics)
-        costs = capacity.build_costs(settings, self.limits, self.registry, self.database, reports)
+        costs = capacity.build_costs(settings, self.limits, self.database, self.registry, audit=self.audit, metrics=self.metrics)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
         self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts)
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner

@@ -9,7 +9,6 @@ from typing import cast
 import msgspec
 import structlog
 from msgspec.structs import replace
-from sqlalchemy import select
 
 from adapters.contract import (
     ENDINGS,
@@ -31,7 +30,6 @@ from adapters.contract import (
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
-from gateway.storage.tables import costs
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
 from gateway.tasks.log import TaskMoved
@@ -40,6 +38,7 @@ from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, Defer
 from gateway.tasks.turns.journal import TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
 from gateway.tasks.turns.stores import TaskStores
+from gateway.tasks.turns.superseded import SupersededCosts
 from gateway.tasks.turns.transitions import TaskTransitions, join_events
 from registry.cards.card import Family
 
@@ -79,6 +78,7 @@ class TurnRecorder:
     def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep, costs: TurnCosts = NO_COSTS) -> None:
         self._stores = stores
         self._costs = costs
+        self._superseded_costs = SupersededCosts(stores)
         self.transitions = TaskTransitions(stores.tasks, stores.new_id, stores.now)
         self._deferred_endings = DeferredEndings(pause)
 
@@ -119,37 +119,19 @@ class TurnRecorder:
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        write_cost = await self._price(call, event, superseding)
-        turn_state = superseding or await self._write_ending(journal, event, started, write_cost)
+        write_cost = await self._price(call, event)
+        turn_state = await self._write_ending(journal, event, started, write_cost, superseding)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 
     async def record_abandoned_turn(self, call: Call, row: TaskRow) -> None:
         """Stores what a turn cost that the gateway has abandoned, because its task has ended otherwise. `row`: as the turn began."""
-        if (write_cost := await self._price(call, Canceled())) is not None:
-            self._post_cost(row, write_cost)
+        self._superseded_costs.post(row, await self._price(call, Canceled()))
 
-    async def _price(self, call: Call, ending: Event, superseding: TurnState | None = None) -> WriteCost | None:
-        """Returns what stores the cost of a turn, or None if there is nothing to store. Stores that of a turn that was superseded."""
+    async def _price(self, call: Call, ending: Event) -> WriteCost | None:
+        """Returns what stores the cost of a turn, or None if there is nothing to store."""
         may_cost = self._costs.has_budget or _may_cost(call, ending)
         pricing = self._costs.pricing_of(call, ending) if may_cost else None
-        write_cost = None if pricing is None else await pricing
-        if superseding is not None and write_cost is not None:
-            self._post_cost(superseding.row, write_cost)
-        return write_cost
-
-    def _post_cost(self, row: TaskRow, write_cost: WriteCost) -> None:
-        """Stores the cost of a turn whose task was moved otherwise, unless another process goes on with the turn, or has its cost.
-
-        `row` is the task as it was moved, or as the turn began; the cost has the number of its last event.
-        """
-
-        def work(batch: Batch) -> None:
-            same_turn = (costs.c.tenant == row.tenant) & (costs.c.id == row.id) & (costs.c.seq >= row.last_seq)
-            if batch.connection.execute(select(costs.c.seq).where(same_turn).limit(1)).first() is None:
-                write_cost(batch, row.id, row.last_seq)
-
-        if row.has_ended or row.runner == self._stores.tasks.runner:
-            self._stores.database.post(work)
+        return None if pricing is None else await pricing
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
@@ -201,8 +183,12 @@ class TurnRecorder:
             journal.mark_written(row, len(unwritten))
         return superseding
 
-    async def _write_ending(self, journal: TurnJournal, event: Event, started: int, write_cost: WriteCost | None) -> TurnState:
+    async def _write_ending(
+        self, journal: TurnJournal, event: Event, started: int, write_cost: WriteCost | None, superseding: TurnState | None
+    ) -> TurnState:
         """Writes the ending and returns the task. If the database fails, retries in the background and raises EndingNotWritten."""
+        if superseding is not None:
+            return self._superseded_costs.post_of(superseding, write_cost)
         journal.row = row = _without_answered_prompts(journal.row, event)
         unwritten = journal.unwritten_events()
         _log_event(row, event)
@@ -246,10 +232,8 @@ class TurnRecorder:
             record = await stores.tasks.read_record(row.tenant, row.owner, row.id)
             count = _count_written(events, record) if record.row.runner in (previous.runner, row.runner) else None
             if count is None:
-                if write_cost is not None:
-                    self._post_cost(record.row, write_cost)
                 stores.tasks.publish(record.row, record.events)
-                return TurnState(record.row, record.events)
+                return self._superseded_costs.post_of(TurnState(record.row, record.events), write_cost)
             if count < len(events):
                 return await self._append_events(record.row, row, events[count:], started, write_cost=write_cost)
         if started is not None or row.has_ended:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.workflows.costs import format_cost
+from gateway.cli.output import format_cost
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.planners import ScriptedPlanner, call_agent, plan_of
 from tests.fakes.workflows import Workflows, output_of

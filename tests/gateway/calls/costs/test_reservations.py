@@ -96,7 +96,7 @@ async def _compare_with_model(database_url: str, commits: list[Any]) -> None:
     try:
         tenant, model = f"t{next(numbers)}", Model()
         for process, calls in commits:
-            await opened[process % len(opened)].write(lambda batch, calls=calls: _run(batch, tenant, model, calls))  # type: ignore[misc]
+            await opened[process % len(opened)].write(partial(_run, tenant=tenant, model=model, calls=calls))
             found = await stored(opened[0], tenant)
             assert found == {name: (model.cost[name], model.reserved(name)) for name in found}
             over = {name: cost + reserved - MOST[name] for name, (cost, reserved) in found.items()}
@@ -123,9 +123,7 @@ def _run(batch: Batch, tenant: str, model: Model, calls: list[Any]) -> None:
 
 async def test_of_fifty_parallel_calls_one_gets_the_last_cent(stores: tuple[Database, Database]) -> None:  # attack CST-01
     await stores[0].write(lambda batch: charge_unreserved(batch, "acme", DAY, [NARROW], 90))
-    begun = await asyncio.gather(
-        *(stores[at % 2].write(lambda batch, at=at: reserve(batch, "acme", f"d{at}", 10)) for at in range(50))  # type: ignore[misc]
-    )
+    begun = await asyncio.gather(*(stores[at % 2].write(partial(reserve, tenant="acme", call=f"d{at}", amount=10)) for at in range(50)))
     assert begun.count(True) == 1
     assert await stored(stores[0], "acme") == {NARROW: (90, 10)}
 
