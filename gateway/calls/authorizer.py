@@ -16,7 +16,7 @@ from gateway.calls.consent.approval_requests import (
     other_request_members,
     shown_to_approvers,
 )
-from gateway.calls.costs.reservations import Reserving, raise_if_spent, reserve_before
+from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
@@ -227,7 +227,9 @@ class CallAuthorizer:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
                 _write_ticket(batch, call, decision.at)
 
-        raise_if_spent(await stores.database.write(reserve_before(work, reservation, grant)), reservation)
+        spent = await stores.database.write(work if reservation is None else reserve_before(work, reservation, grant))
+        if spent is not None:
+            raise_spent(spent, reservation)
 
     async def record_task_opening(
         self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: ExtraWrite = None, *, reservation: Reserving = None
@@ -254,8 +256,9 @@ class CallAuthorizer:
             if extra_write:
                 extra_write(batch)
 
-        work_after = reserve_before(work, reservation, grant, row.id, delegation.deadline)
-        raise_if_spent(await commit_opening(stores, work_after, opened), reservation)
+        both = work if reservation is None else reserve_before(work, reservation, grant, row.id, delegation.deadline)
+        if (spent := await commit_opening(stores, both, opened)) is not None:
+            raise_spent(spent, reservation)
 
     def record_outcome(self, grant: Grant, outcome: str) -> None:
         """Records the outcome of a call without a task, without waiting for the commit."""

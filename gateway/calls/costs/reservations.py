@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 from sqlalchemy import Connection, Row, select
@@ -129,11 +129,9 @@ Reserving = Reservation | None
 
 
 def reserve_before(
-    work: Callable[[Batch], None], reservation: Reserving, grant: Grant, task_id: str = "", deadline: float | None = None
+    work: Callable[[Batch], None], reservation: Reservation, grant: Grant, task_id: str = "", deadline: float | None = None
 ) -> Callable[[Batch], BudgetSpent | None]:
     """Returns `work` with the reservation before it. Where a budget has no room, it does nothing and returns the refusal."""
-    if reservation is None:
-        return work
 
     def reserve_and_work(batch: Batch) -> BudgetSpent | None:
         if (spent := reservation.take(batch, grant, task_id, deadline)) is None:
@@ -143,11 +141,11 @@ def reserve_before(
     return reserve_and_work
 
 
-def raise_if_spent(spent: BudgetSpent | None, reservation: Reserving) -> None:
+def raise_spent(spent: BudgetSpent, reservation: Reserving) -> NoReturn:
     """Raises the refusal with which the database answered a reservation, and counts it for the audit."""
-    if spent is not None and reservation is not None:
+    if reservation is not None:
         reservation.report(spent)
-        raise spent
+    raise spent
 
 
 def _expiry(now: int, deadline: float | None) -> int:
