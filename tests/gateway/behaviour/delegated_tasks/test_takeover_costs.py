@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from adapters.contract import Done, token_usage_metadata
+from adapters.contract import Call, Done, Event, Progress, Turn, token_usage_metadata
 from gateway.calls.costs.expiry import ExpiredReservations
 from gateway.storage.tables import budgets, costs
+from gateway.telemetry.spans import TraceContext
 from policies.ids import now_us
 from tests.fakes.processes import Process, process, sending
 from tests.fakes.waiting import until
@@ -60,6 +61,26 @@ async def test_a_turn_that_nobody_can_finish_is_charged_by_its_reservation(here:
     await soon.run_once()
     assert await read(there, budgets.c.cost, budgets.c.reserved) == [(RESERVED, 0)]
     assert [(amount, charged) for amount, charged in await read(there, costs.c.amount, costs.c.charged) if charged] == [(None, RESERVED)]
+
+
+async def test_a_turn_that_another_process_canceled_has_its_cost(here: Process, there: Process) -> None:
+    async def answer_late(turn: Turn, call: Call) -> AsyncIterator[Event]:
+        yield Progress()
+        await here.agents.gate.wait()
+        yield here.agents.answer[0]  # type: ignore[attr-defined]  # of a Lasting
+
+    here.agents.script = answer_late
+    await there.gateway.registry.reload()
+    opened = await here.calls.agents.start(await here.caller(), sending("hi"))
+    await until(lambda: len(here.agents.calls) == 1)
+    await there.calls.agents.cancel(await there.caller(), "sales", opened.row.id, TraceContext())
+    here.agents.gate.set()
+
+    async def is_settled() -> bool:
+        return await read(there, budgets.c.cost, budgets.c.reserved) == [(COST, 0)]
+
+    await until(is_settled)
+    assert await read(there, costs.c.amount, costs.c.charged) == [(COST, COST)]
 
 
 async def test_parallel_turns_of_two_processes_reserve_no_more_than_is_left(here: Process, there: Process) -> None:  # attack CST-01
