@@ -165,7 +165,8 @@ class Failed(Struct, frozen=True):
     """The turn failed. Ends the turn. `reason` is public and never an upstream's text; `detail` goes to the redacted log.
 
     `kind` is UpstreamFault's, or AGENT_LATE; empty: the agent itself reported the failure. `retryable`: nothing was done, and the same turn
-    may work later, after `retry_after` seconds if the agent says so. `metadata` is the agent's note on the task.
+    may work later, after `retry_after` seconds if the agent says so. `metadata` is the agent's note on the task. `had_no_effect`: the agent
+    has certainly done nothing, so the turn costs nothing.
     """
 
     reason: str
@@ -176,6 +177,7 @@ class Failed(Struct, frozen=True):
     retryable: bool = False
     retry_after: float | None = None
     metadata: Mapping[str, Any] | None = None
+    had_no_effect: bool = False
 
 
 class AnswerRefused(Struct, frozen=True):
@@ -223,6 +225,7 @@ def is_token_count(value: Any) -> bool:
 
 Event = RefLearned | Progress | ArtifactPiece | RejectedArtifact | Ask | Replied | Done | Failed | AnswerRefused | Canceled | Suspended
 USAGE_KEY = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, if known
+INVALID = "invalid"  # in that: the names of figures that were reported and can't be right
 TOKENS_MAX = 1_000_000_000  # of one turn; a higher figure is no report of usage
 CITATIONS_KEY = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 ENDPOINT_KEY = "interlock.endpoint"  # in the `extra` of a VendorRef: the endpoint with the task, if not the registered one

@@ -77,8 +77,8 @@ class GuardedAdapter:
                         return
                     begun = False
                     while delay is None:
-                        if bound.last_fault is not None and not begun:
-                            event = _answer_refusal(turn, bound.last_fault) or event
+                        if bound.last_fault is not None:
+                            event = _after_effect(event) if begun else _answer_refusal(turn, bound.last_fault) or event
                         begun = begun or not isinstance(event, RefLearned)
                         ref = event.ref if isinstance(event, RefLearned) else ref
                         await self._stop_if_late(bound, ref, attempts.call)
@@ -90,8 +90,7 @@ class GuardedAdapter:
                         event = await _next_event_or_failure(events, bound, call.headers)
                 await self._resilience.sleep(delay)
         except CircuitOpen as left:
-            failed = Failed(left.public, detail=left.detail, kind=left.kind, retryable=True, retry_after=left.retry_after)
-            yield _answer_refusal(turn, left) or failed
+            yield _answer_refusal(turn, left) or replace(_failure_of(left), retryable=True)
         finally:
             attempts.end()
             bound.cancel()
@@ -273,11 +272,28 @@ async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _T
         turn_deadline.last_fault = broken
     except EgressRefused as refused:
         turn_deadline.last_fault = UpstreamFault(refused.public)
+        return Failed(refused.public, kind=UpstreamFault.kind, had_no_effect=True)
     except TimeoutError:
         turn_deadline.last_fault = Unreachable(turn_deadline.problem)
         return Failed(turn_deadline.problem, kind=AGENT_LATE)
     fault = turn_deadline.last_fault
-    return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable, retry_after=fault.retry_after)
+    return _failure_of(fault)
+
+
+def _after_effect(event: Event) -> Event:
+    """The failure of a turn whose agent has begun to work, whatever the fault says."""
+    return replace(event, had_no_effect=False) if isinstance(event, Failed) and event.had_no_effect else event
+
+
+def _failure_of(fault: UpstreamFault) -> Failed:
+    return Failed(
+        fault.public,
+        detail=fault.detail,
+        kind=fault.kind,
+        retryable=fault.retryable,
+        retry_after=fault.retry_after,
+        had_no_effect=fault.had_no_effect or fault.retryable,
+    )
 
 
 _: type[Adapter] = GuardedAdapter

@@ -22,6 +22,7 @@ from gateway.calls.agent_requests import (
     with_own_ref,
 )
 from gateway.calls.authorizer import retry_while_history_changes
+from gateway.calls.costs.reservations import Reservation
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge, release
 from gateway.calls.parts import CallParts
 from gateway.calls.targets.front_door import FrontDoor
@@ -66,6 +67,7 @@ class AgentCalls:
         self._upstreams = parts.upstreams
         self._in_flight = parts.in_flight
         self._telemetry = parts.telemetry
+        self._costs = parts.costs
         self._stores = stores
         self._reader = TaskReader(stores.tasks)
         self._front_door = front_door
@@ -126,11 +128,10 @@ class AgentCalls:
             outgoing = restore_unsent_message(request, previous)
             ruling_request = ruling_request_for_agent(outgoing, target, row)
             # Limit: raises LimitReached, PayloadTooLarge
-            await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
-            # Authorize and record: raises CallRefused, ContractBroken, IdempotencyKeyUsed, WriteFailed
-            ready = await retry_while_history_changes(
-                partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
-            )
+            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
+            # Authorize and record: raises CallRefused, BudgetSpent, ContractBroken, IdempotencyKeyUsed, WriteFailed
+            authorize = partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
+            ready = await retry_while_history_changes(partial(authorize, reservation=reservation))
             if isinstance(ready, TurnState):
                 self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready
@@ -142,18 +143,21 @@ class AgentCalls:
 
     async def _acquire_shares(
         self, caller: Caller, request: AgentRequest, target: Registration, ruling_request: RulingRequest, task_id: str
-    ) -> None:
+    ) -> Reservation | None:
         """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the turn's deadline.
 
-        Raises LimitReached and PayloadTooLarge, or UnknownNameDenied where the caller may not know of the agent.
+        Returns the reservation that the turn has to take from cost budgets, if any. Raises LimitReached and PayloadTooLarge, or
+        UnknownNameDenied where the caller may not know of the agent.
         """
         act, slots = ruling_request.act, self._upstreams.slots
         try:
             shares = self._upstreams.limits.acquire(caller, act, request.message)
             if target.kind == WORKFLOW_KIND:  # a run holds no place: its steps do, and would wait for it
                 release(shares)
-                return
+                return None
             self._in_flight.hold_shares(task_id, shares)
+            reserving = self._costs.reserving(caller, act, target) if self._costs.has_budget else None
+            reservation = None if reserving is None else await reserving
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)
         except (LimitReached, PayloadTooLarge) as refused:
@@ -161,6 +165,7 @@ class AgentCalls:
             await self.unknown_name_denials.check_limit(refused, caller, act, message, request.trace_context.trace_id)
             raise
         self._in_flight.hold_shares(task_id, (slot,))
+        return reservation
 
     async def _authorize_and_record(
         self,
@@ -171,6 +176,7 @@ class AgentCalls:
         *,
         previous: TaskRow | None,
         row: TaskRow,
+        reservation: Reservation | None,
     ) -> PreparedTurn | TurnState:
         """Rules on the call and records it with its task in one commit, before anything is sent. A call that needs approval is paused."""
         # Authorize
@@ -202,7 +208,7 @@ class AgentCalls:
             call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
             extra_write = combine_writes(request_write(request, opened.row, previous), grant_write)
-            await self._authorizer.record_task_opening(call, opened, previous, extra_write)
+            await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation)
         return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
 
     async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:

@@ -16,6 +16,7 @@ from gateway.calls.consent.approval_requests import (
     other_request_members,
     shown_to_approvers,
 )
+from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
@@ -38,6 +39,8 @@ from policies.tokens.verifier import TokenRefused
 from registry.cards.card import CLEARANCE_MAX, Registration
 
 T = TypeVar("T")
+R = TypeVar("R")
+ExtraWrite = Callable[[Batch], None] | None
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
 RULING_ATTEMPTS_MAX = 100  # to rule on an act while other acts of its transaction are recorded
@@ -83,11 +86,12 @@ class CallAuthorizer:
         self._approval_requests = ApprovalRequests(stores)
 
     async def authorize_and_record(
-        self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b""
+        self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b"", *, reserve: Reserving = None
     ) -> Grant:
         """Returns the recorded Grant. Stopping the caller's own task needs no permission.
 
-        `target` and `params` mean what they mean for `grant_or_refuse`. Raises CallRefused and WriteFailed.
+        The parameters mean what they mean for `grant_or_refuse`, and `reserve` is a reservation to take.
+        Raises CallRefused, BudgetSpent and WriteFailed.
         """
         if request.act.verb == VERB_STOP_TASK:
             await self.record_or_spool(grant := self.grant_stop(caller, request))
@@ -95,7 +99,7 @@ class CallAuthorizer:
         for _ in range(RULING_ATTEMPTS_MAX):
             grant = await self.grant_or_refuse(caller, request, target, params)
             try:
-                await self.record_grant(grant)
+                await self.record_grant(grant, reservation=reserve)
             except HistoryChanged:
                 continue
             except ApprovalGone:
@@ -207,8 +211,11 @@ class CallAuthorizer:
         """Returns whether the caller may know that the resource exists."""
         return self._authority.can_see(caller, act)
 
-    async def record_grant(self, grant: Grant, call: Call | None = None) -> None:
-        """Records a Grant that opens no task, with the grant row that a hop token or ticket refers to."""
+    async def record_grant(self, grant: Grant, call: Call | None = None, *, reservation: Reserving = None) -> None:
+        """Records a Grant that opens no task, with the grant row that a hop token or ticket refers to, and takes its `reservation`.
+
+        Raises BudgetSpent where a budget has no room; then nothing is recorded.
+        """
         stores, decision = self._stores, grant.decision
         record = decision_record(decision, grant.delegation.principal)
         delegation = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
@@ -220,14 +227,17 @@ class CallAuthorizer:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
                 _write_ticket(batch, call, decision.at)
 
-        await stores.database.write(work)
+        spent = await stores.database.write(work if reservation is None else reserve_before(work, reservation, grant))
+        if spent is not None:
+            raise_spent(spent, reservation)
 
     async def record_task_opening(
-        self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: Callable[[Batch], None] | None = None
+        self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: ExtraWrite = None, *, reservation: Reserving = None
     ) -> None:
         """Records the decision, the grant with its ticket, the events that open or resume the task, and `extra_write`, in one commit.
 
-        Raises IdempotencyKeyUsed, and HistoryChanged or ApprovalGone if the act must be ruled on again.
+        Takes `reservation` first, or raises BudgetSpent and records nothing. Raises IdempotencyKeyUsed, and HistoryChanged or ApprovalGone
+        if the act must be ruled on again.
         """
         stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
@@ -246,21 +256,27 @@ class CallAuthorizer:
             if extra_write:
                 extra_write(batch)
 
-        await commit_opening(stores, work, opened)
+        both = work if reservation is None else reserve_before(work, reservation, grant, row.id, delegation.deadline)
+        if (spent := await commit_opening(stores, both, opened)) is not None:
+            raise_spent(spent, reservation)
 
     def record_outcome(self, grant: Grant, outcome: str) -> None:
         """Records the outcome of a call without a task, without waiting for the commit."""
-        decision = grant.decision
-        record = {
-            "kind": "outcome",
-            "tenant": grant.delegation.principal.tenant,
-            "decision_id": decision.id,
-            "txn": decision.txn,
-            "task_id": decision.task_id,
-            "outcome": outcome,
-            "duration_us": self._stores.now() - decision.at,
-        }
+        record = _outcome_record(grant, outcome, self._stores.now() - grant.decision.at)
         self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
+
+
+def _outcome_record(grant: Grant, outcome: str, duration_us: int) -> dict[str, Any]:
+    decision = grant.decision
+    return {
+        "kind": "outcome",
+        "tenant": grant.delegation.principal.tenant,
+        "decision_id": decision.id,
+        "txn": decision.txn,
+        "task_id": decision.task_id,
+        "outcome": outcome,
+        "duration_us": duration_us,
+    }
 
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
@@ -350,19 +366,22 @@ def denial_of(question: Question, reason_id: str) -> Denial:
     return Denial(replace(question.decision, reason_id=reason_id))
 
 
-async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], opened: TurnState) -> None:
+async def commit_opening(stores: TaskStores, work: Callable[[Batch], R], opened: TurnState) -> R:
     """Runs `work`, which writes the first or the next events of a task, and publishes them to followers.
 
-    Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if the task that caused this one has ended.
+    Returns what `work` returns; anything but None says that it wrote nothing. Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if
+    the task that caused this one has ended.
     """
     row = opened.row
     try:
-        await stores.database.write(work)
+        refusal = await stores.database.write(work)
     except ParentTaskEnded:
         raise TokenRefused("grant-ended") from None
     except IntegrityError as error:
         raise (WriteFailed("an id was taken") if row.idempotency_key is None else IdempotencyKeyUsed()) from error
-    stores.tasks.publish(row, opened.events)
+    if refusal is None:
+        stores.tasks.publish(row, opened.events)
+    return refusal
 
 
 def _log_refusal(decision: Decision) -> None:

@@ -19,6 +19,7 @@ from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 from adapters.upstream.targets import EgressRefused
 from gateway.calls.authorizer import terms_of
+from gateway.calls.costs.reservations import Reservation
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
@@ -33,6 +34,7 @@ from policies.delegation.rulings import Act, Grant
 from registry.cards.card import Family, Registration
 
 CALL_TOOL = "callTool"
+META_MEMBER = b'"_meta"'  # of a result, which may report usage there
 log = structlog.get_logger()
 
 
@@ -78,37 +80,49 @@ class ServerCalls:
         ConsentNeeded, and what the adapter raises.
         """
         # Find: raises UnknownName, NotReachable
-        target = self._parts.callees.find(caller, request.server, Family.SERVER)
+        target, costs = self._parts.callees.find(caller, request.server, Family.SERVER), self._parts.costs
         params, shares = request.mcp_request.params, list[HeldShare]()
         grant: Grant | None = None
-        outcome = "failed"
+        reservation: Reservation | None = None
+        result: bytes | None = None
+        outcome, had_effect = "failed", False
         try:
             # Limit: raises LimitReached, PayloadTooLarge
             if request.act.verb != VERB_STOP_TASK:
                 shares += self._upstreams.limits.acquire(caller, request.act, params)
+            reserving = costs.reserving(caller, request.act, target) if costs.has_budget and request.act.action == CALL_TOOL else None
+            reservation = None if reserving is None else await reserving
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slots = self._upstreams.slots
             shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
-            # Authorize and record: raises CallRefused, recorded
-            grant = await self._authorizer.authorize_and_record(caller, ruling_request_for_server(target, request), target, params)
+            # Authorize and record: raises CallRefused, recorded, and BudgetSpent
+            ruling_request = ruling_request_for_server(target, request)
+            grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params, reserve=reservation)
             # Send: raises ConsentNeeded, UpstreamFault, McpRefused
             deadline = min(
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
             )
             call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
+            had_effect = True
             answer = await self._send_and_count(call, request.mcp_request)
-            outcome = "ok"
-            if target.prices and request.act.action == CALL_TOOL and not request.act.verb:
-                self._parts.costs.record_tool_call(grant, target)
+            outcome, result = "ok", answer.result
             return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
         except ConsentNeeded:
+            had_effect = False
             if grant is not None:
                 await self._parts.pausing.return_approval(grant)
+            raise
+        except (UpstreamFault, EgressRefused, McpRefused) as fault:
+            had_effect = isinstance(fault, UpstreamFault) and not (fault.is_unsent or fault.had_no_effect or fault.retryable)
             raise
         finally:
             release(shares)
             if grant is not None:
                 self._authorizer.record_outcome(grant, outcome)
+                if reservation is not None or target.prices or (result is not None and META_MEMBER in result):
+                    is_reserved = reservation is not None
+                    recording = costs.recording_of_tool_call(grant, target, result, had_effect=had_effect, is_reserved=is_reserved)
+                    await recording if recording is not None else None
 
     async def listen(self, caller: Caller, request: ListenRequest) -> None:
         """Listens to an MCP server until the server ends the stream. Records a decision and no task.

@@ -164,6 +164,21 @@ def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def format_cost(cost: Mapping[str, Any] | None, unit: str = "steps") -> str:
+    """An amount with what is not in it, such as `0.42 USD + 2 unpriced steps`; what is unknown as a whole is `unknown`.
+
+    Calls whose report is not believed are counted behind it: `(1 quarantined)`.
+    """
+    if cost is None:
+        return ""
+    unpriced = cost["unpriced"]
+    lacking = f"{unpriced} unpriced {unit if unpriced != 1 else unit.removesuffix('s')}" if unpriced else ""
+    quarantined = f" ({cost['quarantined']} quarantined)" if cost.get("quarantined") else ""
+    if cost["amount"] is None:
+        return (f"unknown ({lacking})" if unpriced > 1 else "unknown") + quarantined
+    return f"{cost['amount']} {cost['currency']}" + (f" + {lacking}" if lacking else "") + quarantined
+
+
 def parse_state(text: str) -> str:
     """Returns `input-required` as `TASK_STATE_INPUT_REQUIRED`, and an empty text as it is."""
     return f"TASK_STATE_{text.upper().replace('-', '_').replace(' ', '_')}" if text else ""

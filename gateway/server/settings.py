@@ -171,11 +171,23 @@ class LimitsSettings(_StrictSettings):
     per: list[LimitRuleSettings] = []
 
 
+def _check_price(text: str) -> str:
+    """Returns the text of a price. Raises ValueError for a text that is none."""
+    parse_price(text)
+    return text
+
+
+Price = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_price)]  # an amount such as 0.02
+
+
 class CostSettings(_StrictSettings):
-    """The currency in which costs are counted. The prices of tokens are known in US dollars."""
+    """The currency in which costs are counted, and what calls of unknown cost reserve. The prices of tokens are in US dollars."""
 
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
     usd_rate: Annotated[Decimal | None, BeforeValidator(_as_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
+    reservation: Price = "0.01"  # what a turn of an agent reserves about whose cost nothing is known
+    reservation_max: Price = "10"  # the most that an estimate reserves
+    tokens_max: int = Field(10_000_000, ge=1, le=1_000_000_000)  # of a kind in one turn; a report of more is not believed
 
 
 class TelemetrySettings(_StrictSettings):
@@ -185,15 +197,6 @@ class TelemetrySettings(_StrictSettings):
 
 
 Label = Annotated[int, Field(ge=0, le=3)]
-
-
-def _check_price(text: str) -> str:
-    """Returns the text of a price. Raises ValueError for a text that is none."""
-    parse_price(text)
-    return text
-
-
-Price = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_price)]  # an amount such as 0.02
 
 
 class EndpointSettings(_StrictSettings):

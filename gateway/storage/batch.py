@@ -69,6 +69,7 @@ class Batch:
         self._bulk_insert = bulk_insert
         self._rows: dict[RowTarget, list[tuple[Any, ...]]] = {}
         self._has_begun = False
+        self._locks: set[int] = set()
 
     @property
     def connection(self) -> Connection:
@@ -100,6 +101,12 @@ class Batch:
             raise DBAPIError.instance(statement, None, error, errors) from error
         finally:
             cursor.close()
+
+    def lock(self, key: int) -> None:
+        """Waits until no other process has this lock, and holds it until the end of the transaction. SQLite has one writer anyway."""
+        if key not in self._locks and self._connection.dialect.name == "postgresql":
+            self.run("SELECT pg_advisory_xact_lock(?)", (key,))
+        self._locks.add(key)
 
     def flush(self) -> None:
         """Writes the collected rows. Raises what `write_each` raises."""

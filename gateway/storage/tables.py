@@ -230,6 +230,22 @@ budgets = Table(
     Column("name", Text, primary_key=True),  # JSON: who, what, subject, callee
     Column("calls", BigInteger, nullable=False),
     Column("cost", BigInteger, nullable=False),  # millionths
+    Column("reserved", BigInteger, nullable=False, server_default="0"),  # millionths, of calls that have not ended
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # the decision of the call
+    Column("task_id", Text, nullable=False),  # of the turn; empty for a tool call without a task; no key: it is settled without the task
+    Column("day", Text, nullable=False),  # of the budgets that it is taken from
+    Column("shares", Text, nullable=False),  # JSON: the name of each budget, and what of it is reserved
+    Column("entry", Text, nullable=False),  # JSON: the cost entry of the call, without an amount
+    Column("amount", BigInteger, nullable=False),  # millionths
+    Column("until", BigInteger, nullable=False),  # when it expires, in microseconds since 1970
+    Column("charged_at", BigInteger),  # when it was charged because no cost was known; NULL: it is still reserved
+    Index("reservations_task", "tenant", "task_id"),
 )
 
 costs = Table(
@@ -250,9 +266,12 @@ costs = Table(
     Column("model", Text, nullable=False),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
+    Column("quarantined", Text, nullable=False, server_default=""),  # why the report is not believed; empty: it is, or there is none
+    Column("charged", BigInteger, nullable=False, server_default="0"),  # what budgets were charged, in millionths
     Index("costs_at", "tenant", "at"),
     Index("costs_owner", "tenant", "owner", "at"),
     Index("costs_txn", "tenant", "txn"),
+    Index("costs_target", "tenant", "target", "tool", "at"),
 )
 
 connections = Table(

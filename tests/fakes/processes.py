@@ -158,9 +158,9 @@ def tool_call(text: str) -> ToolServerRequest:
 
 
 @asynccontextmanager
-async def process(home: Path, database_url: str, agents: ScriptedAgents | None = None) -> AsyncIterator[Process]:
+async def process(home: Path, database_url: str, agents: ScriptedAgents | None = None, **more: Any) -> AsyncIterator[Process]:
     """Started as far as it needs to be: nothing happens by itself, but that it looks for what others did."""
-    settings = Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL})
+    settings = Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL}, **more)
     gateway = Gateway(settings, timeouts=LONG_TIMEOUTS)
     gateway.database.start()
     await gateway.database.refresh_epochs()

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from adapters.contract import USAGE_KEY, AnswerRefused, Event, RefLearned, RejectedArtifact, Replied, is_token_count
+from adapters.contract import INVALID, USAGE_KEY, AnswerRefused, Event, RefLearned, RejectedArtifact, Replied, is_token_count
 from adapters.task import Message
 
 MODEL_MAX: Final = 200  # characters
@@ -23,7 +23,10 @@ FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def usage_in(metadata: Any) -> dict[str, Any] | None:
-    """The usage in an agent's metadata under the names of USAGE_KEY: tokens by kind, and the model. None where it reports none."""
+    """The usage in an agent's metadata under the names of USAGE_KEY: tokens by kind, and the model. None where it reports none.
+
+    INVALID has the names of figures that were reported and can't be right.
+    """
     if not isinstance(metadata, Mapping) or not metadata:
         return None
     for name in USAGE_MEMBERS:
@@ -50,11 +53,14 @@ def _message_with_usage(message: Message, usage: Mapping[str, Any]) -> Message:
 
 def _figures_in(reported: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    invalid = []
     for name, names in FIGURES.items():
-        value = next((_as_integer(reported[each]) for each in names if each in reported), None)
+        value = next((_as_integer(reported[each]) for each in names if reported.get(each) is not None), None)
         if is_token_count(value):
             found[name] = value
-    return found
+        elif value is not None:
+            invalid.append(name)
+    return found | ({INVALID: invalid} if invalid else {})
 
 
 def _as_integer(value: Any) -> Any:

@@ -1,25 +1,50 @@
-"""The ledger of costs: prices each turn and each tool call, charges it to the budgets, and stores it with the outcome."""
+"""The ledger of costs: reserves what a call may cost, prices it when it ends, charges it to the budgets, and stores it with the outcome."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
-from adapters.contract import Call, Event, Suspended
-from gateway.calls.costs.entries import USAGE_FIGURES, CostEntry, calling_agents, entry_of, tool_of, usage_of, was_answered
-from gateway.calls.limits.meters import CallLimits
+from adapters.a2a_client.wire.token_usage import usage_in
+from adapters.contract import INVALID, AnswerRefused, Call, Event, Failed, Suspended
+from gateway.calls.costs.entries import (
+    USAGE_FIGURES,
+    CostEntry,
+    Quarantine,
+    calling_agents,
+    entry_of,
+    quarantine_of,
+    tool_of,
+    usage_from,
+    usage_of,
+    was_answered,
+)
+from gateway.calls.costs.estimates import CostEstimates
+from gateway.calls.costs.reservations import CallPlace, Reservation, Share, charge_unreserved, day_of, settle
+from gateway.calls.limits.meters import CallLimits, Meter
 from gateway.storage.database import Batch, Database
 from gateway.tasks.turns.costs import WriteCost
-from policies.delegation.rulings import Grant
+from policies.callers import Caller
+from policies.delegation.rulings import Act, Grant
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.cards.prices import MILLION
 
-USAGE_MAX: Final = 10_000_000  # tokens of a kind in one turn; a report of more would spend a budget at once, and is not believed
+TOKENS_MAX: Final = 10_000_000  # of a kind in one turn; a report of more would spend a budget at once, and is not believed
+CALL_TOOL: Final = "callTool"
 log = structlog.get_logger()
 PriceTokens = Callable[[Mapping[str, Any]], Decimal | None]
+
+
+class _ReportingResult(msgspec.Struct):
+    meta: Any = msgspec.field(default=None, name="_meta")
+
+
+_decode_result = msgspec.json.Decoder(_ReportingResult).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +53,24 @@ class Currency:
 
     code: str = "USD"
     per_dollar: Decimal | None = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class CostReports:
+    """What becomes of reports of usage. `count` counts one that is not believed, by its reason; `record` writes a record of the audit."""
+
+    tokens_max: int = TOKENS_MAX
+    count: Callable[[str], None] = lambda reason: None
+    record: Callable[[Batch, Mapping[str, Any]], object] = lambda batch, record: None
+
+
+class CallOutcome(NamedTuple):
+    """How a call ended. `price`: what an operator says that it costs, if that is due; `had_effect`: whether it may have cost anything."""
+
+    usage: Mapping[str, Any] | None
+    price: int | None
+    was_answered: bool
+    had_effect: bool = True
 
 
 class CostLedger:
@@ -41,51 +84,134 @@ class CostLedger:
         *,
         currency: Currency,
         is_workflow: Callable[[str, str], bool],
+        estimates: CostEstimates,
         now: Callable[[], int],
+        clock: Callable[[], float],
+        reports: CostReports,
     ) -> None:
+        """`now` returns microseconds since 1970, `clock` the seconds that meters use."""
+        self.has_budget = limits.has_cost_budget  # so that calls may need reservations
         self._limits = limits
         self._database = database
         self._load_prices = load_prices
         self._currency = currency
         self._is_workflow = is_workflow
+        self._estimates = estimates
         self._now = now
+        self._clock = clock
+        self._reports = reports
+
+    def reserving(self, caller: Caller, act: Act, target: Registration) -> Coroutine[Any, Any, Reservation | None] | None:
+        """What returns the reservation that a call has to take; None, without any waiting, for a call that no cost budget counts.
+
+        The coroutine returns None for a call that costs nothing. It raises BudgetSpent where the process knows that there is no room, and
+        ReadFailed.
+        """
+        if not self.has_budget or act.verb:
+            return None
+        meters = self._limits.cost_meters(caller.principal.owner_key, caller.delegation.actor, act)
+        return self._reserve(caller, act, target, meters) if meters else None
+
+    async def _reserve(self, caller: Caller, act: Act, target: Registration, meters: tuple[Meter, ...]) -> Reservation | None:
+        tool = act.resource.removeprefix(f"{act.parent}.") if act.action == CALL_TOOL else ""
+        price = target.price_of(tool)
+        amount = await self._estimates.estimate(target, tool) if price is None else price
+        if not amount:
+            return None
+        shares: dict[str, tuple[Meter, Share]] = {}
+        for meter in sorted(meters, key=lambda each: each.cost_max):
+            reserved = amount if price is not None else min(amount, meter.cost_max)  # an estimate takes no more than all of a budget
+            shares.setdefault(meter.name, (meter, Share(meter.name, reserved, meter.cost_max)))
+        reservation = Reservation(
+            tuple(shares.values()),
+            amount,
+            self._currency.code,
+            lambda grant: self._entry_of(grant, target, None),
+            lambda error: self._limits.report_refusal(caller, error),
+            self._now,
+            self._clock,
+        )
+        reservation.check_known_room()
+        return reservation
 
     def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
         """What prices and charges a turn that ended, and returns what stores its cost; None where there is nothing to store.
 
-        That is so for a run of a workflow, whose steps have their own costs, and for a turn outside of runs without usage and price.
+        That is so for a run of a workflow, whose steps have their own costs, and for a turn outside of runs and budgets without usage and
+        price.
         """
         target = call.target
         if target.kind == WORKFLOW_KIND or isinstance(ending, Suspended):
             return None
         usage, workflow = usage_of(ending), self._workflow_of(call.grant, target)
-        if usage is None and not target.prices and not workflow:
+        meters = self._meters_of(call.grant, target)
+        if usage is None and not target.prices and not workflow and not meters:
             return None
-        price = target.price_of(tool_of(call.grant, target)) if was_answered(ending) else None
-        return self._price(call, usage, workflow, price)
+        is_answered = was_answered(ending)
+        price = target.price_of(tool_of(call.grant, target)) if is_answered else None
+        had_effect = not (ending.had_no_effect if isinstance(ending, Failed) else isinstance(ending, AnswerRefused) and bool(ending.kind))
+        return self._price(call.grant, target, CallOutcome(usage, price, is_answered, had_effect), meters)
 
-    def record_tool_call(self, grant: Grant, target: Registration) -> None:
-        """Charges and stores the price of a tool call without a task, without waiting for the commit. Does nothing without a price."""
-        price = target.price_of(tool_of(grant, target))
-        if price is None:
-            return
-        entry, decision = entry_of(grant, target, self._workflow_of(grant, target), price), grant.decision
-        self._charge(grant, entry)
-        at = self._now()
-        self._database.post(lambda batch: entry.write(batch, (decision.id, 0), decision.task_id, at))
+    def recording_of_tool_call(
+        self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool = True, is_reserved: bool = False
+    ) -> Coroutine[Any, Any, None] | None:
+        """What charges and stores a tool call without a task, without waiting for the commit; None where there is nothing to store.
 
-    async def _price(self, call: Call, usage: Mapping[str, Any] | None, workflow: str, price: int | None) -> WriteCost:
+        `result` is None where the server did not answer, and may have had an effect unless `had_effect` is False. `is_reserved` says that
+        the call has a reservation, which has to be settled.
+        """
+        if not tool_of(grant, target) or grant.decision.act.verb:
+            return None
+        price = target.price_of(tool_of(grant, target)) if result is not None else None
+        usage = usage_of_result(result) if result is not None else None
+        if price is None and usage is None and not is_reserved:
+            return None
+        meters = self._meters_of(grant, target)
+        return self._record_tool_call(grant, target, CallOutcome(usage, price, result is not None, had_effect), meters)
+
+    async def _record_tool_call(self, grant: Grant, target: Registration, outcome: CallOutcome, meters: tuple[Meter, ...]) -> None:
+        write = await self._price(grant, target, outcome, meters, is_tool_call=True)
+        self._database.post(lambda batch: write(batch, "", 0))
+
+    async def _price(
+        self, grant: Grant, target: Registration, outcome: CallOutcome, meters: tuple[Meter, ...], *, is_tool_call: bool = False
+    ) -> WriteCost:
         """The operator's price counts before the reported tokens, so that no agent sets what it costs by its report."""
-        if usage is not None and max(usage.get(name, 0) for name in USAGE_FIGURES) > USAGE_MAX:
-            log.warning("usage_ignored", agent=call.target.name, txn=call.grant.delegation.txn, usage=usage)
-            usage = None
-        amount = await self._price_of_tokens(usage) if price is None and usage is not None else price
-        entry = entry_of(call.grant, call.target, workflow, amount, usage)
-        self._charge(call.grant, entry)
-        at = self._now()
+        usage, quarantined = outcome.usage, quarantine_of(outcome.usage, self._reports.tokens_max)
+        if quarantined is not None:
+            log.warning("usage_quarantined", reason=quarantined.value, agent=target.name, txn=grant.delegation.txn, usage=dict(usage or {}))
+        believed = None if quarantined is not None else usage
+        amount = outcome.price
+        if amount is None and believed is not None:
+            amount = await self._price_of_tokens(believed)
+            if amount is not None and self.has_budget:
+                self._estimates.learn(target, tool_of(grant, target), amount)
+        entry = self._entry_of(grant, target, amount, believed)
+        reason = quarantined or _reason_without_cost(outcome, amount)
+        return self._writer_of(grant, entry, meters, _Charge(amount if outcome.had_effect else 0, reason, quarantined, usage, is_tool_call))
+
+    def _writer_of(self, grant: Grant, entry: CostEntry, meters: tuple[Meter, ...], charge: "_Charge") -> WriteCost:
+        """What settles the reservation of the call, and stores its cost, in one commit."""
+        decision, at, names = grant.decision, self._now(), [meter.name for meter in meters]
 
         def write(batch: Batch, task_id: str, seq: int) -> None:
-            entry.write(batch, (task_id, seq), task_id, at)
+            charged = 0
+            if names:
+                settled = settle(batch, CallPlace(entry.tenant, decision.id, task_id), charge.cost)
+                charged = settled or 0
+                if settled is None and charge.cost:
+                    charge_unreserved(batch, entry.tenant, day_of(at), names, charged := charge.cost)
+                for meter in meters:
+                    meter.taken_until = 0.0  # what is left has changed
+            is_by_reservation = entry.amount is None and charged > 0
+            stored = replace(entry, charged=charged, quarantined=(charge.reason if is_by_reservation else charge.report_problem) or "")
+            if charge.is_tool_call and stored.amount is None and not stored.quarantined:
+                return  # a tool call without a price is no call of unknown cost
+            place = (task_id, seq) if task_id else (decision.id, 0)
+            stored.write(batch, place, task_id or decision.task_id, at)
+            if stored.quarantined:
+                self._reports.count(stored.quarantined)
+                self._reports.record(batch, _quarantine_record(grant, stored, charge.usage, task_id))
 
         return write
 
@@ -97,10 +223,62 @@ class CostLedger:
         dollars = await asyncio.to_thread(lambda: self._load_prices()(usage))
         return None if dollars is None else int((dollars * rate * MILLION).to_integral_value(ROUND_HALF_UP))
 
-    def _charge(self, grant: Grant, entry: CostEntry) -> None:
-        if entry.amount:
-            self._limits.charge(entry.owner, entry.amount, entry.actor, grant.decision.act)
+    def _entry_of(self, grant: Grant, target: Registration, amount: int | None, usage: Mapping[str, Any] | None = None) -> CostEntry:
+        return entry_of(grant, target, self._workflow_of(grant, target), amount, usage)
+
+    def _meters_of(self, grant: Grant, target: Registration) -> tuple[Meter, ...]:
+        """The meters that count the costs of a call; none where there is no cost budget at all."""
+        if not self.has_budget:
+            return ()
+        callers = calling_agents(grant, target)
+        return self._limits.cost_meters(grant.delegation.principal.owner_key, callers[-1] if callers else "", grant.decision.act)
 
     def _workflow_of(self, grant: Grant, target: Registration) -> str:
         tenant = grant.delegation.principal.tenant
         return next((agent for agent in calling_agents(grant, target) if self._is_workflow(tenant, agent)), "")
+
+
+class _Charge(NamedTuple):
+    """What a call is charged. `cost`: None for what was reserved; `reason`: why its cost is unknown; `report_problem`: of its report."""
+
+    cost: int | None
+    reason: Quarantine | None
+    report_problem: Quarantine | None
+    usage: Mapping[str, Any] | None
+    is_tool_call: bool
+
+
+def _reason_without_cost(outcome: CallOutcome, amount: int | None) -> Quarantine | None:
+    if amount is not None or not outcome.had_effect:
+        return None
+    if not outcome.was_answered:
+        return Quarantine.NO_ANSWER
+    return Quarantine.MISSING if outcome.usage is None else Quarantine.UNPRICED
+
+
+def usage_of_result(result: bytes) -> dict[str, Any] | None:
+    """The usage in `_meta` of an MCP result, with the members that agents' metadata have; None where it has none."""
+    if b'"_meta"' not in result:
+        return None
+    try:
+        reported = usage_in(_decode_result(result).meta)
+    except msgspec.DecodeError:
+        return None
+    return None if reported is None else usage_from(reported)
+
+
+def _quarantine_record(grant: Grant, entry: CostEntry, usage: Mapping[str, Any] | None, task_id: str) -> dict[str, Any]:
+    """The record of the audit: which report is not charged, and what is charged instead."""
+    decision = grant.decision
+    return {
+        "kind": "quarantined",
+        "tenant": entry.tenant,
+        "decision_id": decision.id,
+        "txn": entry.txn,
+        "task_id": task_id or decision.task_id,
+        "agent": entry.target,
+        "tool": entry.tool,
+        "reason": entry.quarantined,
+        "reported": {name: value for name, value in (usage or {}).items() if name in (*USAGE_FIGURES, INVALID)},
+        "charged_micros": entry.charged,
+    }

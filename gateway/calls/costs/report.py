@@ -1,4 +1,4 @@
-"""Costs by person, agent, workflow or day, as /api/cost shows them."""
+"""Costs by person, agent, tool, workflow, tenant or day, as /api/cost shows them."""
 
 import heapq
 from collections.abc import Iterable
@@ -8,11 +8,12 @@ from itertools import groupby
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
 from gateway.calls.costs.task_costs import ENDED_BY_WORK, NOTHING, RUNS, Cost
 from gateway.storage.paging import BadCursor
 from gateway.storage.tables import costs, tasks
+from registry.cards.prices import format_price
 
 DAY_US: Final = 86_400_000_000
 CURSOR_PREFIX: Final = "after:"  # an empty key is a key too
@@ -23,7 +24,9 @@ class CostGroup(StrEnum):
 
     PERSON = "person"
     AGENT = "agent"
+    TOOL = "tool"
     WORKFLOW = "workflow"
+    TENANT = "tenant"
     DAY = "day"
 
 
@@ -49,6 +52,7 @@ class _Sums(Struct, frozen=True):
     cost: Cost
     input_tokens: int = 0
     output_tokens: int = 0
+    charged: int = 0
 
 
 def read_costs(connection: Connection, tenant: str, wanted: CostFilter, page: CostPage, currency: str) -> dict[str, Any]:
@@ -86,19 +90,25 @@ def _priced_key(group: CostGroup) -> ColumnElement[Any]:
             return costs.c.owner
         case CostGroup.AGENT:
             return costs.c.target
+        case CostGroup.TOOL:
+            return case((costs.c.tool == "", ""), else_=costs.c.target + "." + costs.c.tool)
         case CostGroup.WORKFLOW:
             return costs.c.workflow
+        case CostGroup.TENANT:
+            return costs.c.tenant
     return costs.c.at // DAY_US
 
 
 def _unpriced_key(group: CostGroup) -> ColumnElement[Any]:
-    """Of a task without a cost entry. Each turn within a run has an entry, so these belong to no workflow."""
+    """Of a task without a cost entry. Each turn within a run has an entry, so these belong to no workflow, and they call no tool."""
     match group:
         case CostGroup.PERSON:
             return tasks.c.owner
         case CostGroup.AGENT:
             return tasks.c.agent
-        case CostGroup.WORKFLOW:
+        case CostGroup.TENANT:
+            return tasks.c.tenant
+        case CostGroup.TOOL | CostGroup.WORKFLOW:
             return literal("")
     return tasks.c.updated // DAY_US
 
@@ -107,8 +117,9 @@ def _priced_sums(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> "S
     """The sums of all entries. An entry without an amount is one that is unpriced."""
     columns, (first, last) = costs.c, _microseconds(wanted)
     sums = (func.coalesce(func.sum(columns.amount), 0), func.count(columns.amount), func.count() - func.count(columns.amount))
-    tokens = (func.coalesce(func.sum(columns.input_tokens), 0), func.coalesce(func.sum(columns.output_tokens), 0))
-    query = select(key.label("key"), *sums, *tokens).where(columns.tenant == tenant, columns.at >= first, columns.at < last)
+    quarantined = func.coalesce(func.sum(case((columns.quarantined != "", 1), else_=0)), 0)
+    more = [func.coalesce(func.sum(each), 0) for each in (columns.input_tokens, columns.output_tokens, columns.charged)]
+    query = select(key.label("key"), *sums, quarantined, *more).where(columns.tenant == tenant, columns.at >= first, columns.at < last)
     if wanted.owner:
         query = query.where(columns.owner == wanted.owner)
     return query.where(columns.txn == wanted.txn) if wanted.txn else query
@@ -119,7 +130,7 @@ def _unpriced_sums(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> 
     columns, (first, last) = tasks.c, _microseconds(wanted)
     has_entry = select(costs.c.id).where(costs.c.tenant == columns.tenant, costs.c.id == columns.id).exists()
     is_run = select(RUNS.c.id).where(RUNS.c.tenant == columns.tenant, RUNS.c.id == columns.id).exists()
-    query = select(key.label("key"), literal(0), literal(0), func.count(), literal(0), literal(0))
+    query = select(key.label("key"), literal(0), literal(0), func.count(), *(literal(0) for _ in range(4)))
     query = query.where(columns.tenant == tenant, columns.updated >= first, columns.updated < last, columns.state.in_(ENDED_BY_WORK))
     if wanted.owner:
         query = query.where(columns.owner == wanted.owner)
@@ -132,7 +143,7 @@ def _sums_of(connection: Connection, query: "Select[Any]", limit: int, after: An
     rows = select(inner).order_by(_order_key(connection, inner.c.key)).limit(limit)
     if after is not None:
         rows = rows.where(_order_key(connection, inner.c.key) > after)
-    return [_Sums(row[0], Cost(int(row[1]), row[2], row[3]), int(row[4]), int(row[5])) for row in connection.execute(rows)]
+    return [_Sums(row[0], Cost(*map(int, row[1:5])), *map(int, row[5:8])) for row in connection.execute(rows)]
 
 
 def _order_key(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -144,8 +155,8 @@ def _order_key(connection: Connection, key: ColumnElement[Any]) -> ColumnElement
 def _add_up(sums: Iterable[_Sums]) -> _Sums:
     """The sums of one key."""
     each = list(sums)
-    tokens = sum(one.input_tokens for one in each), sum(one.output_tokens for one in each)
-    return _Sums(each[0].key if each else 0, sum((one.cost for one in each), NOTHING), *tokens)
+    figures = (sum(getattr(one, name) for one in each) for name in ("input_tokens", "output_tokens", "charged"))
+    return _Sums(each[0].key if each else 0, sum((one.cost for one in each), NOTHING), *figures)
 
 
 def _key_after(page: CostPage) -> Any:
@@ -170,5 +181,5 @@ def _microseconds(wanted: CostFilter) -> tuple[int, int]:
 
 def _document(group: CostGroup, sums: _Sums, currency: str) -> dict[str, Any]:
     key = datetime.fromtimestamp(sums.key * 86_400, UTC).date().isoformat() if group is CostGroup.DAY else sums.key
-    figures = {"priced": sums.cost.priced, "input_tokens": sums.input_tokens, "output_tokens": sums.output_tokens}
-    return {group.value: key, **sums.cost.to_document(currency), **figures}
+    tokens = {"priced": sums.cost.priced, "input_tokens": sums.input_tokens, "output_tokens": sums.output_tokens}
+    return {group.value: key, **sums.cost.to_document(currency), **tokens, "charged": format_price(sums.charged)}

@@ -1,7 +1,7 @@
 """What tasks have cost, each with all tasks below it: a run with its steps and the runs and agents that these caused."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -17,14 +17,19 @@ RUNS: Final = table("workflow_runs", column("tenant"), column("id"))  # gateway/
 
 
 class Cost(Struct, frozen=True):
-    """An amount in millionths of the currency, of `priced` calls; the cost of `unpriced` more calls is unknown."""
+    """An amount in millionths of the currency, of `priced` calls; the cost of `unpriced` more calls is unknown.
+
+    Of all these calls, `quarantined` were charged by their price or their reservation, and not by what was reported.
+    """
 
     amount: int = 0
     priced: int = 0
     unpriced: int = 0
+    quarantined: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.amount + other.amount, self.priced + other.priced, self.unpriced + other.unpriced)
+        counts = self.priced + other.priced, self.unpriced + other.unpriced, self.quarantined + other.quarantined
+        return Cost(self.amount + other.amount, *counts)
 
     @property
     def is_known(self) -> bool:
@@ -33,7 +38,8 @@ class Cost(Struct, frozen=True):
 
     def to_document(self, currency: str) -> dict[str, Any]:
         """The cost as /api shows it: `amount` is a decimal text, or null where it is unknown."""
-        return {"amount": format_price(self.amount) if self.is_known else None, "currency": currency, "unpriced": self.unpriced}
+        amount = format_price(self.amount) if self.is_known else None
+        return {"amount": amount, "currency": currency, "unpriced": self.unpriced, "quarantined": self.quarantined}
 
 
 NOTHING: Final = Cost()
@@ -48,7 +54,13 @@ class _TaskOfTree(Struct, frozen=True):
 class TaskCosts:
     """The costs of the tasks of some transactions."""
 
-    def __init__(self, found: Iterable[_TaskOfTree], turns: dict[str, list[int | None]], tool_calls: dict[str, list[int]]) -> None:
+    def __init__(
+        self,
+        found: Iterable[_TaskOfTree],
+        turns: Mapping[str, list[int | None]],
+        tool_calls: Mapping[str, list[int]],
+        quarantined: Mapping[str, int],
+    ) -> None:
         self._children: dict[str, list[str]] = defaultdict(list)
         self._own: dict[str, Cost] = {}
         for task in found:
@@ -56,7 +68,7 @@ class TaskCosts:
             amounts = turns.get(task.id, [])
             known = [each for each in amounts if each is not None] + tool_calls.get(task.id, [])
             is_unpriced = task.has_worked and (not amounts or None in amounts)
-            self._own[task.id] = Cost(sum(known), len(known), int(is_unpriced))
+            self._own[task.id] = Cost(sum(known), len(known), int(is_unpriced), quarantined.get(task.id, 0))
 
     def of(self, task_id: str) -> Cost | None:
         """What a task and all tasks below it have cost; None for a task of another transaction."""
@@ -76,10 +88,13 @@ def read_task_costs(connection: Connection, tenant: str, txns: Sequence[str]) ->
     found = [_TaskOfTree(row.id, row.parent_id, row.run_id is None and row.state in ENDED_BY_WORK) for row in connection.execute(query)]
     turns: dict[str, list[int | None]] = defaultdict(list)
     tool_calls: dict[str, list[int]] = defaultdict(list)
-    entries = select(costs.c.task_id, costs.c.seq, costs.c.amount).where(costs.c.tenant == tenant, costs.c.txn.in_(txns)).limit(TASKS_MAX)
+    quarantined = Counter[str]()
+    columns = costs.c.task_id, costs.c.seq, costs.c.amount, costs.c.quarantined
+    entries = select(*columns).where(costs.c.tenant == tenant, costs.c.txn.in_(txns)).limit(TASKS_MAX)
     for row in connection.execute(entries):
+        quarantined[row.task_id] += bool(row.quarantined)
         if row.seq:
             turns[row.task_id].append(row.amount)
         elif row.amount is not None:
             tool_calls[row.task_id].append(row.amount)
-    return TaskCosts(found, turns, tool_calls)
+    return TaskCosts(found, turns, tool_calls, quarantined)

@@ -1,6 +1,9 @@
-"""Stores daily budgets in the database, so that a restart does not reset them, and writes refusals by limits to the audit."""
+"""Stores daily budgets of calls in the database, so that a restart does not reset them, and writes refusals by limits to the audit.
 
-from collections.abc import Callable, Mapping
+What calls cost is reserved and charged by the commits of the calls (gateway/calls/costs/reservations.py), and only read here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +18,10 @@ from policies.audit.log import AuditLog
 ROUND_SECONDS = 1.0  # seconds between two runs
 REPORT_ROUNDS = 10  # runs for which refusals are counted before they are written
 DAYS_KEPT = 31
+BUDGETS_LOCK = 4_242_002  # a lock of the database: two batches that change rows of budgets in different orders would block each other
 _ADD_SPENT = (
-    "INSERT INTO budgets (tenant, day, name, calls, cost) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (tenant, day, name) DO UPDATE SET calls = budgets.calls + excluded.calls, cost = budgets.cost + excluded.cost"
+    "INSERT INTO budgets (tenant, day, name, calls, cost) VALUES (?, ?, ?, ?, 0) "
+    "ON CONFLICT (tenant, day, name) DO UPDATE SET calls = budgets.calls + excluded.calls"
 )
 log = structlog.get_logger()
 
@@ -68,12 +72,12 @@ class Budgets:
     async def _write_spending(self) -> None:
         day = datetime.fromtimestamp(self._now() / 1e6, UTC).date()
         previous_day, today = self._day, day.isoformat()
-        spent = [(meter, meter.unwritten_calls, meter.unwritten_cost) for meter in self._limits.unwritten_meters()]
+        spent = [(meter, meter.unwritten_calls) for meter in self._limits.unwritten_meters()]
         if spent:
-            rows = sorted((meter.tenant, previous_day or today, meter.name, calls, cost) for meter, calls, cost in spent)
-            await self._database.write(lambda batch: [batch.run(_ADD_SPENT, row) for row in rows] and None)
-            for meter, calls, cost in spent:
-                _mark_written(meter, calls, cost)
+            rows = sorted((meter.tenant, previous_day or today, meter.name, calls) for meter, calls in spent)
+            await self._database.write(lambda batch: _add_spent(batch, rows))
+            for meter, calls in spent:
+                _mark_written(meter, calls)
         if today != previous_day:
             old = (day - timedelta(days=DAYS_KEPT)).isoformat()
             await self._database.write(lambda batch: batch.run("DELETE FROM budgets WHERE day < ?", (old,)))
@@ -97,11 +101,15 @@ class Budgets:
         }
 
 
-def _mark_written(meter: Meter, calls: int, cost: int) -> None:
+def _add_spent(batch: Batch, rows: Sequence[tuple[str, str, str, int]]) -> None:
+    batch.lock(BUDGETS_LOCK)
+    for row in rows:
+        batch.run(_ADD_SPENT, row)
+
+
+def _mark_written(meter: Meter, calls: int) -> None:
     meter.unwritten_calls -= calls
-    meter.unwritten_cost -= cost
     meter.calls += calls
-    meter.cost += cost
 
 
 def _read_spent(connection: Connection, day: str) -> dict[tuple[str, str], tuple[int, int]]:

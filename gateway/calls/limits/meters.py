@@ -13,6 +13,8 @@ from policies.callers import Caller
 from policies.delegation.rulings import Act
 from registry.names import InvalidMember
 
+MILLION = 1_000_000
+TAKEN_SECONDS = 0.5  # for which a process believes what the database told of reservations: other processes give theirs back
 CALLERS_MAX = 10_000  # callers, and acts per caller, whose meters are cached
 REPORTED_MAX = 1000  # kinds of refusals that are counted until they are written to the audit
 DAY_SECONDS = 86_400
@@ -20,10 +22,14 @@ _encode_name = msgspec.json.Encoder().encode
 
 
 class LimitReached(Exception):
-    """A call would exceed a limit of `limits`. `retry_after` is the number of seconds, at least 1, after which a retry may succeed."""
+    """A call would exceed a limit of `limits`. `retry_after` is the number of seconds, at least 1, after which a retry may succeed.
 
-    def __init__(self, public_text: str, retry_after: float) -> None:
+    `summary` names the limit in the same words for each refusal, so that equal refusals are counted together.
+    """
+
+    def __init__(self, public_text: str, retry_after: float, summary: str = "") -> None:
         super().__init__(public_text)
+        self.summary = summary or public_text
         self.retry_after = max(1, math.ceil(retry_after))
 
 
@@ -36,7 +42,7 @@ class TooManyCalls(LimitReached):
 
 
 class BudgetSpent(LimitReached):
-    """The calls or the cost of today, in UTC, have reached a daily budget."""
+    """The calls or the cost of today, in UTC, have reached a daily budget, or what is left of it does not cover the call."""
 
 
 class PayloadTooLarge(InvalidMember):
@@ -111,10 +117,11 @@ class Meter:
         "limit",
         "name",
         "needs_no_clock",
+        "taken",
+        "taken_until",
         "tenant",
         "tokens",
         "unwritten_calls",
-        "unwritten_cost",
     )
 
     def __init__(self, limit: Limit, tenant: str, name: str, now: float) -> None:
@@ -125,8 +132,12 @@ class Meter:
         self.tokens = self._burst_size()
         self.needs_no_clock = limit.rate is None and not limit.is_budget
         self.in_flight = 0
-        self.calls = self.cost = 0  # of today, as the database has them
-        self.unwritten_calls = self.unwritten_cost = 0  # not in the database yet; costs in millionths of the currency
+        self.calls = self.cost = 0  # of today, as the database has them; costs in millionths of the currency
+        self.unwritten_calls = 0  # not in the database yet
+        self.taken, self.taken_until = (
+            0,
+            0.0,
+        )  # cost with all reservations, which the database told when it refused one; for how long it holds
 
     def check(self, now: float, unix_now: float) -> None:
         """Raises RateLimited, TooManyCalls or BudgetSpent if one more call exceeds the limit. `unix_now` is in seconds since 1970."""
@@ -135,24 +146,32 @@ class Meter:
         if limit.rate is not None:
             self._refill(now, limit.rate)
             if self.tokens < 1:
-                raise RateLimited(f"The rate limit is exceeded ({self._describe_scope()}); slow down.", (1 - self.tokens) / limit.rate)
+                raise RateLimited(f"The rate limit is exceeded ({self.describe_scope()}); slow down.", (1 - self.tokens) / limit.rate)
         spent = limit.calls_per_day is not None and self.calls + self.unwritten_calls >= limit.calls_per_day
-        if limit.cost_per_day is not None and self.cost + self.unwritten_cost >= limit.cost_per_day * 1_000_000:
-            spent = True
-        if spent:
-            raise BudgetSpent(f"The budget for today is spent ({self._describe_scope()}).", DAY_SECONDS - unix_now % DAY_SECONDS)
+        if spent or (limit.cost_per_day is not None and self.cost >= self.cost_max):
+            text = f"The budget for today is spent ({self.describe_scope()}). It begins anew at midnight, UTC."
+            raise BudgetSpent(text, seconds_of_day_left(unix_now))
+
+    @property
+    def cost_max(self) -> int:
+        """Returns what calls may cost in a day, in millionths."""
+        return round((self.limit.cost_per_day or 0) * MILLION)
+
+    def note_taken(self, taken: int, now: float) -> None:
+        """Remembers for a moment what the database has reserved and charged, so that a flood of calls is refused without it."""
+        self.taken, self.taken_until = taken, now + TAKEN_SECONDS
 
     def check_concurrency(self) -> None:
         """Raises TooManyCalls if as many calls as the limit allows are in flight."""
         if self.limit.concurrent is not None and self.in_flight >= self.limit.concurrent:
-            raise TooManyCalls(f"The limit of concurrent calls is reached ({self._describe_scope()}); wait until some end.", 1)
+            raise TooManyCalls(f"The limit of concurrent calls is reached ({self.describe_scope()}); wait until some end.", 1)
 
     def take(self) -> None:
         """Counts one call that starts."""
         self.in_flight += 1
         if self.limit.rate is not None:
             self.tokens -= 1
-        if self.limit.is_budget:
+        if self.limit.calls_per_day is not None:
             self.unwritten_calls += 1
 
     def free(self) -> None:
@@ -172,7 +191,8 @@ class Meter:
         self.tokens = min(self._burst_size(), self.tokens + (now - self.filled_at) * rate)
         self.filled_at = now
 
-    def _describe_scope(self) -> str:
+    def describe_scope(self) -> str:
+        """Returns whom and what the limit is of, for the text of a refusal."""
         return " for ".join(filter(None, (self.limit.who, self.limit.what))) or "all together"
 
 
@@ -197,6 +217,8 @@ class CallLimits:
         self._meters: dict[MeterKey, Meter] = {}
         self._meters_by_caller: dict[str, dict[str, tuple[Meter, ...]]] = {}
         self._spent_today: Mapping[tuple[str, str], tuple[int, int]] = {}
+        self._cost_limits = tuple((at, limit) for at, limit in enumerate(limits) if limit.cost_per_day is not None)
+        self.has_cost_budget = bool(self._cost_limits)
         self._limits_size = any(limit.max_bytes is not None for limit in limits)
         self.refusals: Counter[RefusalReport] = Counter()
 
@@ -267,16 +289,18 @@ class CallLimits:
         for meter in meters:
             meter.tokens -= 1
 
-    def charge(self, owner: str, amount: int, actor: str = "", act: Act | None = None) -> None:
-        """Adds `amount`, in millionths of the currency, to today's cost of the user, of the acting agent and of the callee."""
-        for at, limit in enumerate(self._limits):
-            subject, thing = limit.subject_of(owner, actor), limit.callee_of(act) if act is not None else None if limit.what else ""
-            if limit.cost_per_day is not None and subject is not None and thing is not None:
-                self._find_or_create_meter(at, owner, subject, thing).unwritten_cost += amount
+    def cost_meters(self, owner: str, actor: str, act: Act) -> tuple[Meter, ...]:
+        """Returns the meters whose daily costs a call of this user and acting agent counts in. `owner` is tenant|issuer|subject."""
+        found = [
+            self._find_or_create_meter(at, owner, subject, thing)
+            for at, limit in self._cost_limits
+            if (subject := limit.subject_of(owner, actor)) is not None and (thing := limit.callee_of(act)) is not None
+        ]
+        return tuple(found)
 
     def unwritten_meters(self) -> list[Meter]:
-        """Returns the budget meters with calls or costs that are not in the database yet."""
-        return [meter for meter in self._meters.values() if meter.unwritten_calls or meter.unwritten_cost]
+        """Returns the budget meters with calls that are not in the database yet."""
+        return [meter for meter in self._meters.values() if meter.unwritten_calls]
 
     def restore_spent(self, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
         """Sets what all processes have spent today: calls and cost by tenant and meter name."""
@@ -332,7 +356,8 @@ class CallLimits:
         return taken
 
     def _count_refusal(self, owner: str, actor: str, error: Exception) -> None:
-        report = RefusalReport(owner.partition("|")[0], owner, actor, type(error).__name__, str(error))
+        limit = error.summary if isinstance(error, LimitReached) else str(error)
+        report = RefusalReport(owner.partition("|")[0], owner, actor, type(error).__name__, limit)
         if report in self.refusals or len(self.refusals) < REPORTED_MAX:
             self.refusals[report] += 1
 
@@ -348,6 +373,11 @@ def _check_size(meters: tuple[Meter, ...], payload: bytes | Message) -> None:
         if size > most:
             field = "arguments" if isinstance(payload, bytes) else "message"
             raise PayloadTooLarge(field, f"has {size} bytes; this call takes at most {most} bytes")
+
+
+def seconds_of_day_left(unix_now: float) -> float:
+    """Returns the seconds until midnight, UTC."""
+    return DAY_SECONDS - unix_now % DAY_SECONDS
 
 
 def release(shares: Sequence[Any]) -> None:

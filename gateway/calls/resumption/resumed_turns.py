@@ -26,7 +26,7 @@ class ResumedTurns:
     async def resume(self, caller: Caller, request: AgentRequest, authorized: AuthorizedRequest) -> None:
         """Prepares, records and runs the next turn of a task that waited.
 
-        Raises TooManyCalls, after which the task waits on, and what prepare_turn and CallAuthorizer.record_task_opening raise.
+        Raises TooManyCalls and BudgetSpent, after which the task waits on, and what prepare_turn and record_task_opening raise.
         """
         parts, row, grant, target = self._parts, authorized.row, authorized.grant, authorized.target
         turn, adapter = await prepare_turn(self._stores, parts.upstreams.adapters, request, authorized)
@@ -35,7 +35,9 @@ class ResumedTurns:
             opened, live_events = parts.pausing.resumed_state(row, with_grant(row, grant)), self._stores.tasks.live_events(row)
             shares = self._acquire_concurrency(caller, call)
             try:
-                await parts.authorizer.record_task_opening(call, opened, row)
+                reserving = parts.costs.reserving(caller, grant.decision.act, target) if parts.costs.has_budget else None
+                reservation = None if reserving is None else await reserving
+                await parts.authorizer.record_task_opening(call, opened, row, reservation=reservation)
             except BaseException:
                 release(shares)
                 raise

@@ -94,6 +94,7 @@ class TurnRunner:
             return turned
         except TurnAbandoned:
             outcome = "canceled"
+            await self._turns.record_abandoned_turn(call, opened.row)
             return await self._reader.read_whole(opened)
         finally:
             self._in_flight.remove_turn(opened.row.id, prepared_turn.parent_id)

@@ -45,7 +45,8 @@ def show(task_id: TaskId, as_json: screen.AsJson = False) -> None:
         return
     names = ("id", "agent", "context_id", "parent_id", "decision_id", "grant_id")
     times = [(name, screen.format_time(task[name])) for name in ("created", "updated")]
-    screen.print_fields([("state", screen.format_state(task["state"])), *((name, task[name]) for name in names), *times])
+    cost = [("cost", screen.format_cost(task["cost"], "tasks"))] if task.get("cost") else []
+    screen.print_fields([("state", screen.format_state(task["state"])), *((name, task[name]) for name in names), *times, *cost])
     if reason := _status_text(task):
         screen.print_text(f"\nreason: {reason}")
     for message in task["history"]:
@@ -89,6 +90,8 @@ def trace(
 
     terminal = screen.console()
     terminal.print(build_waterfall(found["spans"], terminal.width))
+    if cost := screen.format_cost(found.get("cost"), "tasks"):
+        screen.print_text(f"cost of all that the task caused: {cost}")
     refused = [span for span in found["spans"] if span["outcome"] == "refused"]
     if refused:
         screen.print_note(f"why it was refused: interlock why {refused[-1]['decision_id']}")

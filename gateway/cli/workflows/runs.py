@@ -13,7 +13,6 @@ from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_jso
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
-from gateway.cli.workflows.costs import format_cost
 from gateway.cli.workflows.names import similar_workflow
 from gateway.cli.workflows.plans import plan_lines
 from gateway.cli.workflows.questions import question_lines
@@ -97,7 +96,7 @@ def show(
     ]
     screen.print_fields([("state", screen.format_state(run["state"])), *names, *more])
     screen.print_text(f"\n{run['summary']}\n")
-    if cost := format_cost(run["cost"]):
+    if cost := screen.format_cost(run["cost"]):
         screen.print_text(f"cost      {cost}")
     for each in run["open_effects"]:
         undo = f"; undo it by {each['function']}" if each["function"] else ""
@@ -240,7 +239,12 @@ def _print_trail(steps: list[dict[str, Any]]) -> None:
         again = f", attempt {step['attempt']}" if step["attempt"] > 1 else ""
         screen.print_text(f"{step['step']}  {step['target']}  {step['seconds']:g} s{again}")
         usage = screen.format_value(step["usage"]) if step["usage"] else "unknown"
-        names = [("ruling", step["decision_id"]), ("task", step["task_id"]), ("usage", usage), ("cost", format_cost(step["cost"], "calls"))]
+        names = [
+            ("ruling", step["decision_id"]),
+            ("task", step["task_id"]),
+            ("usage", usage),
+            ("cost", screen.format_cost(step["cost"], "calls")),
+        ]
         screen.print_fields([("received", _held(step, "input")), ("returned", _held(step, "value")), *names])
 
 

@@ -1,17 +1,22 @@
-"""/api/cost: what calls have cost, by person, agent, workflow or day. A person sees the own costs; those of all people need audit:read."""
+"""/api/cost: what calls have cost, by person, agent, tool, workflow, tenant or day, as JSON or CSV, and what is left of daily budgets.
+
+A person sees the own costs; those of all people need audit:read.
+"""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.costs.report import CostFilter, CostGroup, CostPage, read_costs
+from gateway.calls.costs.spreadsheet import write_csv
 from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.http.asgi import list_header
 from gateway.registration.requests import BadRequest
 from gateway.storage.database import Database
 from policies.callers import Caller
@@ -22,6 +27,9 @@ Authorize = Callable[[Caller, Act], Awaitable[object]]
 READ_COSTS = replace(READ_AUDIT, verb="read-costs")
 DAYS = 30  # up to today, where a request names none
 DAYS_MAX = 400
+CSV_TYPE = "text/csv"
+CSV_GROUPS_MAX = 10_000
+CSV_HEADERS = {"Content-Disposition": 'attachment; filename="costs.csv"'}
 
 
 class CostQuery(BaseModel):
@@ -38,11 +46,19 @@ def routes(database: Database, currency: str, authenticate: Authenticate, author
     router = APIRouter(prefix="/api/cost", tags=["cost"])
 
     @router.get("", name="list_costs")
-    async def list_costs(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[CostQuery, Query()]) -> JSONResponse:
+    async def list_costs(
+        caller: Annotated[Caller, Depends(authenticate)], query: Annotated[CostQuery, Query()], request: Request
+    ) -> Response:
+        """With `Accept: text/csv`: all groups after the cursor, at most CSV_GROUPS_MAX of them."""
         if query.everybody:
             await require_permission(caller, authorize, READ_COSTS)
-        wanted, page = _filter_of(caller, query), CostPage(query.by, query.cursor, query.limit)
-        return JSONResponse(await database.read(lambda connection: read_costs(connection, caller.principal.tenant, wanted, page, currency)))
+        is_csv = (list_header(request.scope, b"accept") or "").startswith(CSV_TYPE)
+        wanted, page = _filter_of(caller, query), CostPage(query.by, query.cursor, CSV_GROUPS_MAX if is_csv else query.limit)
+        tenant = caller.principal.tenant
+        found = await database.read(lambda connection: read_costs(connection, tenant, wanted, page, currency))
+        if is_csv:
+            return Response(write_csv(query.by.value, found["items"]), media_type=CSV_TYPE, headers=CSV_HEADERS)
+        return JSONResponse(found)
 
     return router
 

@@ -1,4 +1,4 @@
-"""/api/tasks: a person's tasks, their events as they happen, and the trace of each task."""
+"""/api/tasks: a person's tasks, their events as they happen, and the trace of each task. A task is shown with the cost of all it caused."""
 
 import asyncio
 import json
@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from sqlalchemy import Connection
 
 from adapters.task import encode
 from gateway.audit.traces import read_trace
+from gateway.calls.costs.task_costs import read_task_costs
 from gateway.calls.limits.open_streams import OpenStreams
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.http.asgi import header, list_header
@@ -23,9 +25,13 @@ Authenticate = Callable[[Request], Awaitable[Caller]]
 
 
 def routes(
-    database: Database, task_log: TaskLog, authenticate: Authenticate, open_streams: OpenStreams, *, oversight: Oversight
+    database: Database, task_log: TaskLog, authenticate: Authenticate, open_streams: OpenStreams, *, oversight: Oversight, currency: str
 ) -> APIRouter:
-    """Returns the routes. A task that the caller may not see is answered like one that does not exist."""
+    """Returns the routes. A task that the caller may not see is answered like one that does not exist. `currency`: of costs."""
+
+    def read_cost(connection: Connection, row: TaskRow) -> dict[str, Any] | None:
+        found = read_task_costs(connection, row.tenant, (row.txn,)).of(row.id)
+        return None if found is None else found.to_document(currency)
 
     async def find_visible(caller: Caller, task_id: str) -> TaskRow:
         try:
@@ -47,7 +53,8 @@ def routes(
     @router.get("/{task_id}", name="show_task")
     async def show_task(caller: Annotated[Caller, Depends(authenticate)], task_id: str) -> JSONResponse:
         row = await find_visible(caller, task_id)
-        return JSONResponse(_full_document(await task_log.read_record(row.tenant, row.owner, row.id)))
+        cost = await database.read(lambda connection: read_cost(connection, row))
+        return JSONResponse(_full_document(await task_log.read_record(row.tenant, row.owner, row.id)) | {"cost": cost})
 
     @router.get("/{task_id}/events", name="task_events")
     async def events(caller: Annotated[Caller, Depends(authenticate)], task_id: str, request: Request) -> Response:
@@ -64,8 +71,8 @@ def routes(
     @router.get("/{task_id}/trace", name="task_trace")
     async def trace(caller: Annotated[Caller, Depends(authenticate)], task_id: str) -> JSONResponse:
         row = await find_visible(caller, task_id)
-        found = await database.read(lambda connection: read_trace(connection, row))
-        return JSONResponse(found.to_json())
+        found, cost = await database.read(lambda connection: (read_trace(connection, row), read_cost(connection, row)))
+        return JSONResponse(found.to_json() | {"cost": cost})
 
     return router
 

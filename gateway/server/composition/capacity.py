@@ -7,7 +7,8 @@ from functools import partial
 import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
-from gateway.calls.costs.ledger import CostLedger, Currency, PriceTokens
+from gateway.calls.costs.estimates import CostEstimates, ReservationBounds
+from gateway.calls.costs.ledger import CostLedger, CostReports, Currency, PriceTokens
 from gateway.calls.limits import open_files
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
@@ -16,8 +17,11 @@ from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import ClientLimits
 from gateway.storage.database import Database
 from gateway.tasks.watcher import WATCHED_MAX
+from gateway.telemetry.metrics import Metrics
+from policies.audit.log import AuditLog
 from policies.authority import Authority
 from policies.ids import now_us
+from registry.cards.prices import parse_price
 from registry.store import Registry, has_workflow
 
 log = structlog.get_logger()
@@ -48,12 +52,24 @@ def client_limits(settings: Settings) -> ClientLimits:
     )
 
 
-def build_costs(settings: Settings, limits: CallLimits, database: Database, registry: Registry) -> CostLedger:
+def build_costs(
+    settings: Settings, limits: CallLimits, database: Database, registry: Registry, *, audit: AuditLog, metrics: Metrics
+) -> CostLedger:
     """Builds the ledger of costs. It loads the price list of models when it prices the first usage, since that takes half a second."""
-
-    code = settings.costs.currency
-    currency = Currency(code, Decimal(1) if code == "USD" else settings.costs.usd_rate)
-    return CostLedger(limits, database, _load_prices, currency=currency, is_workflow=partial(has_workflow, registry), now=now_us)
+    said, code = settings.costs, settings.costs.currency
+    bounds = ReservationBounds(parse_price(said.reservation), parse_price(said.reservation_max))
+    count = metrics.counter("costs_quarantined", "Calls that were charged by their price or reservation instead of their report.", "reason")
+    return CostLedger(
+        limits,
+        database,
+        _load_prices,
+        currency=Currency(code, Decimal(1) if code == "USD" else said.usd_rate),
+        is_workflow=partial(has_workflow, registry),
+        estimates=CostEstimates(database, time.monotonic, bounds),
+        now=now_us,
+        clock=time.monotonic,
+        reports=CostReports(said.tokens_max, count, audit.record),
+    )
 
 
 def _load_prices() -> PriceTokens:

@@ -133,7 +133,7 @@ def build_framework_app(
             admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
             admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
             admin_virtual.routes(registry_access, gateway.registry, authenticate, size),
-            admin_tasks.routes(gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams, oversight=oversight),
+            _task_routes(gateway, authenticate, oversight),
             admin_decisions.routes(gateway.database, authenticate, could_allow),
             admin_grants.routes(revocation, authenticate, could_allow, check_in_person),
             admin_kills.routes(gateway.kill_switch, authenticate, could_allow, gateway.authorize, size),
@@ -175,6 +175,11 @@ def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
         admin_board.write_routes(gateway.board.load, authenticate, gateway.settings.server.max_body),
         admin_held_state.routes(gateway.board.load_held, authenticate),
     ]
+
+
+def _task_routes(gateway: Gateway, authenticate: TokenGuard, oversight: Oversight) -> Any:
+    parts, currency = (gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams), gateway.settings.costs.currency
+    return admin_tasks.routes(*parts, oversight=oversight, currency=currency)
 
 
 def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:

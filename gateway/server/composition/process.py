@@ -12,6 +12,7 @@ from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
+from gateway.calls.costs.expiry import ExpiredReservations
 from gateway.calls.limits import open_files
 from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
@@ -80,6 +81,7 @@ SWEEP_SECONDS = 60.0
 RESUME_SECONDS = 1.0
 CHECKPOINT_SECONDS = 1.0
 GAUGES_SECONDS = 1.0
+EXPIRY_SECONDS = 5.0
 
 
 class Gateway:
@@ -136,7 +138,7 @@ class Gateway:
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
         telemetry = CallTelemetry(self.metrics, self.tracer)
-        costs = capacity.build_costs(settings, self.limits, self.database, self.registry)
+        costs = capacity.build_costs(settings, self.limits, self.database, self.registry, audit=self.audit, metrics=self.metrics)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
         self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts)
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
@@ -223,6 +225,7 @@ class Gateway:
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
+        self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, self.limits, now_us).run_once)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.upstreams.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.open_streams.sweep)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))

@@ -13,6 +13,8 @@ WriteCost = Callable[[Batch, str, int], None]
 class TurnCosts(Protocol):
     """What turns cost (gateway/calls/costs/ledger.py)."""
 
+    has_budget: bool  # whether a turn may have a reservation, which its ending settles
+
     def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
         """What prices a turn that ended; None, without any waiting, where nothing is to be stored."""
         ...
@@ -20,6 +22,8 @@ class TurnCosts(Protocol):
 
 class NoCosts:
     """Stores no costs."""
+
+    has_budget = False
 
     def pricing_of(self, call: Call, ending: Event) -> None:
         return None

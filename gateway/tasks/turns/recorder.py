@@ -17,6 +17,7 @@ from adapters.contract import (
     ArtifactPiece,
     Ask,
     Call,
+    Canceled,
     Event,
     Failed,
     InvalidAnswer,
@@ -37,6 +38,7 @@ from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, Defer
 from gateway.tasks.turns.journal import TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
 from gateway.tasks.turns.stores import TaskStores
+from gateway.tasks.turns.superseded import SupersededCosts
 from gateway.tasks.turns.transitions import TaskTransitions, join_events
 from registry.cards.card import Family
 
@@ -76,6 +78,7 @@ class TurnRecorder:
     def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep, costs: TurnCosts = NO_COSTS) -> None:
         self._stores = stores
         self._costs = costs
+        self._superseded_costs = SupersededCosts(stores)
         self.transitions = TaskTransitions(stores.tasks, stores.new_id, stores.now)
         self._deferred_endings = DeferredEndings(pause)
 
@@ -105,19 +108,30 @@ class TurnRecorder:
         except asyncio.CancelledError:
             if writer is None or not writer.was_superseded():
                 raise
+            event = Canceled()
         except TurnPostponed as postponed:
             return await _leave_to_another_turn(opening.row, writer, ref_timer, postponed)
         except UpstreamFault as fault:
-            event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
+            failed = Failed(fault.public, detail=fault.detail, kind=fault.kind, had_no_effect=fault.had_no_effect)
+            event = self._add_failure(journal, failed)
         except Exception:  # the root of a turn: the task must end after any error
             log.exception("turn_broke", agent=opening.row.agent, task_id=opening.row.id)
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        pricing = self._costs.pricing_of(call, event) if _may_cost(call, event) else None
-        write_cost = None if pricing is None else await pricing
-        turn_state = superseding or await self._write_ending(journal, event, started, write_cost)
+        write_cost = await self._price(call, event)
+        turn_state = await self._write_ending(journal, event, started, write_cost, superseding)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
+
+    async def record_abandoned_turn(self, call: Call, row: TaskRow) -> None:
+        """Stores what a turn cost that the gateway has abandoned, because its task has ended otherwise. `row`: as the turn began."""
+        self._superseded_costs.post(row, await self._price(call, Canceled()))
+
+    async def _price(self, call: Call, ending: Event) -> WriteCost | None:
+        """Returns what stores the cost of a turn, or None if there is nothing to store."""
+        may_cost = self._costs.has_budget or _may_cost(call, ending)
+        pricing = self._costs.pricing_of(call, ending) if may_cost else None
+        return None if pricing is None else await pricing
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
@@ -169,8 +183,12 @@ class TurnRecorder:
             journal.mark_written(row, len(unwritten))
         return superseding
 
-    async def _write_ending(self, journal: TurnJournal, event: Event, started: int, write_cost: WriteCost | None) -> TurnState:
+    async def _write_ending(
+        self, journal: TurnJournal, event: Event, started: int, write_cost: WriteCost | None, superseding: TurnState | None
+    ) -> TurnState:
         """Writes the ending and returns the task. If the database fails, retries in the background and raises EndingNotWritten."""
+        if superseding is not None:
+            return self._superseded_costs.post_of(superseding, write_cost)
         journal.row = row = _without_answered_prompts(journal.row, event)
         unwritten = journal.unwritten_events()
         _log_event(row, event)
@@ -215,7 +233,7 @@ class TurnRecorder:
             count = _count_written(events, record) if record.row.runner in (previous.runner, row.runner) else None
             if count is None:
                 stores.tasks.publish(record.row, record.events)
-                return TurnState(record.row, record.events)
+                return self._superseded_costs.post_of(TurnState(record.row, record.events), write_cost)
             if count < len(events):
                 return await self._append_events(record.row, row, events[count:], started, write_cost=write_cost)
         if started is not None or row.has_ended:

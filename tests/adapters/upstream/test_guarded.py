@@ -98,7 +98,7 @@ async def talks() -> AsyncIterator[Event]:
         (ends_twice, Done()),
         (never_ends, Failed(NO_ENDING_TEXT, detail="the adapter yielded no ending", kind="INVALID_AGENT_RESPONSE")),
         (breaks, Failed("it broke", detail="secret", kind="UPSTREAM")),
-        (goes_where_it_may_not, Failed("the target is private", kind="UPSTREAM")),
+        (goes_where_it_may_not, Failed("the target is private", kind="UPSTREAM", had_no_effect=True)),
         (hangs, Failed(LATE_TEXT, kind="AGENT_LATE")),
     ],
 )
@@ -184,8 +184,13 @@ def fault(undone: bool = True, unfit: bool = False) -> UpstreamFault:
         (VendorRef("c", "t"), (RefLearned(VendorRef("c")),), fault(), AnswerRefused("not taken", "status 422", "UPSTREAM")),
         (VendorRef("c", "t"), (Progress(),), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
         (VendorRef("c", "t"), (), fault(undone=False), Failed("not taken", detail="status 422", kind="UPSTREAM")),
-        (VendorRef("c"), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
-        (VendorRef("c", "k", {PENDING_KEY: {}}), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
+        (VendorRef("c"), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM", had_no_effect=True)),
+        (
+            VendorRef("c", "k", {PENDING_KEY: {}}),
+            (),
+            fault(),
+            Failed("not taken", detail="status 422", kind="UPSTREAM", had_no_effect=True),
+        ),
     ],
     ids=["unfit", "untaken", "begun", "unknown", "new", "consent"],
 )

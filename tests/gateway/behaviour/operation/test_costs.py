@@ -49,7 +49,7 @@ async def test_reported_tokens_are_priced_by_their_model(books: Books) -> None:
     (item,) = found["items"]
     assert (item["agent"], item["amount"], item["currency"], item["unpriced"]) == ("sales", "0.0075", "USD", 0)
     assert (item["input_tokens"], item["output_tokens"], item["priced"]) == (1000, 500, 1)
-    assert found["total"] == {"amount": "0.0075", "currency": "USD", "unpriced": 0}
+    assert found["total"] == {"amount": "0.0075", "currency": "USD", "unpriced": 0, "quarantined": 0}
 
 
 @pytest.mark.parametrize("metadata", [{}, {"usage": {"total_tokens": 9}}, {"usage": {**GPT["usage"], "model": "nobody-knows-it"}}])
@@ -131,7 +131,7 @@ async def test_costs_of_days_are_pages(books: Books) -> None:
     first = await books.costs(limit=2)
     second = await books.costs(limit=2, cursor=first["next"])
     assert [each["agent"] for each in first["items"] + second["items"]] == ["a", "b", "c"] and second["next"] is None
-    assert first["total"] == second["total"] == {"amount": "0.015", "currency": "USD", "unpriced": 1}
+    assert first["total"] == second["total"] == {"amount": "0.015", "currency": "USD", "unpriced": 1, "quarantined": 0}
     today = datetime.now(UTC).date().isoformat()
     assert await books.amounts("day", since=today) == {today: ("0.015", 1)}
     assert await books.amounts("day", since="2020-01-01", until="2020-01-31") == {}
@@ -143,7 +143,7 @@ async def test_bad_queries_of_costs_are_refused(books: Books, query: str) -> Non
 
 
 async def test_a_budget_is_spent_by_what_tasks_really_cost(tmp_path: Path, database_url: str) -> None:
-    entries = [{"who": "user:*", "what": "agent:sales", "cost_per_day": 0.014}]
+    entries = [{"who": "user:*", "what": "agent:sales", "cost_per_day": 0.015}]
     async with house(tmp_path / "home", database_url, limits={"per": entries}) as home:
         books = Books(home)
         agent = await home.agent(CallbackAgent("sales"))

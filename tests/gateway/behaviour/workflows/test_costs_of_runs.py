@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.workflows.costs import format_cost
+from gateway.cli.output import format_cost
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.planners import ScriptedPlanner, call_agent, plan_of
 from tests.fakes.workflows import Workflows, output_of
@@ -67,7 +67,7 @@ async def test_each_step_has_its_cost_and_the_run_their_sum(workflows: Workflows
     await workflows.add("both", BOTH)
     shown = await workflows.show((await workflows.run("both"))["id"])
     assert step_costs(shown) == {"/do/0/ask": ("0.0075", 0), "/do/1/check": ("0.4125", 0)}
-    assert shown["cost"] == {"amount": "0.42", "currency": "USD", "unpriced": 0}
+    assert shown["cost"] == {"amount": "0.42", "currency": "USD", "unpriced": 0, "quarantined": 0}
 
 
 async def test_unpriced_steps_are_counted_and_not_free(workflows: Workflows) -> None:

@@ -115,18 +115,19 @@ def test_larger_arguments_than_a_tool_takes_are_refused() -> None:
         made.acquire(caller(), CRM, b"12345678901")
 
 
-def test_costs_are_charged_to_those_whose_budgets_they_are() -> None:
-    clock = Clock()
-    made = limits(clock, Limit("user:*", cost_per_day=1.5), Limit("agent:sales", what="server:crm", cost_per_day=1))
-    made.charge("acme|idp|alice", 1_400_000)
-    release(made.acquire(caller(), CRM, b""))
-    made.charge("acme|idp|alice", 100_000)
-    with pytest.raises(BudgetSpent) as spent:
+def test_costs_count_for_those_whose_budgets_they_are() -> None:
+    made = limits(Clock(), Limit("user:*", cost_per_day=1.5), Limit("agent:sales", what="server:crm", cost_per_day=1))
+
+    def budgets_of(user: str, actor: str = "") -> list[list[str]]:
+        return [json.loads(meter.name) for meter in made.cost_meters(f"acme|idp|{user}", actor, CRM)]
+
+    assert budgets_of("alice") == [["user:*", "", "acme|idp|alice", ""]]
+    assert budgets_of("bob", "sales") == [["user:*", "", "acme|idp|bob", ""], ["agent:sales", "server:crm", "sales", "crm"]]
+    spent = {("acme", meter.name): (0, 1_500_000) for meter in made.cost_meters("acme|idp|alice", "", CRM)}
+    made.restore_spent(spent)
+    with pytest.raises(BudgetSpent) as refused:
         made.acquire(caller(), CRM, b"")
-    assert 0 < spent.value.retry_after <= 86_400
-    made.charge("acme|idp|bob", 1_000_000, "sales", CRM)
-    with pytest.raises(BudgetSpent):
-        made.acquire(caller("bob", actor="sales"), CRM, b"")
+    assert 0 < refused.value.retry_after <= 86_400
     release(made.acquire(caller("bob"), CRM, b""))
 
 

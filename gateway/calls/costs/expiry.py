@@ -1,0 +1,73 @@
+"""Settles reservations of calls whose end nobody told: of a process that was killed, or of a task that was ended from elsewhere."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+from sqlalchemy import Connection, Row, or_, select
+
+from gateway.calls.costs.entries import EXPIRED
+from gateway.calls.costs.reservations import StoredEntry, shares_of
+from gateway.calls.limits.budgets import BUDGETS_LOCK
+from gateway.calls.limits.meters import CallLimits
+from gateway.storage.database import Batch, Database
+from gateway.storage.tables import reservations, tasks
+from gateway.tasks.log import RUNNING_STATES
+
+BATCH_SIZE: Final = 100
+GRACE_US: Final = 30_000_000  # between the end of a task and the expiry of its turn's reservation: the turn may still tell its cost
+LATE_US: Final = 86_400_000_000  # for which a turn that ends after its reservation expired corrects the charge
+RUNNING: Final = tuple(state.value for state in RUNNING_STATES)
+_CHARGE = "UPDATE budgets SET reserved = reserved - ?, cost = cost + ? WHERE tenant = ? AND day = ? AND name = ?"
+_MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND charged_at IS NULL"
+_FORGET = "DELETE FROM reservations WHERE charged_at < ?"
+log = structlog.get_logger()
+
+
+class ExpiredReservations:
+    """Charges expired reservations. Any process may do it; one of them does. `now` returns microseconds since 1970."""
+
+    def __init__(self, database: Database, limits: CallLimits, now: Callable[[], int]) -> None:
+        self._database = database
+        self._has_budget = limits.has_cost_budget
+        self._now = now
+
+    async def run_once(self) -> int:
+        """Charges what has expired, and returns how many reservations. Raises ReadFailed and WriteFailed; the next run tries again."""
+        if not self._has_budget:
+            return 0
+        now = self._now()
+        found = await self._database.read(lambda connection: _read_expired(connection, now))
+        charged = 0
+        if found:
+            charged = await self._database.write(lambda batch: sum(_charge(batch, row, now) for row in found))
+            await self._database.write(lambda batch: batch.run(_FORGET, (now - LATE_US,)))
+        if charged:
+            log.warning("reservations_expired", count=charged)
+        return charged
+
+
+def _read_expired(connection: Connection, now: int) -> list["Row[Any]"]:
+    """Reservations past their time, and those of turns whose task has not been at work for a while or does not exist."""
+    columns, task = reservations.c, tasks.c
+    of_task = (task.tenant == columns.tenant) & (task.id == columns.task_id)
+    has_rested = task.state.not_in(RUNNING) & (task.updated < now - GRACE_US)
+    is_lost = (columns.task_id != "") & or_(task.id.is_(None), has_rested)
+    query = select(*columns, task.last_seq).select_from(reservations.outerjoin(tasks, of_task))
+    query = query.where(columns.charged_at.is_(None), or_(columns.until < now, is_lost)).order_by(columns.until).limit(BATCH_SIZE)
+    return [*connection.execute(query)]
+
+
+def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
+    """Charges what was reserved, and stores the entry of a call of unknown cost. Returns 0 where another process or the call was faster."""
+    batch.lock(BUDGETS_LOCK)
+    if not batch.run(_MARK, (now, row.tenant, row.id)):
+        return 0
+    for share in shares_of(row):
+        batch.run(_CHARGE, (share.amount, share.amount, row.tenant, row.day, share.name))
+    stored = msgspec.json.decode(row.entry, type=StoredEntry)
+    place = (row.task_id, row.last_seq or 0) if row.task_id else (row.id, 0)
+    replace(stored.entry, charged=row.amount, quarantined=EXPIRED).write(batch, place, stored.task_id, now)
+    return 1

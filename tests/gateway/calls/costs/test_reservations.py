@@ -1,0 +1,202 @@
+"""Laws of reservations, on both databases: no interleaving of calls takes more than a budget has, and no reservation is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from gateway.calls.costs.entries import CostEntry
+from gateway.calls.costs.expiry import GRACE_US, ExpiredReservations
+from gateway.calls.costs.reservations import CallPlace, Share, StoredEntry, charge_unreserved, settle, take_shares
+from gateway.calls.limits.meters import CallLimits, Limit
+from gateway.storage.database import Batch, Database, engine_for
+from gateway.storage.tables import budgets, costs, reservations
+from tests.fakes.clock import Clock
+
+DAY = "2026-11-23"
+NARROW, WIDE = "narrow", "wide"
+MOST = {NARROW: 100, WIDE: 150}
+numbers = count()
+
+
+def reserve(batch: Batch, tenant: str, call: str, amount: int, names: tuple[str, ...] = (NARROW,), task_id: str = "") -> bool:
+    """Takes a call's reservation, as the commit of its grant does."""
+    shares = [Share(name, amount, MOST[name]) for name in names]
+    if take_shares(batch, tenant, DAY, shares) is not None:
+        return False
+    entry = StoredEntry(CostEntry(tenant, "o", "", "sales", "", "", "x", None), task_id)
+    texts = {"shares": msgspec.json.encode(shares).decode(), "entry": msgspec.json.encode(entry).decode()}
+    row = {"tenant": tenant, "id": call, "task_id": task_id, "day": DAY, "amount": amount, "until": 1_000_000}
+    batch.add(reservations, row | texts)
+    return True
+
+
+async def stored(database: Database, tenant: str) -> dict[str, tuple[int, int]]:
+    """What is spent and reserved of each budget."""
+    query = select(budgets.c.name, budgets.c.cost, budgets.c.reserved).where(budgets.c.tenant == tenant)
+    return {row.name: (row.cost, row.reserved) for row in await database.read(lambda connection: connection.execute(query).all())}
+
+
+@dataclass
+class Model:
+    """What budgets have to be like."""
+
+    cost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOST, 0))
+    open_calls: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+
+    def reserved(self, name: str) -> int:
+        return sum(amount for amount, names in self.open_calls.values() if name in names)
+
+    def has_room(self, amount: int, names: tuple[str, ...]) -> bool:
+        return all(self.cost[name] + self.reserved(name) + amount <= MOST[name] for name in names)
+
+    def settle(self, call: str, cost: int | None) -> None:
+        amount, names = self.open_calls.pop(call)
+        for name in names:
+            self.cost[name] += amount if cost is None else cost
+
+
+NAMES = st.sampled_from([(NARROW,), (WIDE,), (NARROW, WIDE)])
+RESERVE = st.tuples(st.just("reserve"), st.integers(1, 70), NAMES)
+SETTLE = st.tuples(st.just("settle"), st.integers(0, 9), st.none() | st.integers(0, 70))
+COMMITS = st.lists(st.tuples(st.integers(0, 1), st.lists(RESERVE | SETTLE, min_size=1, max_size=4)), min_size=1, max_size=12)
+
+
+@pytest.fixture
+async def stores(database: Database, database_url: str) -> AsyncIterator[tuple[Database, Database]]:
+    """Those of two processes; of one on SQLite, which only one process uses."""
+    if database.is_sqlite:
+        yield database, database
+        return
+    other = Database(engine_for(database_url))
+    other.start()
+    yield database, other
+    other.close()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(COMMITS)
+def test_no_interleaving_of_two_processes_exceeds_a_budget(database_url: str, commits: list[Any]) -> None:
+    """Attack CST-01: each commit has calls that begin and end in either process."""
+    asyncio.run(_compare_with_model(database_url, commits))
+
+
+async def _compare_with_model(database_url: str, commits: list[Any]) -> None:
+    opened = [Database(engine_for(database_url)) for _ in range(1 if database_url.startswith("sqlite") else 2)]
+    for each in opened:
+        each.start()
+    try:
+        tenant, model = f"t{next(numbers)}", Model()
+        for process, calls in commits:
+            await opened[process % len(opened)].write(partial(_run, tenant=tenant, model=model, calls=calls))
+            found = await stored(opened[0], tenant)
+            assert found == {name: (model.cost[name], model.reserved(name)) for name in found}
+            over = {name: cost + reserved - MOST[name] for name, (cost, reserved) in found.items()}
+            assert all(excess <= 0 for excess in over.values())
+    finally:
+        for each in opened:
+            each.close()
+
+
+def _run(batch: Batch, tenant: str, model: Model, calls: list[Any]) -> None:
+    for kind, number, given_value in calls:
+        if kind == "reserve":
+            call, expected = f"d{next(numbers)}", model.has_room(number, given_value)
+            assert reserve(batch, tenant, call, number, given_value) is expected
+            if expected:
+                model.open_calls[call] = (number, given_value)
+        elif model.open_calls:
+            call = sorted(model.open_calls)[number % len(model.open_calls)]
+            amount = model.open_calls[call][0]
+            cost = None if given_value is None else min(given_value, amount)
+            assert settle(batch, CallPlace(tenant, call, ""), cost) == (amount if cost is None else cost)
+            model.settle(call, cost)
+
+
+async def test_of_fifty_parallel_calls_one_gets_the_last_cent(stores: tuple[Database, Database]) -> None:  # attack CST-01
+    await stores[0].write(lambda batch: charge_unreserved(batch, "acme", DAY, [NARROW], 90))
+    begun = await asyncio.gather(*(stores[at % 2].write(partial(reserve, tenant="acme", call=f"d{at}", amount=10)) for at in range(50)))
+    assert begun.count(True) == 1
+    assert await stored(stores[0], "acme") == {NARROW: (90, 10)}
+
+
+async def test_two_processes_that_change_budgets_in_other_orders_do_not_block(stores: tuple[Database, Database]) -> None:
+    async def work(process: int, names: tuple[str, str]) -> None:
+        def begin(batch: Batch, number: int) -> None:
+            for name in names:
+                assert reserve(batch, "acme", f"d{process}-{number}-{name}", 1, (name,))
+
+        for number in range(10):
+            await stores[process].write(partial(begin, number=number))
+
+    await asyncio.gather(work(0, (NARROW, WIDE)), work(1, (WIDE, NARROW)))
+    assert await stored(stores[0], "acme") == {NARROW: (0, 20), WIDE: (0, 20)}
+
+
+async def test_a_call_that_one_budget_refuses_takes_nothing_of_another(database: Database) -> None:
+    assert await database.write(lambda batch: reserve(batch, "acme", "d1", 100, (NARROW,)))
+    assert not await database.write(lambda batch: reserve(batch, "acme", "d2", 1, (NARROW, WIDE)))
+    assert await stored(database, "acme") == {NARROW: (0, 100)} | ({WIDE: (0, 0)} if WIDE in await stored(database, "acme") else {})
+
+
+async def test_a_call_that_costs_more_than_it_reserved_is_charged_all_of_it(database: Database) -> None:
+    await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
+    assert await database.write(lambda batch: settle(batch, CallPlace("acme", "d1", ""), 120)) == 120
+    assert await stored(database, "acme") == {NARROW: (120, 0)}
+    assert not await database.write(lambda batch: reserve(batch, "acme", "d2", 1))
+
+
+async def test_a_reservation_is_settled_once(database: Database) -> None:
+    await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
+    charged = [await database.write(lambda batch: settle(batch, CallPlace("acme", "d1", ""), 50)) for _ in range(2)]
+    assert charged == [50, None]
+    assert await stored(database, "acme") == {NARROW: (50, 0)}
+
+
+class TestExpiry:
+    """Calls of processes that were killed."""
+
+    @staticmethod
+    def sweeper(database: Database, now: int) -> ExpiredReservations:
+        return ExpiredReservations(database, CallLimits([Limit("user:*", cost_per_day=1)], Clock(), Clock()), lambda: now)
+
+    async def test_a_reservation_that_expires_is_charged_and_shown(self, database: Database) -> None:
+        await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
+        assert await self.sweeper(database, 999_999).run_once() == 0
+        assert [await self.sweeper(database, 1_000_001).run_once() for _ in range(2)] == [1, 0]
+        assert await stored(database, "acme") == {NARROW: (60, 0)}
+        (row,) = await database.read(lambda connection: connection.execute(select(costs)).all())
+        assert (row.id, row.amount, row.charged, row.quarantined) == ("d1", None, 60, "expired")
+
+    async def test_a_call_that_ends_late_is_charged_its_real_cost(self, database: Database) -> None:
+        await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
+        await self.sweeper(database, 1_000_001).run_once()
+        assert await database.write(lambda batch: settle(batch, CallPlace("acme", "d1", ""), 20)) == 20
+        assert await stored(database, "acme") == {NARROW: (20, 0)}
+        assert await database.read(lambda connection: connection.execute(select(costs)).all()) == []
+
+    async def test_the_turn_of_a_task_that_is_gone_expires_at_once(self, database: Database) -> None:
+        await database.write(lambda batch: reserve(batch, "acme", "d1", 60, task_id="task_1"))
+        assert await self.sweeper(database, -GRACE_US).run_once() == 1
+
+    async def test_what_expired_is_forgotten_after_a_day(self, database: Database) -> None:
+        await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
+        await self.sweeper(database, 1_000_001).run_once()
+        await database.write(lambda batch: reserve(batch, "acme", "d2", 10))
+        await self.sweeper(database, 2 * 86_400_000_000).run_once()
+        rows = await database.read(lambda connection: connection.execute(select(reservations.c.id)).scalars().all())
+        assert rows == ["d2"]
+
+    async def test_two_processes_charge_an_expired_call_once(self, stores: tuple[Database, Database]) -> None:
+        await stores[0].write(lambda batch: reserve(batch, "acme", "d1", 60))
+        charged = await asyncio.gather(*(self.sweeper(store, 1_000_001).run_once() for store in stores))
+        assert sum(charged) == 1
+        assert await stored(stores[0], "acme") == {NARROW: (60, 0)}
