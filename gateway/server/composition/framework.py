@@ -27,6 +27,7 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.state import claims as admin_claims
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
@@ -123,6 +124,7 @@ def build_framework_app(
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
             *_record_routes(gateway, authenticate),
+            admin_claims.routes(gateway.claims, authenticate, could_allow, gateway.authorize, size),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,

@@ -46,6 +46,8 @@ from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
+from gateway.state.claims.store import SubjectClaims
+from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -107,7 +109,7 @@ class Gateway:
         self.sandbox = build_sandbox(settings)
         self.registry = build_registry(self.database, self.audit, self.envelope, self.sandbox)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
-        self.mailbox = ProcessMailbox(self.database, now_us)
+        self.mailbox, self.claims = ProcessMailbox(self.database, now_us), SubjectClaims(self.database, SubjectClock(now_us), new_id)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
@@ -229,6 +231,7 @@ class Gateway:
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.claims.prune)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)

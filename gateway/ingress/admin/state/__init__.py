@@ -1,0 +1,1 @@
+"""/api/claims and /api/subjects: who works on a subject, what was done about it, and what holds it."""

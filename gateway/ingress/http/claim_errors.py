@@ -1,0 +1,14 @@
+"""Rows of the table of errors about claims and subjects."""
+
+from gateway.ingress.http.error_row import ErrorMapping
+from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
+
+CLAIM_ERRORS: dict[type[Exception], ErrorMapping] = {
+    ClaimDenied: ErrorMapping(409, -32014, "claim-denied"),
+    CoolingDown: ErrorMapping(409, -32014, "cool-down"),
+    ClaimLost: ErrorMapping(409, -32014, "claim-lost"),
+    UnknownClaim: ErrorMapping(404, -32011, "unknown", "There is no such claim.", keeps_http_status=True),
+    TooManyClaims: ErrorMapping(
+        429, -32012, "too-many-claims", "You hold the maximum number of claims; release some.", keeps_http_status=True
+    ),
+}
