@@ -19,6 +19,9 @@ from gateway.calls.consent.approval_requests import (
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
+from gateway.state.subjects.conflicts import record_conflict
+from gateway.state.subjects.effects import UNKNOWN, SubjectEffects
+from gateway.state.subjects.repetitions import EffectSubjectMissing, effect_caller_of, rule_on_repetition
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TurnState
@@ -29,6 +32,7 @@ from policies.callers import Caller
 from policies.delegation.approval import Approval, NotShowable
 from policies.delegation.approval_rows import ApprovalGone, mark_used
 from policies.delegation.chain import Hop
+from policies.delegation.facts import SubjectEffect
 from policies.delegation.history import SENSITIVITY_MAX, VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryChanged, record_mark
 from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
 from policies.delegation.terms import DEFAULT_TERMS, Terms
@@ -81,6 +85,7 @@ class CallAuthorizer:
         self._stores = stores
         self._spool = spool
         self._approval_requests = ApprovalRequests(stores)
+        self.effects = SubjectEffects(stores.database, stores.now)
 
     async def authorize_and_record(
         self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b""
@@ -138,14 +143,34 @@ class CallAuthorizer:
         """Records a ruling that is not a Grant. Returns the exception to raise."""
         record = decision_record(ruling.decision, caller.principal)
         _log_refusal(ruling.decision)
-        await self._stores.database.write(lambda batch: self._stores.audit.record(batch, record))
+
+        def work(batch: Batch) -> None:
+            self._stores.audit.record(batch, record)
+            if ruling.decision.facts:
+                record_conflict(batch, caller.principal.tenant, ruling.decision)
+
+        await self._stores.database.write(work)
         return CallRefused(ruling)
 
     async def rule_only(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
         """Returns the request and its ruling, with the history of the transaction if a policy reads it. Records nothing."""
         if self._authority.needs_history(request.act) or request.terms.clearance < SENSITIVITY_MAX:
             request = await _with_history(self._authority, self._approval_requests, caller, request)
+        if request.terms.effect is not None:
+            return await self._rule_on_effect(caller, request, request.terms.effect)
         return request, self._authority.rule(caller, request)
+
+    async def _rule_on_effect(self, caller: Caller, request: RulingRequest, declared: SubjectEffect) -> tuple[RulingRequest, Ruling]:
+        """Rules on an act with a declared effect, by the facts about its subject. Raises EffectSubjectMissing, and TaskUnderWay."""
+        who = effect_caller_of(caller, request.terms.continues_decision_id)
+        effect, facts = await self.effects.read(who, declared)
+        request = replace(request, terms=replace(request.terms, effect=effect, facts=facts))
+        ruling = self._authority.rule(caller, request)
+        if facts is None and not isinstance(ruling, Denial):
+            raise EffectSubjectMissing(effect)
+        if facts is None or not effect.is_once or not isinstance(ruling, Grant):
+            return request, ruling
+        return request, rule_on_repetition(ruling, facts)
 
     async def _find_approval(
         self, caller: Caller, request: RulingRequest, question: Question, *, target: Registration, params: bytes
@@ -214,7 +239,7 @@ class CallAuthorizer:
         delegation = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
-            _write_grant_effects(batch, grant)
+            _write_grant_effects(batch, grant, self.effects)
             stores.audit.record(batch, record)
             if delegation.grant_id != decision.grant_id:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
@@ -234,7 +259,7 @@ class CallAuthorizer:
         delegation = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
-            _write_grant_effects(batch, grant)
+            _write_grant_effects(batch, grant, self.effects)
             stores.audit.record(batch, record)
             if delegation.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
                 stores.grants.add(batch, delegation, grant.decision.grant_id, row.updated)
@@ -248,8 +273,8 @@ class CallAuthorizer:
 
         await commit_opening(stores, work, opened)
 
-    def record_outcome(self, grant: Grant, outcome: str) -> None:
-        """Records the outcome of a call without a task, without waiting for the commit."""
+    def record_outcome(self, grant: Grant, outcome: str, effect_state: str = UNKNOWN) -> None:
+        """Records the outcome of a call without a task, without waiting for the commit. `effect_state`: how its effect ended."""
         decision = grant.decision
         record = {
             "kind": "outcome",
@@ -261,6 +286,8 @@ class CallAuthorizer:
             "duration_us": self._stores.now() - decision.at,
         }
         self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
+        if grant.effect_mark is not None:
+            self.effects.end_later(grant, effect_state)
 
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
@@ -314,13 +341,18 @@ async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
     raise WriteFailed(HISTORY_BUSY_TEXT)
 
 
-def _write_grant_effects(batch: Batch, grant: Grant) -> None:
-    """Marks the approval as used and records the act in its transaction's history. Raises HistoryChanged and ApprovalGone."""
+def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) -> None:
+    """Marks the approval as used and records the act in its transaction's history, and what it does to its subject.
+
+    Raises HistoryChanged and ApprovalGone.
+    """
     decision, tenant = grant.decision, grant.delegation.principal.tenant
     if decision.approval:
         mark_used(batch, tenant, decision)
     if grant.history_mark is not None and decision.txn:
         record_mark(batch, (tenant, decision.txn), grant.history_mark, decision.at)
+    if grant.effect_mark is not None:
+        effects.record(batch, grant, grant.effect_mark)
 
 
 def denial_of(question: Question, reason_id: str) -> Denial:

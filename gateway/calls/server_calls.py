@@ -22,6 +22,8 @@ from gateway.calls.authorizer import terms_of
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
+from gateway.state.subjects.declared import with_effect
+from gateway.state.subjects.effects import DONE, FAILED, UNKNOWN
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.telemetry.spans import TraceContext, note_outcome
 from gateway.telemetry.upstream_calls import TOOL_ERROR, is_tool_error
@@ -81,7 +83,7 @@ class ServerCalls:
         target = self._parts.callees.find(caller, request.server, Family.SERVER)
         params, shares = request.mcp_request.params, list[HeldShare]()
         grant: Grant | None = None
-        outcome = "failed"
+        outcome, effect_state = "failed", UNKNOWN
         try:
             # Limit: raises LimitReached, PayloadTooLarge
             if request.act.verb != VERB_STOP_TASK:
@@ -90,7 +92,10 @@ class ServerCalls:
             slots = self._upstreams.slots
             shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
             # Authorize and record: raises CallRefused, recorded
-            grant = await self._authorizer.authorize_and_record(caller, ruling_request_for_server(target, request), target, params)
+            ruling_request = ruling_request_for_server(target, request)
+            if target.effects and request.act.action == CALL_TOOL and not request.act.verb:
+                ruling_request = self._with_effect(ruling_request, target)
+            grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params)
             # Send: raises ConsentNeeded, UpstreamFault, McpRefused
             deadline = min(
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
@@ -98,17 +103,30 @@ class ServerCalls:
             call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
             answer = await self._send_and_count(call, request.mcp_request)
             outcome = "ok"
+            effect_state = FAILED if is_tool_error(answer.result) else DONE
             if target.prices and request.act.action == CALL_TOOL and not request.act.verb:
                 self._parts.costs.record_tool_call(grant, target)
             return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
         except ConsentNeeded:
+            effect_state = FAILED
             if grant is not None:
                 await self._parts.pausing.return_approval(grant)
+            raise
+        except (NotSent, EgressRefused, McpRefused):
+            effect_state = FAILED
             raise
         finally:
             release(shares)
             if grant is not None:
-                self._authorizer.record_outcome(grant, outcome)
+                self._authorizer.record_outcome(grant, outcome, effect_state)
+                if grant.effect_mark is not None:
+                    await self._authorizer.effects.settle(grant)
+
+    def _with_effect(self, ruling_request: RulingRequest, target: Registration) -> RulingRequest:
+        """Returns the ruling request of a tool call with the effect that an operator declared for the tool."""
+        act, until = ruling_request.act, self._call_builder.latest_end_of(target)
+        declared = target.effect_of(act.resource.removeprefix(f"{act.parent}."))
+        return replace(ruling_request, terms=with_effect(ruling_request.terms, declared, ruling_request.arguments or {}, until=until))
 
     async def listen(self, caller: Caller, request: ListenRequest) -> None:
         """Listens to an MCP server until the server ends the stream. Records a decision and no task.

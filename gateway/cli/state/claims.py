@@ -70,8 +70,7 @@ def list_claims(
     as_json: screen.AsJson = False,
 ) -> None:
     """Show the claims that are held, and those that rest: your own, or those on a subject."""
-    params = {"subject": subject, "everybody": "true" if everybody else ""}
-    items = list_all(PATH, **{name: value for name, value in params.items() if value})
+    items = list_all(PATH, subject=subject) if subject else list_all(PATH, everybody="true") if everybody else list_all(PATH)
     screen.print_list(items, as_json, COLUMNS, (_row_of(each) for each in items), "no claims: interlock claim take SUBJECT")
 
 

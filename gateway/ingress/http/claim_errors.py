@@ -2,6 +2,8 @@
 
 from gateway.ingress.http.error_row import ErrorMapping
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
+from gateway.state.subjects.facts import TooManyFacts
+from gateway.state.subjects.repetitions import EffectSubjectMissing, TaskUnderWay
 
 CLAIM_ERRORS: dict[type[Exception], ErrorMapping] = {
     ClaimDenied: ErrorMapping(409, -32014, "claim-denied"),
@@ -11,4 +13,7 @@ CLAIM_ERRORS: dict[type[Exception], ErrorMapping] = {
     TooManyClaims: ErrorMapping(
         429, -32012, "too-many-claims", "You hold the maximum number of claims; release some.", keeps_http_status=True
     ),
+    EffectSubjectMissing: ErrorMapping(400, -32602, "effect-subject"),
+    TooManyFacts: ErrorMapping(409, -32014, "too-many-facts"),
+    TaskUnderWay: ErrorMapping(409, -32014, "under-way", "The same work is under way in another task of yours."),
 }

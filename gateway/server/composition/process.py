@@ -231,6 +231,7 @@ class Gateway:
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.claims.prune)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)

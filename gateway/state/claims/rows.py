@@ -27,7 +27,7 @@ _RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND tok
 def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: SubjectClock) -> Claim | list[Claim]:
     """Returns the claim, or the claims in its way. A claim of a lower priority is pre-empted: from then on its token is stale.
 
-    A holder that has the claim already gets it with a longer lease, and an agent that the holder called gets it as it is. SubjectClaims of one
+    A holder that has the claim already gets it with a longer lease, and an agent that the holder called gets it as it is. Claims of one
     subject are taken one after the other, in all processes.
     """
     lock_subject(batch, wanted.tenant, wanted.subject)

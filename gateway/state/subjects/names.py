@@ -1,11 +1,9 @@
 """Names of subjects, such as customer:42. The facts about it are values of the board below customer/42/."""
 
-import re
 from typing import Final
 
-KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
-ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,199}")
-EFFECT: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
+from registry.cards.effects import EFFECT_NAME, SUBJECT_NAME
+
 SHOWN_CHARS: Final = 60
 
 
@@ -30,8 +28,7 @@ class BadEffectName(BadSubject):
 
 def check_subject(text: str) -> str:
     """Returns the name of a subject. Nothing is decoded, trimmed or normalized. Raises BadSubject."""
-    kind, _, own_id = text.partition(":")
-    if not KIND.fullmatch(kind) or not ID.fullmatch(own_id):
+    if not SUBJECT_NAME.fullmatch(text):
         raise BadSubject(text)
     return text
 
@@ -44,6 +41,6 @@ def key_prefix_of(subject: str) -> str:
 
 def check_effect(text: str) -> str:
     """Returns the name of an effect, or `*` for all effects. Raises BadSubject."""
-    if text != "*" and not EFFECT.fullmatch(text):
+    if text != "*" and not EFFECT_NAME.fullmatch(text):
         raise BadEffectName(text)
     return text

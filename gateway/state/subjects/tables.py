@@ -2,7 +2,9 @@
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
-from gateway.storage.tables import metadata
+from gateway.storage.tables import metadata, partial_index
+
+UNDER_WAY = partial_index("state = 'under-way'")
 
 subject_effects = Table(
     "subject_effects",
@@ -23,8 +25,8 @@ subject_effects = Table(
     Column("state", Text, nullable=False),  # under-way | done | failed | unknown; of an own task: what the task says
     Column("at", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),  # from then on it is not under way any more
-    Index("subject_effects_last", "tenant", "subject", "effect", "agent", "state", "at"),
     Index("subject_effects_at", "tenant", "subject", "at"),
+    Index("subject_effects_open", "tenant", "subject", **UNDER_WAY),
     Index("subject_effects_old", "at"),
 )
 

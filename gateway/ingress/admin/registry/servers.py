@@ -20,6 +20,7 @@ from gateway.registration.requests import ServerRegistrationRequest
 from policies.callers import Caller
 from policies.strict_json import MEMBERS_MAX
 from registry.cards.card import INSTRUCTIONS, Family, Registration
+from registry.cards.effects import effect_documents
 from registry.cards.prices import price_texts
 from registry.drift.pins import awaiting_approval
 
@@ -174,5 +175,6 @@ async def _summary_document(registry_access: RegistryAccess, caller: Caller, ent
         learned["instructions"] = facts.get(INSTRUCTIONS, "")
         learned["left_out"] = facts.get("left_out", {"count": 0, "first": []})
     labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities), "model_free": list(entry.model_free)}
+    labels["effects"] = effect_documents(entry.effects)
     labels["prices"] = price_texts(entry.prices)
     return {**registry_access.summary_document(caller, entry), **labels, **learned}

@@ -8,6 +8,7 @@ down_revision = "0017"
 
 _OPEN = sa.text("state <> 'ended'")
 _HELD = sa.text("state = 'held'")
+_UNDER_WAY = sa.text("state = 'under-way'")
 
 
 def upgrade() -> None:
@@ -50,8 +51,9 @@ def _create_effects() -> None:
         *_texts("claim_id", "state"),
         *_numbers("at", "until"),
     )
-    op.create_index("subject_effects_last", "subject_effects", ["tenant", "subject", "effect", "agent", "state", "at"])
     op.create_index("subject_effects_at", "subject_effects", ["tenant", "subject", "at"])
+    columns = ["tenant", "subject"]
+    op.create_index("subject_effects_open", "subject_effects", columns, sqlite_where=_UNDER_WAY, postgresql_where=_UNDER_WAY)
     op.create_index("subject_effects_old", "subject_effects", ["at"])
 
 

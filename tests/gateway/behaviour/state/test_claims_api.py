@@ -19,7 +19,7 @@ async def home(tmp_path: Any, database_url: str) -> Any:
 
 async def ask(home: House, user: str, method: str, path: str, **body: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {home.token(user)}"}
-    return await home.http.request(method, f"/api/claims{path}", headers=headers, **({"json": body} if body else {}))
+    return await home.http.request(method, f"/api/claims{path}", headers=headers, json=body or None)
 
 
 async def test_a_claim_is_taken_renewed_and_released(home: House) -> None:
