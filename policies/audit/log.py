@@ -60,6 +60,8 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         **({"began": decision.continues_decision_id} if decision.continues_decision_id else {}),
         **({"goes_on": decision.counted_with_decision_id} if decision.counted_with_decision_id else {}),
         **({"problem": decision.problem} if decision.problem else {}),
+        **({"subject": decision.subject, "effect": decision.effect} if decision.subject else {}),
+        **({"facts": decision.facts} if decision.facts else {}),
     }
 
 

@@ -19,8 +19,8 @@ class CedarQuestion:
     """Everything that a policy can see of an act. `tenant` is the resource's; `chain` names agents; `scopes` and `chain` become sets.
 
     `input` holds the arguments as parsed JSON, None without arguments; it is converted only where a policy reads it. `history` is what the
-    transaction did before, for acts that `PolicyEngine.needs_history`. `effect` and `subject` are empty for acts without a declared effect, which have
-    no facts.
+    transaction did before, for acts that `PolicyEngine.needs_history`. `effect` and `subject` are empty, and `facts` None, for acts
+    without a declared effect.
     """
 
     principal: Principal
