@@ -56,6 +56,8 @@ LOOKS = {
     "list-runs": "list the runs of all people",
     "see-task": "see tasks of other people",
     "list-tasks": "list the tasks of all people",
+    "list-claims": "list the claims of all people",
+    "list-conflicts": "list the conflicts of all people",
     "read-costs": "read the costs of all people",
 }
 

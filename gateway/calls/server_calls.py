@@ -198,7 +198,7 @@ def ruling_request_for_listening(target: Registration, request: ListenRequest) -
 
 
 def _must_name_decision(grant: Grant) -> bool:
-    """Returns whether a follow-up of this call must name its decision: people approved it, its transaction counted it, or it has an effect."""
+    """Returns whether a follow-up of this call must name its decision: people approved it, or it is counted, or has an effect."""
     counted = grant.history_mark is not None and grant.history_mark.version is not None and grant.decision.txn
     return bool(grant.decision.approval or counted or grant.effect_mark is not None)
 

@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.state import claims
+from gateway.cli.state import claims, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
 
@@ -76,6 +76,7 @@ for name, group in {
     "event": events,
     "trigger": triggers,
     "claim": claims,
+    "subject": subjects,
     "connection": connections,
     "approval": approvals,
     "deadletter": deadletters,

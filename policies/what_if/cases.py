@@ -51,12 +51,12 @@ class Case:
     act: Act
     arguments: Mapping[str, Any] | None
     history: History
-    effect: SubjectEffect | None
-    facts: SubjectFacts | None
     expect: str
     reason: str
     policies: tuple[str, ...] | None
     missing: tuple[str, ...] | None
+    effect: SubjectEffect | None = None
+    facts: SubjectFacts | None = None
 
 
 def read_cases(text: str, user_prefix: str, roles_of: RolesOf) -> list[Case]:

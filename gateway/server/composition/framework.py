@@ -28,6 +28,7 @@ from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
 from gateway.ingress.admin.state import claims as admin_claims
+from gateway.ingress.admin.state import subjects as admin_subjects
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
@@ -124,7 +125,7 @@ def build_framework_app(
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
             *_record_routes(gateway, authenticate),
-            admin_claims.routes(gateway.claims, authenticate, could_allow, gateway.authorize, size),
+            *_state_routes(gateway, authenticate),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -146,6 +147,15 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
     return registry_access, entry_changes
+
+
+def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+    """Builds the routes of claims and subjects."""
+    could_allow, claims = gateway.rulings.authority.could_allow, gateway.claims
+    return [
+        admin_claims.routes(claims, authenticate, could_allow, gateway.authorize, gateway.settings.server.max_body),
+        admin_subjects.routes(gateway.database, claims.clock, authenticate, could_allow, authorize=gateway.authorize),
+    ]
 
 
 def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:

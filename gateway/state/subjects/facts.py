@@ -61,7 +61,7 @@ def read_facts(connection: Connection, caller: EffectCaller, effect: SubjectEffe
     tenant, subject = caller.tenant, effect.subject
     version = next((row.version for row in run(connection, _VERSION, tenant, subject)), 0)
     now = clock.read(connection)
-    holds, opt_outs, plain = _board_values(connection, tenant, subject, now)
+    holds, opt_outs, plain = board_values(connection, tenant, subject, now)
     last = run(connection, _LAST, tenant, subject, caller.continues_decision_id, effect.continues_task or "-", *_lineage(caller.holder))
     effects, agents = _newest(last)
     scalars = {name: value for name, (value, _) in plain.items()}
@@ -141,7 +141,7 @@ def _under_way(connection: Connection, caller: EffectCaller, effect: SubjectEffe
 PlainValues = dict[str, tuple[str | int, FactSource]]
 
 
-def _board_values(
+def board_values(
     connection: Connection, tenant: str, subject: str, now: int
 ) -> tuple[dict[str, FactSource], dict[str, FactSource], PlainValues]:
     """The holds, the opt-outs and the scalar values of a subject on the board. Raises TooManyFacts."""
