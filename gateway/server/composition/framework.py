@@ -81,7 +81,9 @@ def build_framework_app(
     registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
     oversight = Oversight(gateway.database, could_allow, gateway.authorize)
     read_roles = rights.current_roles_reader(gateway.settings)
-    evaluator = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, read_roles)
+    evaluator = AccessEvaluator(
+        gateway.rulings.authority, gateway.registry, gateway.database, read_roles, effects=gateway.authorizer.effects
+    )
     what_if_policies = admin_policies.WhatIfPolicies(
         gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
     )

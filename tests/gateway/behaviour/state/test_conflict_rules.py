@@ -161,7 +161,7 @@ async def test_a_claim_of_another_holder_refuses_calls_without_any_rule(home: Ho
 async def test_a_fact_that_changes_before_the_commit_has_the_act_ruled_on_again(home: House) -> None:
     """The hold is set after the facts were read and before the grant is recorded."""
     effects = home.gateway.authorizer.effects
-    read, reads = effects.read, []
+    read, reads = effects.read, list[Any]()
 
     async def read_and_change(*given: Any) -> Any:
         found = await read(*given)
@@ -170,7 +170,7 @@ async def test_a_fact_that_changes_before_the_commit_has_the_act_ruled_on_again(
         reads.append(found)
         return found
 
-    effects.read = read_and_change  # type: ignore[method-assign]
+    effects.read = read_and_change  # type: ignore[assignment,method-assign]
     assert "open-escalation-holds-promotion" in (await mail(home))["error"]["message"]
     assert len(reads) == 2
 
@@ -228,3 +228,23 @@ async def test_a_call_claims_its_subject_only_while_it_lasts(home: House) -> Non
         ("customer:42", "outbound-email", True, "tell the customer")
     ]
     assert (await mail(home))["error"]["data"]["reason_id"] == "cool-down"
+
+
+async def test_an_evaluation_of_access_counts_the_facts(home: House) -> None:
+    headers = {"authorization": f"Bearer {home.token('admin')}"}
+    question = {
+        "subject": {"type": "user", "id": "admin"},
+        "action": {"name": "callTool"},
+        "resource": {"type": "tool", "id": "mail.send"},
+        "context": {"arguments": {"customer_id": 42}},
+    }
+
+    async def ask() -> Any:
+        return (await home.http.post("/access/v1/evaluation", json=question, headers=headers)).json()
+
+    assert (await ask())["decision"] is True
+    await put(home, "customer/42/holds/open-escalation", "true")
+    refused = await ask()
+    assert (refused["decision"], refused["context"]["policies"]) == (False, ["open-escalation-holds-promotion"])
+    question["context"] = {}
+    assert "arguments.customer_id is absent" in str(await ask())
