@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import structlog
 from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Call
+from gateway.audit.refusal_log import log_refusal
 from gateway.calls.consent.approval_requests import (
     ApprovalRequests,
     ApprovalSubject,
@@ -34,7 +34,7 @@ from policies.delegation.approval_rows import ApprovalGone, mark_used
 from policies.delegation.chain import Hop
 from policies.delegation.facts import SubjectEffect
 from policies.delegation.history import SENSITIVITY_MAX, VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryChanged, record_mark
-from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
+from policies.delegation.rulings import Act, Denial, Grant, Question, Ruling
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.tokens.hop_tokens import HopTokens
 from policies.tokens.tickets import TICKET_HEADER, write_ticket
@@ -46,7 +46,6 @@ RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
 RULING_ATTEMPTS_MAX = 100  # to rule on an act while other acts of its transaction are recorded
 HISTORY_BUSY_TEXT = "other acts of the transaction were recorded during every attempt"
-log = structlog.get_logger()
 
 
 class CallRefused(Exception):
@@ -142,7 +141,7 @@ class CallAuthorizer:
     async def record_refusal(self, caller: Caller, ruling: Denial | Question) -> CallRefused:
         """Records a ruling that is not a Grant. Returns the exception to raise."""
         record = decision_record(ruling.decision, caller.principal)
-        _log_refusal(ruling.decision)
+        log_refusal(ruling.decision)
 
         def work(batch: Batch) -> None:
             self._stores.audit.record(batch, record)
@@ -305,7 +304,7 @@ async def _record_question(
     stores: TaskStores, approval_requests: ApprovalRequests, caller: Caller, question: Question, row: dict[str, Any]
 ) -> None:
     record = decision_record(question.decision, caller.principal)
-    _log_refusal(question.decision)
+    log_refusal(question.decision)
 
     def work(batch: Batch) -> None:
         stores.audit.record(batch, record)
@@ -341,6 +340,28 @@ async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
     raise WriteFailed(HISTORY_BUSY_TEXT)
 
 
+async def authorize_and_write(
+    authorizer: CallAuthorizer, stores: TaskStores, caller: Caller, request: RulingRequest, write: Callable[[Batch, Grant], T]
+) -> T:
+    """Runs `write` in the commit that records the Grant of an act, and returns its result.
+
+    Raises CallRefused, recorded, and what `write` raises; then nothing is recorded.
+    """
+
+    async def attempt() -> T:
+        grant = await authorizer.grant_or_refuse(caller, request)
+        record = decision_record(grant.decision, caller.principal)
+
+        def work(batch: Batch) -> T:
+            _write_grant_effects(batch, grant, authorizer.effects)
+            stores.audit.record(batch, record)
+            return write(batch, grant)
+
+        return await stores.database.write(work)
+
+    return await retry_while_history_changes(attempt)
+
+
 def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) -> None:
     """Marks the approval as used and records the act in its transaction's history, and what it does to its subject.
 
@@ -373,19 +394,3 @@ async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], open
     except IntegrityError as error:
         raise (WriteFailed("an id was taken") if row.idempotency_key is None else IdempotencyKeyUsed()) from error
     stores.tasks.publish(row, opened.events)
-
-
-def _log_refusal(decision: Decision) -> None:
-    """Logs a refusal with its reason for the operator. The audit has the full decision."""
-    log.info(
-        "refused",
-        decision_id=decision.id,
-        reason_id=decision.reason_id,
-        principal=decision.principal,
-        chain=[link.agent for link in decision.chain],
-        permission=decision.act.permission,
-        missing=decision.missing,
-        policies=decision.policies,
-        **({"problem": decision.problem} if decision.problem else {}),
-        task_id=decision.task_id,
-    )

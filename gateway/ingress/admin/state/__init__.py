@@ -1,1 +1,1 @@
-"""/api/claims and /api/subjects: who works on a subject, what was done about it, and what holds it."""
+"""/api/state, /api/claims and /api/subjects: the board of shared state, who works on a subject, and all that is known of it."""
