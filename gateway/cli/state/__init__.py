@@ -1,1 +1,1 @@
-"""Commands about state that agents share: claims and subjects."""
+"""Commands about state that agents share."""
