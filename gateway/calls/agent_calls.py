@@ -29,7 +29,7 @@ from gateway.calls.targets.unknown_names import UnknownNameDenied
 from gateway.calls.turns.cancellation import CanceledTask, Cancellation
 from gateway.calls.turns.pausing import PausedTask
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner
-from gateway.state.subjects.repetitions import TaskUnderWay
+from gateway.state.effects.repetitions import TaskUnderWay
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import TaskReader, front_door_idempotency_key

@@ -23,7 +23,7 @@ from gateway.calls.handoff import (
     without_gateway_context,
 )
 from gateway.calls.turns.pausing import ApprovalMessage
-from gateway.state.subjects.declared import arguments_of_message, with_effect
+from gateway.state.effects.declared import arguments_of_message, with_effect
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import find_answers
 from gateway.tasks.contracts.skills import check_input, contract_of

@@ -19,9 +19,9 @@ from gateway.calls.consent.approval_requests import (
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
-from gateway.state.subjects.conflicts import record_conflict
-from gateway.state.subjects.effects import UNKNOWN, SubjectEffects
-from gateway.state.subjects.repetitions import EffectSubjectMissing, effect_caller_of, rule_on_repetition
+from gateway.state.effects.conflicts import record_conflict
+from gateway.state.effects.repetitions import EffectSubjectMissing, effect_caller_of, rule_on_repetition
+from gateway.state.effects.store import UNKNOWN, SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TurnState

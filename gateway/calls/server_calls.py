@@ -22,8 +22,8 @@ from gateway.calls.authorizer import terms_of
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
-from gateway.state.subjects.declared import with_effect
-from gateway.state.subjects.effects import DONE, FAILED, UNKNOWN
+from gateway.state.effects.declared import with_effect
+from gateway.state.effects.store import DONE, FAILED, UNKNOWN
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.telemetry.spans import TraceContext, note_outcome
 from gateway.telemetry.upstream_calls import TOOL_ERROR, is_tool_error

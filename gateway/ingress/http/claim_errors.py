@@ -1,11 +1,13 @@
 """Rows of the table of errors about claims and subjects."""
 
 from gateway.ingress.http.error_row import ErrorMapping
+from gateway.state.claims.operations import BadClaim
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
-from gateway.state.subjects.facts import TooManyFacts
-from gateway.state.subjects.repetitions import EffectSubjectMissing, TaskUnderWay
+from gateway.state.effects.facts import TooManyFacts
+from gateway.state.effects.repetitions import EffectSubjectMissing, TaskUnderWay
 
 CLAIM_ERRORS: dict[type[Exception], ErrorMapping] = {
+    BadClaim: ErrorMapping(422, -32602, "bad-request"),
     ClaimDenied: ErrorMapping(409, -32014, "claim-denied"),
     CoolingDown: ErrorMapping(409, -32014, "cool-down"),
     ClaimLost: ErrorMapping(409, -32014, "claim-lost"),

@@ -155,10 +155,10 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
 
 def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
     """Builds the routes of claims and subjects."""
-    could_allow, claims = gateway.rulings.authority.could_allow, gateway.claims
+    subjects = gateway.subjects
     return [
-        admin_claims.routes(claims, authenticate, could_allow, gateway.authorize, gateway.settings.server.max_body),
-        admin_subjects.routes(gateway.database, claims.clock, authenticate, could_allow, authorize=gateway.authorize),
+        admin_claims.routes(subjects.claim_operations, authenticate, gateway.authorize, gateway.settings.server.max_body),
+        admin_subjects.routes(subjects.looks, authenticate, gateway.authorize),
     ]
 
 

@@ -38,6 +38,7 @@ from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
+from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.storage import open_storage
@@ -48,8 +49,6 @@ from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
-from gateway.state.claims.store import SubjectClaims
-from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -109,10 +108,11 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
-        self.built_in = BuiltInServers(self.sandbox, offer_state(settings, lambda: self.board.build_tools()))
+        offers = *offer_state(settings, lambda: self.board.build_tools()), *offer_claims(settings, lambda: self.subjects.build_tools())
+        self.built_in = BuiltInServers(self.sandbox, offers)
         self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
-        self.mailbox, self.claims = ProcessMailbox(self.database, now_us), SubjectClaims(self.database, SubjectClock(now_us), new_id)
+        self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
@@ -154,6 +154,7 @@ class Gateway:
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
         board_dependencies = BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry)
         self.board = LazyBoard(board_dependencies)
+        self.subjects = build_subjects(self.database, self.authorize, self.rulings.authority.could_allow)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
@@ -237,7 +238,7 @@ class Gateway:
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.claims.prune)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.subjects.claims.prune)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)

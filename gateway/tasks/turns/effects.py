@@ -1,6 +1,6 @@
 """The port through which the end of a turn ends the effect of its task on a subject."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 from adapters.task import TaskState
 from gateway.storage.batch import Batch
@@ -8,8 +8,11 @@ from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.costs import WriteCost
 from policies.delegation.rulings import Grant
 
-EndEffect = Callable[[Batch, Grant, bool], None]
-"""Records in the commit of a task's end that the effect of its grant has ended, and whether the agent completed the task."""
+
+class EndEffect(Protocol):
+    """Records in the commit of a task's end that the effect of its grant has ended, and whether the agent completed the task."""
+
+    def __call__(self, batch: Batch, grant: Grant, is_completed: bool, /) -> None: ...
 
 
 def keep_effect(_batch: Batch, _grant: Grant, _is_completed: bool) -> None:

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from gateway.audit.explanations import REASONS
 from gateway.calls.authorizer import terms_of
 from gateway.state.claims.claim import Holder
-from gateway.state.subjects.declared import with_effect
-from gateway.state.subjects.effects import SubjectEffects
-from gateway.state.subjects.facts import EffectCaller
+from gateway.state.effects.declared import with_effect
+from gateway.state.effects.facts import EffectCaller
+from gateway.state.effects.store import SubjectEffects
 from gateway.storage.database import Database
 from policies.authority import Authority, RulingRequest
 from policies.callers import Caller, HypotheticalCaller

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from gateway.state.board.counters import BoardLimits
-from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, Source
+from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, ValueSource
 from gateway.state.board.writes import KeyRef, NewValue, find_value, set_value
 from gateway.state.claims.claim import ClaimRequest, Holder
 from gateway.state.claims.store import ClaimPage
-from gateway.state.subjects.tables import subject_effects
+from gateway.state.effects.tables import subject_effects
 from gateway.storage.database import Batch
 from policies.ids import now_us
 from registry.cards.effects import parse_effects
@@ -98,7 +98,7 @@ async def put(home: House, key: str, value: str, owner: str = "default|interlock
 
     def work(batch: Batch) -> None:
         condition = NO_PRECONDITION if find_value(batch.connection, ref) is None else ANY_VERSION
-        set_value(batch, NewValue(ref, value, Source(owner), condition), now_us(), BoardLimits())
+        set_value(batch, NewValue(ref, value, ValueSource(owner), condition), now_us(), BoardLimits())
 
     await home.gateway.database.write(work)
 
@@ -150,7 +150,7 @@ async def test_a_caller_without_the_permission_learns_nothing_of_the_arguments(h
 
 async def test_a_claim_of_another_holder_refuses_calls_without_any_rule(home: House) -> None:
     other = Holder("default|interlock-development|carol", ("negotiator",), "t1", "x1")
-    await home.gateway.claims.take(ClaimRequest("default", "customer:42", "*", other, "a contract", 100, 60_000_000))
+    await home.gateway.subjects.claims.take(ClaimRequest("default", "customer:42", "*", other, "a contract", 100, 60_000_000))
     error = (await mail(home))["error"]
     assert error["data"]["reason_id"] == "claim-denied"
     assert "customer:42 is claimed since" in error["message"] and "another person's agent (a contract)" in error["message"]
@@ -223,7 +223,7 @@ async def test_what_was_done_is_recorded_with_its_outcome(home: House) -> None:
 async def test_a_call_claims_its_subject_only_while_it_lasts(home: House) -> None:
     await declare(home, "mail", {"send": {**MAIL["send"], "claim": True, "cool_down": 3600}})
     assert "result" in await mail(home)
-    claims, now = await home.gateway.claims.list_open("default", ClaimPage())
+    claims, now = await home.gateway.subjects.claims.list_open("default", ClaimPage())
     assert [(claim.subject, claim.effect, claim.is_cooling(now), claim.purpose) for claim in claims] == [
         ("customer:42", "outbound-email", True, "tell the customer")
     ]

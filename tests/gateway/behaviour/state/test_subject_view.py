@@ -28,7 +28,7 @@ async def test_a_view_shows_everything_that_is_known(home: House) -> None:
     await home.send(home.token("admin"), "support", "resolved")
     await put(home, "customer/42/status", '"vip"')
     await put(home, "customer/42/holds/open-escalation", "true")
-    await home.gateway.claims.take(ClaimRequest("default", "customer:42", "refund", Holder(CAROL), "a refund", 100, 60_000_000))
+    await home.gateway.subjects.claims.take(ClaimRequest("default", "customer:42", "refund", Holder(CAROL), "a refund", 100, 60_000_000))
     await mail(home)
     view = (await get(home, "admin", "/customer:42")).json()
     assert view["values"] == {"status": "vip"}

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from gateway.state.claims.claim import ClaimRequest, Holder
 from gateway.state.claims.rows import take_claim
+from gateway.state.effects.facts import EffectCaller, find_effect_of_task, read_facts
+from gateway.state.effects.tables import subject_effects
 from gateway.state.subjects.clock import SubjectClock
-from gateway.state.subjects.facts import EffectCaller, find_effect_of_task, read_facts
-from gateway.state.subjects.tables import subject_effects
 from gateway.storage.database import Batch, Database
 from policies.delegation.facts import SECOND, EffectMark, FactsChanged, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Decision, Grant

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, and_, exists, select
 
 from gateway.state.claims.claim import Claim, Holder
 from gateway.state.claims.rows import read_open_claims
+from gateway.state.effects.facts import board_values
+from gateway.state.effects.tables import subject_conflicts, subject_effects
 from gateway.state.subjects.clock import SubjectClock
-from gateway.state.subjects.facts import board_values
-from gateway.state.subjects.tables import subject_conflicts, subject_effects
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import to_rfc3339
 from policies.delegation.facts import FactNote, FactSource
@@ -35,10 +35,10 @@ class Reader(Struct, frozen=True):
 
 
 class ConflictPage(Struct, frozen=True):
-    """Which conflicts a list shows: of one owner or of all, before a moment, at most `limit`."""
+    """Which conflicts a list shows: of one owner or of all, before a place (the time and id of a decision), at most `limit`."""
 
     owner: str = ""
-    before: int | None = None
+    before: tuple[int, str] | None = None
     limit: int = 50
 
 
@@ -57,12 +57,17 @@ def read_subject(connection: Connection, reader: Reader, subject: str, clock: Su
         "claims": [_claim(reader, claim, now) for claim in claims],
         "under_way": [each for each in effects if each["state"] == "under-way"],
         "done": [each for each in effects if each["state"] != "under-way"],
-        "conflicts": _read_conflicts(connection, reader, conflicts, SHOWN_MAX, clock),
+        "conflicts": [_conflict(reader, row) for row in _read_conflicts(connection, conflicts, SHOWN_MAX)],
     }
 
 
-def list_open_conflicts(connection: Connection, reader: Reader, page: ConflictPage, clock: SubjectClock) -> list[dict[str, Any]]:
-    """Conflicts that were refused, the newest first: what the refused caller wanted was not done since."""
+def list_open_conflicts(
+    connection: Connection, reader: Reader, page: ConflictPage, clock: SubjectClock
+) -> tuple[list[dict[str, Any]], tuple[int, str] | None]:
+    """Conflicts that were refused, the newest first, and the place of the next page.
+
+    What the refused caller wanted was not done since.
+    """
     columns, effects = subject_conflicts.c, subject_effects.c
     same = and_(effects.tenant == columns.tenant, effects.subject == columns.subject, effects.effect == columns.effect)
     done_since = exists().where(same, effects.owner == columns.owner, effects.agent == columns.agent, effects.at > columns.last_at)
@@ -70,8 +75,11 @@ def list_open_conflicts(connection: Connection, reader: Reader, page: ConflictPa
     if page.owner:
         wanted &= columns.owner == page.owner
     if page.before is not None:
-        wanted &= columns.last_at < page.before
-    return _read_conflicts(connection, reader, wanted, page.limit, clock)
+        at, last = page.before
+        wanted &= (columns.last_at < at) | ((columns.last_at == at) & (columns.decision_id < last))
+    rows = _read_conflicts(connection, wanted, page.limit)
+    following = (rows[-1].last_at, rows[-1].decision_id) if len(rows) == page.limit else None
+    return [_conflict(reader, row) for row in rows], following
 
 
 def _read_effects(connection: Connection, reader: Reader, subject: str, now: int) -> list[dict[str, Any]]:
@@ -107,9 +115,9 @@ def _state_of(row: Any, now: int) -> str:
     return TASK_ENDINGS.get(row.task_state or "", "unknown")
 
 
-def _read_conflicts(connection: Connection, reader: Reader, wanted: Any, limit: int, clock: SubjectClock) -> list[dict[str, Any]]:
-    query = select(subject_conflicts).where(wanted).order_by(subject_conflicts.c.last_at.desc()).limit(limit)
-    return [_conflict(reader, row) for row in connection.execute(query)]
+def _read_conflicts(connection: Connection, wanted: Any, limit: int) -> list[Any]:
+    order = (subject_conflicts.c.last_at.desc(), subject_conflicts.c.decision_id.desc())
+    return list(connection.execute(select(subject_conflicts).where(wanted).order_by(*order).limit(limit)))
 
 
 def _conflict(reader: Reader, row: Any) -> dict[str, Any]:
@@ -128,7 +136,6 @@ def _conflict(reader: Reader, row: Any) -> dict[str, Any]:
         "first_at": to_rfc3339(row.first_at),
         "last_at": to_rfc3339(row.last_at),
         "decision_id": row.decision_id if is_own else None,
-        "place": row.last_at,
     }
 
 
