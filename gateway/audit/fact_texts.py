@@ -1,4 +1,4 @@
-"""Facts that a refusal rests on, in words: since when, who set them as far as the reader may know, and what to do."""
+"""Facts that a refusal rests on, in words: since when, by which person or agent as far as the reader may know, and what to do."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ from gateway.tasks.log import to_rfc3339
 from policies.delegation.facts import FactNote
 from policies.delegation.rulings import Decision
 
-TODO: Final = {
+ADVICE_BY_KIND: Final = {
     "hold": "Ask for the hold to be lifted: {key}.",
     "opt-out": "Respect it until it is withdrawn: {key}.",
     "value": "It is the value {key}.",
@@ -50,14 +50,14 @@ def _sentence(subject: str, note: FactNote, who: str) -> str:
     since, until = to_rfc3339(note.since), to_rfc3339(note.until) if note.until else ""
     reason = f" ({note.text})" if note.text else ""
     key = f"{key_prefix_of(subject)}{KEYS.get(note.kind, '')}{note.name}"
-    todo = TODO.get(note.kind, "").format(key=key)
+    advice = ADVICE_BY_KIND.get(note.kind, "").format(key=key)
     end = f" until {until}" if until else ""
     again = f" Possible again from {until} on." if until else ""
     match note.kind:
         case "hold":
-            return f"{subject} has the hold {note.name}{reason} since {since}{end}, set by {who}. {todo}"
+            return f"{subject} has the hold {note.name}{reason} since {since}{end}, set by {who}. {advice}"
         case "opt-out":
-            return f"{subject} has opted out of {note.name}{reason} since {since}{end}, recorded by {who}. {todo}"
+            return f"{subject} has opted out of {note.name}{reason} since {since}{end}, recorded by {who}. {advice}"
         case "claim":
             return f"{subject} is claimed since {since}{end} by {who}{reason}. Try again then, or with a higher priority."
         case "cool-down":
@@ -68,4 +68,4 @@ def _sentence(subject: str, note: FactNote, who: str) -> str:
             return f"The agent {note.name} last acted on {subject} at {since}.{again}"
         case "under-way":
             return f"{note.name} is being done to {subject} since {since}{end} by {who}{reason}. Wait until it ends."
-    return f"{subject} has the value {note.name} since {since}, set by {who}. {todo}"
+    return f"{subject} has the value {note.name} since {since}, set by {who}. {advice}"

@@ -1,6 +1,7 @@
 """Authorization of calls: obtains a ruling and records it before the call is sent."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.state.effects.conflicts import record_conflict
-from gateway.state.effects.repetitions import EffectSubjectMissing, effect_caller_of, rule_on_repetition
+from gateway.state.effects.rulings import rule_on_effect
 from gateway.state.effects.store import UNKNOWN, SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
@@ -32,9 +33,8 @@ from policies.callers import Caller
 from policies.delegation.approval import Approval, NotShowable
 from policies.delegation.approval_rows import ApprovalGone, mark_used
 from policies.delegation.chain import Hop
-from policies.delegation.facts import SubjectEffect
 from policies.delegation.history import SENSITIVITY_MAX, VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryChanged, record_mark
-from policies.delegation.rulings import Act, Denial, Grant, Question, Ruling
+from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.tokens.hop_tokens import HopTokens
 from policies.tokens.tickets import TICKET_HEADER, write_ticket
@@ -142,13 +142,7 @@ class CallAuthorizer:
         """Records a ruling that is not a Grant. Returns the exception to raise."""
         record = decision_record(ruling.decision, caller.principal)
         log_refusal(ruling.decision)
-
-        def work(batch: Batch) -> None:
-            self._stores.audit.record(batch, record)
-            if ruling.decision.facts:
-                record_conflict(batch, caller.principal.tenant, ruling.decision)
-
-        await self._stores.database.write(work)
+        await self._stores.database.write(partial(_write_refusal, self._stores, caller.principal.tenant, ruling.decision, record))
         return CallRefused(ruling)
 
     async def rule_only(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
@@ -156,20 +150,8 @@ class CallAuthorizer:
         if self._authority.needs_history(request.act) or request.terms.clearance < SENSITIVITY_MAX:
             request = await _with_history(self._authority, self._approval_requests, caller, request)
         if request.terms.effect is not None:
-            return await self._rule_on_effect(caller, request, request.terms.effect)
+            return await rule_on_effect(self._authority, self.effects, caller, request, request.terms.effect)
         return request, self._authority.rule(caller, request)
-
-    async def _rule_on_effect(self, caller: Caller, request: RulingRequest, declared: SubjectEffect) -> tuple[RulingRequest, Ruling]:
-        """Rules on an act with a declared effect, by the facts about its subject. Raises EffectSubjectMissing, and TaskUnderWay."""
-        who = effect_caller_of(caller, request.terms.continues_decision_id)
-        effect, facts = await self.effects.read(who, declared)
-        request = replace(request, terms=replace(request.terms, effect=effect, facts=facts))
-        ruling = self._authority.rule(caller, request)
-        if facts is None and not isinstance(ruling, Denial):
-            raise EffectSubjectMissing(effect)
-        if facts is None or not effect.is_once or not isinstance(ruling, Grant):
-            return request, ruling
-        return request, rule_on_repetition(ruling, facts)
 
     async def _find_approval(
         self, caller: Caller, request: RulingRequest, question: Question, *, target: Registration, params: bytes
@@ -274,19 +256,31 @@ class CallAuthorizer:
 
     def record_outcome(self, grant: Grant, outcome: str, effect_state: str = UNKNOWN) -> None:
         """Records the outcome of a call without a task, without waiting for the commit. `effect_state`: how its effect ended."""
-        decision = grant.decision
-        record = {
-            "kind": "outcome",
-            "tenant": grant.delegation.principal.tenant,
-            "decision_id": decision.id,
-            "txn": decision.txn,
-            "task_id": decision.task_id,
-            "outcome": outcome,
-            "duration_us": self._stores.now() - decision.at,
-        }
+        record = _outcome_record(grant, outcome, self._stores.now())
         self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
         if grant.effect_mark is not None:
             self.effects.end_later(grant, effect_state)
+
+
+def _write_refusal(stores: TaskStores, tenant: str, decision: Decision, record: Mapping[str, Any], batch: Batch) -> None:
+    """Writes the record of a refusal, and the conflict where it rests on facts about a subject."""
+    stores.audit.record(batch, record)
+    if decision.facts:
+        record_conflict(batch, tenant, decision)
+
+
+def _outcome_record(grant: Grant, outcome: str, now_us: int) -> dict[str, Any]:
+    """The audit record of how a call without a task ended."""
+    decision = grant.decision
+    return {
+        "kind": "outcome",
+        "tenant": grant.delegation.principal.tenant,
+        "decision_id": decision.id,
+        "txn": decision.txn,
+        "task_id": decision.task_id,
+        "outcome": outcome,
+        "duration_us": now_us - decision.at,
+    }
 
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:

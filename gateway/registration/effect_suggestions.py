@@ -37,7 +37,7 @@ PURPOSE_CHARS: Final = 100
 
 
 def suggest_effects(tools: Iterable[McpTool]) -> dict[str, dict[str, Any]]:
-    """Declarations that may fit, by tool. A tool that says it only reads, or whose arguments name nobody, has none."""
+    """Declarations that may fit, by tool. A tool that says it only reads, or whose arguments name no subject, has none."""
     found = {tool.name: _suggestion(tool) for tool in tools}
     return {name: suggestion for name, suggestion in found.items() if suggestion is not None}
 
@@ -59,7 +59,7 @@ def _suggestion(tool: McpTool) -> dict[str, Any] | None:
 
 
 def _subject_of(argument: str) -> str | None:
-    """`customer:{arguments.customer_id}` for an argument customer_id or customerId; None for one that names nobody."""
+    """`customer:{arguments.customer_id}` for an argument customer_id or customerId; None for another argument."""
     words = _words_of(argument)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", argument) or not 1 < len(words) <= 3 or words[-1] not in ID_WORDS:
         return None

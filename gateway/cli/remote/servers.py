@@ -159,7 +159,7 @@ def effects(
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show whom the tools of a server act on: what is declared, and what is suggested from their names and schemas."""
+    """Show the effects of the tools of a server: what is declared, and what is suggested from their names and schemas."""
     path = f"/api/servers/{quote_segment(name)}"
     found = call_gateway("GET", f"{path}/effects")
     if file is not None or confirm:

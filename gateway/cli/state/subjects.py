@@ -18,7 +18,7 @@ def show(
     subject: Annotated[str, typer.Argument(help="Whom agents act on, such as customer:42.", metavar="SUBJECT")],
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show what was done and is under way, what holds a subject, who has claimed it, and which conflicts were refused."""
+    """Show what was done and is under way, what holds and claims a subject, and which conflicts were refused."""
     view = call_gateway("GET", f"{PATH}/{quote_segment(subject)}")
     if as_json:
         screen.print_json(view)

@@ -26,11 +26,10 @@ from gateway.calls.turns.cancellation import NotCancelable
 from gateway.calls.turns.pausing import AwaitsApproval
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
 from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
-from gateway.ingress.http.claim_errors import CLAIM_ERRORS
 from gateway.ingress.http.error_row import FAILED_PRECONDITION
 from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
 from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
-from gateway.ingress.http.state_errors import STATE_ERRORS
+from gateway.ingress.http.state_errors import CLAIM_ERRORS, STATE_ERRORS
 from gateway.ingress.http.workflow_errors import WORKFLOW_ERRORS
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.state.claims.problems import ClaimRefused

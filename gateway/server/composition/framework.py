@@ -83,9 +83,8 @@ def build_framework_app(
     registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
     oversight = Oversight(gateway.database, could_allow, gateway.authorize)
     read_roles = rights.current_roles_reader(gateway.settings)
-    evaluator = AccessEvaluator(
-        gateway.rulings.authority, gateway.registry, gateway.database, read_roles, effects=gateway.authorizer.effects
-    )
+    dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, read_roles)
+    evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
     what_if_policies = admin_policies.WhatIfPolicies(
         gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
     )
@@ -129,7 +128,6 @@ def build_framework_app(
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
             *_record_routes(gateway, authenticate),
-            *_state_routes(gateway, authenticate),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -166,6 +164,7 @@ def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
     """Builds the routes of what the gateway stores: the audit, costs, webhooks that could not be delivered, and the board."""
     size = gateway.settings.server.max_body
     return [
+        *_state_routes(gateway, authenticate),
         admin_held_state.routes(gateway.board.load_held, authenticate),
         admin_board.routes(gateway.board.load, authenticate, gateway.open_streams, size),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),

@@ -36,7 +36,7 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.built_in.sandbox import build_sandbox
-from gateway.server.composition.built_in.servers import BuiltInServers, build_registry
+from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
 from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
@@ -107,8 +107,7 @@ class Gateway:
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
-        self.sandbox = build_sandbox(settings)
-        offers = *offer_state(settings, lambda: self.board.build_tools()), *offer_claims(settings, lambda: self.subjects.build_tools())
+        self.sandbox, offers = build_sandbox(settings), _offered_servers(self, settings)
         self.built_in = BuiltInServers(self.sandbox, offers)
         self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
@@ -276,6 +275,14 @@ class Gateway:
             if self.tracer is not None:
                 self.tracer.close()
             self._locks.close()
+
+
+def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer, ...]:
+    """The built-in servers of shared state, which are built at their first request."""
+    return (
+        *offer_state(settings, lambda: gateway.board.build_tools()),
+        *offer_claims(settings, lambda: gateway.subjects.build_tools()),
+    )
 
 
 def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:

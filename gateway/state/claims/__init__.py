@@ -1,1 +1,1 @@
-"""Claims: who works on a subject now, with which priority, until when, and how long others wait afterwards."""
+"""Claims of holders on subjects: their priority, their end, and for how long others wait afterwards."""

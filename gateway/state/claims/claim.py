@@ -9,7 +9,7 @@ PRIORITY_MAX: Final = 1000
 
 
 class Holder(Struct, frozen=True):
-    """Who works: the person, the agents of the chain, and the task and transaction in which they act. Empty: the person alone."""
+    """A person at work, the agents of the chain, and the task and transaction in which they act. Empty: the person alone."""
 
     owner: str  # tenant|issuer|subject
     chain: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class Holder(Struct, frozen=True):
     def covers(self, other: "Holder") -> bool:
         """Whether `other` is this holder, or an agent that this holder called in the same transaction.
 
-        A person who acts directly has no transaction, and covers only what the person does directly.
+        A person that acts directly has no transaction, and covers only what the person does directly.
         """
         if self.owner != other.owner or other.chain[: len(self.chain)] != self.chain:
             return False
@@ -69,11 +69,11 @@ class Claim(Struct, frozen=True):
 
     @property
     def free_at(self) -> int:
-        """When it stands in the way of nobody any more, if nothing else happens."""
+        """When it stands in the way of no other act any more, if nothing else happens."""
         return self.until + self.cool_down
 
     def is_held(self, now: int) -> bool:
-        """Whether its holder has it: nobody has ended it, and its lease runs."""
+        """Whether its holder has it: it has not been ended, and its lease runs."""
         return self.state == "held" and now < self.until
 
     def is_cooling(self, now: int) -> bool:

@@ -71,7 +71,7 @@ class ClaimRulings:
 
 
 class ClaimOperations:
-    """Takes, renews, releases and lists claims with the rights of the caller, who is the holder."""
+    """Takes, renews, releases and lists claims with the rights of the caller, which is the holder."""
 
     def __init__(self, claims: SubjectClaims, rulings: ClaimRulings) -> None:
         self._claims = claims
@@ -100,7 +100,7 @@ class ClaimOperations:
         return await self._claims.release(caller.principal.tenant, claim_id, holder_of(caller), token, cool_down)
 
     async def list_on(self, caller: Caller, subject: str, before: tuple[int, str] | None, limit: int) -> tuple[list[Claim], int]:
-        """The claims on a subject: all of them for callers who may read them, else the own ones. Returns the time too. Raises BadClaim."""
+        """The claims on a subject: all of them for callers that may read them, else the own ones. Returns the time too. Raises BadClaim."""
         try:
             name = check_subject(subject)
         except BadSubject as error:
@@ -119,7 +119,7 @@ class ClaimOperations:
 
 
 def holder_of(caller: Caller) -> Holder:
-    """Who holds what the caller claims."""
+    """The holder of what the caller claims."""
     delegation = caller.delegation
     return Holder(caller.principal.owner_key, tuple(hop.agent for hop in delegation.path), delegation.task_id, delegation.txn)
 
@@ -132,7 +132,7 @@ def act_of_claiming(wanted: ClaimRequest | Claim, verb: str = "take-claim") -> A
 
 
 def act_of_reading_claims(subject: str) -> Act:
-    """The act of reading who has claimed a subject."""
+    """The act of reading the claims on a subject."""
     name = f"{key_prefix_of(subject)}claims"
     return Act("readState", "Key", name, f"state:read:{name}", name.rpartition("/")[0])
 
@@ -144,7 +144,7 @@ def act_of_reading_subject(subject: str) -> Act:
 
 
 def describe_holder(claim: Claim, caller: Caller, may_read: bool) -> str:
-    """The holder in words: by name for the same person and for callers who may read the subject's claims."""
+    """The holder in words: by name for the same person and for callers that may read the subject's claims."""
     holder = claim.holder
     if holder.owner == caller.principal.owner_key:
         return f"Your agent {holder.agent}" if holder.agent else "You"
@@ -155,7 +155,7 @@ def describe_holder(claim: Claim, caller: Caller, may_read: bool) -> str:
 
 
 def claim_document(claim: Claim, now: int) -> dict[str, Any]:
-    """A claim as JSON, for its holder and for those who may read the subject's claims."""
+    """A claim as JSON, for its holder and for callers that may read the subject's claims."""
     holder = claim.holder
     return {
         "id": claim.id,

@@ -46,7 +46,7 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
 
 
 def _end_if_over(batch: Batch, wanted: ClaimRequest, claim: Claim, now: int) -> bool:
-    """Ends a claim whose lease is over, and returns whether it stands in nobody's way any more."""
+    """Ends a claim whose lease is over, and returns whether it has no cool-down that still runs."""
     if claim.is_held(now):
         return False
     if claim.is_cooling(now):
@@ -132,7 +132,7 @@ def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None
 
 
 def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[Claim]:
-    """The claims on a subject that are held or cooling, or were when somebody last looked; the oldest first."""
+    """The claims on a subject that are held or cooling, or were when the gateway last looked; the oldest first."""
     open_rows = (claims.c.tenant == tenant) & (claims.c.subject == subject) & (claims.c.state != ENDED)
     return [claim_from_row(row) for row in connection.execute(select(claims).where(open_rows).order_by(claims.c.token))]
 

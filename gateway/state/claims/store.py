@@ -50,7 +50,7 @@ class SubjectClaims:
     async def take(self, wanted: ClaimRequest, wait_seconds: float = 0.0, tell: Callable[[Claim], str] | None = None) -> Claim:
         """Returns the claim. While others have it, tries again for `wait_seconds`; then raises ClaimDenied or CoolingDown.
 
-        `tell` says in words who is in the way, as far as the caller may know. Raises TooManyClaims.
+        `tell` names the holder in words, as far as the caller may know. Raises TooManyClaims.
         """
         left = wait_seconds
         while True:
@@ -142,16 +142,16 @@ _PRUNE: Final = "DELETE FROM claims WHERE (tenant, id) IN (SELECT tenant, id FRO
 
 
 def refusal_of(claim: Claim, now: int, tell: Callable[[Claim], str] | None) -> ClaimDenied | CoolingDown:
-    """The error for a claim that stands in the way: who has it, for what, until when, and what to do."""
+    """The error for a claim that stands in the way: its holder, its purpose, its end, and what to do."""
     what = claim.subject if claim.effect == "*" else f"{claim.subject} ({claim.effect})"
     purpose = f", for: {claim.purpose}" if claim.purpose else ""
     seconds = max(1, -(-(claim.free_at - now) // SECOND))
     who = tell(claim) if tell is not None else "another holder"
     if claim.is_held(now):
-        todo = f"Try again then, wait for it, or take it with a priority above {claim.priority}."
-        return ClaimDenied(claim, f"{who} has claimed {what}{purpose}, until {to_rfc3339(claim.until)}. {todo}", seconds)
-    todo = f"Try again then, or take the claim with a priority above {claim.priority}."
-    return CoolingDown(claim, f"{what} rests after work of {who}{purpose}, until {to_rfc3339(claim.free_at)}. {todo}", seconds)
+        advice = f"Try again then, wait for it, or take it with a priority above {claim.priority}."
+        return ClaimDenied(claim, f"{who} has claimed {what}{purpose}, until {to_rfc3339(claim.until)}. {advice}", seconds)
+    advice = f"Try again then, or take the claim with a priority above {claim.priority}."
+    return CoolingDown(claim, f"{what} rests after work of {who}{purpose}, until {to_rfc3339(claim.free_at)}. {advice}", seconds)
 
 
 def _check_count(connection: Connection, wanted: ClaimRequest, now: int) -> None:

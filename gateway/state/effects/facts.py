@@ -46,7 +46,7 @@ class TooManyFacts(Exception):
 
 
 class EffectCaller(Struct, frozen=True):
-    """Who has the effect: the acting person or agent, and the decision that the act goes on with, whose effect is its own."""
+    """The acting person or agent, and the decision that the act goes on with, whose effect is its own."""
 
     tenant: str
     holder: Holder

@@ -13,7 +13,7 @@ UNDER_WAY = "under-way"
 
 
 class EffectSubjectMissing(BadMessage):
-    """The arguments of a call do not say whom it acts on, although an operator declared that it acts on somebody."""
+    """The arguments of a call do not name its subject, although an operator declared that it has one."""
 
     def __init__(self, effect: SubjectEffect) -> None:
         super().__init__(effect.missing_field, effect.missing_problem)
@@ -28,7 +28,7 @@ class TaskUnderWay(Exception):
 
 
 def effect_caller_of(caller: Caller, continues_decision_id: str) -> EffectCaller:
-    """Who has the effect of a call: the caller as it acts now."""
+    """The caller as it acts now, which has the effect of a call."""
     held = caller.delegation
     holder = Holder(caller.principal.owner_key, tuple(hop.agent for hop in held.path), held.task_id, held.txn)
     return EffectCaller(caller.principal.tenant, holder, continues_decision_id)

@@ -169,7 +169,7 @@ def claim_id_of(decision: Decision) -> str:
 
 
 def holder_of_grant(grant: Grant) -> Holder:
-    """Who has the effect: the called agent in its new task, or the caller of a tool."""
+    """The holder of the effect: the called agent in its new task, or the caller of a tool."""
     delegation, decision = grant.delegation, grant.decision
     chain = tuple(hop.agent for hop in delegation.path)
     return Holder(delegation.principal.owner_key, chain, decision.task_id, decision.txn)

@@ -1,4 +1,4 @@
-"""One view of a subject: what agents did and do, what holds it, who has claimed it, and which conflicts were refused."""
+"""One view of a subject: what agents did and do, what holds and claims it, and which conflicts were refused."""
 
 import json
 from typing import Any, Final
@@ -23,7 +23,7 @@ TASK_ENDINGS: Final = {"TASK_STATE_COMPLETED": "done"}
 
 
 class Reader(Struct, frozen=True):
-    """Who reads a view: the person, who sees their own name, and whether the names of others are shown too."""
+    """The reader of a view: the person, whose own name is shown, and whether the names of others are shown too."""
 
     tenant: str
     owner: str

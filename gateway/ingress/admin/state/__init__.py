@@ -1,1 +1,1 @@
-"""/api/state, /api/claims and /api/subjects: the board of shared state, who works on a subject, and all that is known of it."""
+"""/api/state, /api/claims and /api/subjects: the board of shared state, claims on subjects, and all that is known of a subject."""

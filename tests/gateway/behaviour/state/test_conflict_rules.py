@@ -170,7 +170,7 @@ async def test_a_fact_that_changes_before_the_commit_has_the_act_ruled_on_again(
         reads.append(found)
         return found
 
-    effects.read = read_and_change  # type: ignore[assignment,method-assign]
+    effects.read = read_and_change  # type: ignore[assignment,method-assign]  # changes a fact in between
     assert "open-escalation-holds-promotion" in (await mail(home))["error"]["message"]
     assert len(reads) == 2
 

@@ -73,7 +73,7 @@ async def test_two_requests_at_the_same_moment_start_one_task(home: House) -> No
 
 async def test_a_tool_call_under_way_is_refused_with_who_makes_it(home: House) -> None:
     await declare(home, "mail", {"send": {**MAIL["send"], "once": True}})
-    home.gateway.authorizer.effects.end_later = lambda *_given: None  # type: ignore[method-assign]
+    home.gateway.authorizer.effects.end_later = lambda *_given: None  # type: ignore[method-assign]  # a call that lasts
     token = home.token("admin")
     assert "result" in (await home.call(token, "/mcp/mail", "send", {"customer_id": 42})).json()
     error = (await home.call(token, "/mcp/mail", "send", {"customer_id": 42})).json()["error"]
