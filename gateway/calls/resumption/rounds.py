@@ -10,6 +10,7 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import TooManyCalls
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
+from gateway.state.effects.repetitions import TaskUnderWay
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskNotWaiting
 from policies.callers import RolesOutdated
@@ -63,11 +64,12 @@ async def find_end_reason(resumption: Awaitable[None]) -> str:
     """Returns why a task cannot be resumed, as text for its owner, or an empty text.
 
     An empty text means that the task was resumed, or that the next run tries again. The next run tries again if another process has the
-    task, there is no slot, the agent is down, another task of its conversation waits for an answer, or the person has to sign in again.
+    task, there is no slot, the agent is down, another task of its conversation waits for an answer, another task does the same work, or
+    the person has to sign in again.
     """
     try:
         await resumption
-    except (ApprovalGone, TaskNotWaiting, HistoryChanged, TooManyCalls, ConversationWaits, NotReachable, RolesOutdated):
+    except (ApprovalGone, TaskNotWaiting, HistoryChanged, TooManyCalls, ConversationWaits, NotReachable, RolesOutdated, TaskUnderWay):
         return ""
     except CallRefused as refused:
         return explain_refusal(refused.ruling.decision)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.tables import COOLING, ENDED, HELD, claims
 from gateway.state.subjects.clock import SubjectClock
+from gateway.state.subjects.queries import run_query
 from gateway.state.subjects.versions import lock_subject, raise_subject_version, read_subject_version
 from gateway.storage.batch import Batch
 
@@ -20,6 +21,7 @@ _RELEASE: Final = (
     "UPDATE claims SET state = ?, until = ?, cool_down = ?, ended = ?, ended_as = 'released' "
     "WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 )
+_OPEN: Final = "SELECT * FROM claims WHERE tenant = ? AND subject = ? AND state <> 'ended' ORDER BY token"
 _EXTEND: Final = "UPDATE claims SET until = ?, priority = ? WHERE tenant = ? AND id = ?"
 _RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 
@@ -133,8 +135,7 @@ def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None
 
 def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[Claim]:
     """The claims on a subject that are held or cooling, or were when the gateway last looked; the oldest first."""
-    open_rows = (claims.c.tenant == tenant) & (claims.c.subject == subject) & (claims.c.state != ENDED)
-    return [claim_from_row(row) for row in connection.execute(select(claims).where(open_rows).order_by(claims.c.token))]
+    return [claim_from_row(row) for row in run_query(connection, _OPEN, tenant, subject)]
 
 
 def find_claim(connection: Connection, tenant: str, claim_id: str) -> Claim | None:

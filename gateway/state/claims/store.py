@@ -65,9 +65,11 @@ class SubjectClaims:
             left -= pause
 
     def _take(self, batch: Batch, wanted: ClaimRequest) -> tuple[Claim | list[Claim], int]:
-        _check_count(batch.connection, wanted, self.clock.read(batch.connection))
         found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
-        return found, self.clock.read(batch.connection)
+        now = self.clock.read(batch.connection)
+        if isinstance(found, Claim):
+            _check_count(batch.connection, wanted, now)
+        return found, now
 
     async def find(self, tenant: str, claim_id: str) -> Claim:
         """Raises UnknownClaim."""
@@ -157,5 +159,5 @@ def refusal_of(claim: Claim, now: int, tell: Callable[[Claim], str] | None) -> C
 def _check_count(connection: Connection, wanted: ClaimRequest, now: int) -> None:
     """Raises TooManyClaims."""
     held = (claims.c.tenant == wanted.tenant) & (claims.c.owner == wanted.holder.owner) & (claims.c.state == HELD)
-    if connection.execute(select(func.count()).select_from(claims).where(held, claims.c.until > now)).scalar_one() >= HELD_MAX:
+    if connection.execute(select(func.count()).select_from(claims).where(held, claims.c.until > now)).scalar_one() > HELD_MAX:
         raise TooManyClaims

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -13,6 +12,7 @@ from gateway.state.claims.claim import Holder
 from gateway.state.claims.rows import read_open_claims
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
+from gateway.state.subjects.queries import run_query
 from gateway.storage.tables import ENDED_STATES
 from policies.delegation.facts import EffectUnderWay, FactSource, StandingClaim, SubjectEffect, SubjectFacts
 
@@ -59,10 +59,12 @@ def read_facts(connection: Connection, caller: EffectCaller, effect: SubjectEffe
     Raises TooManyFacts.
     """
     tenant, subject = caller.tenant, effect.subject
-    version = next((row.version for row in run(connection, _VERSION, tenant, subject)), 0)
+    version = next((row.version for row in run_query(connection, _VERSION, tenant, subject)), 0)
     now = clock.read(connection)
     holds, opt_outs, plain = board_values(connection, tenant, subject, now)
-    last = run(connection, _LAST, tenant, subject, caller.continues_decision_id, effect.continues_task or "-", *_lineage(caller.holder))
+    last = run_query(
+        connection, _LAST, tenant, subject, caller.continues_decision_id, effect.continues_task or "-", *_lineage(caller.holder)
+    )
     effects, agents = _newest(last)
     scalars = {name: value for name, (value, _) in plain.items()}
     return SubjectFacts(
@@ -82,18 +84,7 @@ def read_facts(connection: Connection, caller: EffectCaller, effect: SubjectEffe
 
 def find_effect_of_task(connection: Connection, tenant: str, task_id: str, effect: str) -> str:
     """The subject of the effect that a task has; empty where it has none."""
-    return next((str(row.subject) for row in run(connection, _TASK_EFFECT, tenant, task_id, effect)), "")
-
-
-def run(connection: Connection, statement: str, *values: Any) -> Iterable["Row[Any]"]:
-    """The rows of a query with `?` marks."""
-    return connection.exec_driver_sql(with_marks_of(connection.dialect.name, statement), values)
-
-
-@cache
-def with_marks_of(dialect: str, statement: str) -> str:
-    """The statement with the parameter marks of the driver."""
-    return statement if dialect == "sqlite" else statement.replace("?", "%s")
+    return next((str(row.subject) for row in run_query(connection, _TASK_EFFECT, tenant, task_id, effect)), "")
 
 
 def _lineage(holder: Holder) -> tuple[str, str, str, str, str, str]:
@@ -127,7 +118,7 @@ def _standing_claims(connection: Connection, caller: EffectCaller, effect: Subje
 
 def _under_way(connection: Connection, caller: EffectCaller, effect: SubjectEffect, now: int) -> Iterable[EffectUnderWay]:
     """What others do to the subject now. An effect of an agent lasts as long as its task."""
-    for row in run(connection, _UNDER_WAY, caller.tenant, effect.subject):
+    for row in run_query(connection, _UNDER_WAY, caller.tenant, effect.subject):
         chain = tuple(json.loads(row.chain))
         is_own = row.id == caller.continues_decision_id or (effect.continues_task and row.task_id == effect.continues_task)
         holder = Holder(row.owner, chain, row.task_id, row.txn)
@@ -146,7 +137,7 @@ def board_values(
 ) -> tuple[dict[str, FactSource], dict[str, FactSource], PlainValues]:
     """The holds, the opt-outs and the scalar values of a subject on the board. Raises TooManyFacts."""
     prefix = key_prefix_of(subject)
-    rows = list(run(connection, _VALUES, tenant, prefix, f"{prefix[:-1]}0"))
+    rows = list(run_query(connection, _VALUES, tenant, prefix, f"{prefix[:-1]}0"))
     if len(rows) > VALUES_MAX:
         raise TooManyFacts(subject)
     holds: dict[str, FactSource] = {}
