@@ -28,6 +28,7 @@ WRITE_REGISTRY = Act("registerAgent", "Key", "write", "registry:write", "write")
 # An action that is not listed here counts as administration, so a new action can't be delegated by default.
 DELEGABLE_ACTIONS = frozenset({"invokeAgent", "callTool", "readResource", "getPrompt", "readState", "writeState", "runWorkflow"})
 CACHED_SECONDS = 60.0
+CLAIM_RULE = "inv-claim"  # of policies/rules/invariants.cedar
 POLICY_ERROR = "policy-error"  # may be transient, so it is not cached
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode
 
@@ -117,12 +118,16 @@ class Authority:
         decision = _build_decision(
             self._environment, caller, request, verdict, policy_version=self._engine.version, arguments_digest=arguments_digest
         )
+        if verdict.reason_id and request.terms.facts is not None:
+            decision = replace(decision, facts=self._engine.fact_notes(verdict.policies, request.terms.facts))
         if verdict.reason_id == APPROVAL_NEEDED:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
             return Denial(decision, verdict.is_hidden, verdict.scope, verdict.note, _scope_to_request(caller, verdict.scope))
-        return Grant(decision, child or caller.delegation, None if request.terms is DEFAULT_TERMS else _history_mark(self._engine, request))
+        if request.terms is DEFAULT_TERMS:
+            return Grant(decision, child or caller.delegation)
+        return Grant(decision, child or caller.delegation, _history_mark(self._engine, request), request.terms.effect_mark())
 
     def needs_history(self, act: Act) -> bool:
         """Whether a policy depends on what the transaction did before this act."""
@@ -187,7 +192,7 @@ class Authority:
     def could_allow(self, caller: Caller, act: Act) -> bool:
         """Whether `act` could be allowed with some arguments: used to filter lists. Records nothing."""
         request = RulingRequest(act, caller.principal.tenant)
-        if not self._engine.reads_input(act) and not self._engine.needs_history(act):
+        if not (self._engine.reads_input(act) or self._engine.needs_history(act) or self._engine.reads_facts(act)):
             return self._find_or_evaluate(caller, request, None, None).reason_id in ("", APPROVAL_NEEDED)
         if self._environment.kills.stops(caller.delegation, act) or is_delegated_administration(caller.delegation, act):
             return False
@@ -217,7 +222,7 @@ class Authority:
             if excess is not None:
                 return _CachedVerdict(excess[0], missing=(excess[1],), is_hidden=not self._is_visible(caller, act))
         key = (caller.ruling_key, request.tenant, act.action, act.kind, act.resource, act.permission, digest)
-        recalled = request.terms.history is not None
+        recalled = request.terms.history is not None or request.terms.facts is not None
         known = self._rulings.get(key) if not recalled and self._environment.is_fresh() else None
         if known is not None:
             return known
@@ -244,7 +249,7 @@ class Authority:
         if result.has_error:
             return _CachedVerdict(POLICY_ERROR, result.policies, is_hidden=hidden, problem=result.problem)
         if result.policies:
-            return _CachedVerdict("policy-forbids", result.policies, is_hidden=hidden)
+            return _CachedVerdict(_reason_of_forbid(result.policies, request.terms), result.policies, is_hidden=hidden)
         return _CachedVerdict("user-lacks-permission", missing=(f"{act.permission} (user)",), is_hidden=hidden)
 
     def _is_visible(self, caller: Caller, act: Act) -> bool:
@@ -259,7 +264,7 @@ class Authority:
 def _cedar_question(
     caller: Caller, request: RulingRequest, arguments: Mapping[str, Any] | None, totals: Collection[str] = ()
 ) -> CedarQuestion:
-    delegation, history = caller.delegation, request.terms.history
+    delegation, history, effect, facts = caller.delegation, request.terms.history, request.terms.effect, request.terms.facts
     return CedarQuestion(
         principal=caller.principal,
         act=request.act,
@@ -270,6 +275,9 @@ def _cedar_question(
         task=delegation.task_id,
         input=arguments,
         history=history.to_policy_context(request.act.permission, totals) if history else None,
+        effect=effect.effect if effect else "",
+        subject=effect.subject if effect else "",
+        facts=facts.to_policy_context(effect.priority) if facts and effect else None,
     )
 
 
@@ -308,7 +316,16 @@ def _build_decision(
         continues_decision_id=verdict.approval.used_by if verdict.approval else "",
         counted_with_decision_id=request.terms.counted_with_decision_id,
         problem=verdict.problem,
+        subject=request.terms.effect.subject if request.terms.effect else "",
+        effect=request.terms.effect.effect if request.terms.effect else "",
     )
+
+
+def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
+    """Why policies forbid an act: a claim, if the built-in rule on claims does, else a policy."""
+    if CLAIM_RULE not in policies or terms.facts is None:
+        return "policy-forbids"
+    return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
 
 
 def _scope_to_request(caller: Caller, permission: str) -> str:

@@ -24,6 +24,7 @@ from registry.cards.card import (
     RegistrationStatus,
     WithheldDefinition,
 )
+from registry.cards.effects import EffectDeclaration, effect_documents
 from registry.cards.reader import read_card
 from registry.virtual.selection import Selection
 
@@ -88,6 +89,7 @@ class Candidate:
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
     model_free: tuple[str, ...] = ()
+    effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
     jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
@@ -123,6 +125,7 @@ def _terms_json(entry: Candidate | Registration) -> str:
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
     members = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
     members |= {"model_free": list(entry.model_free), "prices": dict(entry.prices)}
+    members["effects"] = effect_documents(entry.effects)
     return json.dumps({name: value for name, value in members.items() if value})
 
 
@@ -134,6 +137,7 @@ def _parse_terms(text: str) -> dict[str, Any]:
         "context": members.get("context", "none"),
         "endpoints": endpoints,
         "model_free": tuple(members.get("model_free", ())),
+        "effects": MappingProxyType({name: EffectDeclaration(**each) for name, each in members.get("effects", {}).items()}),
         "prices": MappingProxyType(members.get("prices", {})),
     }
 
@@ -176,6 +180,7 @@ class RegistrationPatch:
     context: str | None = None
     endpoints: tuple[AgentEndpoint, ...] | None = None
     model_free: tuple[str, ...] | None = None
+    effects: Mapping[str, EffectDeclaration] | None = None
     prices: Mapping[str, int] | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from registry.cards.card import CLEARANCE_MAX, AgentEndpoint, Family, Registration, RegistrationStatus
+from registry.cards.effects import EffectDeclaration
 from registry.changes import RegistryChange
 from registry.drift.pins import withhold_suspicious
 from registry.drift.renewal import DriftApproval
@@ -38,6 +39,7 @@ class ConfiguredAgent:
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
+    effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -57,6 +59,7 @@ class ConfiguredServer:
     clearance: int = CLEARANCE_MAX
     sensitivities: Mapping[str, int] = field(default_factory=dict)
     model_free: tuple[str, ...] = ()
+    effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -209,9 +212,9 @@ def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
     """The fields for sensitivity, clearance, and how agents are called."""
     if isinstance(entry, ConfiguredAgent):
         calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
-        return {"clearance": entry.clearance, "prices": dict(entry.prices), **calls}
+        return {"clearance": entry.clearance, "prices": dict(entry.prices), "effects": dict(entry.effects), **calls}
     labels = {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
-    return {**labels, "model_free": entry.model_free, "prices": dict(entry.prices)}
+    return {**labels, "model_free": entry.model_free, "prices": dict(entry.prices), "effects": dict(entry.effects)}
 
 
 def _was_reached(found: Registration) -> bool:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, and_, or_, select
 
 from gateway.audit.explanations import decision_document
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import to_rfc3339
 from policies.delegation.chain import Delegation, Principal
+from policies.delegation.facts import FactNote
 from policies.delegation.rulings import Act, ChainLink, Decision
 from policies.tables import audit_records
 
@@ -39,11 +41,11 @@ class DecisionRecord:
             not delegation.path or record["txn"] == delegation.txn
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the document of the refusal, with the members that only the audit has."""
+    def to_json(self, *, shows_all: bool = False) -> dict[str, Any]:
+        """Returns the document of the refusal, with the members that only the audit has. `shows_all`: for readers of the audit."""
         record = self.record
         return {
-            **decision_document(_decision_from_record(record)),
+            **decision_document(_decision_from_record(record), shows_all=shows_all),
             "at": to_rfc3339(record["at"]),
             "permission": record["permission"],
             "scope": record.get("scope", ["*"]),
@@ -129,4 +131,7 @@ def _decision_from_record(record: Mapping[str, Any]) -> Decision:
         approval=record.get("approval", ""),
         approvers=tuple(record.get("approvers", ())),
         problem=record.get("problem", ""),
+        subject=record.get("subject", ""),
+        effect=record.get("effect", ""),
+        facts=tuple(msgspec.convert(each, FactNote) for each in record.get("facts", ())),
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gateway.audit.fact_texts import explain_facts, fact_documents
 from policies.delegation.rulings import Decision
 
 REASONS = {
@@ -32,6 +33,9 @@ REASONS = {
     "approval-too-large": "The arguments are too large to be shown to the approvers.",
     "sensitivity-exceeds-clearance": "Its result is more sensitive than an agent in the chain may receive.",
     "taint-exceeds-clearance": "The transaction has read data more sensitive than the receiver may get.",
+    "claim-denied": "Another holder has claimed the subject, with at least the same priority.",
+    "cool-down": "The subject rests after the last claim on it.",
+    "under-way": "The same is being done to the subject, and is not to be done twice.",
     "not-countable": "An argument that a policy adds up is not a whole number of 0 or more.",
 }
 
@@ -52,12 +56,14 @@ LOOKS = {
     "list-runs": "list the runs of all people",
     "see-task": "see tasks of other people",
     "list-tasks": "list the tasks of all people",
+    "list-claims": "list the claims of all people",
+    "list-conflicts": "list the conflicts of all people",
     "read-costs": "read the costs of all people",
 }
 
 
-def decision_document(decision: Decision) -> dict[str, Any]:
-    """Returns the body of GET /api/decisions/{id}."""
+def decision_document(decision: Decision, *, shows_all: bool = False) -> dict[str, Any]:
+    """Returns the body of GET /api/decisions/{id}. `shows_all`: with the people whose facts it rests on, for readers of the audit."""
     return {
         "id": decision.id,
         "allowed": decision.allowed,
@@ -73,6 +79,8 @@ def decision_document(decision: Decision) -> dict[str, Any]:
         "missing": list(decision.missing),
         "task_id": decision.task_id,
         **({"problem": decision.problem} if decision.problem else {}),
+        **({"subject": decision.subject, "effect": decision.effect} if decision.subject else {}),
+        **({"facts": fact_documents(decision, shows_all=shows_all)} if decision.facts else {}),
         **({"approval": decision.approval, "approvers": list(decision.approvers)} if decision.approval else {}),
     }
 
@@ -89,4 +97,5 @@ def explain_refusal(decision: Decision) -> str:
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""
     problem = f" Problem: {decision.problem}." if decision.problem else ""
-    return f"{who}{chain} may not {act_text}. {because}{missing}{policies}{problem} Decision {decision.id}."
+    facts = f" {explain_facts(decision)}" if decision.facts else ""
+    return f"{who}{chain} may not {act_text}. {because}{missing}{policies}{problem}{facts} Decision {decision.id}."

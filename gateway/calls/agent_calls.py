@@ -30,6 +30,7 @@ from gateway.calls.targets.unknown_names import UnknownNameDenied
 from gateway.calls.turns.cancellation import CanceledTask, Cancellation
 from gateway.calls.turns.pausing import PausedTask
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner
+from gateway.state.effects.repetitions import TaskUnderWay
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import TaskReader, front_door_idempotency_key
@@ -137,6 +138,8 @@ class AgentCalls:
             return ready
         except BaseException as error:
             self._in_flight.remove_turn(row.id, parent_id)
+            if isinstance(error, TaskUnderWay):
+                return await self._reader.join(caller, error.task_id, wait_for_end=not request.is_watched)
             if isinstance(error, IdempotencyKeyUsed) and (repeated := await self._find_repeated(caller, request)) is not None:
                 return repeated
             raise

@@ -23,6 +23,7 @@ from gateway.calls.handoff import (
     without_gateway_context,
 )
 from gateway.calls.turns.pausing import ApprovalMessage
+from gateway.state.effects.declared import arguments_of_message, with_effect
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import find_answers
 from gateway.tasks.contracts.skills import check_input, contract_of
@@ -45,7 +46,9 @@ from policies.callers import Caller
 from policies.delegation.chain import Hop
 from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Grant, act_of_calling_tool, act_of_invoking_agent
+from policies.delegation.terms import Terms
 from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration
+from registry.cards.effects import EffectDeclaration
 
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
@@ -142,18 +145,28 @@ def ruling_request_for_agent(request: AgentRequest, target: Registration, row: T
         terms = terms_of(target, act)
         if request.continues_decision_id:
             terms = msgspec.structs.replace(terms, continues_decision_id=request.continues_decision_id)
+        if target.effects:
+            terms = _with_declared_effect(terms, target.effect_of(tool), arguments, request)
         return RulingRequest(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id, terms=terms)
     act = act_of_invoking_agent(target.name, request.skill)
+    terms = terms_of(target, act)
+    if target.effects:
+        terms = _with_declared_effect(terms, target.effect_of(request.skill), arguments_of_message(request.message), request)
     return RulingRequest(
         act=act,
         tenant=target.tenant,
-        terms=terms_of(target, act),
+        terms=terms,
         callee=Hop(target.name, ceiling),
         task_id=row.id,
         txn=row.txn,
         trace_id=trace_id,
         lasts_until=run_end(target, row) if target.kind == WORKFLOW_KIND else 0.0,
     )
+
+
+def _with_declared_effect(terms: Terms, declared: EffectDeclaration | None, arguments: Mapping[str, Any], request: AgentRequest) -> Terms:
+    """The terms with a declared effect, which lasts as long as the task."""
+    return with_effect(terms, declared, arguments, has_own_task=True, continues_task=request.message.task_id)
 
 
 def run_end(target: Registration, row: TaskRow) -> float:

@@ -1,13 +1,14 @@
 """Authorization of calls: obtains a ruling and records it before the call is sent."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
-import structlog
 from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Call
+from gateway.audit.refusal_log import log_refusal
 from gateway.calls.consent.approval_requests import (
     ApprovalRequests,
     ApprovalSubject,
@@ -20,11 +21,14 @@ from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_bef
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
+from gateway.state.effects.conflicts import record_conflict
+from gateway.state.effects.rulings import rule_on_effect
+from gateway.state.effects.store import UNKNOWN, SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.turns.stores import TaskStores
-from policies.audit.log import decision_record
+from policies.audit.log import decision_record, outcome_record
 from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller
 from policies.delegation.approval import Approval, NotShowable
@@ -45,7 +49,6 @@ RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
 RULING_ATTEMPTS_MAX = 100  # to rule on an act while other acts of its transaction are recorded
 HISTORY_BUSY_TEXT = "other acts of the transaction were recorded during every attempt"
-log = structlog.get_logger()
 
 
 class CallRefused(Exception):
@@ -84,6 +87,7 @@ class CallAuthorizer:
         self._stores = stores
         self._spool = spool
         self._approval_requests = ApprovalRequests(stores)
+        self.effects = SubjectEffects(stores.database, stores.now)
 
     async def authorize_and_record(
         self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b"", *, reserve: Reserving = None
@@ -141,14 +145,16 @@ class CallAuthorizer:
     async def record_refusal(self, caller: Caller, ruling: Denial | Question) -> CallRefused:
         """Records a ruling that is not a Grant. Returns the exception to raise."""
         record = decision_record(ruling.decision, caller.principal)
-        _log_refusal(ruling.decision)
-        await self._stores.database.write(lambda batch: self._stores.audit.record(batch, record))
+        log_refusal(ruling.decision)
+        await self._stores.database.write(partial(_write_refusal, self._stores, caller.principal.tenant, ruling.decision, record))
         return CallRefused(ruling)
 
     async def rule_only(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
         """Returns the request and its ruling, with the history of the transaction if a policy reads it. Records nothing."""
         if self._authority.needs_history(request.act) or request.terms.clearance < SENSITIVITY_MAX:
             request = await _with_history(self._authority, self._approval_requests, caller, request)
+        if request.terms.effect is not None:
+            return await rule_on_effect(self._authority, self.effects, caller, request, request.terms.effect)
         return request, self._authority.rule(caller, request)
 
     async def _find_approval(
@@ -221,7 +227,7 @@ class CallAuthorizer:
         delegation = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
-            _write_grant_effects(batch, grant)
+            _write_grant_effects(batch, grant, self.effects)
             stores.audit.record(batch, record)
             if delegation.grant_id != decision.grant_id:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
@@ -244,7 +250,7 @@ class CallAuthorizer:
         delegation = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
-            _write_grant_effects(batch, grant)
+            _write_grant_effects(batch, grant, self.effects)
             stores.audit.record(batch, record)
             if delegation.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
                 stores.grants.add(batch, delegation, grant.decision.grant_id, row.updated)
@@ -260,23 +266,19 @@ class CallAuthorizer:
         if (spent := await commit_opening(stores, both, opened)) is not None:
             raise_spent(spent, reservation)
 
-    def record_outcome(self, grant: Grant, outcome: str) -> None:
-        """Records the outcome of a call without a task, without waiting for the commit."""
-        record = _outcome_record(grant, outcome, self._stores.now() - grant.decision.at)
+    def record_outcome(self, grant: Grant, outcome: str, effect_state: str = UNKNOWN) -> None:
+        """Records the outcome of a call without a task, without waiting for the commit. `effect_state`: how its effect ended."""
+        record = outcome_record(grant, outcome, self._stores.now() - grant.decision.at)
         self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
+        if grant.effect_mark is not None:
+            self.effects.end_later(grant, effect_state)
 
 
-def _outcome_record(grant: Grant, outcome: str, duration_us: int) -> dict[str, Any]:
-    decision = grant.decision
-    return {
-        "kind": "outcome",
-        "tenant": grant.delegation.principal.tenant,
-        "decision_id": decision.id,
-        "txn": decision.txn,
-        "task_id": decision.task_id,
-        "outcome": outcome,
-        "duration_us": duration_us,
-    }
+def _write_refusal(stores: TaskStores, tenant: str, decision: Decision, record: Mapping[str, Any], batch: Batch) -> None:
+    """Writes the record of a refusal, and the conflict where it rests on facts about a subject."""
+    stores.audit.record(batch, record)
+    if decision.facts:
+        record_conflict(batch, tenant, decision)
 
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
@@ -294,7 +296,7 @@ async def _record_question(
     stores: TaskStores, approval_requests: ApprovalRequests, caller: Caller, question: Question, row: dict[str, Any]
 ) -> None:
     record = decision_record(question.decision, caller.principal)
-    _log_refusal(question.decision)
+    log_refusal(question.decision)
 
     def work(batch: Batch) -> None:
         stores.audit.record(batch, record)
@@ -343,7 +345,7 @@ async def authorize_and_write(
         record = decision_record(grant.decision, caller.principal)
 
         def work(batch: Batch) -> T:
-            _write_grant_effects(batch, grant)
+            _write_grant_effects(batch, grant, authorizer.effects)
             stores.audit.record(batch, record)
             return write(batch, grant)
 
@@ -352,13 +354,18 @@ async def authorize_and_write(
     return await retry_while_history_changes(attempt)
 
 
-def _write_grant_effects(batch: Batch, grant: Grant) -> None:
-    """Marks the approval as used and records the act in its transaction's history. Raises HistoryChanged and ApprovalGone."""
+def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) -> None:
+    """Marks the approval as used and records the act in its transaction's history, and what it does to its subject.
+
+    Raises HistoryChanged and ApprovalGone.
+    """
     decision, tenant = grant.decision, grant.delegation.principal.tenant
     if decision.approval:
         mark_used(batch, tenant, decision)
     if grant.history_mark is not None and decision.txn:
         record_mark(batch, (tenant, decision.txn), grant.history_mark, decision.at)
+    if grant.effect_mark is not None:
+        effects.record(batch, grant, grant.effect_mark)
 
 
 def denial_of(question: Question, reason_id: str) -> Denial:
@@ -382,19 +389,3 @@ async def commit_opening(stores: TaskStores, work: Callable[[Batch], R], opened:
     if refusal is None:
         stores.tasks.publish(row, opened.events)
     return refusal
-
-
-def _log_refusal(decision: Decision) -> None:
-    """Logs a refusal with its reason for the operator. The audit has the full decision."""
-    log.info(
-        "refused",
-        decision_id=decision.id,
-        reason_id=decision.reason_id,
-        principal=decision.principal,
-        chain=[link.agent for link in decision.chain],
-        permission=decision.act.permission,
-        missing=decision.missing,
-        policies=decision.policies,
-        **({"problem": decision.problem} if decision.problem else {}),
-        task_id=decision.task_id,
-    )

@@ -23,6 +23,8 @@ from gateway.calls.costs.reservations import Reservation
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
+from gateway.state.effects.declared import with_effect
+from gateway.state.effects.store import DONE, FAILED, UNKNOWN
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.telemetry.spans import TraceContext, note_outcome
 from gateway.telemetry.upstream_calls import TOOL_ERROR, is_tool_error
@@ -85,7 +87,7 @@ class ServerCalls:
         grant: Grant | None = None
         reservation: Reservation | None = None
         result: bytes | None = None
-        outcome, had_effect = "failed", False
+        outcome, had_effect, effect_state = "failed", False, UNKNOWN
         try:
             # Limit: raises LimitReached, PayloadTooLarge
             if request.act.verb != VERB_STOP_TASK:
@@ -97,6 +99,8 @@ class ServerCalls:
             shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
             # Authorize and record: raises CallRefused, recorded, and BudgetSpent
             ruling_request = ruling_request_for_server(target, request)
+            if target.effects and request.act.action == CALL_TOOL and not request.act.verb:
+                ruling_request = self._with_effect(ruling_request, target)
             grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params, reserve=reservation)
             # Send: raises ConsentNeeded, UpstreamFault, McpRefused
             deadline = min(
@@ -106,23 +110,34 @@ class ServerCalls:
             had_effect = True
             answer = await self._send_and_count(call, request.mcp_request)
             outcome, result = "ok", answer.result
+            if grant.effect_mark is not None:
+                effect_state = FAILED if is_tool_error(answer.result) else DONE
             return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
         except ConsentNeeded:
-            had_effect = False
+            had_effect, effect_state = False, FAILED
             if grant is not None:
                 await self._parts.pausing.return_approval(grant)
             raise
         except (UpstreamFault, EgressRefused, McpRefused) as fault:
             had_effect = isinstance(fault, UpstreamFault) and not (fault.is_unsent or fault.had_no_effect or fault.retryable)
+            effect_state = UNKNOWN if had_effect else FAILED
             raise
         finally:
             release(shares)
             if grant is not None:
-                self._authorizer.record_outcome(grant, outcome)
+                self._authorizer.record_outcome(grant, outcome, effect_state)
                 if reservation is not None or target.prices or (result is not None and META_MEMBER in result):
                     is_reserved = reservation is not None
                     recording = costs.recording_of_tool_call(grant, target, result, had_effect=had_effect, is_reserved=is_reserved)
                     await recording if recording is not None else None
+                if grant.effect_mark is not None:
+                    await self._authorizer.effects.settle(grant)
+
+    def _with_effect(self, ruling_request: RulingRequest, target: Registration) -> RulingRequest:
+        """Returns the ruling request of a tool call with the effect that an operator declared for the tool."""
+        act, until = ruling_request.act, self._call_builder.latest_end_of(target)
+        declared = target.effect_of(act.resource.removeprefix(f"{act.parent}."))
+        return replace(ruling_request, terms=with_effect(ruling_request.terms, declared, ruling_request.arguments or {}, until=until))
 
     async def listen(self, caller: Caller, request: ListenRequest) -> None:
         """Listens to an MCP server until the server ends the stream. Records a decision and no task.
@@ -194,9 +209,9 @@ def ruling_request_for_listening(target: Registration, request: ListenRequest) -
 
 
 def _must_name_decision(grant: Grant) -> bool:
-    """Returns whether a follow-up of this call must name its decision: people approved the call, or its transaction counted it."""
+    """Returns whether a follow-up of this call must name its decision: people approved it, or it is counted, or has an effect."""
     counted = grant.history_mark is not None and grant.history_mark.version is not None and grant.decision.txn
-    return bool(grant.decision.approval or counted)
+    return bool(grant.decision.approval or counted or grant.effect_mark is not None)
 
 
 def _log_failure(call: Call, fault: UpstreamFault | EgressRefused | McpRefused) -> None:

@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.state import board
+from gateway.cli.state import board, claims, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
 
@@ -76,6 +76,8 @@ for name, group in {
     "state": board,
     "event": events,
     "trigger": triggers,
+    "claim": claims,
+    "subject": subjects,
     "connection": connections,
     "approval": approvals,
     "deadletter": deadletters,

@@ -30,6 +30,7 @@ from policies.delegation.rulings import Grant
 from policies.keys.jwks import BadKeySet
 from policies.keys.pinned import DetachedSignatureVerifier
 from registry.cards.card import AgentCard, BadCard, Family, Registration, RegistrationStatus
+from registry.cards.effects import parse_effects
 from registry.cards.prices import parse_prices
 from registry.cards.reader import choose_interface
 from registry.drift.pins import candidate_as_offered
@@ -229,9 +230,10 @@ class EntryInspector:
 
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """Returns the fields of the candidate that the operator has set: labels, contracts, context, endpoints, model-free tools and prices."""
+    """Returns the fields of the candidate that the operator has set: labels, contracts, endpoints, model-free tools, effects, prices."""
     labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints, "model_free": terms.model_free}
+    labels["effects"] = None if terms.effects is None else parse_effects(terms.effects)
     labels["prices"] = None if terms.prices is None else parse_prices(terms.prices)
     return {name: label for name, label in labels.items() if label is not None}
 

@@ -8,6 +8,7 @@ from gateway.tasks.contracts.skills import BadContract, check_contracts, check_s
 from policies.delegation.permissions import BadPermission, Permissions
 from policies.delegation.rulings import Grant
 from registry.cards.card import CLEARANCE_MAX, AgentCard, AgentEndpoint
+from registry.cards.effects import BadEffect, parse_effects
 from registry.cards.prices import ANY_CALL, BadPrice, parse_price
 from registry.changes import REGISTERED, RegistryChange
 from registry.names import InvalidMember
@@ -45,6 +46,7 @@ OPERATOR_FIELDS = (
     "endpoints",
     "model_free",
     "prices",
+    "effects",
 )
 ACCOUNT_KINDS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
@@ -93,6 +95,7 @@ class OperatorTerms:
     context: str | None = None  # how much of the caller's conversation the agent gets: none or summary
     endpoints: tuple[AgentEndpoint, ...] | None = None  # further addresses of the agent
     model_free: tuple[str, ...] | None = None  # tools of a server behind which no model works
+    effects: Mapping[str, Mapping[str, Any]] | None = None  # whom calls act on, by tool or skill; `*`: of every other call
     prices: Mapping[str, str] | None = None  # of one call, as decimal texts, by tool; `*`: of every other call
 
     def check(self, registrant: "Registrant") -> None:
@@ -132,6 +135,10 @@ class OperatorTerms:
         names = self.model_free or ()
         if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names):
             raise BadRequest("model_free", "must be names of tools, none of them twice")
+        try:
+            parse_effects(self.effects or {})
+        except BadEffect as error:
+            raise BadRequest(error.field, error.problem) from error
         for name, text in (self.prices or {}).items():
             if not name or not name.isprintable():
                 raise BadRequest("prices", "must be by names of tools, or `*` for all others")

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.background import run_in_background
 from registry.cards.card import AgentEndpoint
+from registry.cards.effects import parse_effects
 from registry.cards.prices import ANY_CALL, parse_prices
 from registry.seeds import ConfiguredAgent, ConfiguredEntry, ConfiguredEntryRegistrar, ConfiguredServer, ConfiguredVirtualServer
 from registry.virtual.selection import Selection
@@ -31,6 +32,7 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
                 contracts=each.contracts,
                 context=each.context,
                 endpoints=tuple(AgentEndpoint(one.url, one.weight) for one in each.endpoints),
+                effects=parse_effects(each.effects),
                 prices={} if each.price is None else parse_prices({ANY_CALL: each.price}),
             )
             for each in agents
@@ -49,6 +51,7 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
                 clearance=each.clearance,
                 sensitivities=each.sensitivities,
                 model_free=tuple(each.model_free),
+                effects=parse_effects(each.effects),
                 prices=parse_prices(each.prices),
             )
             for each in servers

@@ -14,6 +14,7 @@ from adapters.contract import UpstreamFault
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.state import StateSettings
 from policies.delegation.permissions import Permissions
+from registry.cards.effects import parse_effects
 from registry.cards.prices import parse_price
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
@@ -199,6 +200,15 @@ class TelemetrySettings(_StrictSettings):
 Label = Annotated[int, Field(ge=0, le=3)]
 
 
+def _check_effects(effects: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns the declarations. Raises ValueError for one that is invalid."""
+    parse_effects(effects)
+    return effects
+
+
+Effects = Annotated[dict[str, dict[str, Any]], AfterValidator(_check_effects)]  # whom calls act on, by tool or skill
+
+
 class EndpointSettings(_StrictSettings):
     """One more address of an agent."""
 
@@ -222,6 +232,7 @@ class AgentSettings(_StrictSettings):
     contracts: dict[str, dict[str, Any]] = {}  # schemas of the input and output of its skills
     context: Literal["none", "summary"] = "none"
     endpoints: list[EndpointSettings] = []
+    effects: Effects = {}
     price: Price | None = None  # of one call
 
 
@@ -240,6 +251,7 @@ class McpServerSettings(_StrictSettings):
     clearance: Label = 3
     sensitivities: dict[str, Label] = {}  # of single tools
     model_free: list[str] = []  # tools behind which no model works
+    effects: Effects = {}
     prices: dict[str, Price] = {}  # of one call, by tool; `*`: of every other call
 
 

@@ -109,6 +109,18 @@ class TaskReader:
                 pass
         return await self.read_whole(TurnState(row, ()))
 
+    async def join(self, caller: Caller, task_id: str, wait_for_end: bool) -> TurnState:
+        """Returns a task of the caller that does already what was asked for. With `wait_for_end`, returns when its turn has ended.
+
+        Raises UnknownTask.
+        """
+        row = await self._tasks.find(caller.principal.tenant, caller.principal.owner_key, task_id)
+        _check_visible(caller, row.agent, row)
+        if wait_for_end:
+            async for _events in self._tasks.follow(row, row.last_seq):
+                pass
+        return await self.read_whole(TurnState(row, ()))
+
 
 def is_suspended(row: TaskRow) -> bool:
     """Returns whether a task goes on later, without a process that works on it now: a run of a workflow that waits."""

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Table, select, true
 
 from policies.delegation.chain import Principal
-from policies.delegation.rulings import Decision
+from policies.delegation.rulings import Decision, Grant
 from policies.tables import audit_records as audit_table
 
 _encode = msgspec.json.Encoder().encode
@@ -60,6 +60,22 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         **({"began": decision.continues_decision_id} if decision.continues_decision_id else {}),
         **({"goes_on": decision.counted_with_decision_id} if decision.counted_with_decision_id else {}),
         **({"problem": decision.problem} if decision.problem else {}),
+        **({"subject": decision.subject, "effect": decision.effect} if decision.subject else {}),
+        **({"facts": decision.facts} if decision.facts else {}),
+    }
+
+
+def outcome_record(grant: Grant, outcome: str, duration_us: int) -> dict[str, Any]:
+    """The audit record of how a call without a task ended."""
+    decision = grant.decision
+    return {
+        "kind": "outcome",
+        "tenant": grant.delegation.principal.tenant,
+        "decision_id": decision.id,
+        "txn": decision.txn,
+        "task_id": decision.task_id,
+        "outcome": outcome,
+        "duration_us": duration_us,
     }
 
 

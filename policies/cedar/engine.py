@@ -12,6 +12,7 @@ import cedarpy
 from policies.cedar.annotations import AskAnnotation, combine_asks, parse_ask, parse_total
 from policies.cedar.argument_types import KnownTool
 from policies.cedar.argument_types import Path as InputPath
+from policies.cedar.fact_paths import FactReading, fact_readings, notes_on
 from policies.cedar.failures import UNEVALUABLE, PolicyFailure, failure_from_errors, failure_of_inexpressible
 from policies.cedar.files.folder import BadPolicy, FolderStamp, folder_stamp, read_built_in, read_operator_files
 from policies.cedar.files.reading import FileText, ParsedPolicies, check_unique_ids, read_policies
@@ -28,9 +29,11 @@ from policies.cedar.syntax import (
     named_roles,
     never_matching_principals,
     reads_context,
+    reads_facts,
     reads_input,
 )
 from policies.cedar.values import NotExpressible, cedar_value
+from policies.delegation.facts import FactNote, SubjectFacts
 from policies.delegation.permissions import BadPermission
 from policies.delegation.rulings import Act
 
@@ -38,7 +41,8 @@ __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet",
 
 ENTITIES_CACHE_SIZE = 1024  # 8 KB each
 DEFAULT_USER_PREFIX = "default|interlock-development"  # the tenant and issuer of people whom a policy names by a name alone
-UNKNOWN_TO_LISTS = ("input", "history")
+UNKNOWN_TO_LISTS = ("input", "history", "effect", "subject", "facts")
+BUILT_IN = "built-in/"  # begins the keys of the policies that come with the gateway
 ToolSource = Callable[[], Iterable[KnownTool]]
 SchemaOf = Callable[[str, Act], Mapping[str, Any] | None]  # the current inputSchema of the tool that an act calls, in a tenant
 
@@ -60,6 +64,8 @@ class RuleSet:
     version: str
     asks: Mapping[str, AskAnnotation] = field(default_factory=dict)  # by @id
     history_readers: tuple[Policy, ...] = ()  # policies that read the history, or that have something added up for those that do
+    fact_readers: tuple[Policy, ...] = ()  # the operator's policies that read the effect, the subject or facts about it
+    fact_readings: Mapping[str, tuple[FactReading, ...]] = field(default_factory=dict)  # by @id
     totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts that the policy may apply to
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # all policies, as Cedar's JSON
     permitted_roles: frozenset[str] = frozenset()  # roles that a permit names: of the settings and of the operator's policies
@@ -91,9 +97,9 @@ def compile_rules(
 ) -> RuleSet:
     """Like `load_rules`, from texts by their file names."""
     built, own = (read_policies(files, cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX) for files in (read_built_in(), texts))
-    check_unique_ids({**{f"built-in/{key}": one for key, one in built.policies.items()}, **own.policies}, _places_by_key(built, own))
+    check_unique_ids({**{f"{BUILT_IN}{key}": one for key, one in built.policies.items()}, **own.policies}, _places_by_key(built, own))
     unfit = _check_review(own, review_policies(own.policies, argument_types_by_action(tools), _validate), known)
-    rules = {f"built-in/{key}": policy for key, policy in built.policies.items()}
+    rules = {f"{BUILT_IN}{key}": policy for key, policy in built.policies.items()}
     rules |= {f"operator/{key}": policy for key, policy in own.policies.items()}
     try:
         rules |= {f"roles#{index}": policy for index, policy in enumerate(role_policies(roles))}
@@ -125,6 +131,8 @@ def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
         asks={rules[key]["annotations"]["id"]: ask for key, ask in asks.items()},
         history_readers=tuple(policy for policy in rules.values() if reads_context(policy["conditions"], "history") or parse_total(policy)),
+        fact_readers=tuple(policy for key, policy in rules.items() if not key.startswith(BUILT_IN) and reads_facts(policy["conditions"])),
+        fact_readings={policy["annotations"]["id"]: read for policy in rules.values() if (read := fact_readings(policy))},
         totals=tuple((policy, total) for policy in rules.values() if (total := parse_total(policy))),
         documents=rules,
         permitted_roles=frozenset(role for policy in rules.values() if policy["effect"] == "permit" for role in named_roles(policy)),
@@ -143,7 +151,7 @@ def schema_text(tools: Iterable[KnownTool]) -> str:
 
 
 def _places_by_key(built: ParsedPolicies, own: ParsedPolicies) -> dict[str, tuple[str, int]]:
-    return {**{f"built-in/{key}": place for key, place in built.places.items()}, **own.places}
+    return {**{f"{BUILT_IN}{key}": place for key, place in built.places.items()}, **own.places}
 
 
 def _never_matching_warnings(own: ParsedPolicies, roles: Mapping[str, Sequence[str]]) -> Iterable[str]:
@@ -290,6 +298,15 @@ class PolicyEngine:
     def needs_history(self, act: Act) -> bool:
         """Whether any policy that may apply to this act reads the transaction's history, or has an argument added up."""
         return any(may_apply(policy, act) for policy in self._rules.history_readers)
+
+    def reads_facts(self, act: Act) -> bool:
+        """Whether any policy of the operator that may apply to this act reads its effect or facts about its subject."""
+        return any(may_apply(policy, act) for policy in self._rules.fact_readers)
+
+    def fact_notes(self, names: Sequence[str], facts: SubjectFacts) -> tuple[FactNote, ...]:
+        """The facts that the policies with these @ids read, as far as they hold."""
+        read = self._rules.fact_readings
+        return tuple(note for name in names for note in notes_on(name, read.get(name, ()), facts))
 
     def total_names(self, act: Act) -> frozenset[str]:
         """The arguments of this act that are added up."""

@@ -8,6 +8,7 @@ import msgspec
 
 from policies.cedar.syntax import action_and_group, ancestors_of
 from policies.delegation.chain import Principal
+from policies.delegation.facts import NO_FACTS
 from policies.delegation.rulings import Act
 
 _encode = msgspec.json.Encoder().encode
@@ -18,7 +19,8 @@ class CedarQuestion:
     """Everything that a policy can see of an act. `tenant` is the resource's; `chain` names agents; `scopes` and `chain` become sets.
 
     `input` holds the arguments as parsed JSON, None without arguments; it is converted only where a policy reads it. `history` is what the
-    transaction did before, for acts that `PolicyEngine.needs_history`.
+    transaction did before, for acts that `PolicyEngine.needs_history`. `effect` and `subject` are empty, and `facts` None, for acts
+    without a declared effect.
     """
 
     principal: Principal
@@ -30,6 +32,9 @@ class CedarQuestion:
     task: str = ""
     input: Mapping[str, Any] | None = None
     history: Mapping[str, Any] | None = None
+    effect: str = ""
+    subject: str = ""
+    facts: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,9 @@ def context_json(question: CedarQuestion, arguments: Any) -> str:
         "chain": question.chain,
         "depth": question.depth,
         "task": question.task,
+        "effect": question.effect,
+        "subject": question.subject,
+        "facts": question.facts or NO_FACTS,
     }
     if arguments is not None:
         context["input"] = arguments

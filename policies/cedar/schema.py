@@ -14,9 +14,26 @@ CONTEXT_TYPES: Mapping[str, CedarType] = {
     "chain": _TEXTS,
     "depth": {"type": "Long"},
     "task": _TEXT,
+    "effect": _TEXT,
+    "subject": _TEXT,
 }
-CONTEXT_ATTRIBUTES = frozenset({*CONTEXT_TYPES, "input", "history"})
+CONTEXT_ATTRIBUTES = frozenset({*CONTEXT_TYPES, "input", "history", "facts"})
 HISTORY_TYPES: Mapping[str, CedarType] = {"approvals": _TEXTS, "repeats": {"type": "Long"}, "taint": {"type": "Long"}}
+FACT_TYPES: Mapping[str, CedarType] = {
+    "holds": _TEXTS,
+    "opt_outs": _TEXTS,
+    "under_way": _TEXTS,
+    "claimed_by_other": {"type": "Bool"},
+    "cooling_down": {"type": "Bool"},
+    "claim_priority": {"type": "Long"},
+    "priority": {"type": "Long"},
+}
+NAMED_FACT_TYPES: Mapping[str, CedarType] = {
+    "since_effect": {"type": "Long"},
+    "since_agent": {"type": "Long"},
+    "values": _TEXT,
+    "numbers": {"type": "Long"},
+}
 USER = {"subject": _TEXT, "issuer": _TEXT, "tenant": _TEXT}
 RESOURCE = {"tenant": _TEXT, "permission": _TEXT}
 ATTRIBUTES: Mapping[str, Iterable[str]] = {"principal": USER, "resource": RESOURCE}
@@ -36,12 +53,18 @@ PARENT_KINDS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"], "K
 ENTITY_TYPES = frozenset({"User", "Role", "Action", *(kind for kinds in RESOURCE_KINDS.values() for kind in kinds)})
 
 
-def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (), totals: Iterable[str] = ()) -> dict[str, Any]:
+def schema_document(
+    tools: Mapping[str, ArgumentTypes],
+    calls: Iterable[str] = (),
+    totals: Iterable[str] = (),
+    facts: Mapping[str, Iterable[str]] | None = None,
+) -> dict[str, Any]:
     """Cedar's JSON form of the schema. `tools` are argument types by action; each action is in the group of all tools.
 
-    `calls`: permissions whose calls are counted in `context.history`; `totals`: arguments that are added up there.
+    `calls`: permissions whose calls are counted in `context.history`; `totals`: arguments that are added up there. `facts`: the names that
+    policies read of the facts with names.
     """
-    history = {"history": _history_type(calls, totals)}
+    history = {"history": _history_type(calls, totals), "facts": _facts_type(facts or {})}
     actions = {name: _action_type(RESOURCE_KINDS.get(name, ("Key",)), history) for name in ACTIONS}
     for name, types in tools.items():
         actions[name] = _action_type(("Tool",), {"input": types.record, **history}) | {"memberOf": [{"id": TOOL_ACTION_GROUP}]}
@@ -66,6 +89,15 @@ def _history_type(calls: Iterable[str], totals: Iterable[str]) -> CedarType:
     return _record_type(
         {**HISTORY_TYPES, "calls": _record_type(counted), "totals": _record_type({name: {"type": "Long"} for name in totals})}
     )
+
+
+def _facts_type(names: Mapping[str, Iterable[str]]) -> CedarType:
+    """The facts about the subject of an act. A fact with a name may be absent, so that policies ask for it with `has`."""
+    named = {
+        kind: _record_type({name: {**of_one, "required": False} for name in names.get(kind, ())})
+        for kind, of_one in NAMED_FACT_TYPES.items()
+    }
+    return _record_type({**FACT_TYPES, **named})
 
 
 def _action_type(kinds: Iterable[str], more_context: Mapping[str, CedarType]) -> dict[str, Any]:

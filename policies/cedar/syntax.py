@@ -72,6 +72,11 @@ def reads_input(node: Any) -> bool:
     return reads_context(node, "input")
 
 
+def reads_facts(node: Any) -> bool:
+    """Whether an expression may read the act's declared effect, or facts about its subject."""
+    return any(reads_context(node, name) for name in ("effect", "subject", "facts"))
+
+
 def _context_attribute(node: Mapping[str, Any]) -> str:
     """`context.x` or `context has x` -> `x`; anything else -> the empty string."""
     match node:

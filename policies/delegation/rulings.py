@@ -4,6 +4,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from policies.delegation.chain import Delegation
+from policies.delegation.facts import EffectMark, FactNote
 from policies.delegation.history import VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryMark
 
 STATE_ACTIONS = frozenset({"readState", "writeState"})  # on keys of the board and types of events, whose segments have slashes between
@@ -89,6 +90,9 @@ class Decision(Struct, frozen=True):
     continues_decision_id: str = ""  # the decision that used the approval before, for an act that continues after a pause
     counted_with_decision_id: str = ""  # the decision of the act whose question this act answers, and with which it was counted
     problem: str = ""  # why a policy could not be evaluated
+    subject: str = ""  # that the act is about, where an operator declared an effect on it
+    effect: str = ""
+    facts: tuple[FactNote, ...] = ()  # about the subject, that a refusal rests on
 
 
 class Grant(Struct, frozen=True):
@@ -97,6 +101,7 @@ class Grant(Struct, frozen=True):
     decision: Decision
     delegation: Delegation  # for invokeAgent the callee's, already narrowed; otherwise the caller's own
     history_mark: HistoryMark | None = None  # the change to the transaction's history
+    effect_mark: EffectMark | None = None  # what is recorded about the subject
 
 
 class Denial(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from policies.delegation.approval import Approval, ExactContent, Requester
+from policies.delegation.facts import EffectMark, SubjectEffect, SubjectFacts
 from policies.delegation.history import SENSITIVITY_MAX, History, HistoryMark
 
 APPROVAL_NEEDED = "approval-needed"
@@ -25,6 +26,8 @@ class Terms(Struct, frozen=True):
     approval: Approval | None = None
     approval_id: str = ""  # the approval that the caller refers to
     continues_decision_id: str = ""  # the decision that the act continues
+    effect: SubjectEffect | None = None  # on the subject that the act is about
+    facts: SubjectFacts | None = None  # about that subject
     counted_with_decision_id: str = ""  # the decision that the act was counted with, so that it is not counted again
 
     def approval_outcome(
@@ -62,6 +65,12 @@ class Terms(Struct, frozen=True):
         """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit."""
         present = arguments or {}
         return all(type(present[name]) is int and present[name] >= 0 for name in total_names if name in present)
+
+    def effect_mark(self) -> EffectMark | None:
+        """The mark of the allowed act on its subject; None for an act without a declared effect."""
+        if self.effect is None or self.facts is None:
+            return None
+        return EffectMark(self.facts.version, self.effect, self.continues_decision_id)
 
     def history_mark(self, depends_on_history: bool, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> HistoryMark:
         """The mark of the allowed act. `depends_on_history`: whether the ruling depended on the history."""

@@ -7,12 +7,30 @@ from typing import Any
 from policies.cedar.files.yaml_entries import NotEntries, read_entries
 from policies.cedar.syntax import spelling_hint
 from policies.delegation.chain import Hop, Principal
+from policies.delegation.facts import SubjectEffect, SubjectFacts
 from policies.delegation.history import History
 from policies.delegation.permissions import ALL_PERMISSIONS, BadPermission, Permissions
 from policies.delegation.rulings import Act
 from policies.what_if.acts import act_of_permission
+from policies.what_if.fact_cases import BadFacts, parse_facts
 
-MEMBERS = ("name", "who", "roles", "scope", "chain", "act", "arguments", "history", "expect", "reason", "policies", "missing")
+MEMBERS = (
+    "name",
+    "who",
+    "roles",
+    "scope",
+    "chain",
+    "act",
+    "arguments",
+    "history",
+    "effect",
+    "subject",
+    "facts",
+    "expect",
+    "reason",
+    "policies",
+    "missing",
+)
 OUTCOMES = ("allow", "deny", "ask")
 RolesOf = Callable[[Principal], Sequence[str]]
 
@@ -37,6 +55,8 @@ class Case:
     reason: str
     policies: tuple[str, ...] | None
     missing: tuple[str, ...] | None
+    effect: SubjectEffect | None = None
+    facts: SubjectFacts | None = None
 
 
 def read_cases(text: str, user_prefix: str, roles_of: RolesOf) -> list[Case]:
@@ -78,6 +98,7 @@ def _parse_case(entry: Any, number: int, line: int, user_prefix: str, roles_of: 
         act=act,
         arguments=arguments,
         history=_parse_history(entry.get("history", {})),
+        **_parse_subject(entry),
         expect=expect,
         reason=_required_text(entry, "reason") if "reason" in entry else "",
         policies=_optional_texts(entry, "policies"),
@@ -119,6 +140,20 @@ def _parse_history(document: Any) -> History:
     if type(taint) is not int:
         raise BadCases("history.taint must be a whole number")
     return History(-1, taint, totals, calls, _optional_texts(document, "approvals") or ())
+
+
+def _parse_subject(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The effect of a case on a subject, with the facts about it. Raises BadCases."""
+    if "effect" not in entry:
+        if "subject" in entry or "facts" in entry:
+            raise BadCases("subject and facts need an effect beside them")
+        return {"effect": None, "facts": None}
+    subject = _required_text(entry, "subject")
+    try:
+        facts, priority = parse_facts(entry.get("facts", {}))
+    except BadFacts as error:
+        raise BadCases(str(error)) from error
+    return {"effect": SubjectEffect(subject, _required_text(entry, "effect"), priority=priority), "facts": facts}
 
 
 def _required_text(entry: Mapping[str, Any], name: str) -> str:

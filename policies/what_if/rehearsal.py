@@ -50,7 +50,9 @@ def rehearse(authority: Authority, cases: Iterable[Case]) -> list[CaseResult]:
     """Rules on each case by itself."""
     results = []
     for case in cases:
-        request = RulingRequest(case.act, case.principal.tenant, case.arguments, terms=Terms(history=case.history))
+        request = RulingRequest(
+            case.act, case.principal.tenant, case.arguments, terms=Terms(history=case.history, effect=case.effect, facts=case.facts)
+        )
         decision = authority.rule_hypothetically(HypotheticalCaller(case.principal, case.scope, case.path), request)
         results.append(CaseResult(case, decision, tuple(_find_problems(case, decision))))
     return results

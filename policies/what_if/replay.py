@@ -19,6 +19,7 @@ BY_POLICY = frozenset({"allowed", "user-lacks-permission", "policy-forbids", "po
 UNKNOWN, SAME = "unknown", "same"
 DIGEST_ONLY = "it depends on the arguments, of which the audit log has only a digest"
 HISTORY = "it depends on what the transaction had done by then"
+FACTS = "it depends on the facts about the subject by then"
 NOT_ASKED = "policies did not decide it"
 OTHER_ARGUMENTS = "the arguments given are not those of this decision"
 
@@ -46,10 +47,16 @@ class Replay:
         if arguments is not None and record["arguments"] not in ("", hashlib.sha256(_encode_canonical(arguments)).hexdigest()):
             return ReplayOutcome(UNKNOWN, (), OTHER_ARGUMENTS)
         question = _question(record, arguments)
-        blind = {"history"} | ({"input"} if arguments is None else set()) | ({"task"} if question.act.action == "invokeAgent" else set())
+        blind = (
+            {"history", *(("effect", "subject", "facts") if record.get("subject") else ())}
+            | ({"input"} if arguments is None else set())
+            | ({"task"} if question.act.action == "invokeAgent" else set())
+        )
         best, worst = (engine.decide(question) for engine in self._engines_without(frozenset(blind)))
         if _ruling_name(best) == _ruling_name(worst):
             return ReplayOutcome(_ruling_name(worst), worst.policies if not worst.allowed else best.policies)
+        if record.get("subject") and self._engine.reads_facts(question.act):
+            return ReplayOutcome(UNKNOWN, (), FACTS)
         return ReplayOutcome(UNKNOWN, (), DIGEST_ONLY if arguments is None and self._engine.reads_input(question.act) else HISTORY)
 
     def _engines_without(self, unknown: frozenset[str]) -> tuple[PolicyEngine, PolicyEngine]:

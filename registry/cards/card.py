@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from registry.cards.effects import EffectDeclaration
 from registry.names import InvalidMember
 from registry.virtual.selection import Selection
 
@@ -174,6 +175,7 @@ class Registration:
     context: str = "none"  # none | summary: what an agent learns of the conversation that a message comes from
     endpoints: tuple[AgentEndpoint, ...] = ()  # in addition to `url`
     model_free: tuple[str, ...] = ()  # tools behind which no model works, as an operator says
+    effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)  # by tool or skill; `*`: of every other call
     prices: Mapping[str, int] = field(default_factory=dict)  # of one call in millionths, by tool; `*`: of every other call
 
     @property
@@ -193,6 +195,10 @@ class Registration:
     def price_of(self, tool: str) -> int | None:
         """The price of one call in millionths: of a tool, or of the agent where `tool` is empty; None where no operator has set one."""
         return self.prices.get(tool, self.prices.get("*"))
+
+    def effect_of(self, name: str) -> EffectDeclaration | None:
+        """What a call of a tool or skill does to a subject; None where no operator has declared it."""
+        return self.effects.get(name, self.effects.get("*"))
 
     def sensitivity_of(self, tool: str) -> int:
         """The sensitivity of what this tool returns; of anything but a tool, the server's."""

@@ -63,6 +63,10 @@ class CallBuilder:
             grant, target, deadline, sent, idempotency_key, has_shortened_deadline=caller_deadline < usual, idle=self._idle_seconds(target)
         )
 
+    def latest_end_of(self, target: Registration) -> int:
+        """Returns when a call of a server that begins now ends at the latest, in microseconds since 1970."""
+        return self._stores.now() + int(float(target.upstream.get("timeout", self._upstreams.tool_timeout)) * 1e6)
+
     def deadline_for(self, caller: Caller, trace_context: TraceContext) -> float:
         """Returns the caller's deadline on the event loop's clock.
 

@@ -10,6 +10,7 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import BudgetSpent, TooManyCalls
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
+from gateway.state.effects.repetitions import TaskUnderWay
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskNotWaiting
 from policies.callers import RolesOutdated
@@ -23,6 +24,10 @@ from registry.store import UnknownName
 STALE_TEXT = "The request or its authority is no longer valid; send it again."
 FAILED_MAX = 10_000  # tasks whose failures are counted
 WAIT_MAX = 300.0  # upper bound of seconds between two attempts at a task
+TRY_LATER = (
+    *(ApprovalGone, TaskNotWaiting, HistoryChanged, TooManyCalls, BudgetSpent),
+    *(ConversationWaits, NotReachable, RolesOutdated, TaskUnderWay),
+)
 log = structlog.get_logger()
 
 
@@ -63,12 +68,12 @@ async def find_end_reason(resumption: Awaitable[None]) -> str:
     """Returns why a task cannot be resumed, as text for its owner, or an empty text.
 
     An empty text means that the task was resumed, or that the next run tries again. The next run tries again if another process has the
-    task, there is no slot or no room in a budget, the agent is down, another task of its conversation waits for an answer, or the person
-    has to sign in again.
+    task, there is no slot or no room in a budget, the agent is down, another task of its conversation waits for an answer, another task
+    does the same work, or the person has to sign in again.
     """
     try:
         await resumption
-    except (ApprovalGone, TaskNotWaiting, HistoryChanged, TooManyCalls, BudgetSpent, ConversationWaits, NotReachable, RolesOutdated):
+    except TRY_LATER:
         return ""
     except CallRefused as refused:
         return explain_refusal(refused.ruling.decision)

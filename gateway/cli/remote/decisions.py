@@ -47,6 +47,8 @@ def _print_decision(decision: dict[str, Any]) -> None:
             ("asked for", " ".join(filter(None, (decision["action"], decision.get("verb"), decision["resource"])))),
             ("missing", ", ".join(decision["missing"])),
             ("policies", ", ".join(decision["policies"])),
+            ("on", " ".join(filter(None, (decision.get("subject"), decision.get("effect"))))),
+            ("because", " ".join(each["text"] for each in decision.get("facts") or [])),
             ("problem", decision.get("problem")),
             ("approval", decision.get("approval")),
             ("approved by", ", ".join(one.split("|", 2)[-1] for one in decision.get("approvers") or [])),

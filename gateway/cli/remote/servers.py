@@ -1,5 +1,6 @@
 """server: registers, lists, changes and approves MCP servers."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +34,9 @@ FIELDS = (
     "updated",
 )
 DEFINITION_KINDS = ("tools", "prompts", "resources", "templates", "instructions")
-app = typer.Typer(help="Servers of tools: add, list, show, refresh, register-anew, set, approve, rm, virtual.", no_args_is_help=True)
+app = typer.Typer(
+    help="Servers of tools: add, list, show, refresh, register-anew, set, effects, approve, rm, virtual.", no_args_is_help=True
+)
 app.add_typer(virtual.app, name="virtual")
 
 
@@ -143,6 +146,46 @@ def _parse_label(text: str) -> tuple[str, int]:
     if not tool or not label.isdecimal():
         raise WrongUsage(f"{text} is not TOOL=N", "such as find_customer=2")
     return tool, int(label)
+
+
+@app.command(epilog="Example: interlock server effects mail --confirm send_email")
+def effects(
+    name: Name,
+    confirm: Annotated[
+        list[str] | None, typer.Option(help="Declare what is suggested for this tool; may be repeated.", metavar="TOOL")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Declare what this JSON file says, by tool. Replaces all.", metavar="FILE")
+    ] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show the effects of the tools of a server: what is declared, and what is suggested from their names and schemas."""
+    path = f"/api/servers/{quote_segment(name)}"
+    found = call_gateway("GET", f"{path}/effects")
+    if file is not None or confirm:
+        declared = _read_effects(file) if file is not None else found["declared"]
+        if unknown := [tool for tool in confirm or () if tool not in found["suggested"]]:
+            raise WrongUsage(f"nothing is suggested for {unknown[0]}", f"interlock server effects {name}")
+        declared |= {tool: found["suggested"][tool] for tool in confirm or ()}
+        call_gateway("PATCH", path, body={"effects": declared}, progress="declaring…")
+        found = call_gateway("GET", f"{path}/effects")
+    if as_json:
+        screen.print_json(found)
+        return
+    rows = [(tool, state, each["effect"], each["subject"]) for state in ("declared", "suggested") for tool, each in found[state].items()]
+    screen.print_table(["tool", "", "effect", "on"], rows, "nothing is declared or suggested")
+
+
+def _read_effects(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise WrongUsage(
+            f"{file}: {error}", '{"TOOL": {"subject": "customer:{arguments.customer_id}", "effect": "outbound-email"}}'
+        ) from error
+    if not isinstance(found, dict):
+        raise WrongUsage(f"{file} has no JSON object", "interlock server effects --help")
+    return found
 
 
 @app.command()

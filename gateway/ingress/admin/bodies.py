@@ -14,6 +14,7 @@ from gateway.registration.requests import BadRequest, OperatorTerms
 from gateway.registration.vendor_source import printable_name
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
 from registry.cards.card import AgentEndpoint
+from registry.cards.effects import EFFECTS_MAX
 from registry.cards.prices import ANY_CALL, PRICES_MAX
 
 M = TypeVar("M", bound=BaseModel)
@@ -91,11 +92,12 @@ class TermsBody(ApiBody):
     delegation: str = ""
     upstream: UpstreamBody | None = None
     clearance: int | None = None
+    effects: dict[str, dict[str, Any]] | None = Field(None, max_length=EFFECTS_MAX)
 
     def operator_terms(self) -> OperatorTerms:
         """Returns the terms. Raises BadRequest."""
         ceiling = None if self.ceiling is None else tuple(self.ceiling)
-        return OperatorTerms(ceiling, self.delegation, upstream_settings(self.upstream), clearance=self.clearance)
+        return OperatorTerms(ceiling, self.delegation, upstream_settings(self.upstream), clearance=self.clearance, effects=self.effects)
 
 
 class AgentTermsBody(TermsBody):

@@ -29,9 +29,10 @@ from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentica
 from gateway.ingress.http.error_row import FAILED_PRECONDITION
 from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
 from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
-from gateway.ingress.http.state_errors import STATE_ERRORS
+from gateway.ingress.http.state_errors import CLAIM_ERRORS, STATE_ERRORS
 from gateway.ingress.http.workflow_errors import WORKFLOW_ERRORS
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
+from gateway.state.claims.problems import ClaimRefused
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.storage.mailbox import MailboxFull
 from gateway.storage.paging import BadCursor
@@ -122,6 +123,7 @@ class VersionNotSupported(Exception):
 
 
 ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
+    **CLAIM_ERRORS,
     **WORKFLOW_ERRORS,
     **STATE_ERRORS,
     BadJson: ErrorMapping(400, -32700, "bad-json"),
@@ -350,10 +352,8 @@ def describe(error: Exception) -> ErrorReport:
         return ErrorReport(row, f"{row.public_text or error}{cause}", retry_after=retry_after, failure=failure)
     if isinstance(error, FIELD_ERRORS):
         return ErrorReport(row, row.public_text or str(error), field=error.field, problem=error.problem)
-    if isinstance(error, LimitReached):
-        return ErrorReport(row, str(error), retry_after=error.retry_after)
-    if isinstance(error, NotReachable):
-        return ErrorReport(row, row.public_text, retry_after=error.retry_after)
+    if isinstance(error, LimitReached | NotReachable | ClaimRefused):
+        return ErrorReport(row, row.public_text or str(error), retry_after=error.retry_after)
     if isinstance(error, ConversationWaits):
         return ErrorReport(row, str(error), task_id=error.task_id)
     if isinstance(error, ShuttingDown):

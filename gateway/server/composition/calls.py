@@ -56,7 +56,11 @@ def build_calls(
     timeouts: Timeouts,
 ) -> Calls:
     """Builds the calls of one process from its registry, authorizer, stores and upstreams."""
-    in_flight, turns, watcher = InFlight(), TurnRecorder(stores, costs=costs), WaitingTaskWatcher(stores.tasks, stores.now)
+    in_flight, turns, watcher = (
+        InFlight(),
+        TurnRecorder(stores, costs=costs, end_effect=authorizer.effects.end_task),
+        WaitingTaskWatcher(stores.tasks, stores.now),
+    )
     callees = Callees(registry, authorizer, front_door, upstreams.absences)
     denials = UnknownNameDenials(callees, authorizer, upstreams.limits)
     pausing = TaskPausing(authorizer, stores, turns)

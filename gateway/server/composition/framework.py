@@ -30,7 +30,9 @@ from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
 from gateway.ingress.admin.state import board as admin_board
+from gateway.ingress.admin.state import claims as admin_claims
 from gateway.ingress.admin.state import held as admin_held_state
+from gateway.ingress.admin.state import subjects as admin_subjects
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
@@ -98,7 +100,8 @@ def build_framework_app(
     registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
     oversight = Oversight(gateway.database, could_allow, gateway.authorize)
     read_roles = rights.current_roles_reader(gateway.settings)
-    evaluator = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, read_roles)
+    dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, read_roles)
+    evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
     what_if_policies = admin_policies.WhatIfPolicies(
         gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
     )
@@ -167,8 +170,11 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
 
 
 def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
-    """Builds the routes of shared state."""
+    """Builds the routes of shared state, claims and subjects."""
+    subjects = gateway.subjects
     return [
+        admin_claims.routes(subjects.claim_operations, authenticate, gateway.authorize, gateway.settings.server.max_body),
+        admin_subjects.routes(subjects.looks, authenticate, gateway.authorize),
         admin_board.read_routes(gateway.board.load, authenticate, gateway.open_streams),
         admin_board.write_routes(gateway.board.load, authenticate, gateway.settings.server.max_body),
         admin_held_state.routes(gateway.board.load_held, authenticate),

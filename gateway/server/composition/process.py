@@ -37,8 +37,9 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.built_in.sandbox import build_sandbox
-from gateway.server.composition.built_in.servers import BuiltInServers, build_registry
+from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
+from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.storage import open_storage
@@ -108,8 +109,8 @@ class Gateway:
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
-        self.sandbox = build_sandbox(settings)
-        self.built_in = BuiltInServers(self.sandbox, offer_state(settings, lambda: self.board.build_tools()))
+        self.sandbox, offers = build_sandbox(settings), _offered_servers(self, settings)
+        self.built_in = BuiltInServers(self.sandbox, offers)
         self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
@@ -154,6 +155,7 @@ class Gateway:
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
         board_dependencies = BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry)
         self.board = LazyBoard(board_dependencies)
+        self.subjects = build_subjects(self.database, self.authorize, self.rulings.authority.could_allow)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
@@ -237,6 +239,8 @@ class Gateway:
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.subjects.claims.prune)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -275,6 +279,14 @@ class Gateway:
             if self.tracer is not None:
                 self.tracer.close()
             self._locks.close()
+
+
+def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer, ...]:
+    """The built-in servers of shared state, which are built at their first request."""
+    return (
+        *offer_state(settings, lambda: gateway.board.build_tools()),
+        *offer_claims(settings, lambda: gateway.subjects.build_tools()),
+    )
 
 
 def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:

@@ -27,3 +27,14 @@ def read_subject_version(connection: Connection, tenant: str, subject: str) -> i
     """The version of a subject; 0 where no fact about it was ever written."""
     query = select(subjects.c.version).where(subjects.c.tenant == tenant, subjects.c.subject == subject)
     return connection.execute(query).scalar() or 0
+
+
+_LOCK: Final = (
+    "INSERT INTO subjects (tenant, subject, version, updated) VALUES (?, ?, 0, ?) "
+    "ON CONFLICT (tenant, subject) DO UPDATE SET updated = subjects.updated"
+)
+
+
+def lock_subject(batch: Batch, tenant: str, subject: str) -> None:
+    """Locks the row of a subject until the commit, without announcing a change. What is read next is what the last commit left."""
+    batch.run(_LOCK, (tenant, subject, now_us()))

@@ -35,6 +35,7 @@ from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
 from gateway.tasks.log import TaskMoved
 from gateway.tasks.turns.costs import NO_COSTS, TurnCosts, WriteCost
 from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
+from gateway.tasks.turns.effects import EndEffect, and_then_end, keep_effect
 from gateway.tasks.turns.journal import TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
 from gateway.tasks.turns.stores import TaskStores
@@ -75,10 +76,17 @@ class TurnRecorder:
     continues, and its events are written (and shown) with a later commit.
     """
 
-    def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep, costs: TurnCosts = NO_COSTS) -> None:
+    def __init__(
+        self,
+        stores: TaskStores,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        costs: TurnCosts = NO_COSTS,
+        end_effect: EndEffect = keep_effect,
+    ) -> None:
         self._stores = stores
         self._costs = costs
         self._superseded_costs = SupersededCosts(stores)
+        self._end_effect = end_effect
         self.transitions = TaskTransitions(stores.tasks, stores.new_id, stores.now)
         self._deferred_endings = DeferredEndings(pause)
 
@@ -120,6 +128,8 @@ class TurnRecorder:
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
         write_cost = await self._price(call, event)
+        ends_effect = call.grant.effect_mark is not None and journal.row.has_ended
+        write_cost = and_then_end(self._end_effect, call.grant, journal.row, write_cost) if ends_effect else write_cost
         turn_state = await self._write_ending(journal, event, started, write_cost, superseding)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 

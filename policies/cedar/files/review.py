@@ -7,6 +7,7 @@ from typing import Any
 
 from policies.cedar.annotations import parse_total
 from policies.cedar.argument_types import ArgumentTypes, Path
+from policies.cedar.fact_paths import fact_names
 from policies.cedar.input_paths import input_paths
 from policies.cedar.role_rules import ACTIONS
 from policies.cedar.schema import TOOL_ACTION_GROUP, schema_document
@@ -51,7 +52,7 @@ def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, Argument
         if clear or not concerned:
             met |= clear
             checked[key] = {**policy, "action": _action_scope([*_other_actions(policy), *clear])}
-    past = _counted_history(policies)
+    past = (*_counted_history(policies), fact_names(policies.values()))
     wrong = validate(plain, json.dumps(schema_document({}, *past))) if plain else {}
     checkable = {key: policy for key, policy in checked.items() if policy["action"]["entities"]}
     if checkable:

@@ -8,6 +8,7 @@ import pytest
 
 from policies.cedar.question import CedarQuestion, Verdict, context_json, entities_json
 from policies.delegation.chain import Principal
+from policies.delegation.facts import NO_FACTS
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 
 ALICE = Principal("acme", "https://idp", "alice", ("sales", "support"))
@@ -18,6 +19,7 @@ WHO = {
 }
 
 
+NO_EFFECT = {"effect": "", "subject": "", "facts": NO_FACTS}
 SALES = act_of_invoking_agent("sales")
 
 
@@ -26,13 +28,13 @@ def ask(act: Act = SALES, **rest: Any) -> CedarQuestion:
 
 
 def test_a_question_that_says_no_more_is_of_no_chain_no_task_and_no_arguments() -> None:
-    nothing = {"tenant": "globex", "scopes": [], "chain": [], "depth": 0, "task": ""}
+    nothing = {"tenant": "globex", "scopes": [], "chain": [], "depth": 0, "task": "", **NO_EFFECT}
     assert json.loads(context_json(ask(), None)) == nothing
 
 
 def test_the_context_is_where_the_resource_lives_and_how_one_got_there() -> None:
     question = ask(scopes=("tool:*",), chain=("a", "b"), depth=2, task="t_1", history={"taint": 2})
-    seen = {"tenant": "globex", "scopes": ["tool:*"], "chain": ["a", "b"], "depth": 2, "task": "t_1", "history": {"taint": 2}}
+    seen = {"tenant": "globex", "scopes": ["tool:*"], "chain": ["a", "b"], "depth": 2, "task": "t_1", "history": {"taint": 2}, **NO_EFFECT}
     assert json.loads(context_json(question, None)) == seen
     assert json.loads(context_json(question, {"n": 1})) == {**seen, "input": {"n": 1}}
 

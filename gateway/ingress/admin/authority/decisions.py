@@ -22,8 +22,9 @@ def routes(database: Database, authenticate: Authenticate, could_allow: CouldAll
     @router.get("/{decision_id}", name="show_decision")
     async def show_decision(caller: Annotated[Caller, Depends(authenticate)], decision_id: str) -> JSONResponse:
         decision = await database.read(lambda connection: find_decision(connection, caller.principal.tenant, decision_id))
-        if not decision.concerns(caller.delegation) and not could_allow(caller, READ_AUDIT):
+        may_read = could_allow(caller, READ_AUDIT)
+        if not may_read and not decision.concerns(caller.delegation):
             raise UnknownDecision
-        return JSONResponse(decision.to_json())
+        return JSONResponse(decision.to_json(shows_all=may_read))
 
     return router

@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from gateway.audit.explanations import REASONS
 from gateway.calls.authorizer import terms_of
+from gateway.state.claims.claim import Holder
+from gateway.state.effects.declared import with_effect
+from gateway.state.effects.facts import EffectCaller
+from gateway.state.effects.store import SubjectEffects
 from gateway.storage.database import Database
 from policies.authority import Authority, RulingRequest
 from policies.callers import Caller, HypotheticalCaller
@@ -21,6 +27,7 @@ from registry.cards.card import KNOWN_STATUSES, Family, Registration
 from registry.store import Registry, UnknownName
 
 CALL_ACTIONS = ("invokeAgent", "callTool", "getPrompt", "readResource")
+EFFECT_ACTIONS = ("invokeAgent", "callTool")  # calls on which operators may declare effects
 KINDS_BY_LOWERCASE: Mapping[str, str] = {kind.lower(): kind for kind in ENTITY_TYPES}
 
 
@@ -74,11 +81,14 @@ def parse_evaluation(caller: Caller, document: Mapping[str, Any]) -> AccessEvalu
 class AccessEvaluator:
     """Evaluates requests by the rules that calls follow. An evaluation permits nothing and is not recorded."""
 
-    def __init__(self, authority: Authority, registry: Registry, database: Database, roles_now: RolesNow) -> None:
+    def __init__(
+        self, authority: Authority, registry: Registry, database: Database, roles_now: RolesNow, *, effects: SubjectEffects
+    ) -> None:
         self._authority = authority
         self._registry = registry
         self._database = database
         self._roles_now = roles_now
+        self._effects = effects
 
     async def evaluate(self, caller: Caller, evaluation: AccessEvaluation) -> dict[str, Any]:
         """Returns the response (AuthZEN 1.0 s6.2). A resource that the caller may not know of is answered like one that does not exist."""
@@ -90,12 +100,16 @@ class AccessEvaluator:
             return await self._rule(caller, evaluation, self._find_target(caller.principal.tenant, evaluation.act))
         except UnknownName:
             return refused_evaluation(404, "There is no such subject or resource.")
+        except BadEvaluation as error:  # the arguments do not say whom the call acts on
+            return refused_evaluation(400, str(error))
 
     def _is_visible(self, caller: Caller, act: Act) -> bool:
         return self._authority.can_see(caller, act) or self._authority.could_allow(caller, act)
 
     async def _rule(self, caller: Caller, evaluation: AccessEvaluation, target: Registration | None) -> dict[str, Any]:
         request = await self._build_ruling_request(caller.principal.tenant, evaluation, target)
+        if target is not None and target.effects and evaluation.act.action in EFFECT_ACTIONS:
+            request = await self._with_facts(caller, evaluation, request, target)
         if evaluation.is_hypothetical:
             person = evaluation.person
             roles = self._roles_now(person.issuer, person.subject, ()) if evaluation.roles is None else evaluation.roles
@@ -115,6 +129,23 @@ class AccessEvaluator:
         if target.family is Family.AGENT:
             return RulingRequest(evaluation.act, tenant, callee=Hop(target.name, ceiling), txn=evaluation.transaction, terms=terms)
         return RulingRequest(evaluation.act, tenant, evaluation.arguments, ceiling, txn=evaluation.transaction, terms=terms)
+
+    async def _with_facts(
+        self, caller: Caller, evaluation: AccessEvaluation, request: RulingRequest, target: Registration
+    ) -> RulingRequest:
+        """Returns the request with the declared effect of the call, and the facts about its subject. Raises BadEvaluation."""
+        act, held = evaluation.act, caller.delegation
+        name = act.resource.removeprefix(f"{act.parent}." if act.kind == "Tool" else f"{act.parent}/")
+        declared = target.effect_of("" if name == act.parent else name)
+        terms = with_effect(request.terms, declared, evaluation.arguments or {})
+        if terms.effect is None:
+            return request
+        chain = evaluation.chain if evaluation.is_hypothetical else tuple(hop.agent for hop in held.path)
+        holder = Holder(evaluation.person.owner_key, chain, "" if evaluation.is_hypothetical else held.task_id, evaluation.transaction)
+        effect, facts = await self._effects.read(EffectCaller(request.tenant, holder), terms.effect)
+        if facts is None:
+            raise BadEvaluation(f"context.{effect.missing_field} {effect.missing_problem}")
+        return replace(request, terms=replace(terms, effect=effect, facts=facts))
 
     async def _build_terms(self, tenant: str, evaluation: AccessEvaluation, target_terms: Terms) -> Terms:
         """Returns the terms with the history or totals of the transaction, where the ruling depends on them."""

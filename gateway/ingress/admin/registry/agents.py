@@ -16,6 +16,7 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.requests import AgentRegistrationRequest
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
+from registry.cards.effects import effect_documents
 from registry.cards.prices import format_price
 from registry.cards.reader import CARD_MAX
 from registry.search import SearchQuery
@@ -167,6 +168,7 @@ def _full_document(registry_access: RegistryAccess, caller: Caller, entry: Regis
         **_summary_document(registry_access, caller, entry),
         "card": entry.card.document if entry.card else None,
         "contracts": dict(entry.contracts),
+        "effects": effect_documents(entry.effects),
         "price": None if (price := entry.price_of("")) is None else format_price(price),
     }
     if registry_access.is_operator_or_owner(caller, entry):

@@ -16,6 +16,7 @@ from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from registry.card_history import CardVersion
 from registry.cards.card import AgentEndpoint, Family, Registration, RegistrationStatus
+from registry.cards.effects import EFFECTS_MAX, parse_effects
 from registry.cards.prices import PRICES_MAX, parse_prices
 from registry.changes import RegistryChange
 from registry.drift.comparison import SHOWN_MAX
@@ -40,6 +41,7 @@ class EntryPatch(ApiBody):
     upstream: UpstreamBody | None = None
     status: Literal["active", "quarantined", "down"] | None = None
     clearance: int | None = None
+    effects: dict[str, dict[str, Any]] | None = Field(None, max_length=EFFECTS_MAX)
 
 
 class ServerPatch(EntryPatch):
@@ -185,12 +187,16 @@ class EntryChanges:
         labels = (sensitivity, patch.clearance, single)
         tools = tuple(patch.model_free) if isinstance(patch, ServerPatch) and patch.model_free is not None else None
         prices = _prices_of(patch)
-        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools, prices=prices)
+        terms = OperatorTerms(
+            ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools, prices=prices, effects=patch.effects
+        )
         terms.check(Registrant(entry.tenant, entry.owner, is_operator=True))
         terms.check_skills(current.card)
         amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls, model_free=tools)
         if prices is not None:
             amendment = replace(amendment, prices=parse_prices(prices))
+        if patch.effects is not None:
+            amendment = replace(amendment, effects=parse_effects(patch.effects))
         return apply_patch(entry, amendment), jwks
 
     async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:

@@ -15,11 +15,13 @@ from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registr
 from gateway.ingress.admin.registry.changes import EntryChanges, ServerPatch
 from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.route_descriptions import describe_json_body
+from gateway.registration.effect_suggestions import suggest_effects
 from gateway.registration.onboarding import Onboarding
 from gateway.registration.requests import ServerRegistrationRequest
 from policies.callers import Caller
 from policies.strict_json import MEMBERS_MAX
 from registry.cards.card import INSTRUCTIONS, Family, Registration
+from registry.cards.effects import effect_documents
 from registry.cards.prices import price_texts
 from registry.drift.pins import awaiting_approval
 
@@ -141,6 +143,13 @@ def _add_change_routes(
     async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
         return await respond_with_entry(caller, registry_access.find(caller, SERVER, name))
 
+    @router.get("/{name}/effects", name="list_effects")
+    async def list_effects(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
+        entry = registry_access.find(caller, SERVER, name)
+        await registry_access.authorize_owner_change(caller, entry, "read-effects-of")
+        suggested = {tool: each for tool, each in suggest_effects(entry.tools).items() if entry.effect_of(tool) is None}
+        return JSONResponse({"declared": effect_documents(entry.effects), "suggested": suggested})
+
     @router.patch("/{name}", name="change_server", openapi_extra=describe_json_body(ServerPatch))
     async def change(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
         entry = registry_access.find(caller, SERVER, name)
@@ -174,5 +183,6 @@ async def _summary_document(registry_access: RegistryAccess, caller: Caller, ent
         learned["instructions"] = facts.get(INSTRUCTIONS, "")
         learned["left_out"] = facts.get("left_out", {"count": 0, "first": []})
     labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities), "model_free": list(entry.model_free)}
+    labels["effects"] = effect_documents(entry.effects)
     labels["prices"] = price_texts(entry.prices)
     return {**registry_access.summary_document(caller, entry), **labels, **learned}

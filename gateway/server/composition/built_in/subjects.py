@@ -1,0 +1,66 @@
+"""Builds what callers do with subjects: claims, the view of one, and the built-in server `claims`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from adapters.tool_servers import BuiltInServer
+from gateway.audit.decisions import READ_AUDIT
+from gateway.ingress.admin.demand import require_permission
+from gateway.server.composition.built_in.servers import BuiltInOffer
+from gateway.server.composition.built_in.state import is_state_offered
+from gateway.server.settings import Settings
+from gateway.state.claims.operations import ClaimOperations, ClaimRulings
+from gateway.state.claims.store import SubjectClaims
+from gateway.state.effects.looks import SubjectLooks
+from gateway.state.subjects.clock import SubjectClock
+from gateway.storage.database import Database
+from policies.callers import Caller
+from policies.delegation.rulings import Act, Grant
+from policies.ids import new_id, now_us
+
+CLAIMS: Final = "claims"
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Claims on subjects, and looks at them."""
+
+    claims: SubjectClaims
+    claim_operations: ClaimOperations
+    looks: SubjectLooks
+
+    def build_tools(self) -> BuiltInServer:
+        """The server `claims`."""
+        from gateway.ingress.built_in.claim_tools import ClaimTools
+
+        return ClaimTools(self.claim_operations, self.looks.show).build_server()
+
+
+def build_subjects(
+    database: Database, authorize: Callable[[Caller, Act], Awaitable[Grant]], could_allow: Callable[[Caller, Act], bool]
+) -> Subjects:
+    """Builds them for one process. A refusal is explained, since the caller names the subject."""
+
+    async def explain_refusal(caller: Caller, act: Act) -> Grant:
+        return await require_permission(caller, authorize, act)
+
+    claims = SubjectClaims(database, SubjectClock(now_us), new_id)
+    operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
+    looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow))
+    return Subjects(claims, operations, looks)
+
+
+def _may_read_audit(could_allow: Callable[[Caller, Act], bool], caller: Caller) -> bool:
+    return could_allow(caller, READ_AUDIT)
+
+
+def offer_claims(settings: Settings, build: Callable[[], BuiltInServer]) -> tuple[BuiltInOffer, ...]:
+    """The server `claims`, which is offered where the board is."""
+    if not is_state_offered(settings):
+        return ()
+    from gateway.ingress.built_in.claim_definitions import DEFINITIONS, TEMPLATES
+    from gateway.ingress.built_in.server import built_in_registration
+
+    return (BuiltInOffer(built_in_registration(CLAIMS, DEFINITIONS, TEMPLATES), build),)

@@ -1,0 +1,163 @@
+"""Rows of claims: reads them, takes, renews and releases claims in a transaction that others may join."""
+
+import json
+from typing import Any, Final
+
+from msgspec.structs import replace
+from sqlalchemy import Connection, Row, select
+
+from gateway.state.claims.claim import Claim, ClaimRequest, Holder
+from gateway.state.claims.tables import COOLING, ENDED, HELD, claims
+from gateway.state.subjects.clock import SubjectClock
+from gateway.state.subjects.queries import run_query
+from gateway.state.subjects.versions import lock_subject, raise_subject_version, read_subject_version
+from gateway.storage.batch import Batch
+
+EXPIRED: Final = "expired"
+PRE_EMPTED: Final = "pre-empted"
+RELEASED: Final = "released"
+_END: Final = "UPDATE claims SET state = ?, ended = ?, ended_as = ?, ended_by = ? WHERE tenant = ? AND id = ? AND state <> 'ended'"
+_RELEASE: Final = (
+    "UPDATE claims SET state = ?, until = ?, cool_down = ?, ended = ?, ended_as = 'released' "
+    "WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
+)
+_OPEN: Final = "SELECT * FROM claims WHERE tenant = ? AND subject = ? AND state <> 'ended' ORDER BY token"
+_EXTEND: Final = "UPDATE claims SET until = ?, priority = ? WHERE tenant = ? AND id = ?"
+_RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
+
+
+def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: SubjectClock) -> Claim | list[Claim]:
+    """Returns the claim, or the claims in its way. A claim of a lower priority is pre-empted: from then on its token is stale.
+
+    A holder that has the claim already gets it with a longer lease, and an agent that the holder called gets it as it is. Claims of one
+    subject are taken one after the other, in all processes.
+    """
+    lock_subject(batch, wanted.tenant, wanted.subject)
+    now = clock.read(batch.connection)
+    standing = read_open_claims(batch.connection, wanted.tenant, wanted.subject)
+    found = [claim for claim in standing if not _end_if_over(batch, wanted, claim, now)]
+    blocking = [claim for claim in found if claim.blocks(wanted.holder, wanted.effect, now)]
+    if in_the_way := [claim for claim in blocking if claim.priority >= wanted.priority]:
+        return in_the_way
+    for claim in blocking:
+        batch.run(_END, (ENDED, now, PRE_EMPTED, claim_id, wanted.tenant, claim.id))
+    covering = (claim for claim in found if claim.is_held(now) and claim.effect == wanted.effect and claim not in blocking)
+    if (own := next(covering, None)) is not None:
+        return _extend(batch, wanted, own, now)
+    return _insert(batch, wanted, claim_id, now)
+
+
+def _end_if_over(batch: Batch, wanted: ClaimRequest, claim: Claim, now: int) -> bool:
+    """Ends a claim whose lease is over, and returns whether it has no cool-down that still runs."""
+    if claim.is_held(now):
+        return False
+    if claim.is_cooling(now):
+        if claim.state == HELD:
+            batch.run(_END, (COOLING, claim.until, EXPIRED, "", wanted.tenant, claim.id))
+        return False
+    ended = claim.until if claim.ended is None else claim.ended
+    batch.run(_END, (ENDED, ended, claim.ended_as or EXPIRED, "", wanted.tenant, claim.id))
+    return True
+
+
+def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, now: int) -> Claim:
+    """The claim of a holder that asks again: with the later end, and with the new priority, which others' rulings depend on."""
+    if own.holder != wanted.holder:
+        return own
+    longer = replace(own, until=max(own.until, now + wanted.lease), priority=wanted.priority)
+    batch.run(_EXTEND, (longer.until, longer.priority, wanted.tenant, own.id))
+    if longer.priority != own.priority:
+        raise_subject_version(batch, wanted.tenant, wanted.subject)
+    return longer
+
+
+def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int) -> Claim:
+    """Stores the claim. Its token is the version of the subject that the claim makes, which only grows."""
+    raise_subject_version(batch, wanted.tenant, wanted.subject)
+    token, holder = read_subject_version(batch.connection, wanted.tenant, wanted.subject), wanted.holder
+    row = {
+        "tenant": wanted.tenant,
+        "id": claim_id,
+        "subject": wanted.subject,
+        "effect": wanted.effect,
+        "owner": holder.owner,
+        "agent": holder.agent,
+        "chain": json.dumps(holder.chain),
+        "task_id": holder.task_id,
+        "txn": holder.txn,
+        "decision_id": wanted.decision_id,
+        "purpose": wanted.purpose,
+        "priority": wanted.priority,
+        "token": token,
+        "created": now,
+        "until": now + wanted.lease,
+        "cool_down": wanted.cool_down,
+        "state": HELD,
+        "ended": None,
+        "ended_as": "",
+        "ended_by": "",
+    }
+    batch.add(claims, row)
+    batch.flush()
+    return Claim(
+        claim_id,
+        wanted.subject,
+        wanted.effect,
+        holder,
+        wanted.purpose,
+        wanted.priority,
+        token,
+        now,
+        now + wanted.lease,
+        wanted.cool_down,
+        decision_id=wanted.decision_id,
+    )
+
+
+def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: SubjectClock) -> bool:
+    """Gives a claim a lease from now on. Returns False for one that its holder no longer has."""
+    lock_subject(batch, tenant, claim.subject)
+    now = clock.read(batch.connection)
+    return batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) == 1
+
+
+def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None, clock: SubjectClock) -> bool:
+    """Ends a claim. Others wait for the cool-down: the one given, else that of the claim. Returns False where the holder had lost it."""
+    lock_subject(batch, tenant, claim.subject)
+    now = clock.read(batch.connection)
+    rest = claim.cool_down if cool_down is None else cool_down
+    state = COOLING if rest else ENDED
+    done = batch.run(_RELEASE, (state, now, rest, now, tenant, claim.id, claim.token, now)) == 1
+    if done:
+        raise_subject_version(batch, tenant, claim.subject)
+    return done
+
+
+def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[Claim]:
+    """The claims on a subject that are held or cooling, or were when the gateway last looked; the oldest first."""
+    return [claim_from_row(row) for row in run_query(connection, _OPEN, tenant, subject)]
+
+
+def find_claim(connection: Connection, tenant: str, claim_id: str) -> Claim | None:
+    row = connection.execute(select(claims).where(claims.c.tenant == tenant, claims.c.id == claim_id)).first()
+    return None if row is None else claim_from_row(row)
+
+
+def claim_from_row(row: "Row[Any]") -> Claim:
+    return Claim(
+        id=row.id,
+        subject=row.subject,
+        effect=row.effect,
+        holder=Holder(row.owner, tuple(json.loads(row.chain)), row.task_id, row.txn),
+        purpose=row.purpose,
+        priority=row.priority,
+        token=row.token,
+        created=row.created,
+        until=row.until,
+        cool_down=row.cool_down,
+        state=row.state,
+        ended=row.ended,
+        ended_as=row.ended_as,
+        ended_by=row.ended_by,
+        decision_id=row.decision_id,
+    )

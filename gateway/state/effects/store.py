@@ -1,0 +1,184 @@
+"""Records what allowed acts do to subjects, in the commit of their decision, and how it ended."""
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from gateway.state.claims.claim import ClaimRequest, Holder
+from gateway.state.claims.rows import take_claim
+from gateway.state.effects.facts import EffectCaller, find_effect_of_task, read_facts
+from gateway.state.effects.tables import subject_effects
+from gateway.state.subjects.clock import SubjectClock
+from gateway.storage.database import Batch, Database
+from policies.delegation.facts import SECOND, EffectMark, FactsChanged, SubjectEffect, SubjectFacts
+from policies.delegation.rulings import Decision, Grant
+
+DONE: Final = "done"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+TASK_LEASE: Final = 3600 * SECOND  # of a claim that lasts as long as a task; it is renewed while the task lasts
+KEPT_DAYS: Final = 400  # for which an effect counts as the last one
+PRUNED_MAX: Final = 1000  # in one commit
+_RAISE: Final = "UPDATE subjects SET version = version + 1, updated = ? WHERE tenant = ? AND subject = ? AND version = ?"
+_BEGIN: Final = (
+    "INSERT INTO subjects (tenant, subject, version, updated) VALUES (?, ?, 1, ?) "
+    "ON CONFLICT (tenant, subject) DO UPDATE SET version = 1, updated = excluded.updated WHERE subjects.version = 0"
+)
+_CONTINUE: Final = "UPDATE subject_effects SET id = ?, state = 'under-way', until = ? WHERE tenant = ? AND id = ?"
+_REOPEN: Final = "UPDATE subject_effects SET id = ?, state = 'under-way' WHERE tenant = ? AND task_id = ? AND own_task = 1 AND effect = ?"
+_END: Final = "UPDATE subject_effects SET state = ?, until = ? WHERE tenant = ? AND id = ? AND state = 'under-way'"
+_RELEASE: Final = (
+    "UPDATE claims SET state = ?, until = ?, cool_down = ?, ended = ?, ended_as = 'released' WHERE tenant = ? AND state = 'held' "
+    "AND id = (SELECT claim_id FROM subject_effects WHERE tenant = ? AND id = ?)"
+)
+_CLOSE_TASKS: Final = (
+    "UPDATE subject_effects SET state = 'done', until = ? WHERE state = 'under-way' AND own_task = 1 AND NOT EXISTS "
+    "(SELECT 1 FROM tasks WHERE tasks.tenant = subject_effects.tenant AND tasks.id = subject_effects.task_id AND tasks.state NOT IN "
+    "('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED'))"
+)
+_CLOSE_CALLS: Final = "UPDATE subject_effects SET state = 'unknown' WHERE state = 'under-way' AND own_task = 0 AND until <= ?"
+_RENEW_CLAIMS: Final = (
+    "UPDATE claims SET until = ? WHERE state = 'held' AND until > ? AND EXISTS (SELECT 1 FROM subject_effects WHERE "
+    "subject_effects.tenant = claims.tenant AND subject_effects.claim_id = claims.id AND subject_effects.state = 'under-way' "
+    "AND subject_effects.own_task = 1)"
+)
+_RELEASE_CLAIMS: Final = (
+    "UPDATE claims SET state = CASE WHEN cool_down > 0 THEN 'cooling' ELSE 'ended' END, until = ?, ended = ?, ended_as = 'released' "
+    "WHERE state = 'held' AND EXISTS (SELECT 1 FROM subject_effects WHERE subject_effects.tenant = claims.tenant "
+    "AND subject_effects.claim_id = claims.id AND subject_effects.state <> 'under-way')"
+)
+_PRUNE: Final = (
+    "DELETE FROM subject_effects WHERE (tenant, id) IN "
+    "(SELECT tenant, id FROM subject_effects WHERE at <= ? AND state <> 'under-way' LIMIT ?)"
+)
+
+
+_PRUNE_CONFLICTS: Final = "DELETE FROM subject_conflicts WHERE last_at <= ?"
+
+
+class SubjectEffects:
+    """What acts do to subjects, in all tenants."""
+
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+        self._database = database
+        self._clock = SubjectClock(now)
+
+    async def read(self, caller: EffectCaller, effect: SubjectEffect) -> tuple[SubjectEffect, SubjectFacts | None]:
+        """The effect with its subject and the facts about it. The answer to a task's question is about the subject of the task.
+
+        The facts are None where the subject is not known. Raises TooManyFacts.
+        """
+        return await self._database.read(lambda connection: self._read(connection, caller, effect))
+
+    def _read(self, connection: Connection, caller: EffectCaller, effect: SubjectEffect) -> tuple[SubjectEffect, SubjectFacts | None]:
+        if not effect.subject and effect.continues_task:
+            effect = replace(effect, subject=find_effect_of_task(connection, caller.tenant, effect.continues_task, effect.effect))
+        if not effect.subject:
+            return effect, None
+        return effect, read_facts(connection, caller, effect, self._clock)
+
+    def record(self, batch: Batch, grant: Grant, mark: EffectMark) -> None:
+        """Records the effect that a grant allows, and takes its claim. Raises FactsChanged if the subject's version is not the mark's."""
+        tenant, effect, decision = grant.delegation.principal.tenant, mark.effect, grant.decision
+        known = (decision.at, tenant, effect.subject, mark.version)
+        moved = batch.run(_RAISE, known) if mark.version else batch.run(_BEGIN, (tenant, effect.subject, decision.at))
+        if moved != 1:
+            raise FactsChanged
+        now = self._clock.read(batch.connection)
+        if _continues(batch, tenant, mark, decision):
+            return
+        holder = holder_of_grant(grant)
+        claim_id = self._claim(batch, grant, mark, holder, now=now) if effect.is_claim else ""
+        batch.add(
+            subject_effects,
+            {
+                "tenant": tenant,
+                "id": decision.id,
+                "subject": effect.subject,
+                "effect": effect.effect,
+                "purpose": effect.purpose,
+                "target": decision.act.permission,
+                "owner": holder.owner,
+                "agent": holder.agent,
+                "chain": json.dumps(holder.chain),
+                "txn": holder.txn,
+                "task_id": holder.task_id,
+                "own_task": int(effect.has_own_task),
+                "claim_id": claim_id,
+                "state": "under-way",
+                "at": now,
+                "until": effect.until,
+            },
+        )
+
+    def _claim(self, batch: Batch, grant: Grant, mark: EffectMark, holder: Holder, *, now: int) -> str:
+        """Takes the claim of an act while it lasts. Returns its id; empty where the caller has one already, under which the act stands."""
+        effect, decision = mark.effect, grant.decision
+        lease = TASK_LEASE if effect.has_own_task else max(effect.until - now, SECOND)
+        tenant, cool_down = grant.delegation.principal.tenant, effect.cool_down * SECOND
+        purpose = effect.purpose or decision.act.permission
+        wanted = ClaimRequest(tenant, effect.subject, effect.effect, holder, purpose, effect.priority, lease, cool_down, decision.id)
+        claim_id = claim_id_of(decision)
+        taken = take_claim(batch, wanted, claim_id, self._clock)
+        return claim_id if not isinstance(taken, list) and taken.id == claim_id else ""
+
+    def end(self, batch: Batch, grant: Grant, state: str) -> None:
+        """Records how the effect of an act ended: done, failed or unknown. Its claim ends too, without a cool-down where it failed."""
+        mark, decision = grant.effect_mark, grant.decision
+        if mark is None:
+            return
+        tenant, now = grant.delegation.principal.tenant, self._clock.read(batch.connection)
+        batch.run(_END, (state, now, tenant, decision.id))
+        if mark.effect.is_claim:
+            rest = 0 if state == FAILED else mark.effect.cool_down * SECOND
+            batch.run(_RELEASE, ("cooling" if rest else "ended", now, rest, now, tenant, tenant, decision.id))
+
+    def end_task(self, batch: Batch, grant: Grant, is_completed: bool) -> None:
+        """Records that the task of an agent has ended. What an agent that failed did before is not known."""
+        self.end(batch, grant, DONE if is_completed else UNKNOWN)
+
+    def end_later(self, grant: Grant, state: str) -> None:
+        """Records how the effect of a tool call ended, without waiting for the commit."""
+        self._database.post(lambda batch: self.end(batch, grant, state))
+
+    async def settle(self, grant: Grant) -> None:
+        """Waits until the end of an effect is recorded, where others wait for it."""
+        if grant.effect_mark is not None and (grant.effect_mark.effect.is_claim or grant.effect_mark.effect.is_once):
+            await self._database.write(lambda _batch: None)
+
+    async def sweep(self) -> None:
+        """Closes effects whose task or call has ended elsewhere, keeps the claims of tasks that last, and deletes old effects."""
+        await self._database.write(self._sweep)
+
+    def _sweep(self, batch: Batch) -> None:
+        now = self._clock.read(batch.connection)
+        batch.run(_CLOSE_TASKS, (now,))
+        batch.run(_CLOSE_CALLS, (now,))
+        batch.run(_RENEW_CLAIMS, (now + TASK_LEASE, now))
+        batch.run(_RELEASE_CLAIMS, (now, now))
+        batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
+        batch.run(_PRUNE_CONFLICTS, (now - KEPT_DAYS * 86_400 * SECOND,))
+
+
+def claim_id_of(decision: Decision) -> str:
+    """The id of the claim that an act takes while it lasts."""
+    return f"cl{decision.id[1:]}"
+
+
+def holder_of_grant(grant: Grant) -> Holder:
+    """The holder of the effect: the called agent in its new task, or the caller of a tool."""
+    delegation, decision = grant.delegation, grant.decision
+    chain = tuple(hop.agent for hop in delegation.path)
+    return Holder(delegation.principal.owner_key, chain, decision.task_id, decision.txn)
+
+
+def _continues(batch: Batch, tenant: str, mark: EffectMark, decision: Decision) -> bool:
+    """Whether the act goes on with an effect that is recorded, by the decision or the task that it continues."""
+    effect = mark.effect
+    continued = mark.continues_decision_id
+    if continued and batch.run(_CONTINUE, (decision.id, effect.until, tenant, continued)):
+        return True
+    return bool(effect.continues_task and batch.run(_REOPEN, (decision.id, tenant, effect.continues_task, effect.effect)))

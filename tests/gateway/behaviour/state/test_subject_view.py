@@ -1,0 +1,69 @@
+"""One view of a subject: what was done and is under way, what holds it, who has claimed it, and which conflicts were refused."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.state.claims.claim import ClaimRequest, Holder
+from tests.fakes.house import House
+from tests.gateway.behaviour.state.test_conflict_rules import mail, mailing_agent, open_scene, put
+
+CAROL = "default|interlock-development|carol"
+
+
+@pytest.fixture
+async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    async with open_scene(tmp_path, database_url) as built:
+        yield built
+
+
+async def get(home: House, user: str, path: str) -> Any:
+    return await home.http.get(f"/api/subjects{path}", headers={"authorization": f"Bearer {home.token(user)}"})
+
+
+async def test_a_view_shows_everything_that_is_known(home: House) -> None:
+    await mailing_agent(home, "support")
+    await home.send(home.token("admin"), "support", "resolved")
+    await put(home, "customer/42/status", '"vip"')
+    await put(home, "customer/42/holds/open-escalation", "true")
+    await home.gateway.subjects.claims.take(ClaimRequest("default", "customer:42", "refund", Holder(CAROL), "a refund", 100, 60_000_000))
+    await mail(home)
+    view = (await get(home, "admin", "/customer:42")).json()
+    assert view["values"] == {"status": "vip"}
+    assert [(hold["name"], hold["set_by"]) for hold in view["holds"]] == [("open-escalation", CAROL)]
+    assert [(claim["effect"], claim["purpose"], claim["owner"]) for claim in view["claims"]] == [("refund", "a refund", CAROL)]
+    assert [(each["effect"], each["agent"], each["state"]) for each in view["done"]] == [("outbound-email", "support", "done")]
+    assert [(each["reason_id"], each["facts"][0]["name"], each["count"]) for each in view["conflicts"]] == [
+        ("policy-forbids", "open-escalation", 1)
+    ]
+    assert view["opt_outs"] == view["under_way"] == []
+
+
+async def test_a_view_needs_the_right_to_read_the_subject(home: House) -> None:
+    refused = await get(home, "alice", "/customer:42")
+    assert refused.status_code == 403 and refused.json()["decision"]["missing"] == ["state:read:customer/42 (user)"]
+    assert (await get(home, "admin", "/customer")).status_code == 422
+
+
+async def test_a_conflict_is_open_until_the_call_is_made(home: House) -> None:
+    await put(home, "customer/42/holds/open-escalation", "true")
+    for _ in range(2):
+        await mail(home)
+    found = (await get(home, "admin", "?conflicts")).json()["items"]
+    assert [(each["subject"], each["count"], each["owner"]) for each in found] == [
+        ("customer:42", 2, "default|interlock-development|admin")
+    ]
+    assert (await get(home, "alice", "?conflicts")).json()["items"] == []
+    assert (await get(home, "alice", "?everybody=true")).status_code == 403
+    await put(home, "customer/42/holds/open-escalation", "false")
+    await mail(home)
+    assert (await get(home, "admin", "?everybody=true")).json()["items"] == []
+
+
+async def test_another_tenant_sees_nothing(home: House) -> None:
+    await put(home, "customer/42/holds/open-escalation", "true")
+    stranger = {"authorization": f"Bearer {home.token('admin', tenant='other')}"}
+    view = (await home.http.get("/api/subjects/customer:42", headers=stranger)).json()
+    assert view["holds"] == view["done"] == view["claims"] == view["conflicts"] == []
