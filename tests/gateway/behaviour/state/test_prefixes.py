@@ -116,7 +116,7 @@ async def test_an_accepted_value_replaces_only_the_version_that_was_meant(board:
 async def test_held_values_are_unknown_to_people_without_rights_and_to_other_tenants(board: BoardHome) -> None:
     kept = (await board.put(HELD, "x")).json()["held"]
     assert await held(board, "fay") == [] == await held(board, "admin|x")
-    assert (await decide(board, "%00", "accept")).status_code == 404
+    assert (await decide(board, "hv_%C3%A9", "accept")).status_code == 404
     for user in ("fay", "nobody"):
         unknown = await decide(board, kept["id"], "accept", user)
         assert (unknown.status_code, unknown.json()["reason_id"]) == (404, "unknown")
