@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 
+from gateway.state.tables import state_values
 from gateway.storage.database import Batch, Database, WriteFailed, engine_for, raise_epoch
 from gateway.storage.migrations import HEAD
 from gateway.storage.migrations.run import downgrade, upgrade
@@ -124,7 +125,7 @@ def test_the_migrations_make_the_tables_that_the_code_names(database_url: str) -
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
-    assert workflow_runs.metadata is gateway_tables  # tables of workflows are compared too
+    assert workflow_runs.metadata is state_values.metadata is gateway_tables  # their tables are compared too
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         for metadata in (gateway_tables, policies_tables, registry_tables):

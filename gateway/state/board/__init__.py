@@ -1,0 +1,1 @@
+"""The board: values by key, with versions, history, quotas and a feed of changes."""

@@ -1,0 +1,58 @@
+"""The stored board: reads values and their history, and changes values in commits of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from gateway.state.board.counters import BoardLimits
+from gateway.state.board.values import Change, StoredValue
+from gateway.state.board.writes import KeyRef, find_value, source_from_row, value_from_row
+from gateway.state.tables import state_changes, state_values
+from gateway.storage.database import Database
+
+
+class BoardStore:
+    """Values and changes of all tenants. `now` returns microseconds since 1970."""
+
+    def __init__(self, database: Database, now: Callable[[], int], limits: BoardLimits) -> None:
+        self.database = database
+        self.now = now
+        self.limits = limits
+
+    async def find(self, ref: KeyRef) -> StoredValue | None:
+        """The value of a key; None where it has none, or where it has expired."""
+        found = await self.database.read(lambda connection: find_value(connection, ref))
+        return None if found is None or found.is_expired(self.now()) else found
+
+    async def list_below(self, tenant: str, prefix: str, after: str, limit: int) -> list[StoredValue]:
+        """The values of the prefix and of the keys below it, in the order of their keys, after the key `after`."""
+        query = _within(select(state_values), state_values.c, tenant, prefix)
+        query = query.where(state_values.c.key > after).order_by(state_values.c.key).limit(limit)
+        found = await self.database.read(lambda connection: [value_from_row(row) for row in connection.execute(query)])
+        now = self.now()
+        return [value for value in found if not value.is_expired(now)]
+
+    async def history(self, ref: KeyRef, before: int | None, limit: int) -> list[Change]:
+        """Changes of a key, the newest first, before version `before`."""
+        columns = state_changes.c
+        query = select(state_changes).where(columns.tenant == ref.tenant, columns.key == ref.key)
+        query = query if before is None else query.where(columns.version < before)
+        ordered = query.order_by(columns.version.desc()).limit(limit)
+        return await self.database.read(lambda connection: read_changes(connection, ordered))
+
+
+def _within(query: "Select[Any]", columns: Any, tenant: str, prefix: str) -> "Select[Any]":
+    """Keeps rows whose key is the prefix or below it. `0` is the character after the slash."""
+    query = query.where(columns.tenant == tenant)
+    if not prefix:
+        return query
+    return query.where((columns.key == prefix) | ((columns.key > f"{prefix}/") & (columns.key < f"{prefix}0")))
+
+
+def read_changes(connection: Connection, query: "Select[Any]") -> list[Change]:
+    return [_change_from_row(row) for row in connection.execute(query).all()]
+
+
+def _change_from_row(row: "Row[Any]") -> Change:
+    return Change(row.tenant, row.seq, row.key, row.version, row.kind, row.value, source_from_row(row), row.at)
