@@ -26,8 +26,9 @@ from adapters.upstream.resilience import Resilience
 from adapters.vendors.aws.agentcore_session import AgentCoreSessions
 from adapters.vendors.sdk.agent import AgentFacts, Features, VendorAgent, build_vendor_agent, parse_options
 from adapters.vendors.sdk.connection import VendorEndpoint
+from registry.cards.card import BUILT_IN_KIND
 
-SERVER_KINDS = frozenset({"mcp", OPENAPI_KIND, SANDBOX})  # the kinds of servers; agents can't have them
+SERVER_KINDS = frozenset({"mcp", OPENAPI_KIND, SANDBOX, BUILT_IN_KIND})  # the kinds of servers; agents can't have them
 ENTRY_POINT_GROUP: Final = "interlock.adapters"  # by which other distributions add vendors
 # loaded when an agent of the kind is first checked (see AdapterCatalog.load), since some import heavy libraries
 VENDORS: Final[Mapping[str, str]] = {

@@ -1,9 +1,9 @@
-"""Calls all MCP servers through one interface: over HTTP, as configured commands, as HTTP APIs, or the sandbox."""
+"""Calls all MCP servers through one interface: over HTTP, as configured commands, as HTTP APIs, the sandbox, or the gateway's own."""
 
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, speaks_initialize
@@ -18,14 +18,23 @@ from adapters.redaction.secrets import redactor_for
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from adapters.sandbox.tools import SandboxTools
 from adapters.upstream.call_redaction import CallRedactor
-from registry.cards.card import Registration
+from registry.cards.card import BUILT_IN_KIND, Registration
 
 if TYPE_CHECKING:
     from adapters.mcp_client.stdio import StdioServers  # loaded only where a command is configured
 
+SILENT_KINDS: Final = (OPENAPI_KIND, SANDBOX, BUILT_IN_KIND)  # servers that announce nothing
 STDIO_PREFIX: Final = "stdio:"
 AUTH_OPTION: Final = "auth"
 COMMANDS_TENANT: Final = "default"  # the tenant of the configuration file
+
+
+class BuiltInServer(Protocol):
+    """A server of the gateway's own (gateway/ingress/built_in). Its tools act with the rights of the call's Grant."""
+
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer:
+        """Answers one request. Raises McpRefused, and the gateway's own refusals."""
+        ...
 
 
 class ServerListChanges:
@@ -45,7 +54,10 @@ class ServerListChanges:
 
 
 class ToolServerClient:
-    """Calls servers by their kind. Servers with `upstream.auth` get credentials from `oauth`."""
+    """Calls servers by their kind. Servers with `upstream.auth` get credentials from `oauth`.
+
+    `find_built_in` returns the gateway's own server of a name. It is called for each request, since these servers are built late.
+    """
 
     def __init__(
         self,
@@ -54,12 +66,15 @@ class ToolServerClient:
         apis: OpenApiServers | None = None,
         oauth: UpstreamOAuth | None = None,
         sandbox: SandboxTools | None = None,
+        *,
+        find_built_in: Callable[[str], BuiltInServer] | None = None,
     ) -> None:
         self._pool = pool
         self._oauth = oauth
         self._apis = apis
         self._commands = commands
         self._sandbox = sandbox
+        self._find_built_in = find_built_in
 
     async def probe(self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None) -> Probe:
         """Probes a server. Raises UpstreamFault and EgressRefused, and ConsentNeeded if the request has a Grant."""
@@ -127,6 +142,8 @@ class ToolServerClient:
             return await self._require_apis().call(call, request)
         if self._sandbox is not None and call.target.kind == SANDBOX:
             return await self._sandbox.call(call, request)
+        if self._find_built_in is not None and call.target.kind == BUILT_IN_KIND:
+            return await self._find_built_in(call.target.name).call(call, request)
         if call.target.url.startswith(STDIO_PREFIX):
             return await self._require_commands().call(call, request)
         return await self._pool.call(call, request)
@@ -136,7 +153,7 @@ class ToolServerClient:
 
         The call's deadline only bounds the acknowledgement. `session` is the client's session, as in McpRequest.
         """
-        if call.target.kind in (OPENAPI_KIND, SANDBOX):
+        if call.target.kind in SILENT_KINDS:
             await listener.on_acknowledged(ListenFilter())
             await asyncio.Event().wait()  # it never sends anything, and never ends a stream
         elif call.target.url.startswith(STDIO_PREFIX):
@@ -157,7 +174,7 @@ class ToolServerClient:
 
         Returns where the server announces no changes. `headers` are the gateway's own credentials, as for `probe`.
         """
-        if target.kind in (OPENAPI_KIND, SANDBOX):
+        if target.kind in SILENT_KINDS:
             return
         if self._oauth is not None and AUTH_OPTION in target.upstream:
             if not self._oauth.has_own_account(target.upstream):

@@ -13,6 +13,7 @@ from policies.delegation.chain import CannotNarrow, Delegation, Hop, Principal
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
+from policies.delegation.rulings import Grant
 from policies.delegation.run_as import SERVICE_ISSUER
 from policies.environment import RulingEnvironment
 from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
@@ -172,6 +173,11 @@ def caller_before(caller: Caller) -> Caller:
     """The caller that called the acting agent: the person, or the agent before it in the chain."""
     before = caller.delegation.without_actor(caller.delegation.actor)
     return _caller_from_delegation(before.actor, "", before.not_after, before)
+
+
+def caller_of_grant(grant: Grant) -> Caller:
+    """The caller that a Grant was made for, where the act invokes no agent: the delegation is then the caller's own."""
+    return _caller_from_delegation(grant.delegation.actor, "", grant.delegation.not_after, grant.delegation)
 
 
 def hypothetical_caller(who: HypotheticalCaller) -> Caller:

@@ -137,10 +137,12 @@ class Registry:
 
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """Returns the entries of one tenant in any status, in the order of their names."""
-        everyone = self._snapshot.tenants.get(tenant, {}).values()
-        found = [entry for entry in everyone if family is None or entry.family is family]
+        taken = self._snapshot.tenants.get(tenant, {})
+        found = [entry for entry in taken.values() if family is None or entry.family is family]
         if self._built_in:
-            found += [replace(own, tenant=tenant) for own in self._built_in.values() if family is None or own.family is family]
+            found += [
+                replace(own, tenant=tenant) for own in self._built_in.values() if own.name not in taken and family in (None, own.family)
+            ]
             found.sort(key=_name_of)
         return found
 

@@ -25,6 +25,7 @@ CLEARANCE_MAX = 3
 INSTRUCTIONS = "instructions"  # in the facts of a server: its approved instructions for models
 QUESTIONS = "questions"  # in the `upstream` of an A2A agent: `one` where a context has one open question, as its operator knows
 VERSION_FACT = "workflow_version"  # among the facts of a workflow: the version that new runs begin with
+BUILT_IN_KIND = "built-in"  # the kind of MCP servers whose tools are functions of the gateway
 WORKFLOW_KIND = "workflow"  # the kind of agents whose adapter is the gateway's own engine of workflows
 FEATURES = "features"  # in the facts of a vendor's agent, whose card the gateway wrote: what its kind supports
 

@@ -184,7 +184,7 @@ def _check_traces(settings: "Settings") -> Finding:
 
 def _check_sandbox(settings: "Settings") -> Finding:
     from adapters.sandbox.isolation import find_isolation
-    from gateway.server.composition.sandbox import is_offered
+    from gateway.server.composition.built_in.sandbox import is_offered
 
     found, todo = find_isolation(), "apt-get install bubblewrap, and allow user namespaces"
     if settings.sandbox == "off":

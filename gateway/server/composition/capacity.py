@@ -11,7 +11,7 @@ from gateway.calls.costs.ledger import CostLedger, Currency, PriceTokens
 from gateway.calls.limits import open_files
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
-from gateway.server.composition import sandbox as calculations
+from gateway.server.composition.built_in import sandbox as calculations
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import ClientLimits
 from gateway.storage.database import Database

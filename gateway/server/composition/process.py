@@ -35,9 +35,10 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
+from gateway.server.composition.built_in.sandbox import build_sandbox
+from gateway.server.composition.built_in.servers import BuiltInServers, build_registry
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
-from gateway.server.composition.sandbox import build_registry, build_sandbox
 from gateway.server.composition.storage import open_storage
 from gateway.server.composition.webhooks import build_webhooks
 from gateway.server.composition.workflows import LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
@@ -105,15 +106,15 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
-        self.registry = build_registry(self.database, self.audit, self.envelope, self.sandbox)
+        self.built_in, changes = BuiltInServers(self.sandbox, ()), self.server_list_changes
+        self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
         self.oauth = upstreams.build_oauth(self.egress, self.own_client, self.vault, self.account_connections)
-        sandbox_tools, changes = self.sandbox.tools if self.sandbox else None, self.server_list_changes
-        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, sandbox=sandbox_tools, changes=changes)
+        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, built_in=self.built_in, changes=changes)
         self.push_wakeups = PushWakeups(settings.public_url)
         self.catalog = upstreams.catalog(settings, self.egress, self.lifecycle, self.push_wakeups, self.tools, oauth=self.oauth)
         sources = upstreams.build_sources(settings, self.egress, self.tools, self.catalog)

@@ -12,12 +12,12 @@ from adapters.oauth.authorized import UpstreamOAuth
 from adapters.oauth.grants import OwnClient
 from adapters.oauth.options import AuthOptions, read_auth_options
 from adapters.openapi.tools import OpenApiServers
-from adapters.sandbox.tools import SandboxTools
 from adapters.tool_servers import ServerListChanges, ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.registration.card_source import CardSource, own_addresses
 from gateway.registration.inspection import InspectionSources
+from gateway.server.composition.built_in.servers import BuiltInServers
 from gateway.server.drain import Lifecycle
 from gateway.server.settings import (
     McpServerSettings,
@@ -69,12 +69,14 @@ def build_mcp_tools(
     oauth: UpstreamOAuth,
     timeouts: Timeouts,
     *,
-    sandbox: SandboxTools | None,
+    built_in: BuiltInServers,
     changes: ServerListChanges,
 ) -> ToolServerClient:
-    """Builds the client of MCP servers at URLs, MCP servers that are commands, OpenAPI servers and the sandbox."""
+    """Builds the client of MCP servers at URLs, MCP servers that are commands, OpenAPI servers and built-in servers."""
     pool = McpPool(egress, time.monotonic, initialize_seconds=timeouts.initialize_probe, on_list_changed=changes.announce)
-    return ToolServerClient(pool, _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic), oauth, sandbox)
+    commands, apis = _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic)
+    sandbox = built_in.sandbox.tools if built_in.sandbox else None
+    return ToolServerClient(pool, commands, apis, oauth, sandbox, find_built_in=built_in.find)
 
 
 def _build_commands(settings: Settings, timeouts: Timeouts) -> "StdioServers | None":

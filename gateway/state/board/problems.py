@@ -35,7 +35,7 @@ class VersionRequired(BoardProblem):
         self.current = current
 
 
-class ValueTooLarge(BoardProblem):
+class BoardValueTooLarge(BoardProblem):
     """A value, or a patch, is larger or deeper than the board allows."""
 
 

@@ -14,7 +14,7 @@ VALUE_BYTES_MAX: Final = 256 << 10
 ChangeKind = Literal["set", "deleted", "expired"]
 
 
-class Source(Struct, frozen=True):
+class ValueSource(Struct, frozen=True):
     """Who wrote a value: for which person (tenant|issuer|subject), by which agents, in which task, and by which decision.
 
     `sensitivity` (0..3) is that of what the writer's transaction had read.
@@ -38,7 +38,7 @@ class Source(Struct, frozen=True):
         return self.sensitivity, self.owner, self.agent, chain, self.task_id, self.decision_id
 
 
-EXPIRY: Final = Source("")
+EXPIRY: Final = ValueSource("")
 """The source of the change by which a value expires."""
 
 
@@ -49,7 +49,7 @@ class StoredValue(Struct, frozen=True):
     key: str
     version: int
     value: str
-    source: Source
+    source: ValueSource
     created: int
     updated: int
     expires: int | None = None
@@ -70,7 +70,7 @@ class Change(Struct, frozen=True):
     version: int
     kind: str
     value: str | None
-    source: Source
+    source: ValueSource
     at: int
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from gateway.state.board.counters import BoardLimits, Counters, count_change, lock_counters
 from gateway.state.board.keys import subject_of
-from gateway.state.board.problems import UnknownValue, ValueTooLarge
+from gateway.state.board.problems import BoardValueTooLarge, UnknownValue
 from gateway.state.board.values import (
     DELETED,
     EXPIRED,
@@ -21,8 +21,8 @@ from gateway.state.board.values import (
     SET,
     VALUE_BYTES_MAX,
     Precondition,
-    Source,
     StoredValue,
+    ValueSource,
 )
 from gateway.state.subjects.versions import raise_subject_version
 from gateway.state.tables import state_changes, state_values
@@ -55,13 +55,13 @@ class NewValue(Struct, frozen=True):
 
     ref: KeyRef
     value: str
-    source: Source
+    source: ValueSource
     precondition: Precondition = NO_PRECONDITION
     expires: int | None = None
 
 
 def set_value(batch: Batch, new: NewValue, now: int, limits: BoardLimits) -> StoredValue:
-    """Sets a value in the caller's transaction. Raises StaleVersion, VersionRequired, ValueTooLarge and BoardFull."""
+    """Sets a value in the caller's transaction. Raises StaleVersion, VersionRequired, BoardValueTooLarge and BoardFull."""
     size = check_size(new.value)
     counters, current = lock_current(batch, new.ref, now)
     new.precondition.check(new.ref.key, current.version if current else 0)
@@ -76,7 +76,7 @@ def set_value(batch: Batch, new: NewValue, now: int, limits: BoardLimits) -> Sto
     return StoredValue(new.ref.tenant, new.ref.key, version, new.value, new.source, created, now, new.expires)
 
 
-def delete_value(batch: Batch, ref: KeyRef, source: Source, precondition: Precondition, now: int) -> int:
+def delete_value(batch: Batch, ref: KeyRef, source: ValueSource, precondition: Precondition, now: int) -> int:
     """Deletes a value in the caller's transaction and returns the version of the deletion.
 
     Raises UnknownValue, StaleVersion and VersionRequired.
@@ -116,17 +116,17 @@ def value_from_row(row: "Row[Any]") -> StoredValue:
     return StoredValue(row.tenant, row.key, row.version, row.value, source_from_row(row), row.created, row.updated, row.expires)
 
 
-def source_from_row(row: "Row[Any]") -> Source:
+def source_from_row(row: "Row[Any]") -> ValueSource:
     """The source in the columns that values, changes and held values have in common."""
     chain = msgspec.json.decode(row.chain, type=tuple[str, ...])
-    return Source(row.updated_by, chain, row.task_id, row.decision_id, row.sensitivity)
+    return ValueSource(row.updated_by, chain, row.task_id, row.decision_id, row.sensitivity)
 
 
 def check_size(value: str) -> int:
-    """The bytes of a value's JSON. Raises ValueTooLarge."""
+    """The bytes of a value's JSON. Raises BoardValueTooLarge."""
     size = _size_of(value)
     if size > VALUE_BYTES_MAX:
-        raise ValueTooLarge(f"The value has {size} bytes of JSON; at most {VALUE_BYTES_MAX} are allowed. Split it over several keys.")
+        raise BoardValueTooLarge(f"The value has {size} bytes of JSON; at most {VALUE_BYTES_MAX} are allowed. Split it over several keys.")
     return size
 
 
@@ -137,7 +137,7 @@ class _NewChange(Struct, frozen=True):
     version: int
     kind: str
     value: str | None
-    source: Source
+    source: ValueSource
     at: int
 
 

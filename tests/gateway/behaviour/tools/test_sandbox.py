@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from adapters.sandbox.isolation import BUBBLEWRAP, INTERPRETER, Isolation
 from gateway.server.banner import banner_lines
-from gateway.server.composition import sandbox as calculations
+from gateway.server.composition.built_in import sandbox as calculations
 from gateway.server.settings import Settings
 from policies.tables import audit_records as audit_table
 from registry.names import RESERVED_NAMES

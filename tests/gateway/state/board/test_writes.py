@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from gateway.state.board.counters import BoardLimits
-from gateway.state.board.problems import BoardFull, StaleVersion, UnknownValue, ValueTooLarge, VersionRequired
+from gateway.state.board.problems import BoardFull, BoardValueTooLarge, StaleVersion, UnknownValue, VersionRequired
 from gateway.state.board.store import BoardStore
-from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, Precondition, Source, StoredValue
+from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, Precondition, StoredValue, ValueSource
 from gateway.state.board.writes import KeyRef, NewValue, delete_value, set_value
 from gateway.state.subjects.versions import read_subject_version
 from gateway.storage.database import Database
 
-ANN = Source("acme|issuer|ann", ("sales",), "t_1", "d_1", 1)
+ANN = ValueSource("acme|issuer|ann", ("sales",), "t_1", "d_1", 1)
 KEY = KeyRef("acme", "customer/42/status")
 LIMITS = BoardLimits(keys_max=5, bytes_max=1000, changes_per_key=3)
 NO_VALUE = Precondition(no_value=True)
@@ -99,7 +99,7 @@ async def test_a_tenant_has_quotas_of_keys_and_bytes(database: Database) -> None
 
 
 async def test_a_value_of_256_kib_is_the_largest(database: Database) -> None:
-    with pytest.raises(ValueTooLarge, match="262145"):
+    with pytest.raises(BoardValueTooLarge, match="262145"):
         await put(database, f'"{"x" * (262_145 - 2)}"')
     assert await store_at(database, 0).find(KEY) is None
 

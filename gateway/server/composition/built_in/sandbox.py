@@ -1,9 +1,8 @@
-"""Builds the registry, and its built-in server for calculations if the settings and this machine allow it."""
+"""Builds the built-in server for calculations, if the settings and this machine allow it."""
 
 import os
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -11,13 +10,7 @@ from adapters.sandbox.calculation import SANDBOX_KIND, Calculator
 from adapters.sandbox.isolation import Isolation, find_isolation
 from adapters.sandbox.tools import SandboxTools, sandbox_registration
 from gateway.server.settings import Settings
-from gateway.storage.database import Database, raise_epoch
-from policies.audit.log import AuditLog
-from policies.ids import new_id, now_us
-from policies.vault.envelope import EnvelopeEncryption
 from registry.cards.card import Registration
-from registry.rows import RegistrationRows
-from registry.store import Registry
 
 WORKERS_MAX = 4
 log = structlog.get_logger()
@@ -63,10 +56,3 @@ def build_sandbox(settings: Settings) -> OfferedSandbox | None:
     if not found.is_strong:
         log.warning("sandbox_weaker", isolation=found.kind, why=found.weakness)
     return OfferedSandbox(found, SandboxTools(build_calculator, time.monotonic), sandbox_registration(found.kind))
-
-
-def build_registry(database: Database, audit: AuditLog, envelope: EnvelopeEncryption, sandbox: OfferedSandbox | None) -> Registry:
-    """Builds the registry, which has the built-in server in every tenant."""
-    built_in = () if sandbox is None else (sandbox.registration,)
-    rows = RegistrationRows(envelope)
-    return Registry(database, partial(raise_epoch, name="registry"), new_id, now_us, audit.record, rows=rows, built_in=built_in)
