@@ -137,14 +137,11 @@ class Registry:
 
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """Returns the entries of one tenant in any status, in the order of their names."""
-        taken = self._snapshot.tenants.get(tenant, {})
-        found = [entry for entry in taken.values() if family is None or entry.family is family]
-        if self._built_in:
-            found += [
-                replace(own, tenant=tenant) for own in self._built_in.values() if own.name not in taken and family in (None, own.family)
-            ]
-            found.sort(key=_name_of)
-        return found
+        entries = self._snapshot.tenants.get(tenant, {})
+        if self._built_in:  # an older version may have registered a name that is reserved now
+            own = {name: replace(entry, tenant=tenant) for name, entry in self._built_in.items()}
+            entries = dict(sorted({**own, **entries}.items()))
+        return [entry for entry in entries.values() if family is None or entry.family is family]
 
     def tenants(self) -> Sequence[str]:
         """Returns the tenants that have an entry."""
@@ -301,10 +298,6 @@ def has_workflow(registry: Registry, tenant: str, name: str) -> bool:
 def _change_time(now: int, previous: Registration) -> int:
     """The time of a change in microseconds, at least a millisecond after the change before, so that it names one state of the entry."""
     return max(now, previous.updated + 1000)
-
-
-def _name_of(entry: Registration) -> str:
-    return entry.name
 
 
 def _count_pending(connection: Connection, candidate: Candidate) -> int:

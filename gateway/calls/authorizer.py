@@ -314,6 +314,28 @@ async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
     raise WriteFailed(HISTORY_BUSY_TEXT)
 
 
+async def authorize_and_write(
+    authorizer: CallAuthorizer, stores: TaskStores, caller: Caller, request: RulingRequest, write: Callable[[Batch, Grant], T]
+) -> T:
+    """Runs `write` in the commit that records the Grant of an act, and returns its result.
+
+    Raises CallRefused, recorded, and what `write` raises; then nothing is recorded.
+    """
+
+    async def attempt() -> T:
+        grant = await authorizer.grant_or_refuse(caller, request)
+        record = decision_record(grant.decision, caller.principal)
+
+        def work(batch: Batch) -> T:
+            _write_grant_effects(batch, grant)
+            stores.audit.record(batch, record)
+            return write(batch, grant)
+
+        return await stores.database.write(work)
+
+    return await retry_while_history_changes(attempt)
+
+
 def _write_grant_effects(batch: Batch, grant: Grant) -> None:
     """Marks the approval as used and records the act in its transaction's history. Raises HistoryChanged and ApprovalGone."""
     decision, tenant = grant.decision, grant.delegation.principal.tenant

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
-from gateway.server.identity_settings import IdentitySettings
+from gateway.server.sections.identity import IdentitySettings
+from gateway.server.sections.state import StateSettings
 from policies.delegation.permissions import Permissions
 from registry.cards.prices import parse_price
 
@@ -287,6 +288,7 @@ class Settings(BaseSettings):
     vault: VaultSettings = VaultSettings()
     limits: LimitsSettings = LimitsSettings()
     costs: CostSettings = CostSettings()
+    state: StateSettings = StateSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from policies.cedar.syntax import action_and_group, parent_of
+from policies.cedar.syntax import action_and_group, ancestors_of
 from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act
 
@@ -64,15 +64,15 @@ def context_json(question: CedarQuestion, arguments: Any) -> str:
 
 
 def entities_json(question: CedarQuestion) -> str:
-    """The entities of a question as Cedar JSON: the user with their roles, the resource with its parent, and the tool's action."""
-    principal, act, parent = question.principal, question.act, parent_of(question.act)
+    """The entities of a question as Cedar JSON: the user with their roles, the resource with those above it, and the tool's action."""
+    principal, act, above = question.principal, question.act, ancestors_of(question.act)
     action, group = action_and_group(act)
     where = {"tenant": question.tenant}
     user = {"tenant": principal.tenant, "issuer": principal.issuer, "subject": principal.subject}
     entities = [
         _entity(("User", principal.owner_key), user, [("Role", role) for role in principal.roles]),
-        _entity((act.kind, act.resource), where | {"permission": act.permission}, [parent] if parent else []),
-        *([_entity(parent, where, [])] if parent else []),
+        _entity((act.kind, act.resource), where | {"permission": act.permission}, above[:1]),
+        *(_entity(each, where, above[number : number + 1]) for number, each in enumerate(above, 1)),
         *([_entity(action, {}, [group])] if group else []),
     ]
     return _encode(entities).decode()

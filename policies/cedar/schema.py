@@ -32,7 +32,7 @@ RESOURCE_KINDS: Mapping[str, tuple[str, ...]] = {
     "readAudit": ("Task", "Key"),
     "writePolicy": ("Task", "Key"),
 }
-PARENT_KINDS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"]}
+PARENT_KINDS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"], "Key": ["Key"]}
 ENTITY_TYPES = frozenset({"User", "Role", "Action", *(kind for kinds in RESOURCE_KINDS.values() for kind in kinds)})
 
 

@@ -6,24 +6,30 @@ from typing import Any
 
 from policies.cedar.role_rules import ACTIONS, ADMINISTER_ACTION
 from policies.cedar.schema import ATTRIBUTES, CONTEXT_ATTRIBUTES, ENTITY_TYPES, TOOL_ACTION_GROUP
-from policies.delegation.rulings import SERVER_KINDS, Act
+from policies.delegation.rulings import SERVER_KINDS, STATE_ACTIONS, Act
 
 Uid = tuple[str, str]
 _HISTORY = {".": {"left": {"Var": "context"}, "attr": "history"}}
 _CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 
-def parent_of(act: Act) -> Uid | None:
-    """The entity above the resource: the server of a tool, the agent of a skill. None for administration, which acts on one entry."""
+def ancestors_of(act: Act) -> list[Uid]:
+    """The entities above the resource, the nearest first: the server of a tool, the agent of a skill, the prefixes of a key of the board.
+
+    There is none for administration, which acts on one entry.
+    """
     if act.action == ADMINISTER_ACTION:
-        return None
+        return []
+    if act.action in STATE_ACTIONS:
+        segments = act.resource.split("/")
+        return [(act.kind, "/".join(segments[:count])) for count in range(len(segments) - 1, 0, -1)]
     parent = ("Server" if act.kind in SERVER_KINDS else act.kind, act.parent)
-    return None if parent == (act.kind, act.resource) else parent
+    return [] if parent == (act.kind, act.resource) else [parent]
 
 
 def may_apply(policy: Mapping[str, Any], act: Act) -> bool:
     """Whether the policy's scope matches the action and the resource; a scope that is not understood matches."""
-    lineage = [(act.kind, act.resource), parent_of(act)]
+    lineage = [(act.kind, act.resource), *ancestors_of(act)]
     return scope_matches(policy["action"], action_and_group(act)) and scope_matches(policy["resource"], lineage)
 
 

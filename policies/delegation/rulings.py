@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from policies.delegation.chain import Delegation
 from policies.delegation.history import VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryMark
 
+STATE_ACTIONS = frozenset({"readState", "writeState"})  # on keys of the board and types of events, whose segments have slashes between
 SERVER_KINDS = frozenset({"Tool", "Prompt"})  # their parent is a server
 
 

@@ -29,6 +29,7 @@ from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentica
 from gateway.ingress.http.error_row import FAILED_PRECONDITION
 from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
 from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
+from gateway.ingress.http.state_errors import STATE_ERRORS
 from gateway.ingress.http.workflow_errors import WORKFLOW_ERRORS
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.storage.database import ReadFailed, WriteFailed
@@ -122,6 +123,7 @@ class VersionNotSupported(Exception):
 
 ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     **WORKFLOW_ERRORS,
+    **STATE_ERRORS,
     BadJson: ErrorMapping(400, -32700, "bad-json"),
     InvalidRequest: ErrorMapping(400, -32600, "invalid-request"),
     UnknownMethod: ErrorMapping(404, -32601, "unknown-method", "The method is not served here.", rpc_code_override="UNIMPLEMENTED"),

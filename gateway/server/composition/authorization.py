@@ -8,7 +8,7 @@ from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import CallAuthorizer, RequireInPerson
 from gateway.calls.limits.meters import CallLimits, Limit
 from gateway.registration.tool_schemas import known_tools_of
-from gateway.server.identity_settings import IssuerSettings
+from gateway.server.sections.identity import IssuerSettings
 from gateway.server.settings import Settings
 from gateway.storage.database import Database
 from gateway.tasks.log import is_running

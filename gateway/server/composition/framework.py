@@ -27,6 +27,8 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.state import board as admin_board
+from gateway.ingress.admin.state import held as admin_held_state
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
@@ -147,8 +149,11 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
 
 
 def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
-    """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
+    """Builds the routes of what the gateway stores: the audit, costs, webhooks that could not be delivered, and the board."""
+    size = gateway.settings.server.max_body
     return [
+        admin_held_state.routes(gateway.board.load_held, authenticate),
+        admin_board.routes(gateway.board.load, authenticate, gateway.open_streams, size),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
         admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),

@@ -37,6 +37,7 @@ from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInServers, build_registry
+from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.storage import open_storage
@@ -106,7 +107,7 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
-        self.built_in, changes = BuiltInServers(self.sandbox, ()), self.server_list_changes
+        self.built_in = BuiltInServers(self.sandbox, offer_state(settings, lambda: self.board.build_tools()))
         self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
@@ -114,7 +115,7 @@ class Gateway:
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
         self.oauth = upstreams.build_oauth(self.egress, self.own_client, self.vault, self.account_connections)
-        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, built_in=self.built_in, changes=changes)
+        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, self.built_in, changes=self.server_list_changes)
         self.push_wakeups = PushWakeups(settings.public_url)
         self.catalog = upstreams.catalog(settings, self.egress, self.lifecycle, self.push_wakeups, self.tools, oauth=self.oauth)
         sources = upstreams.build_sources(settings, self.egress, self.tools, self.catalog)
@@ -146,9 +147,11 @@ class Gateway:
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
 
     def _build_resumers(self) -> None:
-        """Builds approvals, and the resumption of tasks after an approval, after a consent, and after another process has ended."""
+        """Builds the board, approvals, and what resumes tasks after an approval, after a consent, and after another process has ended."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
+        board_dependencies = BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry)
+        self.board = LazyBoard(board_dependencies)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
@@ -225,6 +228,7 @@ class Gateway:
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.approvals.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.board.prune)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))

@@ -68,8 +68,8 @@ def build_mcp_tools(
     egress: Egress,
     oauth: UpstreamOAuth,
     timeouts: Timeouts,
-    *,
     built_in: BuiltInServers,
+    *,
     changes: ServerListChanges,
 ) -> ToolServerClient:
     """Builds the client of MCP servers at URLs, MCP servers that are commands, OpenAPI servers and built-in servers."""

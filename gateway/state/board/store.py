@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, Row, Select, select
 
 from gateway.state.board.counters import BoardLimits
@@ -10,6 +11,14 @@ from gateway.state.board.values import Change, StoredValue
 from gateway.state.board.writes import KeyRef, find_value, source_from_row, value_from_row
 from gateway.state.tables import state_changes, state_values
 from gateway.storage.database import Database
+
+
+class KeyRange(Struct, frozen=True):
+    """Values in the order of their keys. `place`: the last key that was looked at; `is_last`: there is none after it."""
+
+    values: tuple[StoredValue, ...]
+    place: str
+    is_last: bool
 
 
 class BoardStore:
@@ -25,13 +34,14 @@ class BoardStore:
         found = await self.database.read(lambda connection: find_value(connection, ref))
         return None if found is None or found.is_expired(self.now()) else found
 
-    async def list_below(self, tenant: str, prefix: str, after: str, limit: int) -> list[StoredValue]:
+    async def list_below(self, tenant: str, prefix: str, after: str, limit: int) -> KeyRange:
         """The values of the prefix and of the keys below it, in the order of their keys, after the key `after`."""
-        query = _within(select(state_values), state_values.c, tenant, prefix)
+        query = keys_within(select(state_values), state_values.c, tenant, prefix)
         query = query.where(state_values.c.key > after).order_by(state_values.c.key).limit(limit)
         found = await self.database.read(lambda connection: [value_from_row(row) for row in connection.execute(query)])
         now = self.now()
-        return [value for value in found if not value.is_expired(now)]
+        live = tuple(value for value in found if not value.is_expired(now))
+        return KeyRange(live, found[-1].key if found else after, is_last=len(found) < limit)
 
     async def history(self, ref: KeyRef, before: int | None, limit: int) -> list[Change]:
         """Changes of a key, the newest first, before version `before`."""
@@ -42,8 +52,8 @@ class BoardStore:
         return await self.database.read(lambda connection: read_changes(connection, ordered))
 
 
-def _within(query: "Select[Any]", columns: Any, tenant: str, prefix: str) -> "Select[Any]":
-    """Keeps rows whose key is the prefix or below it. `0` is the character after the slash."""
+def keys_within(query: "Select[Any]", columns: Any, tenant: str, prefix: str) -> "Select[Any]":
+    """Keeps the tenant's rows whose key is the prefix or below it. `0` is the character after the slash."""
     query = query.where(columns.tenant == tenant)
     if not prefix:
         return query

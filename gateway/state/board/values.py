@@ -73,6 +73,9 @@ class Change(Struct, frozen=True):
     source: ValueSource
     at: int
 
+    def decode(self) -> Any:
+        return None if self.value is None else msgspec.json.decode(self.value)
+
 
 class Precondition(Struct, frozen=True):
     """What a change asks of the current value: one of these versions, any version, or that there is none."""

@@ -135,6 +135,6 @@ async def test_a_list_holds_the_prefix_and_what_is_below_it(database: Database) 
     for key in ("customer/4", "customer/4/a", "customer/42", "customer/4-2"):
         await put(database, "1", KeyRef("acme", key))
     store = store_at(database, 0)
-    assert [value.key for value in await store.list_below("acme", "customer/4", "", 10)] == ["customer/4", "customer/4/a"]
-    assert [value.key for value in await store.list_below("acme", "", "customer/4", 2)] == ["customer/4-2", "customer/4/a"]
-    assert await store.list_below("other", "", "", 10) == []
+    assert [value.key for value in (await store.list_below("acme", "customer/4", "", 10)).values] == ["customer/4", "customer/4/a"]
+    assert [value.key for value in (await store.list_below("acme", "", "customer/4", 2)).values] == ["customer/4-2", "customer/4/a"]
+    assert (await store.list_below("other", "", "", 10)).values == ()

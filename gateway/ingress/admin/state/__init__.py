@@ -1,0 +1,1 @@
+"""/api/state: the board of shared state."""

@@ -1,0 +1,146 @@
+"""/api/state: values by key, with ETags as versions, their history, lists by prefix, and the feed of changes as server-sent events."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from gateway.calls.limits.open_streams import OpenStreams
+from gateway.ingress.admin.state.preconditions import etag_of, is_unchanged, read_precondition
+from gateway.ingress.admin.workflows.events import STREAM_HEADERS, sse_lines
+from gateway.ingress.http.asgi import check_json_content_type, header, list_header, read_body
+from gateway.registration.requests import BadRequest
+from gateway.state.board.documents import change_document, held_document, value_document
+from gateway.state.board.held_values.rows import HeldValue
+from gateway.state.board.merge_patch import Edit
+from gateway.state.board.operations import Board, WriteOptions
+from gateway.state.board.problems import BadKey
+from gateway.state.board.values import StoredValue
+from gateway.storage.paging import BadCursor
+from policies.callers import Caller
+from policies.strict_json import LARGE, parse, run_off_loop
+
+Authenticate = Callable[[Request], Awaitable[Caller]]
+TTL_MAX: Final = 10 * 365 * 86_400  # seconds
+ESCAPE: Final = b"%"
+VALUE_BODY: Final = {"application/json": {"schema": {"description": "Any JSON value."}}}
+PATCH_BODY: Final = {"application/merge-patch+json": {"schema": {"description": "A JSON Merge Patch (RFC 7396)."}}}
+
+
+def _key_of(request: Request) -> str:
+    """The key in the path, in the only spelling that it has: what is escaped could be read in two ways. Raises BadKey."""
+    if ESCAPE in request.scope.get("raw_path", b""):
+        raise BadKey("Write the key into the path as it is, without percent signs.")
+    return str(request.path_params["key"])
+
+
+def _read_options(
+    request: Request,
+    ttl: Annotated[int | None, Query(ge=1, le=TTL_MAX)] = None,
+    sensitivity: Annotated[int, Query(ge=0, le=3)] = 0,
+) -> WriteOptions:
+    """What the headers and the query of a write ask for. Raises BadHeader."""
+    return WriteOptions(read_precondition(request.scope), ttl, sensitivity)
+
+
+Key = Annotated[str, Depends(_key_of)]
+Options = Annotated[WriteOptions, Depends(_read_options)]
+
+
+def routes(load: Callable[[], Awaitable[Board]], authenticate: Authenticate, open_streams: OpenStreams, max_body: int) -> APIRouter:
+    """Returns the routes. The board is loaded by the first request."""
+    router = APIRouter(prefix="/api/state", tags=["state"])
+
+    @router.get("", name="list_state")
+    async def list_all(
+        caller: Annotated[Caller, Depends(authenticate)],
+        request: Request,
+        prefix: Annotated[str, Query(max_length=600)] = "",
+        cursor: Annotated[str, Query(max_length=600)] = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        values: bool = False,
+    ) -> Response:
+        board = await load()
+        if "text/event-stream" in (list_header(request.scope, b"accept") or ""):
+            after = _parse_number(header(request.scope, b"last-event-id") or "")
+            checked = await board.begin_following(caller, prefix)
+            place = open_streams.acquire(caller.principal.owner_key)
+            stream = place.hold_during(sse_lines(_changes(board, caller, checked, after)))
+            return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
+        page = await board.list_values(caller, prefix, cursor, limit, with_values=values)
+        return JSONResponse({"items": [value_document(value, values) for value in page.values], "next": page.next or None})
+
+    @router.get("/{key:path}", name="get_state")
+    async def get(
+        caller: Annotated[Caller, Depends(authenticate)],
+        key: Key,
+        request: Request,
+        history: str | None = None,
+        cursor: str = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Response:
+        board = await load()
+        if history is not None:
+            changes = await board.history(caller, key, _parse_number(cursor), limit)
+            following = str(changes[-1].version) if len(changes) == limit else None
+            return JSONResponse({"items": [change_document(change) for change in changes], "next": following})
+        value = await board.get(caller, key)
+        if not isinstance(value, StoredValue):
+            return JSONResponse(value_document(value))
+        headers = {"ETag": etag_of(value.version)}
+        return (
+            Response(None, 304, headers)
+            if is_unchanged(request.scope, value.version)
+            else JSONResponse(value_document(value), 200, headers)
+        )
+
+    @router.put("/{key:path}", name="set_state", openapi_extra={"requestBody": {"required": True, "content": VALUE_BODY}})
+    async def put(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request, options: Options) -> JSONResponse:
+        edit = Edit(await _read_json(request, max_body))
+        return _write_response(await (await load()).write(caller, key, edit, options))
+
+    @router.patch("/{key:path}", name="patch_state", openapi_extra={"requestBody": {"required": True, "content": PATCH_BODY}})
+    async def patch(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request, options: Options) -> JSONResponse:
+        edit = Edit(await _read_json(request, max_body), is_patch=True)
+        return _write_response(await (await load()).write(caller, key, edit, options))
+
+    @router.delete("/{key:path}", name="delete_state")
+    async def delete(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request) -> JSONResponse:
+        version = await (await load()).delete(caller, key, read_precondition(request.scope))
+        return JSONResponse({"key": key, "version": version, "kind": "deleted"})
+
+    return router
+
+
+def _write_response(result: Any) -> JSONResponse:
+    """200 or 201 with the value's ETag; 202 for a value that is held back."""
+    if isinstance(result, HeldValue):
+        return JSONResponse({"held": held_document(result)}, 202)
+    if not isinstance(result, StoredValue):
+        return JSONResponse(value_document(result))
+    return JSONResponse(value_document(result), 201 if result.created == result.updated else 200, {"ETag": etag_of(result.version)})
+
+
+async def _changes(board: Board, caller: Caller, prefix: str, after: int | None) -> AsyncIterator[list[dict[str, Any]]]:
+    """Batches of events for `sse_lines`. An event `gap` says that changes after the reader's place were deleted for their age."""
+    async for followed in board.follow(caller, prefix, after):
+        gap = [] if followed.is_complete else [{"id": str(after or 0), "kind": "gap"}]
+        yield gap + [change_document(change) for change in followed.changes]
+
+
+async def _read_json(request: Request, max_body: int) -> Any:
+    check_json_content_type(request.scope)
+    raw = await read_body(request.scope, request.receive, max_body)
+    if not raw:
+        raise BadRequest("body", "must be a JSON value")
+    return await run_off_loop(parse, raw) if len(raw) > LARGE else parse(raw)
+
+
+def _parse_number(text: str) -> int | None:
+    """The number of a change or a version, or None for an empty text. Raises BadCursor."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise BadCursor
+    return int(text)

@@ -1,0 +1,1 @@
+"""Sections of the settings that are longer than a few lines."""

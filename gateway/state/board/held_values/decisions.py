@@ -1,0 +1,85 @@
+"""What people do with values that are held back: they list them, accept them, or drop them. Agents do neither."""
+
+from msgspec import structs
+
+from gateway.state.board.feed import BoardFeed
+from gateway.state.board.held_values.rows import HeldDecision, HeldValue, decide_held, find_held, list_held
+from gateway.state.board.permissions import BoardAuthorizer, act_of_reading
+from gateway.state.board.problems import BoardProblem, UnknownHeldValue
+from gateway.state.board.rules import PrefixRules
+from gateway.state.board.store import BoardStore
+from gateway.state.board.values import StoredValue
+from gateway.storage.batch import Batch
+from policies.audit.log import AuditLog
+from policies.authority import RulingRequest
+from policies.callers import Caller
+from policies.delegation.approval import DECIDE_APPROVALS
+from policies.delegation.rulings import Act, Grant
+
+Place = tuple[int, str]  # the moment and the id of the last value of a page
+DECIDE_HELD: Act = structs.replace(DECIDE_APPROVALS, verb="decide-held-value")
+
+
+class HeldValues:
+    """Held values for people. The role that owns the prefix decides on a value, or who has approval:decide."""
+
+    def __init__(self, store: BoardStore, authorizer: BoardAuthorizer, rules: PrefixRules, feed: BoardFeed, audit: AuditLog) -> None:
+        self._store = store
+        self._authorizer = authorizer
+        self._rules = rules
+        self._feed = feed
+        self._audit = audit
+
+    async def list_visible(self, caller: Caller, place: Place | None, limit: int) -> tuple[list[HeldValue], Place | None]:
+        """The held values of keys that the caller may read or decide on, the oldest first, and the place after which the next page is."""
+        tenant = caller.principal.tenant
+        found = await self._store.database.read(lambda connection: list_held(connection, tenant, place, limit + 1))
+        page = found[:limit]
+        visible = [held for held in page if await self._may_see(caller, held)]
+        return visible, (page[-1].at, page[-1].id) if len(found) > limit else None
+
+    async def decide(self, caller: Caller, held_id: str, accepts: bool) -> StoredValue | None:
+        """Accepts or drops a held value. Raises CallRefused, UnknownHeldValue, HeldValueDecided, OwnHeldValue and StaleVersion."""
+        tenant, person = caller.principal.tenant, caller.principal.owner_key
+        held = await self._store.database.read(lambda connection: find_held(connection, tenant, held_id))
+        if not await self._may_see(caller, held):
+            raise UnknownHeldValue
+        act = act_of_reading(held.key, "decide-held-value") if self._owns(caller, held) else DECIDE_HELD
+        now, rule = self._store.now(), self._rules.rule_of(held.key)
+
+        def write(batch: Batch, grant: Grant) -> StoredValue | BoardProblem | None:
+            decision = HeldDecision(tenant, held_id, accepts, person, grant.decision.id)
+            try:
+                stored = decide_held(batch, decision, now, self._store.limits, rule.expiry_of(None, now))
+            except BoardProblem as problem:
+                return problem
+            self._audit.record(batch, _record_of(held, decision))
+            return stored
+
+        result = await self._authorizer.authorize_and_write(caller, RulingRequest(act, tenant), write)
+        if isinstance(result, BoardProblem):
+            raise result
+        self._feed.announce()
+        return result
+
+    def _owns(self, caller: Caller, held: HeldValue) -> bool:
+        """Whether the person has the role that owns the prefix. An agent that acts for them does not decide."""
+        return not caller.delegation.path and self._rules.rule_of(held.key).owner in caller.principal.roles
+
+    async def _may_see(self, caller: Caller, held: HeldValue) -> bool:
+        if caller.delegation.path:
+            return False
+        return any([await self._authorizer.would_allow(caller, act) for act in (act_of_reading(held.key), DECIDE_HELD)])
+
+
+def _record_of(held: HeldValue, decision: HeldDecision) -> dict[str, object]:
+    return {
+        "kind": "held-value-accepted" if decision.accepts else "held-value-dropped",
+        "tenant": held.tenant,
+        "decision_id": decision.decision_id,
+        "txn": "",
+        "task_id": held.source.task_id,
+        "held_id": held.id,
+        "key": held.key,
+        "by": decision.person,
+    }
