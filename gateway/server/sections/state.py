@@ -14,10 +14,17 @@ class _SectionSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _check_server(name: str) -> str:
+    """Returns the name. Raises ValueError for the board itself."""
+    if name == "state":
+        raise ValueError("the server `state` is the board itself; name the server that holds the values")
+    return name
+
+
 class BackingSettings(_SectionSettings):
     """The tools of a registered server that hold the values of a prefix."""
 
-    server: Annotated[str, Field(pattern=r"^(?!state$)[a-z0-9-]{1,64}$")]
+    server: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(_check_server)]
     read: str = ""  # the tool that reads a value
     write: str = ""  # the tool that sets a value
     arguments: dict[str, Annotated[int, Field(ge=0, le=15)]] = {}  # argument of both tools -> number of the key's segment, from 0

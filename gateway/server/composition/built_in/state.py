@@ -72,6 +72,8 @@ class LazyBoard:
 
     async def load(self) -> "Board":
         """What /api needs. The modules are imported in a thread, since that takes a while."""
+        if "_board" in self.__dict__:
+            return self._board
         return await asyncio.to_thread(lambda: self._board)
 
     async def load_held(self) -> "HeldValues":
