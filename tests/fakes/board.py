@@ -14,7 +14,7 @@ ROLES = {
     "operator": ["*"],
     "member": ["agent:*", "tool:*"],
     "desk": ["agent:*", "tool:*", "resource:*", "state:read:customer/42", "state:write:customer/42"],
-    "reader": ["tool:*", "resource:*", "state:read:customer/42"],
+    "reader": ["agent:*", "tool:*", "resource:*", "state:read:customer/42"],
     "four": ["state:read:customer/4", "state:write:customer/4"],
     "steward": ["state:read:customer/*"],
 }
@@ -74,10 +74,11 @@ class BoardAgent(CallbackAgent):
     def __init__(self, board: BoardHome, name: str) -> None:
         super().__init__(name, self._call_tool)
         self._board = board
+        self.scope = "*"  # that it exchanges its token for
 
     async def _call_tool(self, token: str, text: str) -> str:
         wanted = json.loads(text)
-        own = await self._board.home.exchanged(self.name, token, wanted.get("endpoint", "/mcp/state"), "*")
+        own = await self._board.home.exchanged(self.name, token, "/mcp/state", self.scope)
         answers = [await self._board.home.call(own, "/mcp/state", each["tool"], each["arguments"]) for each in wanted["calls"]]
         return json.dumps([answer.json() for answer in answers])
 
