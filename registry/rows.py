@@ -89,6 +89,7 @@ class Candidate:
     endpoints: tuple[AgentEndpoint, ...] = ()
     model_free: tuple[str, ...] = ()
     prices: Mapping[str, int] = field(default_factory=dict)
+    memory: str = "none"
     jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
 
@@ -123,6 +124,7 @@ def _terms_json(entry: Candidate | Registration) -> str:
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
     members = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
     members |= {"model_free": list(entry.model_free), "prices": dict(entry.prices)}
+    members["memory"] = entry.memory if entry.memory != "none" else ""
     return json.dumps({name: value for name, value in members.items() if value})
 
 
@@ -135,6 +137,7 @@ def _parse_terms(text: str) -> dict[str, Any]:
         "endpoints": endpoints,
         "model_free": tuple(members.get("model_free", ())),
         "prices": MappingProxyType(members.get("prices", {})),
+        "memory": members.get("memory", "none"),
     }
 
 
@@ -177,6 +180,7 @@ class RegistrationPatch:
     endpoints: tuple[AgentEndpoint, ...] | None = None
     model_free: tuple[str, ...] | None = None
     prices: Mapping[str, int] | None = None
+    memory: str | None = None
 
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:

@@ -39,6 +39,7 @@ class ConfiguredAgent:
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
     prices: Mapping[str, int] = field(default_factory=dict)
+    memory: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
     """The fields for sensitivity, clearance, and how agents are called."""
     if isinstance(entry, ConfiguredAgent):
         calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
-        return {"clearance": entry.clearance, "prices": dict(entry.prices), **calls}
+        return {"clearance": entry.clearance, "prices": dict(entry.prices), "memory": entry.memory, **calls}
     labels = {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
     return {**labels, "model_free": entry.model_free, "prices": dict(entry.prices)}
 

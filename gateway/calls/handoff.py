@@ -24,14 +24,14 @@ from adapters.contract import (
     VendorRef,
     Watcher,
 )
-from adapters.task import Artifact, Message, Part, Role, Task, TaskState, encode
+from adapters.task import Artifact, Message, Part, Role, Task, encode
 from adapters.vendors.sdk.agent import VendorOptions, user_id
+from gateway.tasks.contexts import PERSON_SPEAKER, spoken_texts
 from gateway.tasks.contracts.skills import CONTRACT_BROKEN, find_breach
 from gateway.tasks.events.chunks import PieceJoiner
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow, UnknownTask
 from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, PartCounts, TurnLimits
 from gateway.tasks.turns.recorder import TURN_TOO_LONG, TURN_TOO_LONG_TEXT
-from gateway.tasks.turns.transitions import ERROR_METADATA
 from policies.delegation.rulings import Grant
 from registry.cards.card import FEATURES, Registration, strip_hidden
 from registry.cards.republish import SKILL_SELECTION
@@ -40,7 +40,6 @@ CONTEXT_KEY: Final = "urn:interlock:a2a:context:1"  # in the metadata of a messa
 CONTEXT_SUMMARY: Final = "summary"
 TEXTS_MAX: Final = 8
 TEXT_MAX: Final = 500  # characters of each
-PERSON_SPEAKER: Final = "person"
 
 
 class ContractEnforcingAdapter:
@@ -185,29 +184,13 @@ def _context_summary(record: TaskRecord, target: Registration, grant: Grant) -> 
     path, principal = grant.delegation.path, grant.delegation.principal
     asker = path[-3].agent if len(path) > 2 else PERSON_SPEAKER
     known = FEATURES not in target.facts and target.delegation != "none"  # the agent's token names the person
-    texts_by_speaker = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
+    texts_by_speaker = [(asker if role is Role.USER else record.row.agent, text) for role, text in spoken_texts(record.events)]
     return {
         "from": record.row.agent,
         "onBehalfOf": principal.subject if known else user_id(principal, VendorOptions()),
         "taskId": record.row.id,
         "messages": [{"speaker": who, "text": strip_hidden(text)[:TEXT_MAX]} for who, text in texts_by_speaker[-TEXTS_MAX:]],
     }
-
-
-def _spoken_texts(record: TaskRecord) -> Iterator[tuple[Role, str]]:
-    """Yields the texts of a task's messages. Leaves out data, files, artifacts and the gateway's own messages."""
-    for event in record.events:
-        message: Any = None
-        if event.kind == "message":
-            message = event.message
-        elif event.kind == "status":
-            status = event.status
-            message = None if status.state is TaskState.AUTH_REQUIRED else status.message
-        if not isinstance(message, Message) or (message.metadata is not UNSET and ERROR_METADATA in message.metadata):
-            continue
-        text = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
-        if text:
-            yield message.role, text
 
 
 _: type[Adapter] = ContractEnforcingAdapter

@@ -229,10 +229,10 @@ class EntryInspector:
 
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """Returns the fields of the candidate that the operator has set: labels, contracts, context, endpoints, model-free tools and prices."""
+    """Returns the fields of the candidate that the operator has set: labels, how it is called, model-free tools, prices and memory."""
     labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints, "model_free": terms.model_free}
-    labels["prices"] = None if terms.prices is None else parse_prices(terms.prices)
+    labels |= {"prices": None if terms.prices is None else parse_prices(terms.prices), "memory": terms.memory}
     return {name: label for name, label in labels.items() if label is not None}
 
 

@@ -32,6 +32,7 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
                 context=each.context,
                 endpoints=tuple(AgentEndpoint(one.url, one.weight) for one in each.endpoints),
                 prices={} if each.price is None else parse_prices({ANY_CALL: each.price}),
+                memory=each.memory,
             )
             for each in agents
         ),

@@ -29,6 +29,7 @@ from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermis
 from gateway.ingress.admin.registry.changes import EntryChanges
 from gateway.ingress.admin.state import board as admin_board
 from gateway.ingress.admin.state import held as admin_held_state
+from gateway.ingress.admin.state import memory as admin_memory
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
@@ -125,6 +126,7 @@ def build_framework_app(
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
             *_record_routes(gateway, authenticate),
+            admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -158,6 +160,11 @@ def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
         admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
     ]
+
+
+def _memory_parts(gateway: Gateway, check_in_person: RequireInPerson) -> admin_memory.MemoryParts:
+    memory = gateway.memory
+    return admin_memory.MemoryParts(memory.access, memory.contexts, memory.quarantines, gateway.authorize, check_in_person)
 
 
 def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:

@@ -35,8 +35,9 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
+from gateway.server.composition.built_in.memory import build_memory, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
-from gateway.server.composition.built_in.servers import BuiltInServers, build_registry
+from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
@@ -107,7 +108,7 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
-        self.built_in = BuiltInServers(self.sandbox, offer_state(settings, lambda: self.board.build_tools()))
+        self.built_in = BuiltInServers(self.sandbox, _offers_of(self))
         self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
@@ -147,11 +148,12 @@ class Gateway:
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
 
     def _build_resumers(self) -> None:
-        """Builds the board, approvals, and what resumes tasks after an approval, after a consent, and after another process has ended."""
+        """Builds the board, memory, approvals, and what resumes tasks after an approval, a consent, or the end of another process."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
         board_dependencies = BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry)
         self.board = LazyBoard(board_dependencies)
+        self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
@@ -235,6 +237,7 @@ class Gateway:
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.memory.store.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.is_sqlite:
@@ -308,6 +311,12 @@ def _freeze_startup_objects() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _offers_of(gateway: Gateway) -> tuple[BuiltInOffer, ...]:
+    """The servers whose tools are functions of the gateway, which are built at their first request."""
+    settings = gateway.settings
+    return (*offer_state(settings, lambda: gateway.board.build_tools()), *offer_memory(settings, lambda: gateway.memory))
 
 
 def _build_kill_switch(gateway: Gateway) -> KillSwitch:

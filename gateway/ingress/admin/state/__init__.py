@@ -1,1 +1,1 @@
-"""/api/state: the board of shared state."""
+"""/api/state and /api/memory: the board of shared state, and what is remembered of people and of workflows."""
