@@ -1,0 +1,1 @@
+"""Commands about shared state of a running gateway."""
