@@ -31,6 +31,7 @@ LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's an
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",
     "fact": "interlock memory list shows the ones that you may read",
+    "has no value": "interlock state list shows the keys that you may read",
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
     "active kill": "interlock kill list shows active kills",
 }
@@ -75,14 +76,29 @@ class GatewayClient:
         return self.request("GET", path, params=params)
 
     def request(
-        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str | int] | None = None, match: str | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, str | int] | None = None,
+        match: str | None = None,
+        more_headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Returns the JSON answer, or None when it is empty. `match` is sent as If-Match."""
-        headers = {"Accept": "application/json", **({"If-Match": f'"{match}"'} if match else {})}
+        headers = {"Accept": "application/json", **({"If-Match": f'"{match}"'} if match else {}), **(more_headers or {})}
         with self._translate_errors():
             answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
         self._raise_for_status(answer)
         return self._decode(answer.content) if answer.content else None
+
+    def send_value(self, method: str, path: str, value: Any, params: Mapping[str, str | int], headers: Mapping[str, str]) -> Any:
+        """Returns the JSON answer to a request whose body is any JSON value, even null."""
+        sent = {"Accept": "application/json", "Content-Type": "application/json", **headers}
+        with self._translate_errors():
+            answer = self._client.request(method, path, content=json.dumps(value).encode(), params=params or None, headers=sent)
+        self._raise_for_status(answer)
+        return self._decode(answer.content)
 
     def approve(self, path: str, show: Callable[[Any], None], version: str | None = None, body: Any = None) -> Any:
         """Approves an entry of the registry at `version`, its `updated`.
@@ -251,6 +267,8 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
         return CommandFailed(text, _when_to_try_again(document))
     if status == 404 or inner.get("code") in UNKNOWN_CODES:
         return NothingFound(text, next((todo for word, todo in LISTING_TODO_BY_KIND.items() if word in text), LISTING_TODO))
+    if status in (412, 428) and inner.get("reason_id") in ("stale-version", "version-required"):
+        return CommandFailed(text, "interlock state get KEY shows the version of now; give it as --version N")
     return CommandFailed(text)
 
 

@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.state import memory
+from gateway.cli.state import board, memory
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
 
@@ -73,6 +73,7 @@ for name, group in {
     "task": tasks,
     "workflow": documents,
     "run": runs,
+    "state": board,
     "event": events,
     "trigger": triggers,
     "memory": memory,

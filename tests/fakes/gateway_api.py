@@ -99,7 +99,7 @@ def gateway_api() -> Iterator[GatewayApi]:
             self.wfile.write(body.encode())
             self.close_connection = answer.cut
 
-        do_GET = do_POST = do_DELETE = do_PATCH = _handle
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
 
         def log_message(self, *_: Any) -> None:
             """Silent."""

@@ -1,1 +1,1 @@
-"""Commands about shared state of a running gateway."""
+"""Commands about state that agents share."""

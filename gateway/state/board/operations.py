@@ -64,9 +64,10 @@ class BoardPage(Struct, frozen=True):
 
 
 class FollowedChanges(Struct, frozen=True):
-    """What a follower gets at once. `is_complete` is that of FeedPage."""
+    """What a follower gets at once. `seq` and `is_complete` are those of FeedPage."""
 
     changes: tuple[Change, ...]
+    seq: int
     is_complete: bool
 
 
@@ -152,7 +153,7 @@ class Board:
         async for page in self._feed.follow(caller.principal.tenant, prefix, after):
             allowed = [change for change in page.changes if await self._authorizer.would_allow(caller, act_of_reading(change.key))]
             shown = tuple(_without_value(change) if caller.delegation.path else change for change in allowed)
-            yield FollowedChanges(shown, page.is_complete)
+            yield FollowedChanges(shown, page.seq, page.is_complete)
 
     async def _visible_page(self, caller: Caller, prefix: str, after: str, limit: int) -> BoardPage:
         visible, scanned, place = list[StoredValue](), 0, after

@@ -123,10 +123,17 @@ def _write_response(result: Any) -> JSONResponse:
 
 
 async def _changes(board: Board, caller: Caller, prefix: str, after: int | None) -> AsyncIterator[list[dict[str, Any]]]:
-    """Batches of events for `sse_lines`. An event `gap` says that changes after the reader's place were deleted for their age."""
+    """Batches of events for `sse_lines`.
+
+    `begin` is the first event of a reader without a place, and names one. `gap` says that changes after the reader's place were deleted
+    for their age.
+    """
+    is_first = after is None
     async for followed in board.follow(caller, prefix, after):
         gap = [] if followed.is_complete else [{"id": str(after or 0), "kind": "gap"}]
-        yield gap + [change_document(change) for change in followed.changes]
+        begin = [{"id": str(followed.seq), "kind": "begin"}] if is_first else []
+        is_first = False
+        yield begin + gap + [change_document(change) for change in followed.changes]
 
 
 async def _read_json(request: Request, max_body: int) -> Any:

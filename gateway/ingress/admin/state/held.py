@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
+from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.admin.state.preconditions import etag_of
 from gateway.state.board.documents import held_document, value_document
-from gateway.state.board.held_values.decisions import HeldValues
+from gateway.state.board.held_values.decisions import DECIDE_HELD, HeldValues
 from gateway.storage.paging import format_place, parse_place
 from policies.callers import Caller
 
@@ -37,7 +38,9 @@ def routes(load: Callable[[], Awaitable[HeldValues]], authenticate: Authenticate
 
     @router.post("/{held_id}/decision", name="decide_held_state")
     async def decide(caller: Annotated[Caller, Depends(authenticate)], held_id: str, verdict: HeldValueVerdict) -> JSONResponse:
-        stored = await (await load()).decide(caller, held_id, accepts=verdict.decision == "accept")
+        held = await load()
+        accepts = verdict.decision == "accept"
+        stored = await require_permission(caller, lambda person, _: held.decide(person, held_id, accepts), DECIDE_HELD)
         if stored is None:
             return JSONResponse({"id": held_id, "state": "dropped"})
         document = {"id": held_id, "state": "accepted", "value": value_document(stored)}
