@@ -181,7 +181,7 @@ async def test_agents_never_lower_a_sensitivity_and_people_may(desk: Desk) -> No
     assert (await desk.store.correct(fact, Correction(sensitivity=0), BY_ALICE)).sensitivity == 0
 
 
-async def test_erasing_a_person_takes_what_they_wrote_elsewhere(desk: Desk) -> None:
+async def test_erasing_a_person_takes_what_they_wrote_elsewhere(desk: Desk) -> None:  # attack MEM-01
     await desk.put("alice in the flow", FLOW, BY_ALICE)
     others = await desk.put("bob in the flow", FLOW, BY_BOB)
     await desk.store.correct(others, Correction("alice was here"), BY_ALICE)
