@@ -1,8 +1,8 @@
 """Hand-off between agents: checks an agent's output against its contract, and adds a summary of the calling task to a message."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -38,8 +38,26 @@ from registry.cards.republish import SKILL_SELECTION
 
 CONTEXT_KEY: Final = "urn:interlock:a2a:context:1"  # in the metadata of a message to an A2A agent, else the member of a data part
 CONTEXT_SUMMARY: Final = "summary"
+NO_MEMORY: Final = "none"
 TEXTS_MAX: Final = 8
 TEXT_MAX: Final = 500  # characters of each
+
+
+FindFacts = Callable[[Grant, str], Awaitable[Sequence[Mapping[str, Any]]]]
+"""Returns facts of the person that a callee acts for, which have words of a text and which the callee may read."""
+
+
+class AuthorizedCall(Protocol):
+    """A call with its ruling: gateway/calls/agent_requests.py has all of it."""
+
+    @property
+    def grant(self) -> Grant: ...
+
+    @property
+    def target(self) -> Registration: ...
+
+    @property
+    def row(self) -> TaskRow: ...
 
 
 class ContractEnforcingAdapter:
@@ -162,11 +180,13 @@ def metadata_without_gateway_context(metadata: Mapping[str, Any]) -> Mapping[str
     return {name: value for name, value in metadata.items() if name != CONTEXT_KEY}
 
 
-async def with_gateway_context(tasks: TaskLog, target: Registration, grant: Grant, row: TaskRow, message: Message) -> Message:
+async def with_gateway_context(tasks: TaskLog, call: AuthorizedCall, message: Message, find_facts: FindFacts) -> Message:
     """Returns the message with a summary of the texts of the task that caused it; unchanged if no task did.
 
-    The caller's delegation names that task. It is read with the person's tenant and owner, so tasks of other people are not found.
+    The caller's delegation names that task. It is read with the person's tenant and owner, so tasks of other people are not found. An
+    agent that uses memory also gets facts of the person that have words of the message.
     """
+    target, grant, row = call.target, call.grant, call.row
     if not row.parent_id:
         return message
     try:
@@ -174,6 +194,8 @@ async def with_gateway_context(tasks: TaskLog, target: Registration, grant: Gran
     except UnknownTask:
         return message
     summary = _context_summary(record, target, grant)
+    if target.memory != NO_MEMORY:
+        summary["facts"] = await find_facts(grant, "\n".join(part.text for part in message.parts if isinstance(part.text, str)))
     if FEATURES in target.facts:
         return replace(message, parts=(*message.parts, Part(data={CONTEXT_KEY: summary}, media_type="application/json")))
     metadata = {} if message.metadata is UNSET else message.metadata

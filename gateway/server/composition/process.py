@@ -35,7 +35,7 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
-from gateway.server.composition.built_in.memory import build_memory, offer_memory
+from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
@@ -139,7 +139,7 @@ class Gateway:
         telemetry = CallTelemetry(self.metrics, self.tracer)
         costs = capacity.build_costs(settings, self.limits, self.database, self.registry)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
-        self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts)
+        self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts, find_facts=facts_finder(lambda: self.memory))
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
         self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.state.memory.facts import (
+    PERSON,
     Correction,
     Fact,
     FactSource,
@@ -18,11 +19,13 @@ from gateway.state.memory.facts import (
 from gateway.state.memory.reading import FactPage, FactReader, FactView, StoredFact
 from gateway.state.memory.store import FactStore, FactWriter
 from policies.authority import RulingRequest
-from policies.callers import Caller
+from policies.callers import Caller, caller_of_grant
 from policies.delegation.history import SENSITIVITY_MAX
 from policies.delegation.rulings import Act, Grant
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.environment import ClearanceNow
+
+RELATED_MAX: Final = 5  # facts of a hand-off
 
 
 class RulingsOnMemory(Protocol):
@@ -67,6 +70,21 @@ class MemoryAccess:
         facts, following = await self._reader.read_page(self._view(caller, scope), page)
         await note_reading(self._rights, caller, act_of_reading(scope), [fact.sensitivity for fact in facts])
         return facts, following
+
+    async def find_related(self, grant: Grant, text: str) -> list[Fact]:
+        """Facts of the person that the callee of a grant acts for, with words of a text; none where the callee may not read them.
+
+        What is found raises the taint of the transaction. Raises CallRefused.
+        """
+        caller = caller_of_grant(grant)
+        scope = scope_named(PERSON, caller.principal)
+        act = act_of_reading(scope)
+        if not text.strip() or not self._rights.could_allow(caller, act):
+            return []
+        facts, _ = await self._reader.read_page(self._view(caller, scope), FactPage(text, limit=RELATED_MAX))
+        if facts:
+            await note_reading(self._rights, caller, act, [fact.sensitivity for fact in facts])
+        return facts
 
     async def show(self, caller: Caller, fact_id: str) -> StoredFact:
         """A fact with its history. Raises UnknownFact."""

@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.tool_servers import BuiltInServer
 from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.handoff import FindFacts
 from gateway.server.composition.built_in.servers import BuiltInOffer
 from gateway.server.settings import Settings
 from gateway.state.memory.access import MemoryAccess, MemoryRights
 from gateway.state.memory.contexts import ContextAccess
+from gateway.state.memory.documents import fact_document
 from gateway.state.memory.quarantine import MemoryQuarantines
 from gateway.state.memory.reading import FactReader
 from gateway.state.memory.store import FactStore
 from gateway.tasks.contexts import ContextReader
+from gateway.tasks.log import to_rfc3339
 from gateway.tasks.turns.stores import TaskStores
 from policies.authority import Authority
+from policies.delegation.rulings import Grant
 from registry.store import Registry
 
 
@@ -35,6 +40,15 @@ def build_memory(settings: Settings, stores: TaskStores, registry: Registry, aut
     rights = MemoryRights(authorizer, authority.could_allow, registry.clearance_of)
     contexts = ContextAccess(ContextReader(database, stores.tasks), rights)
     return Memory(store, MemoryAccess(store, FactReader(database), rights), contexts, MemoryQuarantines(database, audit, now))
+
+
+def facts_finder(find: Callable[[], Memory]) -> FindFacts:
+    """Returns what finds facts for hand-offs. `find` returns the memory of the process, which is built after the calls."""
+
+    async def find_facts(grant: Grant, text: str) -> list[dict[str, Any]]:
+        return [fact_document(fact, to_rfc3339, is_for_agent=True) for fact in await find().access.find_related(grant, text)]
+
+    return find_facts
 
 
 def offer_memory(settings: Settings, find: Callable[[], Memory]) -> tuple[BuiltInOffer, ...]:

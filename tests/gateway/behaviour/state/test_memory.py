@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
+from gateway.calls.handoff import CONTEXT_KEY
 from gateway.storage.database import Database
 from policies.tables import audit_records, transaction_history
 from tests.fakes.house import CAPABILITIES, ROLES, CallbackAgent, House, house
@@ -104,7 +105,7 @@ async def test_facts_of_others_are_neither_found_nor_known(desk: Desk) -> None: 
         assert (answer.status_code, answer.json()["detail"]) == (404, unknown.json()["detail"])
     assert await desk.found("vault") == [fact["text"]]
     other_tenant = desk.home.token("alice", tenant="other")
-    assert await desk.found("vault", token=other_tenant) == []
+    assert await desk.found("vault", token=other_tenant) == [] == await desk.found(token=other_tenant)
 
 
 QUERIES = ("*", "vau*", '"vault', "text:vault", "NEAR(vault code)", "vault' OR 1=1 --", "^vault", "{terms}: x", "& | !")
@@ -362,3 +363,46 @@ async def test_agents_read_only_the_conversation_that_they_work_in(home: House) 
     await home.send(home.token("alice"), "plain", "hello plain", contextId="c-1")
     answer = answer_of(await home.send(home.token("alice"), "reader", "hello reader", contextId="c-1"))
     assert answer.startswith("200 404") and "plain got: hello plain" in answer
+
+
+async def handed_facts(home: House, **callee: Any) -> list[dict[str, Any]] | None:
+    """The facts in the summary that an agent gets with a message of another agent."""
+    inner = await home.agent(CallbackAgent("sales"), context="summary", **callee)
+
+    async def asks(token: str, _text: str) -> str:
+        handed_on = await home.exchanged("support", token, "/agents/sales", "agent:sales memory:read:person")
+        await home.send(handed_on, "sales", "where do deliveries go?")
+        return "done"
+
+    await home.agent(CallbackAgent("support", asks))
+    await home.send(home.token("alice"), "support", "help me")
+    summary = inner.requests[-1]["params"]["message"]["metadata"][CONTEXT_KEY]
+    return summary.get("facts")  # type: ignore[no-any-return]  # JSON
+
+
+@sqlite_only
+async def test_a_hand_off_brings_related_facts_to_agents_that_use_memory(home: House, desk: Desk) -> None:
+    await desk.put("Deliveries go to the back door", sensitivity=1)
+    await desk.put("Drinks tea")
+    await desk.put("Deliveries go to bob", user="bob")
+    facts = await handed_facts(home, memory="read")
+    assert facts is not None
+    assert [(each["text"], each["source"]["written_by"]) for each in facts] == [("Deliveries go to the back door", "person")]
+    assert await taint_of(home) == [1]
+
+
+BARRED: list[tuple[dict[str, Any], list[Any] | None]] = [
+    ({}, None),
+    ({"memory": "read", "clearance": 0}, []),
+    ({"memory": "read", "ceiling": ("agent:*",)}, []),
+]
+
+
+@sqlite_only
+@pytest.mark.parametrize(("callee", "expected"), BARRED)
+async def test_a_hand_off_brings_no_facts_that_the_agent_may_not_read(
+    home: House, desk: Desk, callee: dict[str, Any], expected: list[Any] | None
+) -> None:
+    await desk.put("Deliveries go to the back door", sensitivity=1)
+    assert await handed_facts(home, **callee) == expected
+    assert await taint_of(home) == []
