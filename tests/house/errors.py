@@ -56,6 +56,8 @@ INSIDE = {
     "gateway.workflows.rehearsal.effects.Unanswered": "the rehearsal's outcome is `unanswered`",
     "gateway.workflows.runs.store.RunTaken": "another process has the run, and this one stops working on it",
     "gateway.storage.batch.CommitUncertain": "the transactions look into the database for what became of it",
+    "gateway.state.board.problems.BoardProblem": "only its subclasses are raised",
+    "gateway.state.schemas.BadSchemaOfPrefix": "start-up: the settings are refused with it",
     "gateway.tasks.turns.in_flight.TurnAbandoned": "AgentCalls answers with the task, which has ended",
     "gateway.tasks.log.ParentTaskEnded": "the caller's grant has ended with its task: TokenRefused",
     "gateway.tasks.log.IdempotencyKeyUsed": "AgentCalls answers with the task of the faster request",

@@ -13,6 +13,7 @@ KEY_CHARS_MAX: Final = 512
 SEGMENTS_MAX: Final = 16
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 SHOWN_CHARS: Final = 60
+RESERVED_SEGMENT: Final = "events"  # state:read:events/TYPE and state:write:events/TYPE are permissions on events
 _WANTED: Final = (
     f"A key has one to {SEGMENTS_MAX} segments with a slash between them, such as customer/42/status. A segment begins with a letter, a "
     f"digit or _, and goes on with these or . @ -. The key has at most {KEY_CHARS_MAX} characters."
@@ -56,6 +57,8 @@ def _problem_of(key: str) -> str:
     segments = key.split("/")
     if len(segments) > SEGMENTS_MAX:
         return f"The key has {len(segments)} segments."
+    if segments[0] == RESERVED_SEGMENT:
+        return f"Keys that begin with {RESERVED_SEGMENT} are refused, since permissions on them are those of events."
     wrong = next((segment for segment in segments if not SEGMENT.fullmatch(segment)), None)
     if wrong is None:
         return ""

@@ -25,6 +25,7 @@ CLIMBING = (
     "customer/42/*",
     "customer/42/.hidden",
     "a/" * 16 + "a",
+    "events/order.paid",
     "x" * 513,
     "x" * 10_000,
     "",
