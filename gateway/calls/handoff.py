@@ -1,6 +1,6 @@
 """Hand-off between agents: checks an agent's output against its contract, and adds a summary of the calling task to a message."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol, cast
 
@@ -43,8 +43,10 @@ TEXTS_MAX: Final = 8
 TEXT_MAX: Final = 500  # characters of each
 
 
-FindFacts = Callable[[Grant, str], Awaitable[Sequence[Mapping[str, Any]]]]
-"""Returns facts of the person that a callee acts for, which have words of a text and which the callee may read."""
+class FindFacts(Protocol):
+    """Returns facts of the person that the callee of a grant acts for, which have words of a text and which the callee may read."""
+
+    async def __call__(self, grant: Grant, text: str, /) -> Sequence[Mapping[str, Any]]: ...
 
 
 class AuthorizedCall(Protocol):

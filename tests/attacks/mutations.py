@@ -11,7 +11,7 @@ from tests.attacks.marks import Attack
 from tests.house.source import PRODUCT
 
 AREAS = frozenset({"token", "delegation", "tenancy", "vault", "sandbox"})
-MORE_ATTACKS = frozenset({"LOG-06", "BRD-02", "INJ-07"})  # of other areas, on what a caller may see
+MORE_ATTACKS = frozenset({"LOG-06", "BRD-02", "INJ-07", "MEM-01"})  # of other areas, on what a caller may see
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Settings of memory."""
+"""Settings of memory: whether agents are offered it as a server, and how much is remembered."""
 
 from typing import Literal
 

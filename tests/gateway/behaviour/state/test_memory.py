@@ -1,84 +1,32 @@
 """Memory through a whole gateway: by people, by agents that have opted in, and by nobody else."""
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
-from gateway.calls.handoff import CONTEXT_KEY
-from gateway.storage.database import Database
-from policies.tables import audit_records, transaction_history
-from tests.fakes.house import CAPABILITIES, ROLES, CallbackAgent, House, house
-from tests.fakes.reception import Reception
+from policies.tables import audit_records
+from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
+from tests.fakes.memory import MEMORY_ROLES, every_row, taint_of
+from tests.fakes.memory import MemoryDesk as Desk
+from tests.fakes.memory import RememberingAgents as Agents
 from tests.gateway.behaviour.authority.test_tickets import TicketAgent, basic
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-OWN = ["memory:read:person", "memory:write:person"]
-MEMORY_ROLES = {
-    **ROLES,
-    "sales": ["agent:*", "tool:*", "resource:*", *OWN],
-    "support": ["agent:*", "tool:*", "resource:*", *OWN, "memory:read:workflow:onboarding", "memory:write:workflow:onboarding"],
-}
 
 
 @pytest.fixture
-async def home(tmp_path: Path, database_url: str) -> Any:
+async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     async with house(tmp_path / "home", database_url, roles=MEMORY_ROLES) as built:
         yield built
-
-
-class Desk(Reception):
-    """Requests to /api/memory, which succeed."""
-
-    async def put(self, said: str, user: str = "alice", **more: Any) -> dict[str, Any]:
-        answer = await self.ask("POST", "/api/memory", user, {"text": said, **more})
-        assert answer.status_code in (200, 201), answer.text
-        return dict(answer.json())
-
-    async def found(self, query: str = "", user: str = "alice", scope: str = "person", **more: Any) -> list[str]:
-        return [each["text"] for each in (await self.page(query, user, scope, **more))["items"]]
-
-    async def page(self, query: str = "", user: str = "alice", scope: str = "person", **more: Any) -> dict[str, Any]:
-        token = more.pop("token", None) or self.home.token(user)
-        params = {"q": query, "scope": scope, **more}
-        answer = await self.home.http.get("/api/memory", params=params, headers={"authorization": f"Bearer {token}"})
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
 
 
 @pytest.fixture
 def desk(home: House) -> Desk:
     return Desk(home)
-
-
-class Agents:
-    """Agents that use the tools of memory in a task of a person's."""
-
-    def __init__(self, home: House) -> None:
-        self.home = home
-        self.results: list[Any] = []
-
-    async def add(self, name: str, tool: str, arguments: dict[str, Any], **entry: Any) -> None:
-        """An agent that calls one tool of memory, with the arguments given here, whatever it is sent."""
-
-        async def act(token: str, _text: str) -> str:
-            self.results.append(await self.call(name, token, tool, arguments))
-            return "done"
-
-        await self.home.agent(CallbackAgent(name, act), **entry)
-
-    async def call(self, name: str, token: str, tool: str, arguments: dict[str, Any]) -> Any:
-        own = await self.home.exchanged(name, token, "/mcp/memory", "*")
-        answer = await self.home.call(own, "/mcp/memory", tool, arguments)
-        body = answer.json()
-        return body.get("error") or body["result"]["structuredContent"]
-
-    async def send(self, name: str, user: str = "alice") -> Any:
-        sent = await self.home.send(self.home.token(user), name, "go")
-        assert "result" in sent, sent
-        return self.results[-1]
 
 
 @pytest.fixture
@@ -167,11 +115,6 @@ async def test_agents_change_nothing_that_a_person_wrote(desk: Desk, agents: Age
     for name in ("writer", "forgetter"):
         assert (await agents.send(name))["error"]["reason_id"] == "written-by-person"
     assert await desk.found() == ["Allergic to nuts"]
-
-
-async def taint_of(home: House) -> list[int]:
-    query = select(transaction_history.c.taint)
-    return sorted(await home.gateway.database.read(lambda connection: list(connection.execute(query).scalars())))
 
 
 async def test_reading_raises_the_taint_by_what_was_found(home: House, desk: Desk, agents: Agents) -> None:  # attack INJ-07
@@ -279,20 +222,6 @@ async def test_a_person_exports_and_erases_what_is_remembered_of_them(home: Hous
     assert kinds == {"memory-put", "memory-corrected", "memory-erased"}
 
 
-async def every_row(database: Database) -> dict[str, str]:
-    """The rows of each table of the database, those of the index's own tables too, as one text."""
-    names = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
-        "postgresql": "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
-    }
-
-    def dump(connection: Any) -> dict[str, str]:
-        tables = connection.execute(text(names[connection.dialect.name])).scalars().all()
-        return {table: repr(connection.execute(text(f'SELECT * FROM "{table}"')).all()) for table in tables}
-
-    return await database.read(dump)
-
-
 @sqlite_only
 async def test_only_operators_erase_and_export_for_others(desk: Desk) -> None:
     fact = await desk.put("Likes tea")
@@ -334,75 +263,3 @@ async def test_tools_of_memory_are_listed_for_those_who_may_use_them(home: House
 
     assert await names("alice") == {"memory_put", "memory_search", "memory_correct", "memory_forget"}
     assert await names("mel") == set()
-
-
-async def test_the_conversation_of_a_context_is_read_across_its_tasks(home: House, desk: Desk) -> None:
-    await home.agent(CallbackAgent("first"))
-    await home.agent(CallbackAgent("second"))
-    for agent in ("first", "second"):
-        await home.send(home.token("alice"), agent, f"hello {agent}", contextId="c-1")
-    answer = (await desk.ask("GET", "/api/memory/contexts/c-1", "alice")).json()
-    said = [(task["agent"], [(each["speaker"], each["text"]) for each in task["texts"]]) for task in answer["items"]]
-    assert said == [(name, [("person", f"hello {name}"), (name, f"{name} got: hello {name}")]) for name in ("second", "first")]
-    assert (await desk.ask("GET", "/api/memory/contexts/c-1", "bob")).status_code == 404
-    first = (await desk.ask("GET", "/api/memory/contexts/c-1?limit=1", "alice")).json()
-    rest = (await desk.ask("GET", f"/api/memory/contexts/c-1?limit=1&cursor={first['next']}", "alice")).json()
-    assert first["items"] + rest["items"] == answer["items"] and rest["next"] is None
-
-
-@sqlite_only
-async def test_agents_read_only_the_conversation_that_they_work_in(home: House) -> None:
-    async def act(ticket: dict[str, str]) -> str:
-        headers = {**ticket, **basic(home, "reader")}
-        read = [(await home.http.get(f"/api/memory/contexts/{context}", headers=headers)) for context in ("c-1", "c-2")]
-        return " ".join(str(each.status_code) for each in read) + read[0].text
-
-    await home.agent(CallbackAgent("plain"))
-    await home.agent(TicketAgent("reader", act), memory="read", delegation="ticket")
-    await home.send(home.token("alice"), "plain", "hello", contextId="c-2")
-    await home.send(home.token("alice"), "plain", "hello plain", contextId="c-1")
-    answer = answer_of(await home.send(home.token("alice"), "reader", "hello reader", contextId="c-1"))
-    assert answer.startswith("200 404") and "plain got: hello plain" in answer
-
-
-async def handed_facts(home: House, **callee: Any) -> list[dict[str, Any]] | None:
-    """The facts in the summary that an agent gets with a message of another agent."""
-    inner = await home.agent(CallbackAgent("sales"), context="summary", **callee)
-
-    async def asks(token: str, _text: str) -> str:
-        handed_on = await home.exchanged("support", token, "/agents/sales", "agent:sales memory:read:person")
-        await home.send(handed_on, "sales", "where do deliveries go?")
-        return "done"
-
-    await home.agent(CallbackAgent("support", asks))
-    await home.send(home.token("alice"), "support", "help me")
-    summary = inner.requests[-1]["params"]["message"]["metadata"][CONTEXT_KEY]
-    return summary.get("facts")  # type: ignore[no-any-return]  # JSON
-
-
-@sqlite_only
-async def test_a_hand_off_brings_related_facts_to_agents_that_use_memory(home: House, desk: Desk) -> None:
-    await desk.put("Deliveries go to the back door", sensitivity=1)
-    await desk.put("Drinks tea")
-    await desk.put("Deliveries go to bob", user="bob")
-    facts = await handed_facts(home, memory="read")
-    assert facts is not None
-    assert [(each["text"], each["source"]["written_by"]) for each in facts] == [("Deliveries go to the back door", "person")]
-    assert await taint_of(home) == [1]
-
-
-BARRED: list[tuple[dict[str, Any], list[Any] | None]] = [
-    ({}, None),
-    ({"memory": "read", "clearance": 0}, []),
-    ({"memory": "read", "ceiling": ("agent:*",)}, []),
-]
-
-
-@sqlite_only
-@pytest.mark.parametrize(("callee", "expected"), BARRED)
-async def test_a_hand_off_brings_no_facts_that_the_agent_may_not_read(
-    home: House, desk: Desk, callee: dict[str, Any], expected: list[Any] | None
-) -> None:
-    await desk.put("Deliveries go to the back door", sensitivity=1)
-    assert await handed_facts(home, **callee) == expected
-    assert await taint_of(home) == []
