@@ -13,7 +13,7 @@ OWN = ["memory:read:person", "memory:write:person"]
 MEMORY_ROLES: dict[str, list[str]] = {
     **ROLES,
     "sales": ["agent:*", "tool:*", "resource:*", *OWN],
-    "support": ["agent:*", "tool:*", "resource:*", *OWN, "memory:read:workflow:onboarding", "memory:write:workflow:onboarding"],
+    "support": ["agent:*", "tool:*", "resource:*", *OWN, "memory:read:workflow:*", "memory:write:workflow:*"],
 }
 
 

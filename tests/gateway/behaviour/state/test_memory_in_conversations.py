@@ -10,6 +10,7 @@ from gateway.calls.handoff import CONTEXT_KEY
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.memory import MEMORY_ROLES, taint_of
 from tests.fakes.memory import MemoryDesk as Desk
+from tests.fakes.workflows import Workflows
 from tests.gateway.behaviour.authority.test_tickets import TicketAgent, basic
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -101,3 +102,23 @@ async def test_a_hand_off_brings_no_facts_that_the_agent_may_not_read(
     await desk.put("Deliveries go to the back door", sensitivity=1)
     assert await handed_facts(home, **callee) == expected
     assert await taint_of(home) == []
+
+
+REMEMBER = """
+do:
+- keep: {call: gateway.tool, with: {tool: memory.put, arguments: {text: "The order is late", scope: "workflow:orders"}}}
+- find: {call: gateway.tool, with: {tool: memory.search, arguments: {query: late, scope: "workflow:orders"}}}
+"""
+
+
+@sqlite_only
+async def test_runs_use_the_memory_of_their_workflow_with_the_rights_of_their_person(home: House, desk: Desk) -> None:
+    flows = Workflows(home)
+    added = await flows.add("orders", REMEMBER)
+    assert {"memory:read:person", "memory:write:workflow:orders"} <= set(added["ceiling"])
+    found = await flows.output(await flows.start("orders", user="bob"), user="bob")
+    assert "The order is late" in str(found)
+    (fact,) = (await desk.page("late", "bob", "workflow:orders"))["items"]
+    assert (fact["source"]["agent"], fact["source"]["author"].rpartition("|")[2]) == ("orders", "bob")
+    shown = await flows.ended(await flows.start("orders", user="alice"))
+    assert shown["state"] == "TASK_STATE_FAILED" and len((await desk.page("late", "bob", "workflow:orders"))["items"]) == 1
