@@ -15,7 +15,7 @@ from gateway.state.board.problems import BoardProblem, MisfitValue, NotBacked, U
 from gateway.state.board.rules import Backing, PrefixRules
 from gateway.state.board.store import BoardStore
 from gateway.state.board.values import Change, Precondition, StoredValue, ValueSource
-from gateway.state.board.writes import KeyRef, NewValue, check_size, delete_value, lock_current, set_value
+from gateway.state.board.writes import KeyRef, NewValue, check_size, delete_value, lock_current, set_locked_value
 from gateway.storage.batch import Batch
 from policies.authority import RulingRequest
 from policies.callers import Caller
@@ -190,7 +190,7 @@ class Board:
 
     def _store_value(self, batch: Batch, grant: Grant, ref: KeyRef, edit: Edit, options: WriteOptions) -> StoredValue | HeldValue:
         now, rule = self._store.now(), self._rules.rule_of(ref.key)
-        _, current = lock_current(batch, ref, now)
+        counters, current = lock_current(batch, ref, now)
         version = current.version if current else 0
         options.precondition.check(ref.key, version)
         value = msgspec.json.encode(edit.apply(current.decode() if current else None)).decode()
@@ -201,7 +201,7 @@ class Board:
         new = NewValue(ref, value, _source_of(batch, grant, at_least), options.precondition, expires)
         problem = self._rules.problem_of(ref.key, value)
         if not problem:
-            return set_value(batch, new, now, self._store.limits)
+            return set_locked_value(batch, counters, current, new, now=now, limits=self._store.limits)
         if rule.on_misfit == "hold":
             return hold_value(batch, new, version, problem, now)
         raise MisfitValue(ref.key, problem, rule.owner)
