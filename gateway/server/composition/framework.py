@@ -102,9 +102,7 @@ def build_framework_app(
     return build_api(
         authentication,
         [
-            *_state_routes(
-                gateway, authenticate
-            ),  # first, since they have the most requests, and the framework tries routes in their order
+            *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
             oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(
