@@ -263,3 +263,15 @@ async def test_tools_of_memory_are_listed_for_those_who_may_use_them(home: House
 
     assert await names("alice") == {"memory_put", "memory_search", "memory_correct", "memory_forget"}
     assert await names("mel") == set()
+
+
+@sqlite_only
+async def test_only_operators_let_an_agent_use_memory(home: House, desk: Desk) -> None:
+    await home.agent(CallbackAgent("sales"))
+    assert (await desk.ask("GET", "/api/agents/sales")).json()["memory"] == "none"
+    assert (await desk.ask("PATCH", "/api/agents/sales", "alice", {"memory": "write"})).status_code == 403
+    assert (await desk.ask("PATCH", "/api/agents/sales", body={"memory": "all"})).status_code == 422
+    changed = await desk.ask("PATCH", "/api/agents/sales", body={"memory": "write"})
+    assert (changed.status_code, changed.json()["memory"]) == (200, "write")
+    await home.gateway.registry.reload()
+    assert home.gateway.registry.find("default", "sales").memory == "write"
