@@ -126,8 +126,7 @@ def build_framework_app(
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
-            *_record_routes(gateway, authenticate),
-            admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
+            *_record_routes(gateway, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -160,9 +159,10 @@ def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
     ]
 
 
-def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+def _record_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
     """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
     return [
+        admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
         admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
