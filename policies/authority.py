@@ -19,14 +19,17 @@ from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.rights import chain_links, is_visible, permissions_of_roles
 from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
 from policies.delegation.terms import APPROVAL_NEEDED, DEFAULT_TERMS, Terms
-from policies.environment import RulingEnvironment
+from policies.environment import MEMORY_ACTIONS, RulingEnvironment
 from policies.tokens.issuers import scope_covering
 
 DELEGATED_ADMINISTRATION = "delegated-administration"
+MEMORY_NOT_ENABLED = "memory-not-enabled"
 # The act of an operator. No registry entry has this kind, so no policy about an entry grants it.
 WRITE_REGISTRY = Act("registerAgent", "Key", "write", "registry:write", "write")
 # An action that is not listed here counts as administration, so a new action can't be delegated by default.
-DELEGABLE_ACTIONS = frozenset({"invokeAgent", "callTool", "readResource", "getPrompt", "readState", "writeState", "runWorkflow"})
+DELEGABLE_ACTIONS = frozenset(
+    {"invokeAgent", "callTool", "readResource", "getPrompt", "readState", "writeState", "runWorkflow", *MEMORY_ACTIONS}
+)
 CACHED_SECONDS = 60.0
 CLAIM_RULE = "inv-claim"  # of policies/rules/invariants.cedar
 POLICY_ERROR = "policy-error"  # may be transient, so it is not cached
@@ -196,8 +199,15 @@ class Authority:
             return self._find_or_evaluate(caller, request, None, None).reason_id in ("", APPROVAL_NEEDED)
         if self._environment.kills.stops(caller.delegation, act) or is_delegated_administration(caller.delegation, act):
             return False
+        if self._environment.missing_memory(caller.delegation, act.action):
+            return False
         held = caller.expires > self._environment.now() and caller.delegation.effective_permissions().covers(act.permission)
         return held and self._engine.could_allow(_cedar_question(caller, request, None))
+
+    def could_use(self, caller: Caller, action: str, pattern: str) -> bool:
+        """Whether token, ceilings, roles and entry leave the caller anything of what a pattern covers. Used to filter lists."""
+        held = caller.delegation.effective_permissions().overlaps(pattern) and self._rights_of(caller).overlaps(pattern)
+        return held and not self._environment.missing_memory(caller.delegation, action)
 
     def can_see(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know that the resource exists. An invisible resource is answered as if it did not exist."""
@@ -241,6 +251,8 @@ class Authority:
         for hop in delegation.path:
             if not hop.ceiling.covers(act.permission):
                 return _CachedVerdict("ceiling-exceeded", missing=(f"{act.permission} (agent {hop.agent})",), is_hidden=hidden)
+        if lacking := self._environment.missing_memory(delegation, act.action):
+            return _CachedVerdict(MEMORY_NOT_ENABLED, missing=(lacking,), is_hidden=hidden)
         result = self._engine.decide(_cedar_question(caller, request, arguments, self._engine.all_total_names))
         if result.allowed:
             return _CachedVerdict(policies=result.policies)
@@ -253,12 +265,15 @@ class Authority:
         return _CachedVerdict("user-lacks-permission", missing=(f"{act.permission} (user)",), is_hidden=hidden)
 
     def _is_visible(self, caller: Caller, act: Act) -> bool:
+        return is_visible(self._rights_of(caller), caller.delegation, act)
+
+    def _rights_of(self, caller: Caller) -> Permissions:
         roles = caller.principal.roles
         rights = self._permissions_by_roles.get(roles)
         if rights is None:
             rights = permissions_of_roles(self._environment.role_permissions, roles)
             self._permissions_by_roles.put(roles, rights, CACHED_SECONDS)
-        return is_visible(rights, caller.delegation, act)
+        return rights
 
 
 def _cedar_question(

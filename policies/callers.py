@@ -176,7 +176,7 @@ def caller_before(caller: Caller) -> Caller:
 
 
 def caller_of_grant(grant: Grant) -> Caller:
-    """The caller that a Grant was made for, where the act invokes no agent: the delegation is then the caller's own."""
+    """The caller with the authority of a Grant: its own caller, or where the act invokes an agent, that agent."""
     return _caller_from_delegation(grant.delegation.actor, "", grant.delegation.not_after, grant.delegation)
 
 

@@ -42,7 +42,7 @@ def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> 
         "principal": {"issuer": issuer, "subject": subject},
         **{name: row[name] for name in _RECORDED_COLUMNS},
         "sensitivities": json.loads(row["sensitivities"]),
-        **{name: terms.get(name, empty) for name, empty in (("model_free", []), ("prices", {}), ("effects", {}))},
+        **{name: terms.get(name, empty) for name, empty in (("model_free", []), ("prices", {}), ("effects", {}), ("memory", "none"))},
         "ceiling": row["ceiling"].split(),
         "trusted_keys": [key.get("kid", "") for key in json.loads(row["trusted_keys"])],
     }

@@ -91,6 +91,7 @@ class Candidate:
     model_free: tuple[str, ...] = ()
     effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
+    memory: str = "none"
     jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
 
@@ -126,6 +127,7 @@ def _terms_json(entry: Candidate | Registration) -> str:
     members = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
     members |= {"model_free": list(entry.model_free), "prices": dict(entry.prices)}
     members["effects"] = effect_documents(entry.effects)
+    members["memory"] = entry.memory if entry.memory != "none" else ""
     return json.dumps({name: value for name, value in members.items() if value})
 
 
@@ -139,6 +141,7 @@ def _parse_terms(text: str) -> dict[str, Any]:
         "model_free": tuple(members.get("model_free", ())),
         "effects": MappingProxyType({name: EffectDeclaration(**each) for name, each in members.get("effects", {}).items()}),
         "prices": MappingProxyType(members.get("prices", {})),
+        "memory": members.get("memory", "none"),
     }
 
 
@@ -182,6 +185,7 @@ class RegistrationPatch:
     model_free: tuple[str, ...] | None = None
     effects: Mapping[str, EffectDeclaration] | None = None
     prices: Mapping[str, int] | None = None
+    memory: str | None = None
 
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:

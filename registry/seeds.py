@@ -41,6 +41,7 @@ class ConfiguredAgent:
     endpoints: tuple[AgentEndpoint, ...] = ()
     effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
+    memory: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,8 @@ def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
     """The fields for sensitivity, clearance, and how agents are called."""
     if isinstance(entry, ConfiguredAgent):
         calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
-        return {"clearance": entry.clearance, "prices": dict(entry.prices), "effects": dict(entry.effects), **calls}
+        terms = {"prices": dict(entry.prices), "effects": dict(entry.effects), "memory": entry.memory}
+        return {"clearance": entry.clearance, **terms, **calls}
     labels = {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
     return {**labels, "model_free": entry.model_free, "prices": dict(entry.prices), "effects": dict(entry.effects)}
 

@@ -12,6 +12,7 @@ REASONS = {
     "user-lacks-permission": "Neither a role of the user nor a policy permits it.",
     "scope-missing": "The token, or the authority handed on by the calling agent, does not cover it.",
     "ceiling-exceeded": "The ceiling of an agent in the chain does not allow it.",
+    "memory-not-enabled": "The entry of the acting agent does not let it use memory so; an operator sets `memory` there.",
     "policy-forbids": "A policy forbids it.",
     "policy-error": "A policy could not be evaluated, so it is refused.",
     "delegated-administration": "Administration needs a user's own token; no agent may do it on a user's behalf.",
@@ -47,6 +48,8 @@ ACTION_PHRASES = {
     "readResource": "read resources of",
     "registerAgent": "administer",
     "readAudit": "read",
+    "readMemory": "read",
+    "writeMemory": "write",
     "writePolicy": "change",
 }
 

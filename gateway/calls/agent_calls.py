@@ -69,6 +69,7 @@ class AgentCalls:
         self._in_flight = parts.in_flight
         self._telemetry = parts.telemetry
         self._costs = parts.costs
+        self._find_facts = parts.find_facts
         self._stores = stores
         self._reader = TaskReader(stores.tasks)
         self._front_door = front_door
@@ -204,7 +205,7 @@ class AgentCalls:
             else TurnState(*self._stores.tasks.opening_events(row, message))
         )
         authorized = AuthorizedRequest(ruling, target, row, previous)
-        turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, authorized)
+        turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, authorized, self._find_facts)
         # Record
         deadline = min(self._in_flight.deadline_of(row.parent_id), self._call_builder.deadline_for(caller, request.trace_context))
         with self._telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):

@@ -16,6 +16,7 @@ from adapters.upstream.pending_consent import agent_ref, is_pending, unsent_mess
 from gateway.calls.authorizer import terms_of
 from gateway.calls.handoff import (
     CONTEXT_SUMMARY,
+    FindFacts,
     enforce_contract,
     metadata_without_gateway_context,
     skill_begun_with,
@@ -206,7 +207,7 @@ def check_input_contract(request: AgentRequest, target: Registration, previous: 
 
 
 async def prepare_turn(
-    stores: TaskStores, adapters: AdapterCatalog, request: AgentRequest, authorized: AuthorizedRequest
+    stores: TaskStores, adapters: AdapterCatalog, request: AgentRequest, authorized: AuthorizedRequest, find_facts: FindFacts
 ) -> tuple[Turn, Adapter]:
     """Returns the turn and the adapter that runs it within the agent's contract.
 
@@ -226,7 +227,7 @@ async def prepare_turn(
         output = contract_of(target, request.skill or (await skill_begun_with(stores.tasks, previous) if previous else "")).output
         adapter = adapter if output is None else enforce_contract(adapter, output, stores.turn_limits)
     if target.context == CONTEXT_SUMMARY and not turn.answers:
-        message = await with_gateway_context(stores.tasks, target, authorized.grant, row, turn.message)
+        message = await with_gateway_context(stores.tasks, authorized, turn.message, find_facts)
         turn = msgspec.structs.replace(turn, message=message)
     return turn, adapter
 

@@ -1,8 +1,8 @@
 """Hand-off between agents: checks an agent's output against its contract, and adds a summary of the calling task to a message."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -24,23 +24,42 @@ from adapters.contract import (
     VendorRef,
     Watcher,
 )
-from adapters.task import Artifact, Message, Part, Role, Task, TaskState, encode
+from adapters.task import Artifact, Message, Part, Role, Task, encode
 from adapters.vendors.sdk.agent import VendorOptions, user_id
+from gateway.tasks.contexts import PERSON_SPEAKER, spoken_texts
 from gateway.tasks.contracts.skills import CONTRACT_BROKEN, find_breach
 from gateway.tasks.events.chunks import PieceJoiner
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow, UnknownTask
 from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, PartCounts, TurnLimits
 from gateway.tasks.turns.recorder import TURN_TOO_LONG, TURN_TOO_LONG_TEXT
-from gateway.tasks.turns.transitions import ERROR_METADATA
 from policies.delegation.rulings import Grant
 from registry.cards.card import FEATURES, Registration, strip_hidden
 from registry.cards.republish import SKILL_SELECTION
 
 CONTEXT_KEY: Final = "urn:interlock:a2a:context:1"  # in the metadata of a message to an A2A agent, else the member of a data part
 CONTEXT_SUMMARY: Final = "summary"
+NO_MEMORY: Final = "none"
 TEXTS_MAX: Final = 8
 TEXT_MAX: Final = 500  # characters of each
-PERSON_SPEAKER: Final = "person"
+
+
+class FindFacts(Protocol):
+    """Returns facts of the person that the callee of a grant acts for, which have words of a text and which the callee may read."""
+
+    async def __call__(self, grant: Grant, text: str, /) -> Sequence[Mapping[str, Any]]: ...
+
+
+class AuthorizedCall(Protocol):
+    """A call with its ruling: gateway/calls/agent_requests.py has all of it."""
+
+    @property
+    def grant(self) -> Grant: ...
+
+    @property
+    def target(self) -> Registration: ...
+
+    @property
+    def row(self) -> TaskRow: ...
 
 
 class ContractEnforcingAdapter:
@@ -163,11 +182,13 @@ def metadata_without_gateway_context(metadata: Mapping[str, Any]) -> Mapping[str
     return {name: value for name, value in metadata.items() if name != CONTEXT_KEY}
 
 
-async def with_gateway_context(tasks: TaskLog, target: Registration, grant: Grant, row: TaskRow, message: Message) -> Message:
+async def with_gateway_context(tasks: TaskLog, call: AuthorizedCall, message: Message, find_facts: FindFacts) -> Message:
     """Returns the message with a summary of the texts of the task that caused it; unchanged if no task did.
 
-    The caller's delegation names that task. It is read with the person's tenant and owner, so tasks of other people are not found.
+    The caller's delegation names that task. It is read with the person's tenant and owner, so tasks of other people are not found. An
+    agent that uses memory also gets facts of the person that have words of the message.
     """
+    target, grant, row = call.target, call.grant, call.row
     if not row.parent_id:
         return message
     try:
@@ -175,6 +196,8 @@ async def with_gateway_context(tasks: TaskLog, target: Registration, grant: Gran
     except UnknownTask:
         return message
     summary = _context_summary(record, target, grant)
+    if target.memory != NO_MEMORY:
+        summary["facts"] = await find_facts(grant, "\n".join(part.text for part in message.parts if isinstance(part.text, str)))
     if FEATURES in target.facts:
         return replace(message, parts=(*message.parts, Part(data={CONTEXT_KEY: summary}, media_type="application/json")))
     metadata = {} if message.metadata is UNSET else message.metadata
@@ -185,29 +208,13 @@ def _context_summary(record: TaskRecord, target: Registration, grant: Grant) -> 
     path, principal = grant.delegation.path, grant.delegation.principal
     asker = path[-3].agent if len(path) > 2 else PERSON_SPEAKER
     known = FEATURES not in target.facts and target.delegation != "none"  # the agent's token names the person
-    texts_by_speaker = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
+    texts_by_speaker = [(asker if role is Role.USER else record.row.agent, text) for role, text in spoken_texts(record.events)]
     return {
         "from": record.row.agent,
         "onBehalfOf": principal.subject if known else user_id(principal, VendorOptions()),
         "taskId": record.row.id,
         "messages": [{"speaker": who, "text": strip_hidden(text)[:TEXT_MAX]} for who, text in texts_by_speaker[-TEXTS_MAX:]],
     }
-
-
-def _spoken_texts(record: TaskRecord) -> Iterator[tuple[Role, str]]:
-    """Yields the texts of a task's messages. Leaves out data, files, artifacts and the gateway's own messages."""
-    for event in record.events:
-        message: Any = None
-        if event.kind == "message":
-            message = event.message
-        elif event.kind == "status":
-            status = event.status
-            message = None if status.state is TaskState.AUTH_REQUIRED else status.message
-        if not isinstance(message, Message) or (message.metadata is not UNSET and ERROR_METADATA in message.metadata):
-            continue
-        text = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
-        if text:
-            yield message.role, text
 
 
 _: type[Adapter] = ContractEnforcingAdapter

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.costs.ledger import CostLedger
+from gateway.calls.handoff import FindFacts
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.targets.callees import Callees
 from gateway.calls.targets.unknown_names import UnknownNameDenials
@@ -24,3 +25,4 @@ class CallParts:
     in_flight: InFlight
     telemetry: CallTelemetry
     costs: CostLedger
+    find_facts: FindFacts

@@ -33,6 +33,7 @@ LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's an
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",
+    "fact": "interlock memory list shows the ones that you may read",
     "has no value": "interlock state list shows the keys that you may read",
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
     "active kill": "interlock kill list shows active kills",
@@ -165,6 +166,17 @@ class GatewayClient:
                 self._raise_for_status(answer)
                 raise error_for_other_service(self.url, f"{path} is not a stream of events")
             yield from _parse_events(answer.iter_lines())
+
+    def stream_lines(self, path: str, **params: str) -> Iterator[str]:
+        """Yields the lines of an answer that may be long."""
+        with (
+            self._translate_errors(),
+            self._client.stream("GET", path, params=params, headers={"Accept": "application/x-ndjson"}) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+                self._raise_for_status(answer)
+            yield from answer.iter_lines()
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.state import board, claims, subjects
+from gateway.cli.state import board, claims, memory, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
 
@@ -78,6 +78,7 @@ for name, group in {
     "trigger": triggers,
     "claim": claims,
     "subject": subjects,
+    "memory": memory,
     "connection": connections,
     "approval": approvals,
     "deadletter": deadletters,

@@ -230,11 +230,12 @@ class EntryInspector:
 
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """Returns the fields of the candidate that the operator has set: labels, contracts, endpoints, model-free tools, effects, prices."""
+    """Returns the fields of the candidate that the operator has set: labels, how it is called, effects, prices, memory."""
     labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints, "model_free": terms.model_free}
     labels["effects"] = None if terms.effects is None else parse_effects(terms.effects)
     labels["prices"] = None if terms.prices is None else parse_prices(terms.prices)
+    labels["memory"] = terms.memory
     return {name: label for name, label in labels.items() if label is not None}
 
 

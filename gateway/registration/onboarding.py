@@ -80,6 +80,7 @@ class Onboarding:
                 rank=entry.rank,
                 contracts=entry.contracts,
                 context=entry.context,
+                memory=entry.memory,
                 endpoints=entry.endpoints,
             )
         try:

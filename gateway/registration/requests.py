@@ -29,6 +29,7 @@ AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
 AUTH_LISTS = ("scopes", "authorization_servers")
 PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": CLIENT_AUTH_METHODS}
 CONTEXTS = ("none", "summary")
+MEMORIES = ("none", "read", "write")
 ERAS = ("auto", "initialize")  # MCP eras in which the gateway can speak to a server
 ENDPOINTS_MAX = 16
 WEIGHT_MAX = 100
@@ -47,6 +48,7 @@ OPERATOR_FIELDS = (
     "model_free",
     "prices",
     "effects",
+    "memory",
 )
 ACCOUNT_KINDS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
@@ -97,6 +99,7 @@ class OperatorTerms:
     model_free: tuple[str, ...] | None = None  # tools of a server behind which no model works
     effects: Mapping[str, Mapping[str, Any]] | None = None  # whom calls act on, by tool or skill; `*`: of every other call
     prices: Mapping[str, str] | None = None  # of one call, as decimal texts, by tool; `*`: of every other call
+    memory: str | None = None  # what the agent may do with memory: none, read or write
 
     def check(self, registrant: "Registrant") -> None:
         """Raises BadRequest, naming the field, if a term is invalid or the registrant is no operator and sets one."""
@@ -148,13 +151,15 @@ class OperatorTerms:
                 raise BadRequest("price" if name == ANY_CALL else f"prices.{name[:100]}", str(error)) from error
 
     def _check_calls(self) -> None:
-        """Checks contracts, context and endpoints. Raises BadRequest."""
+        """Checks contracts, context, memory and endpoints. Raises BadRequest."""
         try:
             check_contracts(self.contracts or {})
         except BadContract as error:
             raise BadRequest(error.field, error.problem) from error
         if self.context is not None and self.context not in CONTEXTS:
             raise BadRequest("context", f"must be one of: {', '.join(CONTEXTS)}")
+        if self.memory is not None and self.memory not in MEMORIES:
+            raise BadRequest("memory", f"must be one of: {', '.join(MEMORIES)}")
         endpoints = self.endpoints or ()
         if len(endpoints) > ENDPOINTS_MAX or len({each.url for each in endpoints}) < len(endpoints):
             raise BadRequest("endpoints", f"must be at most {ENDPOINTS_MAX}, none of them twice")

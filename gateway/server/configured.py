@@ -34,6 +34,7 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
                 endpoints=tuple(AgentEndpoint(one.url, one.weight) for one in each.endpoints),
                 effects=parse_effects(each.effects),
                 prices={} if each.price is None else parse_prices({ANY_CALL: each.price}),
+                memory=each.memory,
             )
             for each in agents
         ),

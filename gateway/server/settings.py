@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from adapters.contract import UpstreamFault
 from gateway.server.sections.identity import IdentitySettings
+from gateway.server.sections.memory import MemorySettings
 from gateway.server.sections.state import StateSettings
 from policies.delegation.permissions import Permissions
 from registry.cards.effects import parse_effects
@@ -234,6 +235,7 @@ class AgentSettings(_StrictSettings):
     endpoints: list[EndpointSettings] = []
     effects: Effects = {}
     price: Price | None = None  # of one call
+    memory: Literal["none", "read", "write"] = "none"
 
 
 class McpServerSettings(_StrictSettings):
@@ -304,6 +306,7 @@ class Settings(BaseSettings):
     limits: LimitsSettings = LimitsSettings()
     costs: CostSettings = CostSettings()
     state: StateSettings = StateSettings()
+    memory: MemorySettings = MemorySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

@@ -1,1 +1,1 @@
-"""State that agents share: the board of values by key, and the subjects that these values are about."""
+"""State that agents share: the board of values by key, the subjects that these values are about, and memory."""

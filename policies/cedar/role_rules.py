@@ -13,6 +13,8 @@ ACTION_BY_PREFIX: Mapping[str, str] = {
     "prompt:": "getPrompt",
     "state:read:": "readState",
     "state:write:": "writeState",
+    "memory:read:": "readMemory",
+    "memory:write:": "writeMemory",
     "workflow:": "runWorkflow",
     "registry:": ADMINISTER_ACTION,
     "approval:": "decideApproval",

@@ -44,6 +44,8 @@ RESOURCE_KINDS: Mapping[str, tuple[str, ...]] = {
     "getPrompt": ("Prompt",),
     "readResource": ("Server",),
     "runWorkflow": ("Workflow",),
+    "readMemory": ("Memory",),
+    "writeMemory": ("Memory",),
     "registerAgent": ("Agent", "Server", "Virtual", "Key"),
     "decideApproval": ("Task", "Key"),
     "readAudit": ("Task", "Key"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-KINDS = frozenset({"agent", "tool", "resource", "prompt", "state", "workflow", "registry", "approval", "audit", "policy"})
+KINDS = frozenset({"agent", "tool", "resource", "prompt", "state", "memory", "workflow", "registry", "approval", "audit", "policy"})
 PERMISSION = re.compile(r"\*|[a-z]+:(?:[A-Za-z0-9._/:-]*[./:])?\*|[a-z]+:[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 
 

@@ -6,6 +6,8 @@ from policies.delegation.chain import Delegation
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
 from policies.delegation.rulings import SERVER_KINDS, STATE_ACTIONS, Act, ChainLink
 
+MEMORY_KIND = "Memory"  # everybody may know that people and workflows have one
+
 
 def permissions_of_roles(role_permissions: Mapping[str, Permissions], roles: Iterable[str]) -> Permissions:
     """The union of the permissions of all known roles."""
@@ -14,7 +16,7 @@ def permissions_of_roles(role_permissions: Mapping[str, Permissions], roles: Ite
 
 def is_visible(user_permissions: Permissions, delegation: Delegation, act: Act) -> bool:
     """Whether the caller may know of the resource: a permission of the person, or the acting agent's ceiling, concerns it."""
-    if act.action in STATE_ACTIONS:  # the caller names the key, and a refusal does not say whether it has a value
+    if act.action in STATE_ACTIONS or act.kind == MEMORY_KIND:  # the caller names it, and a refusal does not say whether it has a value
         return True
     family = act.permission.partition(":")[0]
     pattern = f"{family}:{act.parent}" + (".*" if act.kind in SERVER_KINDS else "")

@@ -27,6 +27,7 @@ INSTRUCTIONS = "instructions"  # in the facts of a server: its approved instruct
 QUESTIONS = "questions"  # in the `upstream` of an A2A agent: `one` where a context has one open question, as its operator knows
 VERSION_FACT = "workflow_version"  # among the facts of a workflow: the version that new runs begin with
 BUILT_IN_KIND = "built-in"  # the kind of MCP servers whose tools are functions of the gateway
+NEEDS = "needs"  # in the facts of a built-in server: tool, or empty for resources -> action and permissions without which it is not listed
 WORKFLOW_KIND = "workflow"  # the kind of agents whose adapter is the gateway's own engine of workflows
 FEATURES = "features"  # in the facts of a vendor's agent, whose card the gateway wrote: what its kind supports
 
@@ -177,6 +178,7 @@ class Registration:
     model_free: tuple[str, ...] = ()  # tools behind which no model works, as an operator says
     effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)  # by tool or skill; `*`: of every other call
     prices: Mapping[str, int] = field(default_factory=dict)  # of one call in millionths, by tool; `*`: of every other call
+    memory: str = "none"  # none | read | write: what an agent may do with memory, within the rights of the person it acts for
 
     @property
     def may_act(self) -> bool:

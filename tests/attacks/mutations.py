@@ -11,7 +11,8 @@ from tests.attacks.marks import Attack
 from tests.house.source import PRODUCT
 
 AREAS = frozenset({"token", "delegation", "tenancy", "vault", "sandbox"})
-MORE_ATTACKS = frozenset({"LOG-06", "BRD-01", "BRD-02", "INJ-07", "CST-01"})  # of other areas: what a caller may see, shared state, budgets
+# of other areas: what a caller may see, shared state, memory, budgets
+MORE_ATTACKS = frozenset({"LOG-06", "BRD-01", "BRD-02", "INJ-07", "MEM-01", "CST-01"})
 
 
 @dataclass(frozen=True, slots=True)

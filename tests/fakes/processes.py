@@ -112,6 +112,7 @@ class Process:
             telemetry=telemetry,
             costs=gateway.calls.parts.costs,
             timeouts=gateway.timeouts,
+            find_facts=gateway.calls.parts.find_facts,
         )
         self.takeover = Takeover(
             calls.parts,

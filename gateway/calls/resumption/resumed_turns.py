@@ -29,7 +29,7 @@ class ResumedTurns:
         Raises TooManyCalls and BudgetSpent, after which the task waits on, and what prepare_turn and record_task_opening raise.
         """
         parts, row, grant, target = self._parts, authorized.row, authorized.grant, authorized.target
-        turn, adapter = await prepare_turn(self._stores, parts.upstreams.adapters, request, authorized)
+        turn, adapter = await prepare_turn(self._stores, parts.upstreams.adapters, request, authorized, parts.find_facts)
         with parts.telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
             call = parts.authorizer.call_builder.build_call(grant, target, trace_context, row.id)
             opened, live_events = parts.pausing.resumed_state(row, with_grant(row, grant)), self._stores.tasks.live_events(row)

@@ -89,17 +89,18 @@ def set_terms(
         list[str] | None, typer.Option(help="One more URL with its weight; may be repeated, `none` for none.", metavar="URL[=WEIGHT]")
     ] = None,
     price: Annotated[str | None, typer.Option(help="What one call costs; '' for unknown.", metavar="AMOUNT")] = None,
+    memory: Annotated[str | None, typer.Option(help="What it may do with memory: none, read or write.")] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Set an agent's ceiling, delegation, clearance, contracts, context, further endpoints and price."""
+    """Set an agent's ceiling, delegation, clearance, contracts, context, further endpoints, price and memory."""
     members: dict[str, Any] = {"ceiling": parse_permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
-    members["price"] = price
+    members |= {"price": price, "memory": memory}
     members["contracts"] = None if contracts is None else _read_contracts(contracts)
     members["endpoints"] = None if not endpoint else [_parse_endpoint(each) for each in endpoint if each != "none"]
     body = {key: value for key, value in members.items() if value is not None}
     if not body:
         raise WrongUsage(
-            "there is nothing to set", "give --ceiling, --delegation, --clearance, --contracts, --context, --endpoint or --price"
+            "there is nothing to set", "give --ceiling, --delegation, --clearance, --contracts, --context, --endpoint, --price or --memory"
         )
     agent = call_gateway("PATCH", f"/api/agents/{quote_segment(name)}", body=body, progress="changing…")
     screen.print_json(agent) if as_json else _print_agent(agent)
@@ -187,6 +188,7 @@ def _print_agent(agent: dict[str, Any]) -> None:
     pairs.append(("contracts", ", ".join(skill or "(all skills)" for skill in agent.get("contracts") or {})))
     pairs.append(("price of a call", agent.get("price")))
     pairs.append(("context", agent.get("context") if agent.get("context") != "none" else ""))
+    pairs.append(("memory", agent.get("memory") if agent.get("memory") != "none" else ""))
     pairs.append(("endpoints", ", ".join(f"{each['url']}={each['weight']}" for each in agent.get("endpoints") or [])))
     pairs.append(("killed", "an operator has killed it: interlock kill list" if agent.get("killed") else ""))
     pairs.append(("quarantined", agent.get("quarantine")))

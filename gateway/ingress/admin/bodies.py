@@ -109,6 +109,7 @@ class AgentTermsBody(TermsBody):
     context: str | None = None
     endpoints: list[EndpointBody] | None = Field(None, max_length=100)
     price: str | None = Field(None, max_length=20)
+    memory: str | None = None
 
     def operator_terms(self) -> OperatorTerms:
         return replace(
@@ -119,6 +120,7 @@ class AgentTermsBody(TermsBody):
             context=self.context,
             endpoints=parse_endpoints(self.endpoints),
             prices=prices_of_agent(self.price),
+            memory=self.memory,
         )
 
 

@@ -33,6 +33,7 @@ from gateway.ingress.http.state_errors import CLAIM_ERRORS, STATE_ERRORS
 from gateway.ingress.http.workflow_errors import WORKFLOW_ERRORS
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.state.claims.problems import ClaimRefused
+from gateway.state.memory.facts import BadFact
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.storage.mailbox import MailboxFull
 from gateway.storage.paging import BadCursor
@@ -280,13 +281,8 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     EgressRefused: ErrorMapping(400, -32602, "egress-refused"),
     ConsentNeeded: ErrorMapping(403, -32017, "consent-needed", rpc_code_override=FAILED_PRECONDITION, is_mcp_http_200=True),
 }
-FIELD_ERRORS: Final = (
-    BadMessage,
-    BadRequest,
-    BadSelection,
-    BadCard,
-    PayloadTooLarge,
-)  # each has the `field` that is wrong, and its `problem`
+# each has the `field` that is wrong, and its `problem`
+FIELD_ERRORS: Final = (BadMessage, BadRequest, BadFact, BadSelection, BadCard, PayloadTooLarge)
 UNKNOWN_BY_ACTION: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
 UNEXPECTED_ERROR = ErrorMapping(
     500, -32603, "internal", "The gateway failed; its log has the details under the trace id.", keeps_http_status=True

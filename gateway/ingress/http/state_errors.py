@@ -1,4 +1,4 @@
-"""Rows of the table of errors about the board, claims and effects on subjects."""
+"""Rows of the table of errors about the board, claims, effects on subjects, and memory."""
 
 from gateway.ingress.http.error_row import ErrorMapping
 from gateway.state.board.problems import (
@@ -19,6 +19,9 @@ from gateway.state.claims.operations import BadClaim
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
 from gateway.state.effects.facts import TooManyFacts
 from gateway.state.effects.repetitions import EffectSubjectMissing, TaskUnderWay
+from gateway.state.memory.contexts import UnknownContext
+from gateway.state.memory.facts import BadFact, FactChanged, MemoryFull, UnknownFact, WrittenByPerson
+from gateway.state.memory.quarantine import UnknownQuarantine
 
 STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadKey: ErrorMapping(400, -32602, "bad-key"),
@@ -33,6 +36,13 @@ STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     OwnHeldValue: ErrorMapping(403, -32010, "held-value-own"),
     BackingFailed: ErrorMapping(502, -32015, "state-backing", is_mcp_http_200=True),
     NotBacked: ErrorMapping(422, -32602, "state-not-backed"),
+    BadFact: ErrorMapping(422, -32602, "bad-request"),
+    UnknownFact: ErrorMapping(404, -32011, "unknown", "There is no such fact.", keeps_http_status=True),
+    UnknownContext: ErrorMapping(404, -32011, "unknown", "There is no such context.", keeps_http_status=True),
+    UnknownQuarantine: ErrorMapping(404, -32011, "unknown", "The facts of this agent are not quarantined.", keeps_http_status=True),
+    FactChanged: ErrorMapping(412, -32014, "fact-changed", "The fact was corrected since you read it; read it again."),
+    MemoryFull: ErrorMapping(409, -32014, "memory-full"),
+    WrittenByPerson: ErrorMapping(403, -32010, "written-by-person"),
 }
 CLAIM_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadClaim: ErrorMapping(422, -32602, "bad-request"),

@@ -136,6 +136,12 @@ def build_environment(settings: Settings, registry: Registry, is_fresh: Callable
         ceiling = registry.active_ceiling_of(tenant, agent)
         return None if ceiling is None else parse_ceiling(ceiling)
 
+    def memory_now(tenant: str, agent: str) -> str:
+        try:
+            return registry.find(tenant, agent).memory
+        except UnknownName:
+            return "none"
+
     return RulingEnvironment(
         roles_now=current_roles_reader(settings),
         ceiling_now=ceiling_now,
@@ -144,6 +150,7 @@ def build_environment(settings: Settings, registry: Registry, is_fresh: Callable
         now=time.time,
         is_fresh=is_fresh,
         clearance_now=registry.clearance_of,
+        memory_now=memory_now,
         kills=kills,
         task_ttl=settings.identity.task_ttl,
         service_ceiling=build_service_principals(settings).ceiling_of,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.costs.ledger import CostLedger
+from gateway.calls.handoff import FindFacts
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
@@ -54,6 +55,7 @@ def build_calls(
     telemetry: CallTelemetry,
     costs: CostLedger,
     timeouts: Timeouts,
+    find_facts: FindFacts,
 ) -> Calls:
     """Builds the calls of one process from its registry, authorizer, stores and upstreams."""
     in_flight, turns, watcher = (
@@ -64,7 +66,7 @@ def build_calls(
     callees = Callees(registry, authorizer, front_door, upstreams.absences)
     denials = UnknownNameDenials(callees, authorizer, upstreams.limits)
     pausing = TaskPausing(authorizer, stores, turns)
-    parts = CallParts(callees, denials, authorizer, pausing, upstreams, in_flight, telemetry, costs)
+    parts = CallParts(callees, denials, authorizer, pausing, upstreams, in_flight, telemetry, costs, find_facts)
     turn_runner = TurnRunner(authorizer, stores, turns, in_flight, watcher, calls=telemetry)
     cancellation = Cancellation(registry, authorizer, upstreams, stores=stores, turns=turns, in_flight=in_flight)
     agents = AgentCalls(parts, stores, front_door, turns=turns, turn_runner=turn_runner, watcher=watcher, cancellation=cancellation)

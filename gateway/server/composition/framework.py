@@ -32,6 +32,7 @@ from gateway.ingress.admin.registry.changes import EntryChanges
 from gateway.ingress.admin.state import board as admin_board
 from gateway.ingress.admin.state import claims as admin_claims
 from gateway.ingress.admin.state import held as admin_held_state
+from gateway.ingress.admin.state import memory as admin_memory
 from gateway.ingress.admin.state import subjects as admin_subjects
 from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
@@ -145,7 +146,7 @@ def build_framework_app(
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
-            *_record_routes(gateway, authenticate),
+            *_record_routes(gateway, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -186,13 +187,19 @@ def _task_routes(gateway: Gateway, authenticate: TokenGuard, oversight: Oversigh
     return admin_tasks.routes(*parts, oversight=oversight, currency=currency)
 
 
-def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+def _record_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
     """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
     return [
+        admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
         admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
     ]
+
+
+def _memory_parts(gateway: Gateway, check_in_person: RequireInPerson) -> admin_memory.MemoryParts:
+    memory = gateway.memory
+    return admin_memory.MemoryParts(memory.access, memory.contexts, memory.quarantines, gateway.authorize, check_in_person)
 
 
 def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:

@@ -36,6 +36,7 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
+from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
@@ -141,7 +142,7 @@ class Gateway:
         telemetry = CallTelemetry(self.metrics, self.tracer)
         costs = capacity.build_costs(settings, self.limits, self.database, self.registry, audit=self.audit, metrics=self.metrics)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
-        self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts)
+        self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts, find_facts=facts_finder(lambda: self.memory))
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
         self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)
@@ -150,12 +151,13 @@ class Gateway:
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
 
     def _build_resumers(self) -> None:
-        """Builds the board, approvals, and what resumes tasks after an approval, after a consent, and after another process has ended."""
+        """Builds the board, memory, approvals, and what resumes tasks after an approval, a consent, or the end of another process."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
         board_dependencies = BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry)
         self.board = LazyBoard(board_dependencies)
         self.subjects = build_subjects(self.database, self.authorize, self.rulings.authority.could_allow)
+        self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
@@ -242,6 +244,7 @@ class Gateway:
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.subjects.claims.prune)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.memory.store.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.is_sqlite:
@@ -282,10 +285,11 @@ class Gateway:
 
 
 def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer, ...]:
-    """The built-in servers of shared state, which are built at their first request."""
+    """The servers whose tools are functions of the gateway, which are built at their first request."""
     return (
         *offer_state(settings, lambda: gateway.board.build_tools()),
         *offer_claims(settings, lambda: gateway.subjects.build_tools()),
+        *offer_memory(settings, lambda: gateway.memory),
     )
 
 

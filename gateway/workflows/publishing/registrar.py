@@ -15,7 +15,8 @@ from gateway.workflows.publishing.card import card_of, contracts_of
 from gateway.workflows.publishing.checks import read_alone
 from gateway.workflows.publishing.event_rights import event_permissions
 from gateway.workflows.publishing.fitness import Fitness
-from gateway.workflows.publishing.needs import BadTarget, needs_of
+from gateway.workflows.publishing.memory_rights import memory_of, memory_permissions
+from gateway.workflows.publishing.needs import Need, needs_of
 from gateway.workflows.runs.store import RunStore
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
@@ -71,6 +72,7 @@ class WorkflowRegistrar:
         fresh = replace(
             existing,
             ceiling=made.ceiling,
+            memory=made.memory,
             upstream=made.upstream,
             facts=made.facts,
             card=made.card,
@@ -124,15 +126,19 @@ class WorkflowRegistrar:
             card=read_card(card),
             card_text=json.dumps(card, ensure_ascii=False),
             contracts=contracts_of(document),
+            memory=memory_of(self._needs(tenant, document)),
         )
+
+    def _needs(self, tenant: str, document: Document) -> list[Need]:
+        return [need for need in needs_of(document, self._fitness.servers(tenant)) if isinstance(need, Need)]
 
     def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
         """The permissions for exactly what the document names, events included, and for what the workflows do that it names."""
         allowed: set[str] = set()
         allowed.update(event_permissions(document))
-        for need in needs_of(document, self._fitness.servers(tenant)):
-            if isinstance(need, BadTarget):
-                continue
+        needs = self._needs(tenant, document)
+        allowed.update(memory_permissions(document.document.name, needs))
+        for need in needs:
             allowed.add(f"tool:{need.name}.{need.tool}" if need.tool else f"agent:{need.name}")
             if need.is_workflow:
                 allowed.update(self._registry.find(tenant, need.name).ceiling)

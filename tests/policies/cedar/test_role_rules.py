@@ -116,6 +116,8 @@ def test_each_action_has_a_family_of_permissions_and_each_family_an_action() -> 
         "prompt:": "getPrompt",
         "state:read:": "readState",
         "state:write:": "writeState",
+        "memory:read:": "readMemory",
+        "memory:write:": "writeMemory",
         "workflow:": "runWorkflow",
         "registry:": "registerAgent",
         "approval:": "decideApproval",

@@ -144,6 +144,8 @@ def test_each_action_has_its_resources_and_these_are_in_what_they_are_in(tmp_pat
         "readState": {"Key"},
         "writeState": {"Key"},
         "runWorkflow": {"Workflow"},
+        "readMemory": {"Memory"},
+        "writeMemory": {"Memory"},
         "registerAgent": {"Agent", "Server", "Virtual", "Key"},
         "decideApproval": {"Task", "Key"},
         "readAudit": {"Task", "Key"},

@@ -20,6 +20,8 @@ ACTS = {
     "audit:read": Act("readAudit", "Task", "read", "audit:read", "read"),
     "policy:write": Act("writePolicy", "Task", "write", "policy:write", "write"),
     "state:read:x": Act("readState", "Key", "x", "state:read:x", "x"),
+    "memory:read:person": Act("readMemory", "Memory", "person", "memory:read:person", "person"),
+    "memory:write:workflow:x": Act("writeMemory", "Memory", "workflow:x", "memory:write:workflow:x", "workflow:x"),
     "state:write:x/y": Act("writeState", "Key", "x/y", "state:write:x/y", "x/y"),
 }
 

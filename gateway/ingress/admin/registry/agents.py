@@ -175,5 +175,5 @@ def _full_document(registry_access: RegistryAccess, caller: Caller, entry: Regis
         facts = entry.facts
         shown |= {"signed_by": facts.get("signed_by", ""), "warnings": facts.get("warnings", []), "source": facts.get("source", "")}
         shown |= {"context": entry.context, "endpoints": [{"url": each.url, "weight": each.weight} for each in entry.endpoints]}
-        shown |= {"rank": entry.rank, "trusted_keys": [key.get("kid") for key in entry.trusted_keys]}
+        shown |= {"memory": entry.memory, "rank": entry.rank, "trusted_keys": [key.get("kid") for key in entry.trusted_keys]}
     return shown

@@ -60,6 +60,7 @@ class AgentPatch(EntryPatch):
     context: str | None = None
     endpoints: list[EndpointBody] | None = Field(None, max_length=100)
     price: str | None = Field(None, max_length=20)
+    memory: str | None = None
 
 
 class EntryChanges:
@@ -187,12 +188,12 @@ class EntryChanges:
         labels = (sensitivity, patch.clearance, single)
         tools = tuple(patch.model_free) if isinstance(patch, ServerPatch) and patch.model_free is not None else None
         prices = _prices_of(patch)
-        terms = OperatorTerms(
-            ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools, prices=prices, effects=patch.effects
-        )
+        memory = patch.memory if isinstance(patch, AgentPatch) else None
+        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools, prices=prices)
+        terms = replace(terms, effects=patch.effects, memory=memory)
         terms.check(Registrant(entry.tenant, entry.owner, is_operator=True))
         terms.check_skills(current.card)
-        amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls, model_free=tools)
+        amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls, model_free=tools, memory=memory)
         if prices is not None:
             amendment = replace(amendment, prices=parse_prices(prices))
         if patch.effects is not None:

@@ -1,1 +1,1 @@
-"""/api/state, /api/claims and /api/subjects: the board of shared state, claims on subjects, and all that is known of a subject."""
+"""/api/state, /api/claims, /api/subjects and /api/memory: shared state, claims on subjects, views of subjects, and memory."""

@@ -11,7 +11,7 @@ from policies.authority import WRITE_REGISTRY, Authority
 from policies.callers import Caller
 from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import NEEDS, Family, Registration, RegistrationStatus
 from registry.health.reachability import Absences, NotReachable
 from registry.store import Registry, UnknownName
 from registry.virtual.selection import Selection
@@ -110,7 +110,14 @@ class VisibleEntries:
 
     def could_allow(self, caller: Caller, server: Registration, act: Act) -> bool:
         """Returns whether the act could be allowed with some arguments, within the server's ceiling. Records nothing."""
+        if NEEDS in server.facts and not self._has_needed(caller, server, act):
+            return False
         return parse_ceiling(server.ceiling).covers(act.permission) and self._authority.could_allow(caller, act)
+
+    def _has_needed(self, caller: Caller, server: Registration, act: Act) -> bool:
+        """Whether the caller has any of the permissions that a tool of a built-in server, or its resources, need beside their own."""
+        action, pattern = server.facts[NEEDS][act.resource.removeprefix(f"{server.name}.") if act.action == "callTool" else ""]
+        return self._authority.could_use(caller, action, pattern)
 
     def may_stop(self, caller: Caller, act: Act) -> bool:
         """Returns whether the caller may end what the act began. Policies are not asked."""

@@ -62,6 +62,12 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "list_events": "no events, which are for people",
     "list_triggers": "of workflows that it may start",
     "test_triggers": "of workflows that it may start",
+    "put_fact": "a fact of the person that it acts for, as far as its entry lets it use memory",
+    "find_facts": "facts of the person that it acts for",
+    "show_fact": "a fact of the person that it acts for",
+    "correct_fact": "a fact that an agent wrote",
+    "forget_fact": "a fact that an agent wrote",
+    "show_context": "the conversation that it works in",
     "ard_agents": "the agents that it may call",
     "ard_search": "the agents that it may call",
     "ard_explore": "the agents that it may call",
@@ -164,14 +170,14 @@ async def ticket(home: House, user: str = "admin") -> dict[str, str]:
 
     agent = TicketAgent("clerk", clerk)
     agent.state = "TASK_STATE_INPUT_REQUIRED"
-    await home.agent(agent, delegation="ticket")
+    await home.agent(agent, delegation="ticket", memory="write")
     await home.send(home.token(user), "clerk", "look after it")
     return shown
 
 
 async def assertion(home: House, issuer: FakeIssuer) -> dict[str, str]:
     """A token for the whole gateway that an agent got for an operator by an identity assertion."""
-    await home.agent(CallbackAgent("clerk"))
+    await home.agent(CallbackAgent("clerk"), memory="write")
     claims = {"aud": home.url, "client_id": home.secrets["clerk"][0], "sub": "admin", "roles": ["operator"], "exp": int(time.time()) + 300}
     form = {"grant_type": GRANT, "assertion": issuer.mint(TYPE, **claims), "resource": home.url, "scope": "*"}
     given = await home.http.post("/oauth/token", data=form, auth=home.secrets["clerk"])

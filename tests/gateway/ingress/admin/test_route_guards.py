@@ -65,6 +65,8 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_events": "those of the types that they may receive",
     "list_triggers": "of the workflows that they may start",
     "test_triggers": "of the workflows that they may start",
+    "export_memory": "what is remembered of them",
+    "erase_memory": "what is remembered of them",
     "ard_agents": "what they may see",
     "ard_search": "what they may see",
     "ard_explore": "what they may see",
@@ -88,6 +90,8 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "fork_run": {"step": "first"},
     "send_events": {"specversion": "1.0", "id": "1", "source": "s", "type": "test.paid"},
     "test_triggers": {"specversion": "1.0", "id": "1", "source": "s", "type": "test.paid"},
+    "put_fact": {"text": "SKU"},
+    "quarantine_memory": {"agent": "liar"},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
 }
