@@ -48,7 +48,7 @@ class RenewalBody(ApiBody):
 
 
 class ReleaseQuery(BaseModel):
-    token: int = Field(ge=1)
+    token: int = Field(0, ge=0)  # no claim has the token 0
     cool_down_seconds: int | None = Field(None, ge=0, le=COOL_DOWN_SECONDS_MAX)
 
 

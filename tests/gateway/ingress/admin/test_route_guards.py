@@ -62,6 +62,8 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_checkpoints": "what their own runs ask, or what they may decide",
     "checkpoint_events": "what became of what their own runs ask, or of what they may decide",
     "list_costs": "their own, without `everybody`",
+    "list_claims": "their own, without `everybody`",
+    "list_conflicts": "their own, without `everybody`",
     "list_events": "those of the types that they may receive",
     "list_triggers": "of the workflows that they may start",
     "test_triggers": "of the workflows that they may start",
@@ -80,7 +82,12 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "register_virtual_server": {"name": "other", "tools": ["crm.*"]},
     "kill": {"kind": "agent", "name": "sales"},
     "decide_approval": {"decision": "approve"},
+<<<<<<< HEAD
     "decide_held_state": {"decision": "drop"},
+=======
+    "take_claim": {"subject": "customer:42"},
+    "renew_claim": {"token": 1},
+>>>>>>> 83bc5160 (Say what routes of claims and subjects give to people without rights and to agents)
     "add_workflow": {"document": FLOW},
     "start_run": {"workflow": "nowhere"},
     "start_run_of_workflow": {},
@@ -168,7 +175,9 @@ async def furnished(home: House) -> dict[str, str]:
 
 def filled(route: Route, values: Mapping[str, str]) -> str:
     kind = route.path.split("/")[2] if route.path.count("/") > 1 else ""
-    name = {"agents": "sales", "servers": "inventory", "virtual-servers": "front", "workflows": "flow"}.get(kind, "x")
+    name = {"agents": "sales", "servers": "inventory", "virtual-servers": "front", "workflows": "flow", "subjects": "customer:42"}.get(
+        kind, "x"
+    )
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: values.get(found[1], name), route.path)
 
 
