@@ -100,8 +100,7 @@ def build_framework_app(
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
     registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
     oversight = Oversight(gateway.database, could_allow, gateway.authorize)
-    read_roles = rights.current_roles_reader(gateway.settings)
-    dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, read_roles)
+    dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, rights.current_roles_reader(gateway.settings))
     evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
     what_if_policies = admin_policies.WhatIfPolicies(
         gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
