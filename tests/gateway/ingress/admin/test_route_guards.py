@@ -82,12 +82,9 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "register_virtual_server": {"name": "other", "tools": ["crm.*"]},
     "kill": {"kind": "agent", "name": "sales"},
     "decide_approval": {"decision": "approve"},
-<<<<<<< HEAD
     "decide_held_state": {"decision": "drop"},
-=======
     "take_claim": {"subject": "customer:42"},
     "renew_claim": {"token": 1},
->>>>>>> 83bc5160 (Say what routes of claims and subjects give to people without rights and to agents)
     "add_workflow": {"document": FLOW},
     "start_run": {"workflow": "nowhere"},
     "start_run_of_workflow": {},
