@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -36,6 +37,7 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.calls import build_calls
+from gateway.server.composition.events import build_deliveries, build_events, record_registry_change
 from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.sandbox import build_registry, build_sandbox
 from gateway.server.composition.storage import open_storage
@@ -105,8 +107,11 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
-        self.registry = build_registry(self.database, self.audit, self.envelope, self.sandbox)
-        self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
+        self.events = build_events(settings, self.database)
+        record_change = partial(record_registry_change, self.audit, self.events.recorder)
+        self.registry = build_registry(self.database, record_change, self.envelope, self.sandbox)
+        given = (settings, self.keys, self.database, self.registry)
+        self.rulings = build_rulings(*given, audit=self.audit, egress=self.egress, recorder=self.events.recorder)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
@@ -127,6 +132,7 @@ class Gateway:
         self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
         self.stores = _build_stores(self)
         self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
+        self.deliveries = build_deliveries(self.events, self.database, self.webhooks.egress)
         self.limits = rights.build_limits(settings)
         self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
@@ -214,6 +220,7 @@ class Gateway:
         self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
         self.database.watch("notices", self.webhooks.notices.on_change)
+        self.database.watch("event-types", self.workflows.reload_listened)
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
@@ -228,6 +235,7 @@ class Gateway:
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.deliveries.sweep)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
@@ -240,7 +248,7 @@ class Gateway:
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
-        for serve_webhook in self.webhooks.notifier.rounds:
+        for serve_webhook in (*self.webhooks.notifier.rounds, *self.deliveries.rounds):
             self.periodic_tasks.repeat(WAKE_SECONDS, serve_webhook)
         self.periodic_tasks.repeat(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
@@ -282,6 +290,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         authorizer=gateway.calls.parts.authorizer,
         call_state_of=gateway.catalog.resilience.describe_agent,
         currency=gateway.settings.costs.currency,
+        events=gateway.events,
     )
 
 
@@ -306,13 +315,13 @@ def _freeze_startup_objects() -> None:
 
 
 def _build_kill_switch(gateway: Gateway) -> KillSwitch:
-    archive = KillStorage(gateway.database, gateway.audit, gateway.rulings.spool, new_id, now_us)
+    archive = KillStorage(gateway.database, gateway.audit, gateway.rulings.spool, new_id, now_us, gateway.events.recorder)
     issuers, services = rights.issuers_of_people(gateway.settings), gateway.settings.service_principals.keys()
     return KillSwitch(archive, gateway.rulings.kills, gateway.calls.stopper, gateway.registry, issuers, services=services)
 
 
 def _build_stores(gateway: Gateway) -> TaskStores:
-    tasks = TaskLog(gateway.database, now_us, gateway.process)
+    tasks = TaskLog(gateway.database, now_us, gateway.process, gateway.events.recorder)
     limits = TurnLimits(gateway.settings.limits.turn_events, gateway.settings.limits.turn_bytes)
     return TaskStores(gateway.database, gateway.audit, gateway.rulings.grants, tasks, new_id, now_us, limits)
 

@@ -2,8 +2,10 @@
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -12,7 +14,6 @@ from adapters.sandbox.isolation import Isolation, find_isolation
 from adapters.sandbox.tools import SandboxTools, sandbox_registration
 from gateway.server.settings import Settings
 from gateway.storage.database import Database, raise_epoch
-from policies.audit.log import AuditLog
 from policies.ids import new_id, now_us
 from policies.vault.envelope import EnvelopeEncryption
 from registry.cards.card import Registration
@@ -65,8 +66,10 @@ def build_sandbox(settings: Settings) -> OfferedSandbox | None:
     return OfferedSandbox(found, SandboxTools(build_calculator, time.monotonic), sandbox_registration(found.kind))
 
 
-def build_registry(database: Database, audit: AuditLog, envelope: EnvelopeEncryption, sandbox: OfferedSandbox | None) -> Registry:
-    """Builds the registry, which has the built-in server in every tenant."""
+def build_registry(
+    database: Database, record: Callable[[Any, Mapping[str, Any]], None], envelope: EnvelopeEncryption, sandbox: OfferedSandbox | None
+) -> Registry:
+    """Builds the registry, which has the built-in server in every tenant. `record` writes the audit record of a change in its commit."""
     built_in = () if sandbox is None else (sandbox.registration,)
     rows = RegistrationRows(envelope)
-    return Registry(database, partial(raise_epoch, name="registry"), new_id, now_us, audit.record, rows=rows, built_in=built_in)
+    return Registry(database, partial(raise_epoch, name="registry"), new_id, now_us, record, rows=rows, built_in=built_in)

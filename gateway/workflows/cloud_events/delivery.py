@@ -9,6 +9,8 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import func, select
 
+from gateway.events.own_types import OWN_TYPES
+from gateway.events.rules import HOPS_MAX, EventRoutes, RoutedEvent, could_match, start_key
 from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
@@ -33,7 +35,8 @@ UNCHECKED_MAX: Final = 10_000  # events that may start a run of one workflow and
 PRUNED_MAX: Final = 1000  # events that one sweep deletes
 log = structlog.get_logger()
 _INSERT: Final = (
-    "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event, owner, permission) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO NOTHING"
 )
 _COUNT: Final = "UPDATE workflow_listens SET received = received + 1 WHERE tenant = ? AND run_id = ? AND key = ? AND received - seen < ?"
 _LOSE: Final = "UPDATE workflow_listens SET lost = lost + 1 WHERE tenant = ? AND run_id = ? AND key = ?"
@@ -81,19 +84,68 @@ class StoredEvents(Struct, frozen=True):
     not_started: tuple[DroppedStart, ...]
 
 
+class Sight(Struct, frozen=True):
+    """Who sees an event of the gateway's own: the person whom it concerns, holders of a permission, and readers of the audit."""
+
+    owner: str = ""
+    permission: str = ""
+
+
+ANYBODY: Final = Sight()  # events of others: all who may receive their type
+
+
+class EventStore:
+    """Stores events, and gives each to who waits for it, in one commit."""
+
+    def __init__(self, audit: AuditLog, routes: EventRoutes) -> None:
+        self._audit = audit
+        self._routes = routes
+
+    def store(
+        self,
+        batch: Batch,
+        tenant: str,
+        sender: str,
+        event: Event,
+        *,
+        now: int,
+        task_id: str = "",
+        requesters: Sequence[str] = (),
+        sight: Sight = ANYBODY,
+    ) -> StoredOutcome:
+        """Stores an event, unless it is stored already, and gives it to who waits for it.
+
+        `requesters`: where a run of a service sends it, the people who brought that run about. Raises EventConflict where another
+        event has its source and id; then nothing of the commit is stored. The caller records the starts that were dropped.
+        """
+        text = encode_event(event)
+        values = (tenant, event["source"], event["id"], event["type"], sender, now, text, sight.owner, sight.permission)
+        if not batch.run(_INSERT, values):
+            _check_same(batch, tenant, sender, event)
+            return StoredOutcome(is_new=False)
+        self._audit.record(batch, _record(tenant, event, text, task_id))
+        routed = RoutedEvent(event, text, msgspec.json.encode([sender, *requesters]).decode(), now)
+        self._routes.write(batch, tenant, routed)
+        if event.get(HOPS, 0) > HOPS_MAX:
+            return StoredOutcome(is_new=True)
+        _give_to_listens(batch, tenant, event, text)
+        dropped = _give_to_schedules(batch, tenant, routed)
+        return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
+
+
 class EventLog:
     """Receives events from outside, and deletes old ones."""
 
-    def __init__(self, store: RunStore, audit: AuditLog) -> None:
+    def __init__(self, store: RunStore, events: EventStore) -> None:
         self._store = store
-        self._audit = audit
+        self._events = events
 
     async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> StoredEvents:
         """Stores events in one commit. `sender` is the owner key of the person. Raises EventConflict."""
         now = self._store.now()
 
         def work(batch: Batch) -> StoredEvents:
-            stored = [store_event(batch, self._audit, tenant, sender, event, now=now) for event in events]
+            stored = [self._events.store(batch, tenant, sender, event, now=now) for event in events]
             dropped = tuple(start for each in stored for start in each.not_started)
             record_dropped_starts(batch, tenant, dropped)
             return StoredEvents(sum(each.is_new for each in stored), dropped)
@@ -111,32 +163,6 @@ class EventLog:
             batch.run(_LEFT_LISTENS, ENDED_STATES)
 
         await self._store.database.write(work)
-
-
-def store_event(
-    batch: Batch,
-    audit: AuditLog,
-    tenant: str,
-    sender: str,
-    event: Event,
-    *,
-    now: int,
-    task_id: str = "",
-    requesters: Sequence[str] = (),
-) -> StoredOutcome:
-    """Stores an event, unless it is stored already, and gives it to who waits for it.
-
-    `requesters`: where a run of a service sends it, the people who brought that run about. Raises EventConflict where another
-    event has its source and id; then nothing of the commit is stored. The caller records the starts that were dropped.
-    """
-    text = encode_event(event)
-    if not batch.run(_INSERT, (tenant, event["source"], event["id"], event["type"], sender, now, text)):
-        _check_same(batch, tenant, sender, event)
-        return StoredOutcome(is_new=False)
-    audit.record(batch, _record(tenant, event, text, task_id))
-    _give_to_listens(batch, tenant, event, text)
-    dropped = _give_to_schedules(batch, tenant, event, (text, msgspec.json.encode([sender, *requesters]).decode()), now)
-    return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
 
 
 def record_dropped_starts(batch: Batch, tenant: str, dropped: Sequence[DroppedStart]) -> None:
@@ -165,11 +191,6 @@ def _content(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name not in ("time", HOPS)}
 
 
-def could_match(attributes: Event, event: Event) -> bool:
-    """Whether an event has the attributes of a filter that are no expressions."""
-    return all(event.get(name) == value for name, value in attributes.items())
-
-
 def _give_to_listens(batch: Batch, tenant: str, event: Event, text: str) -> None:
     for run_id, key, filters in batch.connection.execute(_listens_for(tenant, event["type"])).all():
         if not any(could_match(each, event) for each in msgspec.json.decode(filters)):
@@ -187,25 +208,29 @@ def _listens_for(tenant: str, kind: str) -> Any:
     is_listen = (types.tenant == listens.tenant) & (types.run_id == listens.run_id) & (types.key == listens.key)
     is_run = (tasks.c.tenant == types.tenant) & (tasks.c.id == types.run_id) & tasks.c.state.not_in(ENDED_STATES)
     query = select(listens.run_id, listens.key, listens.filters).join(workflow_listen_types, is_listen).join(tasks, is_run)
-    return query.where(types.tenant == tenant, types.type.in_((kind, ""))).distinct().order_by(listens.run_id, listens.key)
+    return query.where(types.tenant == tenant, types.type.in_(_names_of(kind))).distinct().order_by(listens.run_id, listens.key)
 
 
-def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[str, str], now: int) -> list[str]:
+def _names_of(kind: str) -> tuple[str, ...]:
+    """What filters name that could take a type: itself, or every type, which those of the gateway's own are not among."""
+    return (kind,) if kind in OWN_TYPES else (kind, "")
+
+
+def _give_to_schedules(batch: Batch, tenant: str, routed: RoutedEvent) -> list[str]:
     """Has a run of each workflow started that this event may start. The start's id is made of the event's own names.
 
-    `stored`: the JSON of the event and of its requesters. Returns the workflows for which too many runs wait to start one more.
+    Returns the workflows for which too many runs wait to start one more.
     """
-    dropped = list[str]()
+    dropped, event = list[str](), routed.event
     types, schedules = workflow_trigger_types.c, workflow_schedules.c
     is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
     query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
-    query = query.where(types.tenant == tenant, types.type.in_((event["type"], "")))
-    start = f"event:{hashlib.sha256(msgspec.json.encode([event['source'], event['id']])).hexdigest()}"
+    query = query.where(types.tenant == tenant, types.type.in_(_names_of(event["type"])))
     for workflow, terms in batch.connection.execute(query.order_by(types.workflow)).all():
         filters = decode_terms(terms).filters
         if any(could_match(each, event) for each in filters):
             if _has_room(batch, tenant, workflow):
-                batch.run(_START, (tenant, workflow, start, now, *stored))
+                batch.run(_START, (tenant, workflow, start_key(event), routed.at, routed.text, routed.requesters))
             else:
                 dropped.append(workflow)
     return dropped
