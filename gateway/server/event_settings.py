@@ -72,6 +72,8 @@ SecretReference = Annotated[str, AfterValidator(_check_secret)]
 class SourceSettings(_FixedSettings):
     """A system that sends events as signed webhooks."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)  # workers get the settings by the names of the fields
+
     secret: SecretReference
     types: Annotated[list[str], Field(min_length=1, max_length=TYPES_MAX), AfterValidator(_check_foreign_types)]
     schema_: dict[str, Any] | None = Field(None, alias="schema")  # of the data

@@ -38,19 +38,32 @@ class Events:
         return bool(self.routes.triggers) or self.recorder.is_configured
 
 
-def build_events(settings: Settings, database: Database) -> Events:
-    """Builds the events of one process. Raises BadSettings."""
+@dataclass(frozen=True, slots=True)
+class EventRules:
+    """What the settings say of events, checked."""
+
+    sources: list[SourceRule]
+    webhooks: list[WebhookRule]
+    triggers: list[TriggerRule]
+
+
+def read_event_rules(settings: Settings) -> EventRules:
+    """Returns what the settings say of events. Raises BadSettings for what can't work, such as a secret that is not there."""
     sources = [_source_rule(name, each) for name, each in settings.events.sources.items()]
     webhooks = [WebhookRule(each.tenant, each.url, each.secret, tuple(each.types)) for each in settings.events.webhooks]
     for number, webhook in enumerate(webhooks):
         _check_secret(f"events.webhooks[{number}].secret", webhook.secret)
-    triggers = [_trigger_rule(settings, number, each) for number, each in enumerate(settings.triggers)]
-    routes = EventRoutes(webhooks, triggers)
+    return EventRules(sources, webhooks, [_trigger_rule(settings, number, each) for number, each in enumerate(settings.triggers)])
+
+
+def build_events(settings: Settings, rules: EventRules, database: Database) -> Events:
+    """Builds the events of one process."""
+    routes = EventRoutes(rules.webhooks, rules.triggers)
     queue = EventQueue(database, event_starts, "name", now_us)
     return Events(
         recorder=EventRecorder(settings.events.record, routes.own_types_by_tenant()),
         routes=routes,
-        sources=EventSources(sources, resolve_credential),
+        sources=EventSources(rules.sources, resolve_credential),
         starts=TriggerStarts(database, queue, routes.triggers, now_us),
     )
 

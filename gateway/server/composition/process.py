@@ -37,7 +37,7 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.calls import build_calls
-from gateway.server.composition.events import build_deliveries, build_events, record_registry_change
+from gateway.server.composition.events import build_deliveries, build_events, read_event_rules, record_registry_change
 from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.sandbox import build_registry, build_sandbox
 from gateway.server.composition.storage import open_storage
@@ -100,6 +100,7 @@ class Gateway:
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
+        event_rules = read_event_rules(settings)
         storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
         self.audit = AuditLog(new_id("a"), now_us)
@@ -107,7 +108,7 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
-        self.events = build_events(settings, self.database)
+        self.events = build_events(settings, event_rules, self.database)
         record_change = partial(record_registry_change, self.audit, self.events.recorder)
         self.registry = build_registry(self.database, record_change, self.envelope, self.sandbox)
         given = (settings, self.keys, self.database, self.registry)
