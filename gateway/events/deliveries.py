@@ -62,7 +62,7 @@ class EventDeliveries:
             return
         is_dead = await self._queue.record_failure(row, failure, is_lasting=is_lasting)
         log.warning(
-            "event_not_delivered", event=row.columns.event_id[:200], letter=row.id, attempt=row.attempts, dead=is_dead, reason=failure
+            "event_not_delivered", event_id=row.columns.event_id[:200], letter=row.id, attempt=row.attempts, dead=is_dead, reason=failure
         )
 
     async def _send(self, webhook: WebhookRule, row: QueuedRow) -> tuple[str, bool]:

@@ -127,30 +127,30 @@ class EventOperations:
             if len(found) < PAGE:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def triggers(self, tenant: str, names: Collection[str]) -> list[dict[str, Any]]:
-        """What starts workflows, agents and tools without a person. `names`: the entries of the registry that the caller may see."""
+    async def triggers(self, tenant: str, names: Collection[str] | None) -> list[dict[str, Any]]:
+        """What starts workflows, agents and tools without a person. `names`: entries of the registry; None: all."""
         starter = self._wakers.workflows
         waiting = await starter.waiting_counts(tenant)
-        rows = [row for row in await starter.schedules_of(tenant) if row.workflow in names]
+        rows = [row for row in await starter.schedules_of(tenant) if names is None or row.workflow in names]
         rules = self._rules_of(tenant, names)
         statuses = await self._starts.read_statuses(tenant) if rules else {}
         shown = [trigger_document(row, waiting.get(row.workflow, 0)) for row in rows]
         return shown + [rule_document(rule, statuses.get(rule.name, TriggerStatus())) for rule in rules]
 
-    async def test(self, tenant: str, document: Any, names: Collection[str]) -> list[dict[str, Any]]:
+    async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]:
         """Whether an event would start each of these, and if not, why; nothing is stored or started. Raises BadEvent.
 
         The event may be one of the gateway's own, since a test sends nothing.
         """
         event, starter = read_event(document), self._wakers.workflows
-        rows = [row for row in await starter.schedules_of(tenant) if row.workflow in names and row.terms.types]
+        rows = [row for row in await starter.schedules_of(tenant) if row.terms.types and (names is None or row.workflow in names)]
         found = [(trigger_target(workflow=row.workflow), await starter.why_not_started(row, event)) for row in rows]
         for rule in self._rules_of(tenant, names):
             found.append((rule_target(rule), await self._wakers.triggers.why_not_started(rule, event)))
         return [{**target, "starts": not reason, "reason": reason or None} for target, reason in found]
 
-    def _rules_of(self, tenant: str, names: Collection[str]) -> list[TriggerRule]:
-        return [rule for rule in self._wakers.triggers.rules if rule.tenant == tenant and rule.target in names]
+    def _rules_of(self, tenant: str, names: Collection[str] | None) -> list[TriggerRule]:
+        return [rule for rule in self._wakers.triggers.rules if rule.tenant == tenant and (names is None or rule.target in names)]
 
 
 def _is_visible(head: EventHead, reader: EventReader) -> bool:

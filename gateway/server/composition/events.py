@@ -8,7 +8,7 @@ from typing import Any
 from adapters.contract import UpstreamFault
 from adapters.upstream.egress import Egress
 from gateway.events.deliveries import EventDeliveries
-from gateway.events.own_types import REGISTRY_CHANGED
+from gateway.events.own_types import REGISTRY_CHANGED, own_types_of
 from gateway.events.queue import EventQueue
 from gateway.events.recorder import EventRecorder
 from gateway.events.rules import EventRoutes, TriggerRule, WebhookRule
@@ -61,7 +61,7 @@ def build_events(settings: Settings, rules: EventRules, database: Database) -> E
     routes = EventRoutes(rules.webhooks, rules.triggers)
     queue = EventQueue(database, event_starts, "name", now_us)
     return Events(
-        recorder=EventRecorder(settings.events.record, routes.own_types_by_tenant()),
+        recorder=EventRecorder(own_types_of(settings.events.record), routes.own_types_by_tenant()),
         routes=routes,
         sources=EventSources(rules.sources, resolve_credential),
         starts=TriggerStarts(database, queue, routes.triggers, now_us),

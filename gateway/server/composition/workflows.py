@@ -166,6 +166,13 @@ class LazyWorkflows:
         )
         return TriggerStarter(given.events.starts, EventMatcher(parts.evaluator), calls)
 
+    async def begin_events(self) -> None:
+        """Loads the engine at the start where the settings have events stored or started by, so that none is missed."""
+        if self._dependencies.events.need_engine:
+            await self.load()
+            await self.reload_listened()
+            await self._relay.begin()
+
     async def reload_listened(self) -> None:
         """Reads for which of the gateway's own events workflows and runs wait. Called when any process has changed that."""
         if self._is_needed:

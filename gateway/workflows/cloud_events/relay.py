@@ -44,6 +44,12 @@ class EventRelay:
         self._now = now
         self._follows_notices: bool | None = None  # None: not known yet
 
+    async def begin(self) -> None:
+        """Has every notice from now on become an event, where the settings have any of them told."""
+        if self._recorder.wants_any(NOTICE_TYPES):
+            await self._database.write(_begin_with_notices)
+            self._follows_notices = True
+
     async def run_once(self) -> int:
         """Stores what is due, and returns how many events."""
         stored = 0
@@ -86,8 +92,7 @@ class EventRelay:
                 self._follows_notices = False
             return 0
         if not self._follows_notices:
-            await self._database.write(_begin_with_notices)
-            self._follows_notices = True
+            await self.begin()
         cursor = select(event_cursors.c.cursor).where(event_cursors.c.name == NOTICES).scalar_subquery()
         due = select(notices).where(notices.c.seq > cursor).order_by(notices.c.seq).limit(BATCH_MAX)
         if await self._database.read(lambda connection: connection.execute(due.limit(1)).first()) is None:

@@ -6,7 +6,9 @@ from gateway.events.own_types import OWN_TYPES, TASK_ENDED, is_reserved, is_want
 from gateway.tasks.notices.feed import CHECKPOINT_KINDS
 
 
-@pytest.mark.parametrize("kind", ["interlock", "interlock.task.ended.v1", "Interlock.x", "INTERLOCK/x", "interlock..x", "interlock:x", "interlock_x"])
+@pytest.mark.parametrize(
+    "kind", ["interlock", "interlock.task.ended.v1", "Interlock.x", "INTERLOCK/x", "interlock..x", "interlock:x", "interlock_x"]
+)
 def test_a_type_whose_first_word_is_the_gateways_is_reserved(kind: str) -> None:
     assert is_reserved(kind)
 

@@ -53,7 +53,9 @@ def test_both_secrets_count_while_a_secret_is_changed() -> None:
     assert verify(read_secrets(SECRET), sign(both, ID, AT, BODY), BODY, AT).id == ID
 
 
-@pytest.mark.parametrize("text", ["", "whsec_", "whsec_!!", "whsec_" + base64.b64encode(b"short").decode(), base64.b64encode(b"x" * 65).decode()])
+@pytest.mark.parametrize(
+    "text", ["", "whsec_", "whsec_!!", "whsec_" + base64.b64encode(b"short").decode(), base64.b64encode(b"x" * 65).decode()]
+)
 def test_a_secret_that_signs_nothing_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(BadSecret) as refused:
         read_secrets(text)

@@ -25,7 +25,6 @@ from gateway.storage.paging import BadCursor
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.strict_json import LARGE, parse, run_off_loop
-from registry.cards.card import WORKFLOW_KIND, Family
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 # An agent sends and receives events by steps of workflows, under the rights of a run, and never through /api.
@@ -76,9 +75,9 @@ class Events(Protocol):
 
     def follow(self, tenant: str, after: int | None, *, kind: str, reader: "Reader") -> AsyncIterator[list[dict[str, Any]]]: ...
 
-    async def triggers(self, tenant: str, names: Collection[str]) -> list[dict[str, Any]]: ...
+    async def triggers(self, tenant: str, names: Collection[str] | None) -> list[dict[str, Any]]: ...
 
-    async def test(self, tenant: str, document: Any, names: Collection[str]) -> list[dict[str, Any]]: ...
+    async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +163,12 @@ def source_routes(load: Callable[[], Awaitable[Events]], sources: EventSources, 
 
 
 def trigger_routes(load: Callable[[], Awaitable[Events]], access: RegistryAccess, authenticate: Authenticate, max_body: int) -> APIRouter:
-    """Returns the routes of triggers. Callers see those of the workflows that they may start."""
+    """Returns the routes of triggers. Callers see those of what they may start, and operators all."""
     router = APIRouter(prefix="/api/triggers", tags=["workflows"])
 
-    async def visible_names(caller: Caller) -> set[str]:
-        found = await access.list_visible(caller)
-        return {entry.name for entry in found if entry.family is Family.AGENT and entry.kind == WORKFLOW_KIND}
+    async def visible_names(caller: Caller) -> set[str] | None:
+        """The entries of which the caller sees the triggers; None for all, also of entries that are not registered."""
+        return None if access.is_operator(caller) else {entry.name for entry in await access.list_visible(caller)}
 
     @router.get("", name="list_triggers")
     async def list_all(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:

@@ -94,7 +94,8 @@ async def test_an_attribute_that_is_sent_twice_is_refused(home: House) -> None:
 
 @pytest.mark.parametrize("kind", ["interlock.task.ended.v1", "Interlock/x"])
 async def test_no_workflow_emits_an_event_of_the_gateways_own(home: House, kind: str) -> None:
-    text = "document: {dsl: 1.0.3, namespace: t, name: forger, version: 1.0.0}\ndo:\n- tell: {emit: {event: {with: {type: %s}}}}\n" % kind
+    head = "document: {dsl: 1.0.3, namespace: t, name: forger, version: 1.0.0}\n"
+    text = head + "do:\n- tell: {emit: {event: {with: {type: KIND}}}}\n".replace("KIND", kind)
     headers = {"authorization": f"Bearer {home.token('admin')}"}
     answer = await home.http.post("/api/workflows", json={"document": text}, headers=headers)
     assert (answer.status_code, answer.json()["problems"][0]["path"]) == (422, "/do/0/tell/emit/event/with/type"), answer.text

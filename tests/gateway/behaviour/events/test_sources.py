@@ -48,10 +48,12 @@ async def test_the_same_request_again_is_refused_as_a_replay(crm: House) -> None
 
 
 async def test_a_request_that_is_signed_anew_under_a_known_id_does_nothing(crm: House) -> None:
-    assert (await deliver(crm, body := payload(id=42), signed(body))).status_code == 202
+    body = payload(id=42)
+    assert (await deliver(crm, body, signed(body))).status_code == 202
     later = await deliver(crm, body, signed(body, at=time.time() + 9))
     assert (later.status_code, later.json()["repeated"]) == (202, 1)
-    changed = await deliver(crm, other := payload(id=43), signed(other, at=time.time() + 9.5))
+    other = payload(id=43)
+    changed = await deliver(crm, other, signed(other, at=time.time() + 9.5))
     assert changed.status_code == 409
     assert [event["data"] for event in await stored(crm)] == [{"id": 42}]
 
@@ -96,7 +98,14 @@ async def test_what_a_source_may_not_send_is_refused(crm: House, body: bytes, re
 
 
 async def test_a_source_that_sends_events_itself_does_not_choose_their_source(crm: House) -> None:
-    event = {"specversion": "1.0", "id": "x", "source": "urn:interlock:gateway", "type": "crm.won", "subject": "customer/1", "data": {"id": 9}}
+    event = {
+        "specversion": "1.0",
+        "id": "x",
+        "source": "urn:interlock:gateway",
+        "type": "crm.won",
+        "subject": "customer/1",
+        "data": {"id": 9},
+    }
     body = json.dumps(event).encode()
     answer = await deliver(crm, body, {**signed(body), "content-type": "application/cloudevents+json"})
     assert answer.status_code == 202, answer.text
@@ -107,7 +116,8 @@ async def test_a_source_that_sends_events_itself_does_not_choose_their_source(cr
 
 async def test_headers_that_nothing_signs_say_nothing_of_the_event(crm: House) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "crm.other", "ce-id": "x", "ce-source": "s"}
-    assert (await deliver(crm, body := payload(id=1), {**signed(body), **headers})).status_code == 202
+    body = payload(id=1)
+    assert (await deliver(crm, body, {**signed(body), **headers})).status_code == 202
     assert [event["type"] for event in await stored(crm)] == ["crm.contact.created"]
 
 
@@ -131,10 +141,12 @@ def test_a_secret_that_can_not_be_used_stops_the_start(tmp_path: Path, events: A
 def test_a_schema_that_can_not_be_used_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECRET_NAME, OTHER_SECRET)
     for schema in ({"type": "nothing"}, {"$ref": "https://elsewhere.example/schema"}):
-        with pytest.raises(BadSettings, match="events.sources.crm.schema"):
+        with pytest.raises(BadSettings, match=r"events\.sources\.crm\.schema"):
             Gateway(Settings(home=tmp_path / "home", events=source(schema=schema)))
 
 
 def test_workers_get_the_settings_of_events_as_they_are() -> None:
-    chosen = Settings(events=source(schema=SCHEMA), service_principals={"n": {}}, triggers=[{"name": "t", "type": "x", "run_as": "n", "agent": "a"}])
+    chosen = Settings(
+        events=source(schema=SCHEMA), service_principals={"n": {}}, triggers=[{"name": "t", "type": "x", "run_as": "n", "agent": "a"}]
+    )
     assert Settings.model_validate_json(chosen.model_dump_json()) == chosen
