@@ -88,7 +88,7 @@ class EventQueue:
         is_dead, now = is_lasting or row.attempts > len(RETRY_SECONDS), self._now()
         wait = 0 if is_dead else int(RETRY_SECONDS[row.attempts - 1] * (0.8 + 0.4 * self._jitter()) * 1_000_000)
         values = ("dead" if is_dead else PENDING_STATE, reason[:500], now + wait, now, row.seq, row.attempts)
-        statement = f"UPDATE {self._table.name} SET state = ?, reason = ?, next_at = ?, updated = ? WHERE seq = ? AND attempts = ?"  # noqa: S608
+        statement = f"UPDATE {self._table.name} SET state = ?, reason = ?, next_at = ?, updated = ? WHERE seq = ? AND attempts = ?"  # noqa: S608 (our table)
         await self._database.write(lambda batch: batch.run(statement, values))
         return is_dead
 

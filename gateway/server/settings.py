@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
-from gateway.server.event_settings import EventSettings, TriggerSettings, check_names
+from gateway.events.settings import EventSettings, TriggerSettings, check_names
 from gateway.server.identity_settings import IdentitySettings
 from policies.delegation.permissions import Permissions
 from registry.cards.prices import parse_price

@@ -170,7 +170,7 @@ def _check_events(settings: "Settings") -> Iterator[SettingsProblem]:
     """Yields what of sources, webhooks and triggers can't work. Without any of them, nothing is loaded to find out."""
     if not (settings.events.sources or settings.events.webhooks or settings.triggers):
         return
-    from gateway.server.composition.events import read_event_rules
+    from gateway.server.composition.events.rules import read_event_rules
     from gateway.server.settings import BadSettings
 
     try:

@@ -151,7 +151,9 @@ def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
     return [
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
-        admin_deadletters.routes((gateway.webhooks.outbox, gateway.deliveries, gateway.events.starts), authenticate, gateway.authorize),
+        admin_deadletters.routes(
+            (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts), authenticate, gateway.authorize
+        ),
     ]
 
 

@@ -37,11 +37,11 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.calls import build_calls
-from gateway.server.composition.events import build_deliveries, build_events, read_event_rules, record_registry_change
-from gateway.server.composition.rulings import build_rulings
+from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
+from gateway.server.composition.events.webhooks import build_webhooks
+from gateway.server.composition.rulings import Rulings, build_rulings
 from gateway.server.composition.sandbox import build_registry, build_sandbox
 from gateway.server.composition.storage import open_storage
-from gateway.server.composition.webhooks import build_webhooks
 from gateway.server.composition.workflows import LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
@@ -74,6 +74,7 @@ from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
 from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
+from registry.store import Registry
 
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
@@ -109,10 +110,7 @@ class Gateway:
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox = build_sandbox(settings)
         self.events = build_events(settings, event_rules, self.database)
-        record_change = partial(record_registry_change, self.audit, self.events.recorder)
-        self.registry = build_registry(self.database, record_change, self.envelope, self.sandbox)
-        given = (settings, self.keys, self.database, self.registry)
-        self.rulings = build_rulings(*given, audit=self.audit, egress=self.egress, recorder=self.events.recorder)
+        self.registry, self.rulings = _build_registry_and_rulings(self)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
@@ -132,8 +130,7 @@ class Gateway:
         entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
         self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
         self.stores = _build_stores(self)
-        self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
-        self.deliveries = build_deliveries(self.events, self.database, self.webhooks.egress)
+        self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope, events=self.events)
         self.limits = rights.build_limits(settings)
         self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
@@ -237,7 +234,7 @@ class Gateway:
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.deliveries.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.webhooks.events.sweep)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
@@ -250,7 +247,7 @@ class Gateway:
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
-        for serve_webhook in (*self.webhooks.notifier.rounds, *self.deliveries.rounds):
+        for serve_webhook in (*self.webhooks.notifier.rounds, *self.webhooks.events.rounds):
             self.periodic_tasks.repeat(WAKE_SECONDS, serve_webhook)
         self.periodic_tasks.repeat(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
@@ -314,6 +311,14 @@ def _freeze_startup_objects() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _build_registry_and_rulings(gateway: Gateway) -> tuple[Registry, Rulings]:
+    recorder = gateway.events.recorder
+    record_change = partial(record_registry_change, gateway.audit, recorder)
+    registry = build_registry(gateway.database, record_change, gateway.envelope, gateway.sandbox)
+    given = (gateway.settings, gateway.keys, gateway.database, registry)
+    return registry, build_rulings(*given, audit=gateway.audit, egress=gateway.egress, recorder=recorder)
 
 
 def _build_kill_switch(gateway: Gateway) -> KillSwitch:

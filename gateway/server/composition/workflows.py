@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.resumption.takeover import Takeover
-from gateway.server.composition.events import Events
+from gateway.server.composition.events.lazy import LazyEvents
+from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
@@ -22,9 +23,6 @@ from registry.store import Registry, has_workflow
 
 if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
-    from gateway.workflows.cloud_events.delivery import EventLog, EventStore
-    from gateway.workflows.cloud_events.relay import EventRelay
-    from gateway.workflows.cloud_events.triggers import TriggerStarter
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.scheduled_starts import ScheduledStarts
     from gateway.workflows.engine.waking import RunWaker
@@ -54,7 +52,7 @@ class WorkflowDependencies:
     folder: str  # of documents; empty for none
     authorizer: CallAuthorizer
     call_state_of: Callable[[Registration], dict[str, Any]]
-    events: Events
+    events: EventParts
     currency: str = "USD"  # of costs
 
 
@@ -66,6 +64,7 @@ class LazyWorkflows:
         self._generation_checked = -1
         self._is_needed = False
         self._has_unpublished = True
+        self._events = LazyEvents(dependencies, lambda: self._parts)
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -95,7 +94,7 @@ class LazyWorkflows:
         could_allow = given.rulings.authority.could_allow
         steps = StepCalls(given.agents, given.rulings.caller_resolver, stores, given.registry, StarterRights(given.authorizer, could_allow))
         matcher = EventMatcher(evaluator := Evaluator())
-        events = EventSteps(Listens(store), matcher, steps, given.authorize, self._event_store, could_allow=could_allow)
+        events = EventSteps(Listens(store), matcher, steps, given.authorize, self._events.store, could_allow=could_allow)
         return EngineParts(
             store,
             RunPlaces(store),
@@ -122,63 +121,22 @@ class LazyWorkflows:
         store = RunStore(stores.database, stores.now, stores.tasks.runner, self._dependencies.events.recorder)
         return Fitness(self._dependencies.registry, store, Versions(store))
 
-    @cached_property
-    def _event_log(self) -> "EventLog":
-        from gateway.workflows.cloud_events.delivery import EventLog
-
-        return EventLog(self._parts.store, self._event_store)
-
-    @cached_property
-    def _event_store(self) -> "EventStore":
-        from gateway.workflows.cloud_events.delivery import EventStore
-
-        return EventStore(self._dependencies.stores.audit, self._dependencies.events.routes)
-
     async def prune_events(self) -> None:
         """Deletes old events and withdraws checkpoints of runs that were stopped, where there is any workflow or trigger."""
         if self._is_needed:
-            await self._event_log.prune()
-            await self._dependencies.events.starts.sweep()
+            await self._events.prune()
             await self._parts.checkpoints.withdraw_ended()
-
-    @cached_property
-    def _relay(self) -> "EventRelay":
-        from gateway.workflows.cloud_events.relay import EventRelay
-
-        stores = self._dependencies.stores
-        return EventRelay(stores.database, self._event_store, self._dependencies.events.recorder, stores.now)
-
-    @cached_property
-    def _triggers(self) -> "TriggerStarter":
-        from gateway.workflows.cloud_events.matching import EventMatcher
-        from gateway.workflows.cloud_events.triggers import TriggerCalls, TriggerStarter
-
-        parts, given = self._parts, self._dependencies
-        calls = TriggerCalls(
-            parts.store,
-            parts.versions,
-            registry=given.registry,
-            agents=given.agents,
-            callers=given.rulings.caller_resolver,
-            services=given.services,
-            authorize=given.authorize,
-            could_allow=given.rulings.authority.could_allow,
-        )
-        return TriggerStarter(given.events.starts, EventMatcher(parts.evaluator), calls)
 
     async def begin_events(self) -> None:
         """Loads the engine at the start where the settings have events stored or started by, so that none is missed."""
-        if self._dependencies.events.need_engine:
+        if self._events.need_engine:
             await self.load()
-            await self.reload_listened()
-            await self._relay.begin()
+            await self._events.begin()
 
     async def reload_listened(self) -> None:
-        """Reads for which of the gateway's own events workflows and runs wait. Called when any process has changed that."""
+        """Called when any process has changed for which of the gateway's own events workflows and runs wait."""
         if self._is_needed:
-            from gateway.workflows.cloud_events.listens import read_listened
-
-            self._dependencies.events.recorder.set_listened(await self._dependencies.stores.database.read(read_listened))
+            await self._events.reload_listened()
 
     @cached_property
     def _waker(self) -> "RunWaker":
@@ -241,13 +199,7 @@ class LazyWorkflows:
 
     @cached_property
     def _event_operations(self) -> "EventOperations":
-        from gateway.workflows.cloud_events.feed import EventFeed
-        from gateway.workflows.event_operations import EventOperations, EventWakers
-        from policies.tokens.replay_guard import ReplayGuard
-
-        stores, wakers = self._dependencies.stores, EventWakers(self._waker, self._starter, self._triggers)
-        replays = ReplayGuard(stores.database, stores.now)
-        return EventOperations(self._event_log, EventFeed(stores.database), wakers, self._dependencies.events.starts, replays)
+        return self._events.build_operations(self._waker, self._starter)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""
@@ -270,20 +222,13 @@ class LazyWorkflows:
         if not self._is_needed and registry.generation != self._generation_checked:
             self._generation_checked = registry.generation
             has_workflows = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
-            self._is_needed = has_workflows or self._dependencies.events.need_engine
+            self._is_needed = has_workflows or self._events.need_engine
         if not self._is_needed:
             return 0
         if "_administration" not in self.__dict__:
             await self.load()  # not in the event loop, which it would block
             await self.reload_listened()
-        return await _run_all(self._starter.run_once(), self._waker.run_once(), self._hand_on_events())
-
-    async def _hand_on_events(self) -> int:
-        """Stores the gateway's own events, and starts what triggers are to start. Returns how many of either."""
-        stored = await self._relay.run_once()
-        if stored:
-            self._waker.wake_soon()
-        return stored + await self._triggers.run_once()
+        return await _run_all(self._starter.run_once(), self._waker.run_once(), self._events.run_once(self._waker))
 
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""

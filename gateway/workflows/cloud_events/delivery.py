@@ -84,14 +84,14 @@ class StoredEvents(Struct, frozen=True):
     not_started: tuple[DroppedStart, ...]
 
 
-class Sight(Struct, frozen=True):
+class EventSight(Struct, frozen=True):
     """Who sees an event of the gateway's own: the person whom it concerns, holders of a permission, and readers of the audit."""
 
     owner: str = ""
     permission: str = ""
 
 
-ANYBODY: Final = Sight()  # events of others: all who may receive their type
+ANYBODY: Final = EventSight()  # events of others: all who may receive their type
 
 
 class EventStore:
@@ -111,7 +111,7 @@ class EventStore:
         now: int,
         task_id: str = "",
         requesters: Sequence[str] = (),
-        sight: Sight = ANYBODY,
+        sight: EventSight = ANYBODY,
     ) -> StoredOutcome:
         """Stores an event, unless it is stored already, and gives it to who waits for it.
 

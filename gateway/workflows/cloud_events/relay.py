@@ -14,7 +14,7 @@ from gateway.events.rules import HOPS
 from gateway.events.tables import event_cursors, event_outbox
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import notices
-from gateway.workflows.cloud_events.delivery import DroppedStart, EventStore, Sight, record_dropped_starts
+from gateway.workflows.cloud_events.delivery import DroppedStart, EventSight, EventStore, record_dropped_starts
 from gateway.workflows.cloud_events.envelope import Event
 from gateway.workflows.cloud_events.hops import read_hops
 from gateway.workflows.cloud_events.listens import EPOCH
@@ -74,7 +74,7 @@ class EventRelay:
 
     def _store_row(self, batch: Batch, row: Any) -> None:
         hops = read_hops(batch.connection, row.tenant, row.txn) + 1 if row.txn else 0
-        data, sight = msgspec.json.decode(row.data), Sight(row.owner, row.permission)
+        data, sight = msgspec.json.decode(row.data), EventSight(row.owner, row.permission)
         if row.type != TASK_ENDED or self._recorder.wants(row.tenant, TASK_ENDED):
             self._store(batch, row.tenant, _event(row.type, row.id, row, data, sight=sight, hops=hops), sight)
         if row.type == TASK_ENDED and self._recorder.wants(row.tenant, RUN_ENDED):
@@ -114,11 +114,11 @@ class EventRelay:
         if kind not in NOTICE_TYPES or not self._recorder.wants(row.tenant, kind):
             return
         permission = DECIDE_APPROVALS.permission if row.kind.startswith("approval.") else ""
-        sight = Sight(row.owner, permission)
+        sight = EventSight(row.owner, permission)
         data = {"owner": row.owner, "task": row.task_id, **msgspec.json.decode(row.body)}
         self._store(batch, row.tenant, _event(kind, f"notice-{row.seq}", row, data, sight=sight, hops=1), sight)
 
-    def _store(self, batch: Batch, tenant: str, event: Event, sight: Sight) -> None:
+    def _store(self, batch: Batch, tenant: str, event: Event, sight: EventSight) -> None:
         """Stores one event. One that is too large is left out with a log line, so that it holds up no other."""
         try:
             stored = self._events.store(batch, tenant, sight.owner or OWN_SOURCE, event, now=self._now(), sight=sight)
@@ -134,7 +134,7 @@ def _begin_with_notices(batch: Batch) -> None:
     batch.run(_BEGIN, (NOTICES, newest))
 
 
-def _event(kind: str, id: str, row: Any, data: Any, *, sight: Sight, hops: int) -> Event:
+def _event(kind: str, id: str, row: Any, data: Any, *, sight: EventSight, hops: int) -> Event:
     """The event of a row, with the subject and the moment that the row has."""
     moment = datetime.fromtimestamp(row.at / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
     event = {"specversion": "1.0", "id": id, "source": OWN_SOURCE, "type": kind, "subject": row.subject, "time": moment}

@@ -45,7 +45,7 @@ async def test_an_event_is_sent_signed_to_the_webhooks_of_its_type(tmp_path: Pat
     async with subscribed(tmp_path, database_url, hook, "shop.*") as home:
         await send_event(home, 1, "shop.paid", data={"order": 7})
         await send_event(home, 2, "hr.hired")
-        await home.gateway.deliveries.run_once()
+        await home.gateway.webhooks.events.run_once()
         (got,) = hook.got
         assert (got.json["id"], got.json["data"], got.headers["content-type"]) == ("e1", {"order": 7}, "application/cloudevents+json")
         assert verify(read_secrets(SECRET), got.headers, got.body, now_us() / 1_000_000).id.startswith("n_")
@@ -57,7 +57,7 @@ async def test_an_ended_task_reaches_the_webhook(tmp_path: Path, database_url: s
         await home.agent(CallbackAgent("sales"))
         task = (await home.send(home.token("alice"), "sales", "hello"))["result"]["task"]["id"]
         await home.gateway.workflows.wake_once()
-        await home.gateway.deliveries.run_once()
+        await home.gateway.webhooks.events.run_once()
         assert [(each.json["subject"], each.json["data"]["agent"]) for each in hook.got] == [(task, "sales")]
 
 
@@ -99,7 +99,7 @@ async def test_an_event_that_no_attempt_delivers_is_a_dead_letter(tmp_path: Path
         assert sent_ids(hook)[-1] == "e2"  # the dead one holds up no other
         headers = {"authorization": f"Bearer {home.token('admin')}"}
         assert (await home.http.post(f"/api/deadletters/{letter['id']}/retry", headers=headers)).status_code == 204
-        await home.gateway.deliveries.run_once()
+        await home.gateway.webhooks.events.run_once()
         assert sent_ids(hook)[-1] == "e1" and await dead_letters(home) == []
         assert (await home.http.post(f"/api/deadletters/{letter['id']}/retry", headers=headers)).status_code == 404
 
@@ -108,7 +108,7 @@ async def test_a_webhook_that_is_gone_gets_no_further_attempt(tmp_path: Path, da
     hook = Webhook(410)
     async with subscribed(tmp_path, database_url, hook, "*") as home:
         await send_event(home)
-        await home.gateway.deliveries.run_once()
+        await home.gateway.webhooks.events.run_once()
         assert [letter["attempts"] for letter in await dead_letters(home)] == [1]
 
 
@@ -117,7 +117,7 @@ async def test_a_webhook_is_signed_with_both_secrets_while_they_change(tmp_path:
     async with subscribed(tmp_path, database_url, hook, "*") as home:
         monkeypatch.setenv(SECRET_NAME, f"{SECRET} {OTHER_SECRET}")
         await send_event(home)
-        await home.gateway.deliveries.run_once()
+        await home.gateway.webhooks.events.run_once()
         (got,) = hook.got
         for secret in (SECRET, OTHER_SECRET):
             assert verify(read_secrets(secret), got.headers, got.body, now_us() / 1_000_000)
@@ -143,6 +143,6 @@ async def test_two_processes_send_each_event_once_and_in_order(tmp_path: Path, p
             for number in range(8):
                 await send_event(other if number % 2 else one, number, subject="order/1")
             while len(hook.got) < 8:
-                await one.gateway.deliveries.run_once()
-                await other.gateway.deliveries.run_once()
+                await one.gateway.webhooks.events.run_once()
+                await other.gateway.webhooks.events.run_once()
             assert sent_ids(hook) == [f"e{number}" for number in range(8)]

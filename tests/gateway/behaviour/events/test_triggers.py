@@ -86,8 +86,8 @@ async def test_an_event_starts_a_workflow_with_its_input(tmp_path: Path, databas
             return (await service_tasks(home))[0].state == "TASK_STATE_COMPLETED"
 
         await until(has_ended)
-        shown = (await Workflows(home).desk.ask("GET", f"/api/runs/{row.id}")).json()
-        assert (row.agent, shown["workflow"], shown["output"]) == ("note", "note", {"noted": 7})
+        record = await home.gateway.stores.tasks.read_record("default", row.owner, row.id)
+        assert (row.agent, record.to_task().artifacts[0].parts[0].data) == ("note", {"noted": 7})
 
 
 async def test_an_event_calls_a_tool_with_its_arguments(tmp_path: Path, database_url: str) -> None:

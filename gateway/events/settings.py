@@ -11,6 +11,7 @@ from gateway.events.own_types import OWN_NAME, OWN_TYPES, is_reserved, own_types
 TYPES_MAX: Final = 100  # of one source or webhook
 _TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,199}\*?|\*")
 _NAME: Final = r"^[a-z0-9-]{1,64}$"
+_ENTRY: Final = re.compile(r"[a-z0-9-]{1,64}")
 _TOOL: Final = re.compile(r"[a-z0-9-]{1,64}\.[^\s{}]{1,128}")
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]{1,64}")
 
@@ -129,7 +130,7 @@ class TriggerSettings(_FixedSettings):
                 raise ValueError(f"{member} belongs to {target}")
         if self.tool and not _TOOL.fullmatch(self.tool):
             raise ValueError("tool is written SERVER.TOOL")
-        if any(not re.fullmatch(_NAME, each) for each in (self.workflow, self.agent) if each):
+        if any(not _ENTRY.fullmatch(each) for each in (self.workflow, self.agent) if each):
             raise ValueError("workflow and agent are names of the registry, and no templates")
         return self
 

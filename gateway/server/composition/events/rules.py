@@ -12,11 +12,11 @@ from gateway.events.own_types import REGISTRY_CHANGED, own_types_of
 from gateway.events.queue import EventQueue
 from gateway.events.recorder import EventRecorder
 from gateway.events.rules import EventRoutes, TriggerRule, WebhookRule
+from gateway.events.settings import TriggerSettings
 from gateway.events.sources import EventSources, SourceRule
 from gateway.events.standard_webhooks import BadSecret, read_secrets
 from gateway.events.starts import TriggerStarts
 from gateway.events.tables import event_deliveries, event_starts
-from gateway.server.event_settings import TriggerSettings
 from gateway.server.settings import BadSettings, Settings, resolve_credential
 from gateway.storage.database import Batch, Database
 from policies.audit.log import AuditLog
@@ -24,7 +24,7 @@ from policies.ids import now_us
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class EventParts:
     """The events of one process. What reads and starts by them is in gateway/workflows, which is loaded when it is needed."""
 
     recorder: EventRecorder
@@ -56,11 +56,11 @@ def read_event_rules(settings: Settings) -> EventRules:
     return EventRules(sources, webhooks, [_trigger_rule(settings, number, each) for number, each in enumerate(settings.triggers)])
 
 
-def build_events(settings: Settings, rules: EventRules, database: Database) -> Events:
+def build_events(settings: Settings, rules: EventRules, database: Database) -> EventParts:
     """Builds the events of one process."""
     routes = EventRoutes(rules.webhooks, rules.triggers)
     queue = EventQueue(database, event_starts, "name", now_us)
-    return Events(
+    return EventParts(
         recorder=EventRecorder(own_types_of(settings.events.record), routes.own_types_by_tenant()),
         routes=routes,
         sources=EventSources(rules.sources, resolve_credential),
@@ -68,7 +68,7 @@ def build_events(settings: Settings, rules: EventRules, database: Database) -> E
     )
 
 
-def build_deliveries(events: Events, database: Database, egress: Egress) -> EventDeliveries:
+def build_deliveries(events: EventParts, database: Database, egress: Egress) -> EventDeliveries:
     """Builds what sends events to webhooks, through the egress guard."""
     queue = EventQueue(database, event_deliveries, "webhook", now_us)
     return EventDeliveries(queue, events.routes.webhooks, egress, resolve_credential, time.time)
