@@ -92,7 +92,7 @@ class Gateway:
         self.settings = settings
         self.timeouts = timeouts
         self._worker = worker
-        self._missing_at_start = missing_files(settings.home, settings.database_url)
+        event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
         self.lifecycle, self.server_list_changes = Lifecycle(), ServerListChanges()
@@ -101,7 +101,6 @@ class Gateway:
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
-        event_rules = read_event_rules(settings)
         storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
         self.audit = AuditLog(new_id("a"), now_us)

@@ -64,7 +64,7 @@ class LazyWorkflows:
         self._generation_checked = -1
         self._is_needed = False
         self._has_unpublished = True
-        self._events = LazyEvents(dependencies, lambda: self._parts)
+        self._events = LazyEvents(dependencies, lambda: self._parts, lambda: (self._waker, self._starter))
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -195,11 +195,7 @@ class LazyWorkflows:
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self._event_operations)
-
-    @cached_property
-    def _event_operations(self) -> "EventOperations":
-        return self._events.build_operations(self._waker, self._starter)
+        return await asyncio.to_thread(lambda: self._events.operations)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""
@@ -228,7 +224,7 @@ class LazyWorkflows:
         if "_administration" not in self.__dict__:
             await self.load()  # not in the event loop, which it would block
             await self.reload_listened()
-        return await _run_all(self._starter.run_once(), self._waker.run_once(), self._events.run_once(self._waker))
+        return await _run_all(self._starter.run_once(), self._waker.run_once(), self._events.run_once())
 
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""

@@ -49,11 +49,17 @@ class EventDependencies(Protocol):
 
 
 class LazyEvents:
-    """The events of one process, as far as the engine of workflows is needed for them. `engine` makes that."""
+    """The events of one process, as far as the engine of workflows is needed for them. `engine` and `wakers` make that."""
 
-    def __init__(self, dependencies: EventDependencies, engine: Callable[[], "EngineParts"]) -> None:
+    def __init__(
+        self,
+        dependencies: EventDependencies,
+        engine: Callable[[], "EngineParts"],
+        wakers: Callable[[], "tuple[RunWaker, ScheduledStarts]"],
+    ) -> None:
         self._dependencies = dependencies
         self._engine = engine
+        self._wakers = wakers
 
     @property
     def need_engine(self) -> bool:
@@ -97,13 +103,14 @@ class LazyEvents:
         )
         return TriggerStarter(given.events.starts, EventMatcher(engine.evaluator), calls)
 
-    def build_operations(self, waker: "RunWaker", starter: "ScheduledStarts") -> "EventOperations":
+    @cached_property
+    def operations(self) -> "EventOperations":
         """What /api needs to take and show events."""
         from gateway.workflows.cloud_events.feed import EventFeed
         from gateway.workflows.event_operations import EventOperations, EventWakers
         from policies.tokens.replay_guard import ReplayGuard
 
-        stores, wakers = self._dependencies.stores, EventWakers(waker, starter, self._triggers)
+        stores, wakers = self._dependencies.stores, EventWakers(*self._wakers(), self._triggers)
         replays = ReplayGuard(stores.database, stores.now)
         return EventOperations(self.log, EventFeed(stores.database), wakers, self._dependencies.events.starts, replays)
 
@@ -118,10 +125,11 @@ class LazyEvents:
 
         self._dependencies.events.recorder.set_listened(await self._dependencies.stores.database.read(read_listened))
 
-    async def run_once(self, waker: "RunWaker") -> int:
+    async def run_once(self) -> int:
         """Stores the gateway's own events, and starts what triggers are to start. Returns how many of either."""
         stored = await self._relay.run_once()
         if stored:
+            waker, _ = self._wakers()
             waker.wake_soon()
         return stored + await self._triggers.run_once()
 
