@@ -217,7 +217,7 @@ class Gateway:
         self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
         self.database.watch("notices", self.webhooks.notices.on_change)
-        self.database.watch("event-types", self.workflows.reload_listened)
+        self.database.watch("event-types", self.workflows.events.reload_listened)
         await self.workflows.begin_events()
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)

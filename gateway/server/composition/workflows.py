@@ -64,7 +64,7 @@ class LazyWorkflows:
         self._generation_checked = -1
         self._is_needed = False
         self._has_unpublished = True
-        self._events = LazyEvents(dependencies, lambda: self._parts, lambda: (self._waker, self._starter))
+        self.events = LazyEvents(dependencies, lambda: self._parts, lambda: (self._waker, self._starter))
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -94,7 +94,7 @@ class LazyWorkflows:
         could_allow = given.rulings.authority.could_allow
         steps = StepCalls(given.agents, given.rulings.caller_resolver, stores, given.registry, StarterRights(given.authorizer, could_allow))
         matcher = EventMatcher(evaluator := Evaluator())
-        events = EventSteps(Listens(store), matcher, steps, given.authorize, self._events.store, could_allow=could_allow)
+        events = EventSteps(Listens(store), matcher, steps, given.authorize, self.events.store, could_allow=could_allow)
         return EngineParts(
             store,
             RunPlaces(store),
@@ -124,19 +124,14 @@ class LazyWorkflows:
     async def prune_events(self) -> None:
         """Deletes old events and withdraws checkpoints of runs that were stopped, where there is any workflow or trigger."""
         if self._is_needed:
-            await self._events.prune()
+            await self.events.prune()
             await self._parts.checkpoints.withdraw_ended()
 
     async def begin_events(self) -> None:
         """Loads the engine at the start where the settings have events stored or started by, so that none is missed."""
-        if self._events.need_engine:
+        if self._dependencies.events.need_engine:
             await self.load()
-            await self._events.begin()
-
-    async def reload_listened(self) -> None:
-        """Called when any process has changed for which of the gateway's own events workflows and runs wait."""
-        if self._is_needed:
-            await self._events.reload_listened()
+            await self.events.begin()
 
     @cached_property
     def _waker(self) -> "RunWaker":
@@ -195,7 +190,7 @@ class LazyWorkflows:
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self._events.operations)
+        return await asyncio.to_thread(lambda: self.events.operations)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""
@@ -218,13 +213,12 @@ class LazyWorkflows:
         if not self._is_needed and registry.generation != self._generation_checked:
             self._generation_checked = registry.generation
             has_workflows = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
-            self._is_needed = has_workflows or self._events.need_engine
+            self._is_needed = has_workflows or self._dependencies.events.need_engine
         if not self._is_needed:
             return 0
         if "_administration" not in self.__dict__:
             await self.load()  # not in the event loop, which it would block
-            await self.reload_listened()
-        return await _run_all(self._starter.run_once(), self._waker.run_once(), self._events.run_once())
+        return await _run_all(self._starter.run_once(), self._waker.run_once(), self.events.run_once())
 
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""

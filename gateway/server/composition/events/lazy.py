@@ -60,11 +60,7 @@ class LazyEvents:
         self._dependencies = dependencies
         self._engine = engine
         self._wakers = wakers
-
-    @property
-    def need_engine(self) -> bool:
-        """Whether the settings have events stored or started by."""
-        return self._dependencies.events.need_engine
+        self._has_begun = False
 
     @cached_property
     def store(self) -> "EventStore":
@@ -120,13 +116,16 @@ class LazyEvents:
         await self._relay.begin()
 
     async def reload_listened(self) -> None:
-        """Reads for which of the gateway's own events workflows and runs wait."""
+        """Reads for which of the gateway's own events workflows and runs wait. Called when any process has changed that."""
+        self._has_begun = True
         from gateway.workflows.cloud_events.listens import read_listened
 
         self._dependencies.events.recorder.set_listened(await self._dependencies.stores.database.read(read_listened))
 
     async def run_once(self) -> int:
         """Stores the gateway's own events, and starts what triggers are to start. Returns how many of either."""
+        if not self._has_begun:
+            await self.reload_listened()
         stored = await self._relay.run_once()
         if stored:
             waker, _ = self._wakers()
