@@ -1,11 +1,11 @@
 """Rows that are tried in order per subject until they succeed: leased by one process at a time, retried later, dead in the end."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, Table, exists, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, exists, select
 
 from gateway.storage.database import Batch, Database
 
@@ -50,24 +50,27 @@ class EventQueue:
         self._scope = scope
         self._now = now
         self._jitter = jitter
+        self._due = self._due_rows()  # built once: building a query takes longer than running it
+        self._leasable = self._due.with_for_update(of=table, skip_locked=True)
 
     async def acquire(self, count: int, only: str = "") -> list[QueuedRow]:
         """Leases at most `count` due rows, each the first of its subject. `only`: of this scope."""
-        query = self._due(only).limit(count)
-        if await self._database.read(lambda connection: connection.execute(query.limit(1)).first()) is None:
+        values = {"now": self._now(), "only": only, "count": count}
+        if await self._database.read(lambda connection: connection.execute(self._due, values).first()) is None:
             return []
-        return await self._database.write(lambda batch: self._lease(batch, query))
+        return await self._database.write(lambda batch: self._lease(batch, values))
 
-    def _due(self, only: str) -> "Select[Any]":
+    def _due_rows(self) -> "Select[Any]":
         """The query for due rows without an earlier one of their subject that is still to be done."""
         row, earlier = self._table.c, self._table.alias("earlier").c
         same = (earlier.tenant == row.tenant) & (earlier[self._scope] == row[self._scope]) & (earlier.subject == row.subject)
         has_earlier = exists().where(same, row.subject != "", earlier.state == PENDING_STATE, earlier.seq < row.seq)
-        query = select(self._table).where(row.state == PENDING_STATE, row.next_at <= self._now(), ~has_earlier).order_by(row.seq)
-        return query.where(row[self._scope] == only) if only else query
+        is_meant = (bindparam("only") == "") | (row[self._scope] == bindparam("only"))
+        query = select(self._table).where(row.state == PENDING_STATE, row.next_at <= bindparam("now"), is_meant, ~has_earlier)
+        return query.order_by(row.seq).limit(bindparam("count", type_=Integer))
 
-    def _lease(self, batch: Batch, query: "Select[Any]") -> list[QueuedRow]:
-        rows = batch.connection.execute(query.with_for_update(of=self._table, skip_locked=True)).all()
+    def _lease(self, batch: Batch, values: Mapping[str, Any]) -> list[QueuedRow]:
+        rows = batch.connection.execute(self._leasable, values).all()
         until, now = self._now() + LEASE_US, self._now()
         statement = f"UPDATE {self._table.name} SET attempts = attempts + 1, next_at = ?, updated = ? WHERE seq = ?"  # noqa: S608 (our table)
         for row in rows:

@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 from msgspec import Struct
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
+from sqlalchemy import text as text_query
 
 from gateway.events.own_types import OWN_TYPES
 from gateway.events.rules import HOPS_MAX, EventRoutes, RoutedEvent, could_match, start_key
@@ -47,6 +48,10 @@ _GIVE: Final = (
 _START: Final = (
     "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
     "ON CONFLICT DO NOTHING"
+)
+_WAITING: Final = text_query(
+    "SELECT EXISTS (SELECT 1 FROM workflow_listen_types WHERE tenant = :tenant AND type IN (:kind, :any)) AS listened, "
+    "EXISTS (SELECT 1 FROM workflow_trigger_types WHERE tenant = :tenant AND type IN (:kind, :any)) AS starts"
 )
 _PROBLEM: Final = "UPDATE workflow_schedules SET problem = ? WHERE tenant = ? AND workflow = ?"
 _OLDEST: Final = (
@@ -128,8 +133,10 @@ class EventStore:
         self._routes.write(batch, tenant, routed)
         if event.get(HOPS, 0) > HOPS_MAX:
             return StoredOutcome(is_new=True)
-        _give_to_listens(batch, tenant, event, text)
-        dropped = _give_to_schedules(batch, tenant, routed)
+        is_listened, has_starts = _find_waiting(batch, tenant, event["type"])
+        if is_listened:
+            _give_to_listens(batch, tenant, event, text)
+        dropped = _give_to_schedules(batch, tenant, routed) if has_starts else []
         return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
 
 
@@ -191,8 +198,14 @@ def _content(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name not in ("time", HOPS)}
 
 
+def _find_waiting(batch: Batch, tenant: str, kind: str) -> tuple[bool, bool]:
+    """Whether any run listens for events of a type, and whether they start any workflow. Most events end here."""
+    row = batch.connection.execute(_WAITING, _names_of(tenant, kind)).one()
+    return bool(row.listened), bool(row.starts)
+
+
 def _give_to_listens(batch: Batch, tenant: str, event: Event, text: str) -> None:
-    for run_id, key, filters in batch.connection.execute(_listens_for(tenant, event["type"])).all():
+    for run_id, key, filters in batch.connection.execute(_LISTENS, _names_of(tenant, event["type"])).all():
         if not any(could_match(each, event) for each in msgspec.json.decode(filters)):
             continue
         listen = (tenant, run_id, key)
@@ -202,18 +215,32 @@ def _give_to_listens(batch: Batch, tenant: str, event: Event, text: str) -> None
             batch.run(_LOSE, listen)
 
 
-def _listens_for(tenant: str, kind: str) -> Any:
-    """The open listening steps of runs that have not ended, in the order in which every process locks them."""
+def _listens() -> Any:
+    """The query for the open listening steps of runs that have not ended, in the order in which every process locks them."""
     types, listens = workflow_listen_types.c, workflow_listens.c
     is_listen = (types.tenant == listens.tenant) & (types.run_id == listens.run_id) & (types.key == listens.key)
     is_run = (tasks.c.tenant == types.tenant) & (tasks.c.id == types.run_id) & tasks.c.state.not_in(ENDED_STATES)
     query = select(listens.run_id, listens.key, listens.filters).join(workflow_listen_types, is_listen).join(tasks, is_run)
-    return query.where(types.tenant == tenant, types.type.in_(_names_of(kind))).distinct().order_by(listens.run_id, listens.key)
+    query = query.where(types.tenant == bindparam("tenant"), types.type.in_((bindparam("kind"), bindparam("any"))))
+    return query.distinct().order_by(listens.run_id, listens.key)
 
 
-def _names_of(kind: str) -> tuple[str, ...]:
+def _schedules() -> Any:
+    """The query for the workflows that events of a type start."""
+    types, schedules = workflow_trigger_types.c, workflow_schedules.c
+    is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
+    query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
+    query = query.where(types.tenant == bindparam("tenant"), types.type.in_((bindparam("kind"), bindparam("any"))))
+    return query.order_by(types.workflow)
+
+
+_LISTENS: Final = _listens()  # built once: building a query takes longer than running it
+_SCHEDULES: Final = _schedules()
+
+
+def _names_of(tenant: str, kind: str) -> dict[str, str]:
     """What filters name that could take a type: itself, or every type, which those of the gateway's own are not among."""
-    return (kind,) if kind in OWN_TYPES else (kind, "")
+    return {"tenant": tenant, "kind": kind, "any": kind if kind in OWN_TYPES else ""}
 
 
 def _give_to_schedules(batch: Batch, tenant: str, routed: RoutedEvent) -> list[str]:
@@ -222,11 +249,7 @@ def _give_to_schedules(batch: Batch, tenant: str, routed: RoutedEvent) -> list[s
     Returns the workflows for which too many runs wait to start one more.
     """
     dropped, event = list[str](), routed.event
-    types, schedules = workflow_trigger_types.c, workflow_schedules.c
-    is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
-    query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
-    query = query.where(types.tenant == tenant, types.type.in_(_names_of(event["type"])))
-    for workflow, terms in batch.connection.execute(query.order_by(types.workflow)).all():
+    for workflow, terms in batch.connection.execute(_SCHEDULES, _names_of(tenant, event["type"])).all():
         filters = decode_terms(terms).filters
         if any(could_match(each, event) for each in filters):
             if _has_room(batch, tenant, workflow):
