@@ -58,43 +58,37 @@ async def test_a_request_that_is_signed_anew_under_a_known_id_does_nothing(crm: 
     assert [event["data"] for event in await stored(crm)] == [{"id": 42}]
 
 
-@pytest.mark.parametrize("change", [{"secret": OTHER_SECRET}, {"at": time.time() - 400}, {"at": time.time() + 400}])
-async def test_a_forged_or_late_signature_is_refused(crm: House, change: dict[str, Any]) -> None:  # attack WFL-03
-    assert await refused(crm, body := payload(id=42), signed(body, **change)) == (401, "webhook-signature")
-
-
-async def test_a_request_without_a_signature_is_refused_even_with_a_token(crm: House) -> None:
-    headers = {"authorization": f"Bearer {crm.token('admin')}"}
-    assert await refused(crm, payload(id=42), headers) == (401, "webhook-signature")
-
-
-async def test_the_signature_of_another_body_is_refused(crm: House) -> None:  # attack WFL-03
-    assert await refused(crm, payload(id=43), signed(payload(id=42))) == (401, "webhook-signature")
+async def test_a_forged_late_or_missing_signature_is_refused(crm: House) -> None:  # attack WFL-03
+    body, unsigned = payload(id=42), (401, "webhook-signature")
+    changes: list[dict[str, Any]] = [{"secret": OTHER_SECRET}, {"at": time.time() - 400}, {"at": time.time() + 400}]
+    for change in changes:
+        assert await refused(crm, body, signed(body, **change)) == unsigned
+    assert await refused(crm, body, signed(payload(id=43))) == unsigned
+    assert await refused(crm, body, {"authorization": f"Bearer {crm.token('admin')}"}) == unsigned
 
 
 async def test_an_unknown_source_is_refused(crm: House) -> None:
     assert await refused(crm, body := payload(id=42), signed(body), "shop") == (404, "unknown")
 
 
-@pytest.mark.parametrize(
-    ("body", "refusal"),
-    [
-        (payload("shop.paid", id=1), (403, "event-type")),
-        (payload("interlock.task.ended.v1", id=1), (422, "bad-event")),
-        (payload("Interlock.task.ended.v1", id=1), (422, "bad-event")),
-        (payload(id="one"), (422, "event-schema")),
-        (payload(id=1, mail="nobody"), (422, "event-schema")),
-        (payload(), (422, "event-schema")),
-        (b'{"data": {"id": 1}}', (422, "bad-event")),
-        (b"[]", (422, "bad-event")),
-        (b'{"type": 7, "data": {"id": 1}}', (422, "bad-event")),
-        (b'{"type": "crm.x", "type": "crm.y"}', (400, "bad-json")),
-        (b"x" * 70_000, (413, "too-large")),
-    ],
-)
-async def test_what_a_source_may_not_send_is_refused(crm: House, body: bytes, refusal: tuple[int, str]) -> None:
-    status, reason = await refused(crm, body, signed(body))
-    assert status == refusal[0] and (reason == refusal[1] or refusal[0] in (400, 413))
+REFUSED = [
+    (payload("shop.paid", id=1), (403, "event-type")),
+    (payload("interlock.task.ended.v1", id=1), (422, "bad-event")),
+    (payload("Interlock.task.ended.v1", id=1), (422, "bad-event")),
+    (payload(id="one"), (422, "event-schema")),
+    (payload(id=1, mail="nobody"), (422, "event-schema")),
+    (payload(), (422, "event-schema")),
+    (b'{"data": {"id": 1}}', (422, "bad-event")),
+    (b"[]", (422, "bad-event")),
+    (b'{"type": 7, "data": {"id": 1}}', (422, "bad-event")),
+    (b'{"type": "crm.x", "type": "crm.y"}', (400, "bad-json")),
+    (b"x" * 70_000, (413, "body-too-large")),
+]
+
+
+async def test_what_a_source_may_not_send_is_refused(crm: House) -> None:
+    for number, (body, refusal) in enumerate(REFUSED):
+        assert await refused(crm, body, signed(body, f"msg_{number}")) == refusal
 
 
 async def test_a_source_that_sends_events_itself_does_not_choose_their_source(crm: House) -> None:
