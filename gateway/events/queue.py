@@ -78,9 +78,9 @@ class EventQueue:
         return [QueuedRow(row.seq, row.tenant, row.id, row.subject, row.attempts + 1, row) for row in rows]
 
     def finishing_write(self, row: QueuedRow) -> Callable[[Batch], int]:
-        """Deletes a row that is done with. Writes nothing where another process tries it by now."""
-        statement = f"DELETE FROM {self._table.name} WHERE seq = ? AND attempts = ?"  # noqa: S608 (our table)
-        return lambda batch: batch.run(statement, (row.seq, row.attempts))
+        """Deletes a row that is done with, even if its lease has ended and another process tries it by now."""
+        statement = f"DELETE FROM {self._table.name} WHERE seq = ?"  # noqa: S608 (our table)
+        return lambda batch: batch.run(statement, (row.seq,))
 
     async def finish(self, row: QueuedRow) -> None:
         """Deletes a row that is done with."""

@@ -75,6 +75,17 @@ async def test_an_event_sends_the_message_of_its_template_once(tmp_path: Path, d
         assert (row.owner, (await triggers(home))["ask"]["last_run"]) == ("default|urn:interlock:service|nightly", row.id)
 
 
+async def test_an_event_that_the_gateway_has_forgotten_starts_nothing_again(tmp_path: Path, database_url: str) -> None:
+    async with triggered(tmp_path, database_url, ASKED) as (home, sales):
+        await send_event(home, subject="customer/1", data={"order": 7})
+        await started(home, 1)
+        await Workflows(home).pass_time(8 * 86_400)
+        await home.gateway.workflows.prune_events()
+        assert (await send_event(home, subject="customer/1", data={"order": 7})).json()["repeated"] == 0
+        await started(home, 1)
+        await until(lambda: len(sales.requests) == 1)
+
+
 async def test_an_event_starts_a_workflow_with_its_input(tmp_path: Path, database_url: str) -> None:
     async with triggered(tmp_path, database_url, FLOW) as (home, _):
         await Workflows(home).add("note", NOTE)
