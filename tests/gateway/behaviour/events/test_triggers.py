@@ -79,8 +79,7 @@ async def test_an_event_that_the_gateway_has_forgotten_starts_nothing_again(tmp_
     async with triggered(tmp_path, database_url, ASKED) as (home, sales):
         await send_event(home, subject="customer/1", data={"order": 7})
         await started(home, 1)
-        await Workflows(home).pass_time(8 * 86_400)
-        await home.gateway.workflows.prune_events()
+        await home.gateway.database.write(lambda batch: batch.run("DELETE FROM workflow_events", ()))  # as after 7 days
         assert (await send_event(home, subject="customer/1", data={"order": 7})).json()["repeated"] == 0
         await started(home, 1)
         await until(lambda: len(sales.requests) == 1)
