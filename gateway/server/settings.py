@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
+from gateway.events.settings import EventSettings, TriggerSettings, check_names
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.memory import MemorySettings
 from gateway.server.sections.state import StateSettings
@@ -299,6 +300,8 @@ class Settings(BaseSettings):
     service_principals: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")], ServicePrincipalSettings] = {}
     policies: str = ""  # a folder of .cedar files
     notify: list[Annotated[str, AfterValidator(_check_address)]] = []  # webhooks that are told what people are asked
+    events: EventSettings = EventSettings()
+    triggers: Annotated[list[TriggerSettings], AfterValidator(check_names)] = []  # what events start
     workflows: str = ""  # a folder of workflow documents, which are published at start
     cards: CardSettings = CardSettings()
     egress: EgressSettings = EgressSettings()

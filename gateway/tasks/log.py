@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, Row, exists, select, text
 
 from adapters.task import TERMINAL, Message, TaskState, TaskStatus, encode
+from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch, Database, GuardedUpdate, ReadFailed
 from gateway.storage.tables import processes, task_events, task_prompts, tasks
 from gateway.tasks.contracts.prompts import open_prompts
+from gateway.tasks.events.endings import record_ending
 from gateway.tasks.events.entries import (
     WITHHELD,
     TaskEvent,
@@ -104,7 +106,8 @@ class IdempotencyKeyUsed(Exception):
 class TaskLog:
     """Reads and appends task events. Only the process that runs a turn (`runner`) appends to its task."""
 
-    def __init__(self, database: Database, now: Callable[[], int], runner: str) -> None:
+    def __init__(self, database: Database, now: Callable[[], int], runner: str, recorder: EventRecorder = NO_EVENTS) -> None:
+        self._recorder = recorder
         self._database = database
         self._now = now
         self.runner = runner
@@ -144,6 +147,8 @@ class TaskLog:
         batch.update(_ADVANCE, (*values, previous.tenant, previous.id, previous.last_seq, previous.runner))
         _write_prompts(batch, previous, row)
         self._add_events(batch, row, events)
+        if row.has_ended:
+            record_ending(batch, self._recorder, row)
 
     def claim(self, batch: Batch, row: TaskRow) -> TaskRow:
         """Makes this process the runner of the task's turn, so that later writes of its former runner are refused.

@@ -1,59 +1,106 @@
 """Events and triggers as /api shows them. Permissions are checked by the routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
+from gateway.events.rules import TriggerRule
+from gateway.events.sources import SourceRule
+from gateway.events.standard_webhooks import TOLERANCE_SECONDS, SignedRequest
+from gateway.events.starts import TriggerStarts, TriggerStatus
 from gateway.tasks.log import to_rfc3339
 from gateway.workflows.cloud_events.delivery import EventLog, StoredEvents
-from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sending, check_sender, read_event, read_events
+from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sending, check_sender, read_event
 from gateway.workflows.cloud_events.feed import EventFeed, EventHead, StoredEvent
+from gateway.workflows.cloud_events.inbound import SourceReader, read_request
 from gateway.workflows.cloud_events.schedules import ScheduleRow
+from gateway.workflows.cloud_events.sight import may_see
+from gateway.workflows.cloud_events.triggers import TriggerStarter
 from gateway.workflows.engine.scheduled_starts import ScheduledStarts
 from gateway.workflows.engine.waking import RunWaker
+from gateway.workflows.problems import EventReplayed
 from gateway.workflows.runs.values import mask_secrets
 from policies.delegation.rulings import Act
+from policies.tokens.replay_guard import ReplayGuard
 
 SCANNED_MAX: Final = 2000  # events that one page of a list looks at
 PAGE: Final = 200
 POLL_SECONDS: Final = 0.5
 STREAM_ROUNDS: Final = 600  # of POLL_SECONDS, after which a stream ends; the reader's next request is authenticated anew
-MaySee = Callable[[Act], bool]
+
+
+class EventReader(Protocol):
+    """Who reads events: the owner key of the person, and what that person may do."""
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def could_allow(self) -> Callable[[Act], bool]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventWakers:
+    """What goes on by an event: runs that listen, workflows that it starts, and triggers of the settings."""
+
+    runs: RunWaker
+    workflows: ScheduledStarts
+    triggers: TriggerStarter
+
+    def wake_all(self) -> None:
+        """Has all of them look for what is due, beside the sender of the event."""
+        self.runs.wake_soon()
+        self.workflows.start_soon()
+        self.triggers.start_soon()
 
 
 class EventOperations:
-    """Takes events, lists and follows those that were taken, and says which workflows an event starts."""
+    """Takes events, lists and follows those that were taken, and says what an event starts."""
 
-    def __init__(self, events: EventLog, feed: EventFeed, waker: RunWaker, starter: ScheduledStarts) -> None:
+    def __init__(self, events: EventLog, feed: EventFeed, wakers: EventWakers, starts: TriggerStarts, replays: ReplayGuard) -> None:
         self._events = events
         self._feed = feed
-        self._waker = waker
-        self._starter = starter
+        self._wakers = wakers
+        self._starts = starts
+        self._replays = replays
+        self._sources = SourceReader()
 
-    def parse_events(self, document: Any) -> tuple[list[dict[str, Any]], list[Act]]:
+    def parse_events(self, headers: Mapping[str, str], body: bytes, document: Any) -> tuple[list[dict[str, Any]], list[Act]]:
         """The events of a request, and the acts that sending them are. Raises BadEvent."""
-        found = read_events(document)
+        found = read_request(headers, body, document)
         for event in found:
             check_sender(event)
         return found, [act_of_sending(kind) for kind in sorted({event["type"] for event in found})]
 
     async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> StoredEvents:
-        """Stores events, and wakes the runs that wait for them. Raises EventConflict."""
+        """Stores events, and wakes what waits for them. Raises EventConflict."""
         published = await self._events.publish(tenant, sender, events)
         if published.new:
-            self._waker.wake_soon()
-            self._starter.start_soon()
+            self._wakers.wake_all()
         return published
 
+    async def publish_signed(self, rule: SourceRule, signed: SignedRequest, headers: Mapping[str, str], document: Any) -> StoredEvents:
+        """Stores the event of a verified request of a source.
+
+        A request that is signed anew under an id that was taken does nothing, since senders repeat what they got no answer to. Raises
+        BadEvent, EventTypeNotAllowed, EventSchemaBroken, EventReplayed for the very same request, and EventConflict.
+        """
+        event = self._sources.read(rule, signed, headers, document)
+        not_after = signed.timestamp + TOLERANCE_SECONDS
+        if not await self._replays.consume(rule.tenant, f"webhook:{rule.name}:{signed.timestamp}:{signed.id}", not_after):
+            raise EventReplayed
+        return await self.publish(rule.tenant, rule.sender, [event])
+
     async def list_events(
-        self, tenant: str, before: int | None, limit: int, *, kind: str, may_see: MaySee
+        self, tenant: str, before: int | None, limit: int, *, kind: str, reader: EventReader
     ) -> tuple[list[dict[str, Any]], int | None]:
         """A page of events that the caller may receive, the newest first, and the number before which the next page begins, or None."""
-        visible, following = await self._visible_before(tenant, before, limit, kind, may_see)
+        visible, following = await self._visible_before(tenant, before, limit, kind, reader)
         return [stored_document(each) for each in await self._feed.contents(tenant, visible)], following
 
     async def _visible_before(
-        self, tenant: str, place: int | None, limit: int, kind: str, may_see: MaySee
+        self, tenant: str, place: int | None, limit: int, kind: str, reader: EventReader
     ) -> tuple[list[EventHead], int | None]:
         visible, scanned = list[EventHead](), 0
         while scanned < SCANNED_MAX:
@@ -62,37 +109,54 @@ class EventOperations:
                 if len(visible) == limit:
                     return visible, place
                 place = head.seq
-                if may_see(act_of_receiving(head.type)):
+                if _is_visible(head, reader):
                     visible.append(head)
             if len(found) < PAGE:
                 return visible, None
             scanned += len(found)
         return visible, place
 
-    async def follow(self, tenant: str, after: int | None, *, kind: str, may_see: MaySee) -> AsyncIterator[list[dict[str, Any]]]:
+    async def follow(self, tenant: str, after: int | None, *, kind: str, reader: EventReader) -> AsyncIterator[list[dict[str, Any]]]:
         """Yields the events after a number, or those from now on for None, as they are stored; an empty list where nothing was."""
         place = await self._feed.last(tenant) if after is None else after
         for _ in range(STREAM_ROUNDS):
             found = await self._feed.after(tenant, place, PAGE)
             place = found[-1].seq if found else place
-            visible = [head for head in found if head.type == (kind or head.type) and may_see(act_of_receiving(head.type))]
+            visible = [head for head in found if head.type == (kind or head.type) and _is_visible(head, reader)]
             yield [stored_document(each) for each in await self._feed.contents(tenant, visible)]
             if len(found) < PAGE:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def triggers(self, tenant: str, names: Collection[str]) -> list[dict[str, Any]]:
-        """What starts workflows without a person. `names`: the workflows that the caller may see."""
-        waiting = await self._starter.waiting_counts(tenant)
-        rows = [row for row in await self._starter.schedules_of(tenant) if row.workflow in names]
-        return [trigger_document(row, waiting.get(row.workflow, 0)) for row in rows]
+    async def triggers(self, tenant: str, names: Collection[str] | None) -> list[dict[str, Any]]:
+        """What starts workflows, agents and tools without a person. `names`: entries of the registry; None: all."""
+        starter = self._wakers.workflows
+        waiting = await starter.waiting_counts(tenant)
+        rows = [row for row in await starter.schedules_of(tenant) if names is None or row.workflow in names]
+        rules = self._rules_of(tenant, names)
+        statuses = await self._starts.read_statuses(tenant) if rules else {}
+        shown = [trigger_document(row, waiting.get(row.workflow, 0)) for row in rows]
+        return shown + [rule_document(rule, statuses.get(rule.name, TriggerStatus())) for rule in rules]
 
-    async def test(self, tenant: str, document: Any, names: Collection[str]) -> list[dict[str, Any]]:
-        """Whether an event would start each of these workflows, and if not, why; nothing is stored or started. Raises BadEvent."""
-        event = read_event(document)
-        check_sender(event)
-        rows = [row for row in await self._starter.schedules_of(tenant) if row.workflow in names and row.terms.types]
-        reasons = {row.workflow: await self._starter.why_not_started(row, event) for row in rows}
-        return [{"workflow": row.workflow, "starts": not reasons[row.workflow], "reason": reasons[row.workflow] or None} for row in rows]
+    async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]:
+        """Whether an event would start each of these, and if not, why; nothing is stored or started. Raises BadEvent.
+
+        The event may be one of the gateway's own, since a test sends nothing.
+        """
+        event, starter = read_event(document), self._wakers.workflows
+        rows = [row for row in await starter.schedules_of(tenant) if row.terms.types and (names is None or row.workflow in names)]
+        found = [(trigger_target(workflow=row.workflow), await starter.why_not_started(row, event)) for row in rows]
+        for rule in self._rules_of(tenant, names):
+            found.append((rule_target(rule), await self._wakers.triggers.why_not_started(rule, event)))
+        return [{**target, "starts": not reason, "reason": reason or None} for target, reason in found]
+
+    def _rules_of(self, tenant: str, names: Collection[str] | None) -> list[TriggerRule]:
+        return [rule for rule in self._wakers.triggers.rules if rule.tenant == tenant and (names is None or rule.target in names)]
+
+
+def _is_visible(head: EventHead, reader: EventReader) -> bool:
+    """Whether a reader may receive events of the type, and this one if it is one of the gateway's own."""
+    is_receivable = reader.could_allow(act_of_receiving(head.type))
+    return is_receivable and may_see(head.type, head.owner, head.permission, reader=reader.owner, could_allow=reader.could_allow)
 
 
 def stored_document(stored: StoredEvent) -> dict[str, Any]:
@@ -105,7 +169,7 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
     """What starts a workflow, when and as whom it does next, and what became of the last start."""
     terms = row.terms
     return {
-        "workflow": row.workflow,
+        **trigger_target(workflow=row.workflow),
         "version": terms.version,
         "run_as": terms.run_as,
         "every_seconds": terms.every / 1000 if terms.every else None,
@@ -116,5 +180,32 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
         "last_run": row.last_run or None,
         "problem": row.problem or None,
         "waiting": waiting,
+        "dead": 0,
         "concurrency": {"runs": terms.runs, "overlap": terms.overlap},
     }
+
+
+def rule_document(rule: TriggerRule, status: TriggerStatus) -> dict[str, Any]:
+    """What a trigger of the settings starts, as whom, and what became of its starts."""
+    timed: dict[str, Any] = dict.fromkeys(("version", "every_seconds", "cron", "after_seconds", "next_at", "concurrency"))
+    return {
+        **rule_target(rule),
+        **timed,
+        "run_as": rule.run_as,
+        "event_types": [rule.type],
+        "filter": dict(rule.filter),
+        "last_run": status.last_task or None,
+        "problem": status.problem or None,
+        "waiting": status.waiting,
+        "dead": status.dead,
+    }
+
+
+def rule_target(rule: TriggerRule) -> dict[str, Any]:
+    """What a trigger of the settings starts, and its name."""
+    return trigger_target(name=rule.name, workflow=rule.workflow, agent=rule.agent, tool=rule.tool)
+
+
+def trigger_target(*, name: str = "", workflow: str = "", agent: str = "", tool: str = "") -> dict[str, Any]:
+    """What is started: one of a workflow, an agent and a tool. `name`: of the trigger, where the settings have it."""
+    return {"name": name or None, "workflow": workflow or None, "agent": agent or None, "tool": tool or None}

@@ -98,5 +98,17 @@ class BadEvent(Exception):
     """The text is no event that the gateway takes; the message says why."""
 
 
+class EventTypeNotAllowed(Exception):
+    """The source of the event may not send events of its type; the message names both."""
+
+
+class EventSchemaBroken(Exception):
+    """The data of the event does not fit the schema of its source; the message says where."""
+
+
+class EventReplayed(Exception):
+    """The very same signed request was taken before."""
+
+
 class BadRelaxation(Exception):
     """The relaxation of a checkpoint can't be used; the message says why."""

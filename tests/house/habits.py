@@ -29,6 +29,7 @@ ROOTS = {
     "gateway.tasks.turns.recorder": "the root of a turn",
     "gateway.tasks.webhooks.delivery": "the root of one delivery",
     "gateway.workflows.engine.adapter": "the root of a run: what it has done is undone after any error",
+    "gateway.workflows.cloud_events.triggers": "the root of one start of a trigger",
     "gateway.workflows.engine.scheduled_starts": "the root of the work on one schedule",
     "policies.keys.jwks": "a failed fetch of any kind keeps the last good key set; the fetch belongs to another package",
     "policies.tokens.verifier": "a token that cannot be read for any reason is refused",

@@ -30,7 +30,7 @@ def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         parts = list(_parts(field.annotation))
         if not parts or parts[0][0]:
-            yield prefix + name
+            yield prefix + (field.alias or name)
         for mark, inner in parts:
             yield from paths(inner, f"{prefix}{name}{mark}.")
 

@@ -9,7 +9,9 @@ from msgspec import Struct
 from sqlalchemy import Connection, select
 
 from gateway.calls.revocation.running import RunningWorkStopper
-from gateway.calls.revocation.spool import Spool, kill_from_record
+from gateway.calls.revocation.spool import Spool, kill_from_record, record_kill
+from gateway.events.own_types import KILL_LIFTED
+from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed, raise_epoch
 from gateway.storage.tables import tasks
 from policies.audit.log import AuditLog
@@ -52,6 +54,7 @@ class KillStorage:
     spool: Spool
     new_id: Callable[[str], str]
     now: Callable[[], int]
+    recorder: EventRecorder = NO_EVENTS
 
 
 class KillSwitch:
@@ -113,6 +116,7 @@ class KillSwitch:
                 return False
             raise_epoch(batch, "kills")
             self._storage.audit.record(batch, record)
+            record_kill(batch, self._storage.recorder, KILL_LIFTED, record)
             return True
 
         if not await self._storage.database.write(work):

@@ -12,6 +12,8 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
+from gateway.events.own_types import KILL_SET
+from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.storage.database import Batch, Database, raise_epoch
 from policies.audit.log import AuditLog
 from policies.delegation.grants import Grants
@@ -33,7 +35,8 @@ class Spool:
     the first one that reaches the database empties it.
     """
 
-    def __init__(self, home: Path, audit: AuditLog, grants: Grants, kills: Kills) -> None:
+    def __init__(self, home: Path, audit: AuditLog, grants: Grants, kills: Kills, recorder: EventRecorder = NO_EVENTS) -> None:
+        self._recorder = recorder
         self._path = home / FILE_NAME
         self._audit = audit
         self._grants = grants
@@ -73,6 +76,7 @@ class Spool:
             if record["target"]["kind"] == "user":
                 _disable_webhooks(batch, record["target"]["name"])
             raise_epoch(batch, "kills")
+            record_kill(batch, self._recorder, KILL_SET, record)
         elif _is_recorded(batch, record["decision_id"]):
             return
         self._audit.record(batch, record)
@@ -141,6 +145,14 @@ def kill_from_record(record: Mapping[str, Any]) -> Kill:
     target, by = record["target"], record["principal"]
     whose = f"{record['tenant']}|{by['issuer']}|{by['subject']}"
     return Kill(record["tenant"], record["kill_id"], target["kind"], target["name"], record["reason"], whose, record["at"])
+
+
+def record_kill(batch: Batch, recorder: EventRecorder, kind: str, record: Mapping[str, Any]) -> None:
+    """Records the event that a kill was set or lifted, as its audit record says, where anything waits for it."""
+    if recorder.wants(record["tenant"], kind):
+        target = record["target"]
+        data = {"kill": record["kill_id"], "kind": target["kind"], "name": target["name"], "reason": record["reason"]}
+        recorder.record_event(batch, record["tenant"], kind, f"{target['kind']}/{target['name']}", data)
 
 
 def _disable_webhooks(batch: Batch, owner: str) -> None:

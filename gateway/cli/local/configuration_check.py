@@ -44,6 +44,7 @@ def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Itera
     yield from _check_issuers(settings)
     yield from _check_roles(settings)
     yield from _check_entries(settings)
+    yield from _check_events(settings)
 
 
 def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
@@ -168,6 +169,20 @@ def _check_entries(settings: "Settings") -> Iterator[SettingsProblem]:
             yield from _check_target(where, seed)
             yield from _check_shared_account(where, seed)
             yield from _check_references(where, {"upstream": seed.upstream, "env": getattr(seed, "env", {})})
+
+
+def _check_events(settings: "Settings") -> Iterator[SettingsProblem]:
+    """Yields what of sources, webhooks and triggers can't work. Without any of them, nothing is loaded to find out."""
+    if not (settings.events.sources or settings.events.webhooks or settings.triggers):
+        return
+    from gateway.server.composition.events.rules import read_event_rules
+    from gateway.server.settings import BadSettings
+
+    try:
+        read_event_rules(settings)
+    except BadSettings as error:
+        field, _, problem = str(error).partition(": ")
+        yield SettingsProblem(field, problem, "see docs/events.md")
 
 
 def _check_name(field: str, entry: Any) -> Iterator[SettingsProblem]:

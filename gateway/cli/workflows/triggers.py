@@ -1,4 +1,4 @@
-"""trigger: shows what starts workflows without a person, and what an event would start."""
+"""trigger: shows what starts workflows, agents and tools without a person, and what an event would start."""
 
 from typing import Annotated, Any
 
@@ -9,13 +9,13 @@ from gateway.cli.http_client import connect
 from gateway.cli.workflows.events import SOURCE, build_event
 
 PATH = "/api/triggers"
-COLUMNS = ["workflow", "starts", "as", "next", "last run", "waiting", "problem"]
-app = typer.Typer(help="What starts workflows, schedules and events: list, test.", no_args_is_help=True)
+COLUMNS = ["what", "starts by", "as", "next", "last run", "waiting", "dead", "problem"]
+app = typer.Typer(help="What schedules and events start: list, test.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_triggers(as_json: screen.AsJson = False) -> None:
-    """Show which schedules and events start which workflows, when next, and the run that was started last."""
+    """Show which schedules and events start what, when next, and the run that was started last."""
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all(PATH)
     if as_json:
@@ -23,7 +23,7 @@ def list_triggers(as_json: screen.AsJson = False) -> None:
         return
     rows = [
         (
-            each["workflow"],
+            _target_of(each),
             _start_of(each),
             each["run_as"],
             screen.format_time(each["next_at"]) if each["next_at"] else "",
@@ -31,9 +31,7 @@ def list_triggers(as_json: screen.AsJson = False) -> None:
         )
         for each in items
     ]
-    screen.print_table(
-        ["workflow", "starts", "as", "next", "last run", "waiting", "problem"], rows, "no workflow that you may start has one"
-    )
+    screen.print_table(COLUMNS, rows, "nothing starts what you may start")
 
 
 @app.command(epilog="Example: interlock trigger test com.example.order.paid --data '{\"amount\": 7}'")
@@ -44,14 +42,20 @@ def test(
     subject: Annotated[str, typer.Option("--subject", help="What it is about.", metavar="TEXT")] = "",
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show which workflows an event would start. Nothing is stored or started."""
+    """Show what an event would start. Nothing is stored or started."""
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.request("POST", f"{PATH}/test", body=build_event(kind, data, source=source, subject=subject))["items"]
     if as_json:
         screen.print_json({"items": items})
         return
-    rows = [(each["workflow"], "yes" if each["starts"] else "no", each["reason"] or "") for each in items]
-    screen.print_table(["workflow", "starts", "why not"], rows, "events start no workflow that you may start")
+    rows = [(_target_of(each), "yes" if each["starts"] else "no", each["reason"] or "") for each in items]
+    screen.print_table(["what", "starts", "why not"], rows, "events start nothing that you may start")
+
+
+def _target_of(trigger: dict[str, Any]) -> str:
+    """What is started, after the name of the trigger where the settings have it."""
+    kind, target = next(((kind, trigger[kind]) for kind in ("workflow", "agent", "tool") if trigger[kind]), ("workflow", ""))
+    return f"{trigger['name']}: {kind} {target}" if trigger["name"] else target
 
 
 def _start_of(trigger: dict[str, Any]) -> str:
@@ -65,4 +69,4 @@ def _start_of(trigger: dict[str, Any]) -> str:
 
 
 def _outcome(trigger: dict[str, Any]) -> tuple[object, ...]:
-    return trigger["last_run"] or "", trigger["waiting"], trigger["problem"] or ""
+    return trigger["last_run"] or "", trigger["waiting"], trigger["dead"], trigger["problem"] or ""

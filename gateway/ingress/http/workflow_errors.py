@@ -1,5 +1,8 @@
 """Rows of the table of errors about workflows."""
 
+from gateway.events.queue import UnknownLetter
+from gateway.events.sources import UnknownSource
+from gateway.events.standard_webhooks import SignatureRefused
 from gateway.ingress.http.error_row import ErrorMapping
 from gateway.workflows.problems import (
     BadCheckpointAnswer,
@@ -8,6 +11,9 @@ from gateway.workflows.problems import (
     CheckpointClosed,
     DocumentRefused,
     EventConflict,
+    EventReplayed,
+    EventSchemaBroken,
+    EventTypeNotAllowed,
     RunNotFailed,
     RunNotOpen,
     SignalNotAwaited,
@@ -41,4 +47,10 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadEvent: ErrorMapping(422, -32602, "bad-event"),
     BadRelaxation: ErrorMapping(422, -32602, "checkpoint-relaxation"),
     EventConflict: ErrorMapping(409, -32014, "event-conflict"),
+    EventReplayed: ErrorMapping(409, -32014, "event-replayed", "This very request was taken before. Sign a repeated one anew."),
+    EventTypeNotAllowed: ErrorMapping(403, -32010, "event-type"),
+    EventSchemaBroken: ErrorMapping(422, -32602, "event-schema"),
+    SignatureRefused: ErrorMapping(401, -32016, "webhook-signature", keeps_http_status=True),
+    UnknownSource: ErrorMapping(404, -32011, "unknown", "There is no such source of events.", keeps_http_status=True),
+    UnknownLetter: ErrorMapping(404, -32011, "unknown", "There is no such dead letter.", keeps_http_status=True),
 }

@@ -192,7 +192,9 @@ def _record_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: 
         admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
-        admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
+        admin_deadletters.routes(
+            (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts), authenticate, gateway.authorize
+        ),
     ]
 
 
@@ -229,5 +231,6 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
             load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
         ),
         admin_events.event_routes(gateway.workflows.load_events, authenticate, event_permissions, gateway.open_streams, size),
+        admin_events.source_routes(gateway.workflows.load_events, gateway.events.sources, gateway.rejected_credentials.log_rejection),
         admin_events.trigger_routes(gateway.workflows.load_events, access, authenticate, size),
     ]

@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -42,9 +43,10 @@ from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInSer
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
 from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
-from gateway.server.composition.rulings import build_rulings
+from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
+from gateway.server.composition.events.webhooks import build_webhooks
+from gateway.server.composition.rulings import Rulings, build_rulings
 from gateway.server.composition.storage import open_storage
-from gateway.server.composition.webhooks import build_webhooks
 from gateway.server.composition.workflows import LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
@@ -77,6 +79,7 @@ from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
 from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
+from registry.store import Registry
 
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
@@ -95,7 +98,7 @@ class Gateway:
         self.settings = settings
         self.timeouts = timeouts
         self._worker = worker
-        self._missing_at_start = missing_files(settings.home, settings.database_url)
+        event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
         self.lifecycle, self.server_list_changes = Lifecycle(), ServerListChanges()
@@ -112,8 +115,8 @@ class Gateway:
         self.envelope = upstreams.build_envelope(settings)
         self.sandbox, offers = build_sandbox(settings), _offered_servers(self, settings)
         self.built_in = BuiltInServers(self.sandbox, offers)
-        self.registry = build_registry(self.database, self.audit, self.envelope, self.built_in.registrations)
-        self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
+        self.events = build_events(settings, event_rules, self.database)
+        self.registry, self.rulings = _build_registry_and_rulings(self)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
@@ -132,7 +135,7 @@ class Gateway:
         entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
         self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
         self.stores = _build_stores(self)
-        self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
+        self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope, events=self.events)
         self.limits = rights.build_limits(settings)
         self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
@@ -224,6 +227,8 @@ class Gateway:
         self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
         self.database.watch("notices", self.webhooks.notices.on_change)
+        self.database.watch("event-types", self.workflows.events.reload_listened)
+        await self.workflows.begin_events()
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
@@ -240,6 +245,7 @@ class Gateway:
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.webhooks.events.sweep)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.subjects.claims.prune)
@@ -256,7 +262,7 @@ class Gateway:
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
-        for serve_webhook in self.webhooks.notifier.rounds:
+        for serve_webhook in (*self.webhooks.notifier.rounds, *self.webhooks.events.rounds):
             self.periodic_tasks.repeat(WAKE_SECONDS, serve_webhook)
         self.periodic_tasks.repeat(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
@@ -307,6 +313,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         authorizer=gateway.calls.parts.authorizer,
         call_state_of=gateway.catalog.resilience.describe_agent,
         currency=gateway.settings.costs.currency,
+        events=gateway.events,
     )
 
 
@@ -330,14 +337,22 @@ def _freeze_startup_objects() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+def _build_registry_and_rulings(gateway: Gateway) -> tuple[Registry, Rulings]:
+    recorder = gateway.events.recorder
+    record_change = partial(record_registry_change, gateway.audit, recorder)
+    registry = build_registry(gateway.database, record_change, gateway.envelope, gateway.built_in.registrations)
+    given = (gateway.settings, gateway.keys, gateway.database, registry)
+    return registry, build_rulings(*given, audit=gateway.audit, egress=gateway.egress, recorder=recorder)
+
+
 def _build_kill_switch(gateway: Gateway) -> KillSwitch:
-    archive = KillStorage(gateway.database, gateway.audit, gateway.rulings.spool, new_id, now_us)
+    archive = KillStorage(gateway.database, gateway.audit, gateway.rulings.spool, new_id, now_us, gateway.events.recorder)
     issuers, services = rights.issuers_of_people(gateway.settings), gateway.settings.service_principals.keys()
     return KillSwitch(archive, gateway.rulings.kills, gateway.calls.stopper, gateway.registry, issuers, services=services)
 
 
 def _build_stores(gateway: Gateway) -> TaskStores:
-    tasks = TaskLog(gateway.database, now_us, gateway.process)
+    tasks = TaskLog(gateway.database, now_us, gateway.process, gateway.events.recorder)
     limits = TurnLimits(gateway.settings.limits.turn_events, gateway.settings.limits.turn_bytes)
     return TaskStores(gateway.database, gateway.audit, gateway.rulings.grants, tasks, new_id, now_us, limits)
 

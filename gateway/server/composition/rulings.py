@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adapters.upstream.egress import Egress
 from gateway.calls.revocation.spool import Spool
+from gateway.events.recorder import EventRecorder
 from gateway.server.composition import authorization
 from gateway.server.reload import PolicyReload
 from gateway.server.settings import Settings
@@ -43,7 +44,14 @@ class Rulings:
 
 
 def build_rulings(
-    settings: Settings, keys: SigningKeys, database: Database, registry: Registry, *, audit: AuditLog, egress: Egress
+    settings: Settings,
+    keys: SigningKeys,
+    database: Database,
+    registry: Registry,
+    *,
+    audit: AuditLog,
+    egress: Egress,
+    recorder: EventRecorder,
 ) -> Rulings:
     """Builds the rulings of one process. Each ruling reads the current registry, roles and policies."""
     token_verifier = authorization.build_token_verifier(settings, keys, egress)
@@ -63,7 +71,7 @@ def build_rulings(
         token_verifier=token_verifier,
         kills=kills,
         grants=grants,
-        spool=Spool(settings.home, audit, grants, kills),
+        spool=Spool(settings.home, audit, grants, kills, recorder),
         caller_resolver=CallerResolver(token_verifier, grants, environment),
         environment=environment,
         engine=engine,

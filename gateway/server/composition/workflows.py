@@ -13,6 +13,8 @@ from gateway.background import run_in_background
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.resumption.takeover import Takeover
+from gateway.server.composition.events.lazy import LazyEvents
+from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
@@ -26,7 +28,6 @@ from registry.store import Registry, has_workflow
 
 if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
-    from gateway.workflows.cloud_events.delivery import EventLog
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.scheduled_starts import ScheduledStarts
     from gateway.workflows.engine.waking import RunWaker
@@ -58,6 +59,7 @@ class WorkflowDependencies:
     folder: str  # of documents; empty for none
     authorizer: CallAuthorizer
     call_state_of: Callable[[Registration], dict[str, Any]]
+    events: EventParts
     currency: str = "USD"  # of costs
 
 
@@ -112,6 +114,7 @@ class LazyWorkflows:
         self._generation_checked = -1
         self._is_needed = False
         self.folder = LazyFolder(dependencies.folder, lambda: self._registrar)
+        self.events = LazyEvents(dependencies, lambda: self._parts, lambda: (self._waker, self._starter))
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -140,7 +143,8 @@ class LazyWorkflows:
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
         could_allow = given.rulings.authority.could_allow
         steps = StepCalls(given.agents, given.rulings.caller_resolver, stores, given.registry, StarterRights(given.authorizer, could_allow))
-        events = EventSteps(Listens(store), EventMatcher(evaluator := Evaluator()), steps, given.authorize, stores.audit)
+        matcher = EventMatcher(evaluator := Evaluator())
+        events = EventSteps(Listens(store), matcher, steps, given.authorize, self.events.store, could_allow=could_allow)
         return EngineParts(
             store,
             RunPlaces(store),
@@ -164,20 +168,20 @@ class LazyWorkflows:
         from gateway.workflows.runs.versions import Versions
 
         stores = self._dependencies.stores
-        store = RunStore(stores.database, stores.now, stores.tasks.runner)
+        store = RunStore(stores.database, stores.now, stores.tasks.runner, self._dependencies.events.recorder)
         return Fitness(self._dependencies.registry, store, Versions(store))
 
-    @cached_property
-    def _event_log(self) -> "EventLog":
-        from gateway.workflows.cloud_events.delivery import EventLog
-
-        return EventLog(self._parts.store, self._dependencies.stores.audit)
-
     async def prune_events(self) -> None:
-        """Deletes old events and withdraws checkpoints of runs that were stopped, where there is any workflow."""
+        """Deletes old events and withdraws checkpoints of runs that were stopped, where there is any workflow or trigger."""
         if self._is_needed:
-            await self._event_log.prune()
+            await self.events.prune()
             await self._parts.checkpoints.withdraw_ended()
+
+    async def begin_events(self) -> None:
+        """Loads the engine at the start where the settings have events stored or started by, so that none is missed."""
+        if self._dependencies.events.need_engine:
+            await self.load()
+            await self.events.begin()
 
     @cached_property
     def _waker(self) -> "RunWaker":
@@ -210,6 +214,7 @@ class LazyWorkflows:
             callers=given.rulings.caller_resolver,
             services=given.services,
             authorize=given.authorize,
+            could_allow=given.rulings.authority.could_allow,
         )
         matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow
         return ScheduledStarts(schedules, parts.versions, matcher, registry=given.registry, runs=runs, could_allow=could_allow)
@@ -223,14 +228,7 @@ class LazyWorkflows:
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self._event_operations)
-
-    @cached_property
-    def _event_operations(self) -> "EventOperations":
-        from gateway.workflows.cloud_events.feed import EventFeed
-        from gateway.workflows.event_operations import EventOperations
-
-        return EventOperations(self._event_log, EventFeed(self._parts.store.database), self._waker, self._starter)
+        return await asyncio.to_thread(lambda: self.events.operations)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""
@@ -252,12 +250,13 @@ class LazyWorkflows:
         registry = self._dependencies.registry
         if not self._is_needed and registry.generation != self._generation_checked:
             self._generation_checked = registry.generation
-            self._is_needed = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
+            has_workflows = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
+            self._is_needed = has_workflows or self._dependencies.events.need_engine
         if not self._is_needed:
             return 0
         if "_administration" not in self.__dict__:
             await self.load()  # not in the event loop, which it would block
-        return await _run_both(self._starter.run_once(), self._waker.run_once())
+        return await _run_all(self._starter.run_once(), self._waker.run_once(), self.events.run_once())
 
     async def end_lost(self) -> int:
         """Ends suspended runs that nothing can go on with, where there is any workflow."""
@@ -292,7 +291,7 @@ class LazyWorkflows:
             await self._parts.evaluator.close()
 
 
-async def _run_both(*rounds: Awaitable[int]) -> int:
+async def _run_all(*rounds: Awaitable[int]) -> int:
     """What the rounds come to. An error of one keeps no other from its end, and is raised then."""
     outcomes = await asyncio.gather(*rounds, return_exceptions=True)
     for each in outcomes:

@@ -270,4 +270,4 @@ def _dead_letter_document(row: Any) -> dict[str, Any]:
     """Returns the JSON of a dead letter. It has only the host of the URL, because the path may be a secret."""
     names = ("id", "task_id", "agent", "owner", "config_id", "seq", "attempts", "reason", "created", "updated")
     parts = urlsplit(row.url)
-    return {**{name: getattr(row, name) for name in names}, "target": f"{parts.scheme}://{parts.netloc}"}
+    return {"kind": "notification", **{name: getattr(row, name) for name in names}, "target": f"{parts.scheme}://{parts.netloc}"}

@@ -7,8 +7,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 from msgspec import Struct
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
+from sqlalchemy import text as text_query
 
+from gateway.events.own_types import OWN_TYPES
+from gateway.events.rules import HOPS_MAX, EventRoutes, RoutedEvent, could_match, start_key
 from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
@@ -33,7 +36,8 @@ UNCHECKED_MAX: Final = 10_000  # events that may start a run of one workflow and
 PRUNED_MAX: Final = 1000  # events that one sweep deletes
 log = structlog.get_logger()
 _INSERT: Final = (
-    "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event, owner, permission) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO NOTHING"
 )
 _COUNT: Final = "UPDATE workflow_listens SET received = received + 1 WHERE tenant = ? AND run_id = ? AND key = ? AND received - seen < ?"
 _LOSE: Final = "UPDATE workflow_listens SET lost = lost + 1 WHERE tenant = ? AND run_id = ? AND key = ?"
@@ -44,6 +48,10 @@ _GIVE: Final = (
 _START: Final = (
     "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
     "ON CONFLICT DO NOTHING"
+)
+_WAITING: Final = text_query(
+    "SELECT EXISTS (SELECT 1 FROM workflow_listen_types WHERE tenant = :tenant AND type IN (:kind, :any)) AS listened, "
+    "EXISTS (SELECT 1 FROM workflow_trigger_types WHERE tenant = :tenant AND type IN (:kind, :any)) AS starts"
 )
 _PROBLEM: Final = "UPDATE workflow_schedules SET problem = ? WHERE tenant = ? AND workflow = ?"
 _OLDEST: Final = (
@@ -81,19 +89,70 @@ class StoredEvents(Struct, frozen=True):
     not_started: tuple[DroppedStart, ...]
 
 
+class EventSight(Struct, frozen=True):
+    """Who sees an event of the gateway's own: the person whom it concerns, holders of a permission, and readers of the audit."""
+
+    owner: str = ""
+    permission: str = ""
+
+
+ANYBODY: Final = EventSight()  # events of others: all who may receive their type
+
+
+class EventStore:
+    """Stores events, and gives each to who waits for it, in one commit."""
+
+    def __init__(self, audit: AuditLog, routes: EventRoutes) -> None:
+        self._audit = audit
+        self._routes = routes
+
+    def store(
+        self,
+        batch: Batch,
+        tenant: str,
+        sender: str,
+        event: Event,
+        *,
+        now: int,
+        task_id: str = "",
+        requesters: Sequence[str] = (),
+        sight: EventSight = ANYBODY,
+    ) -> StoredOutcome:
+        """Stores an event, unless it is stored already, and gives it to who waits for it.
+
+        `requesters`: where a run of a service sends it, the people who brought that run about. Raises EventConflict where another
+        event has its source and id; then nothing of the commit is stored. The caller records the starts that were dropped.
+        """
+        text = encode_event(event)
+        values = (tenant, event["source"], event["id"], event["type"], sender, now, text, sight.owner, sight.permission)
+        if not batch.run(_INSERT, values):
+            _check_same(batch, tenant, sender, event)
+            return StoredOutcome(is_new=False)
+        self._audit.record(batch, _record(tenant, event, text, task_id))
+        routed = RoutedEvent(event, text, msgspec.json.encode([sender, *requesters]).decode(), now)
+        self._routes.write(batch, tenant, routed)
+        if event.get(HOPS, 0) > HOPS_MAX:
+            return StoredOutcome(is_new=True)
+        is_listened, has_starts = _find_waiting(batch, tenant, event["type"])
+        if is_listened:
+            _give_to_listens(batch, tenant, routed)
+        dropped = _give_to_schedules(batch, tenant, routed) if has_starts else []
+        return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
+
+
 class EventLog:
     """Receives events from outside, and deletes old ones."""
 
-    def __init__(self, store: RunStore, audit: AuditLog) -> None:
+    def __init__(self, store: RunStore, events: EventStore) -> None:
         self._store = store
-        self._audit = audit
+        self._events = events
 
     async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> StoredEvents:
         """Stores events in one commit. `sender` is the owner key of the person. Raises EventConflict."""
         now = self._store.now()
 
         def work(batch: Batch) -> StoredEvents:
-            stored = [store_event(batch, self._audit, tenant, sender, event, now=now) for event in events]
+            stored = [self._events.store(batch, tenant, sender, event, now=now) for event in events]
             dropped = tuple(start for each in stored for start in each.not_started)
             record_dropped_starts(batch, tenant, dropped)
             return StoredEvents(sum(each.is_new for each in stored), dropped)
@@ -111,33 +170,6 @@ class EventLog:
             batch.run(_LEFT_LISTENS, ENDED_STATES)
 
         await self._store.database.write(work)
-
-
-def store_event(
-    batch: Batch,
-    audit: AuditLog,
-    tenant: str,
-    sender: str,
-    event: Event,
-    *,
-    now: int,
-    task_id: str = "",
-    requesters: Sequence[str] = (),
-) -> StoredOutcome:
-    """Stores an event, unless it is stored already, and gives it to who waits for it.
-
-    `requesters`: where a run of a service sends it, the people who brought that run about. Raises EventConflict where another
-    event has its source and id; then nothing of the commit is stored. The caller records the starts that were dropped.
-    """
-    text = encode_event(event)
-    if not batch.run(_INSERT, (tenant, event["source"], event["id"], event["type"], sender, now, text)):
-        _check_same(batch, tenant, sender, event)
-        return StoredOutcome(is_new=False)
-    audit.record(batch, _record(tenant, event, text, task_id))
-    stored = (text, msgspec.json.encode([sender, *requesters]).decode())
-    _give_to_listens(batch, tenant, event, stored)
-    dropped = _give_to_schedules(batch, tenant, event, stored, now)
-    return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
 
 
 def record_dropped_starts(batch: Batch, tenant: str, dropped: Sequence[DroppedStart]) -> None:
@@ -166,48 +198,63 @@ def _content(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name not in ("time", HOPS)}
 
 
-def could_match(attributes: Event, event: Event) -> bool:
-    """Whether an event has the attributes of a filter that are no expressions."""
-    return all(event.get(name) == value for name, value in attributes.items())
+def _find_waiting(batch: Batch, tenant: str, kind: str) -> tuple[bool, bool]:
+    """Whether any run listens for events of a type, and whether they start any workflow. Most events end here."""
+    row = batch.connection.execute(_WAITING, _names_of(tenant, kind)).one()
+    return bool(row.listened), bool(row.starts)
 
 
-def _give_to_listens(batch: Batch, tenant: str, event: Event, stored: tuple[str, str]) -> None:
-    """`stored`: the JSON of the event and of its senders."""
-    for run_id, key, filters in batch.connection.execute(_listens_for(tenant, event["type"])).all():
+def _give_to_listens(batch: Batch, tenant: str, routed: RoutedEvent) -> None:
+    event = routed.event
+    for run_id, key, filters in batch.connection.execute(_LISTENS, _names_of(tenant, event["type"])).all():
         if not any(could_match(each, event) for each in msgspec.json.decode(filters)):
             continue
         listen = (tenant, run_id, key)
         if batch.run(_COUNT, (*listen, BACKLOG_MAX)):
-            batch.run(_GIVE, (*stored, *listen))
+            batch.run(_GIVE, (routed.text, routed.requesters, *listen))
         else:  # the run is paused, or no process looks at its events: its step fails, and says so
             batch.run(_LOSE, listen)
 
 
-def _listens_for(tenant: str, kind: str) -> Any:
-    """The open listening steps of runs that have not ended, in the order in which every process locks them."""
+def _listens() -> Any:
+    """The query for the open listening steps of runs that have not ended, in the order in which every process locks them."""
     types, listens = workflow_listen_types.c, workflow_listens.c
     is_listen = (types.tenant == listens.tenant) & (types.run_id == listens.run_id) & (types.key == listens.key)
     is_run = (tasks.c.tenant == types.tenant) & (tasks.c.id == types.run_id) & tasks.c.state.not_in(ENDED_STATES)
     query = select(listens.run_id, listens.key, listens.filters).join(workflow_listen_types, is_listen).join(tasks, is_run)
-    return query.where(types.tenant == tenant, types.type.in_((kind, ""))).distinct().order_by(listens.run_id, listens.key)
+    query = query.where(types.tenant == bindparam("tenant"), types.type.in_((bindparam("kind"), bindparam("any"))))
+    return query.distinct().order_by(listens.run_id, listens.key)
 
 
-def _give_to_schedules(batch: Batch, tenant: str, event: Event, stored: tuple[str, str], now: int) -> list[str]:
-    """Has a run of each workflow started that this event may start. The start's id is made of the event's own names.
-
-    `stored`: the JSON of the event and of its senders. Returns the workflows for which too many runs wait to start one more.
-    """
-    dropped = list[str]()
+def _schedules() -> Any:
+    """The query for the workflows that events of a type start."""
     types, schedules = workflow_trigger_types.c, workflow_schedules.c
     is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
     query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
-    query = query.where(types.tenant == tenant, types.type.in_((event["type"], "")))
-    start = f"event:{hashlib.sha256(msgspec.json.encode([event['source'], event['id']])).hexdigest()}"
-    for workflow, terms in batch.connection.execute(query.order_by(types.workflow)).all():
+    query = query.where(types.tenant == bindparam("tenant"), types.type.in_((bindparam("kind"), bindparam("any"))))
+    return query.order_by(types.workflow)
+
+
+_LISTENS: Final = _listens()  # built once: building a query takes longer than running it
+_SCHEDULES: Final = _schedules()
+
+
+def _names_of(tenant: str, kind: str) -> dict[str, str]:
+    """What filters name that could take a type: itself, or every type, which those of the gateway's own are not among."""
+    return {"tenant": tenant, "kind": kind, "any": kind if kind in OWN_TYPES else ""}
+
+
+def _give_to_schedules(batch: Batch, tenant: str, routed: RoutedEvent) -> list[str]:
+    """Has a run of each workflow started that this event may start. The start's id is made of the event's own names.
+
+    Returns the workflows for which too many runs wait to start one more.
+    """
+    dropped, event = list[str](), routed.event
+    for workflow, terms in batch.connection.execute(_SCHEDULES, _names_of(tenant, event["type"])).all():
         filters = decode_terms(terms).filters
         if any(could_match(each, event) for each in filters):
             if _has_room(batch, tenant, workflow):
-                batch.run(_START, (tenant, workflow, start, now, *stored))
+                batch.run(_START, (tenant, workflow, start_key(event), routed.at, routed.text, routed.requesters))
             else:
                 dropped.append(workflow)
     return dropped

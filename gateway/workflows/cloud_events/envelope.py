@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.events.own_types import OWN_NAME, is_reserved
+from gateway.events.rules import HOPS as HOPS
 from gateway.workflows.problems import BadEvent
 from policies.delegation.rulings import Act
 
@@ -16,7 +18,6 @@ Event = Mapping[str, Any]
 EVENT_MAX: Final = 64 << 10  # bytes of one event, the size that CloudEvents 1.0 asks every intermediary to forward
 BATCH_MAX: Final = 100  # events of one request
 TEXT_MAX: Final = 1024  # characters of an attribute
-HOPS: Final = "interlockhops"  # extension attribute of the gateway's own: how many runs that events started led to the event
 RESERVED_SOURCE: Final = "urn:interlock:"  # only the gateway names its own sources
 EVENT_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,199}")
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]{1,64}")
@@ -81,11 +82,19 @@ def read_event(value: Any) -> dict[str, Any]:
 
 
 def check_sender(event: Event) -> None:
-    """Raises BadEvent where an event from outside claims a source of the gateway's own, or hops."""
-    if HOPS in event:
-        raise BadEvent(f"`{HOPS}` is an attribute that only the gateway sets")
-    if str(event["source"]).lower().startswith(RESERVED_SOURCE):
+    """Raises BadEvent where an event from outside claims a source, a type or an attribute of the gateway's own."""
+    for name in event:
+        if name.startswith(OWN_NAME):
+            raise BadEvent(f"`{name}` is an attribute that only the gateway sets")
+    if str(event["source"]).strip().lower().startswith(RESERVED_SOURCE):
         raise BadEvent(f"`source` begins with {RESERVED_SOURCE}, which only the gateway's own events have")
+    check_type(event["type"])
+
+
+def check_type(kind: str) -> None:
+    """Raises BadEvent for a type that only the gateway's own events have."""
+    if is_reserved(kind):
+        raise BadEvent(f"`type` begins with {OWN_NAME}, which only the gateway's own events have")
 
 
 def _check_attributes(event: Event) -> None:

@@ -16,6 +16,8 @@ _LOCK: Final = "UPDATE workflow_event_counts SET last = last WHERE tenant = ?"
 _COUNT: Final = "UPDATE workflow_event_counts SET last = ? WHERE tenant = ?"
 _NUMBER: Final = "UPDATE workflow_events SET seq = ? WHERE tenant = ? AND source = ? AND id = ?"
 
+_HEAD: Final = tuple(workflow_events.c[name] for name in ("seq", "type", "owner", "permission"))
+
 
 class StoredEvent(Struct, frozen=True):
     """An event with its number, who sent it (tenant|issuer|subject), and when it was stored, in microseconds since 1970."""
@@ -31,6 +33,8 @@ class EventHead(Struct, frozen=True):
 
     seq: int
     type: str
+    owner: str = ""
+    permission: str = ""
 
 
 class EventFeed:
@@ -49,14 +53,14 @@ class EventFeed:
         """The events after a number, the oldest first."""
         await self._number(tenant)
         table = workflow_events.c
-        query = select(table.seq, table.type).where(table.tenant == tenant, table.seq > seq).order_by(table.seq).limit(limit)
+        query = select(*_HEAD).where(table.tenant == tenant, table.seq > seq).order_by(table.seq).limit(limit)
         return await self._database.read(lambda connection: _heads(connection, query))
 
     async def before(self, tenant: str, seq: int | None, limit: int, kind: str = "") -> list[EventHead]:
         """The events before a number, or all for None, the newest first. `kind`: of this type only, unless it is empty."""
         await self._number(tenant)
         table = workflow_events.c
-        query = select(table.seq, table.type).where(table.tenant == tenant, table.seq.is_not(None)).order_by(table.seq.desc()).limit(limit)
+        query = select(*_HEAD).where(table.tenant == tenant, table.seq.is_not(None)).order_by(table.seq.desc()).limit(limit)
         query = query if seq is None else query.where(table.seq < seq)
         query = query if not kind else query.where(table.type == kind)
         return await self._database.read(lambda connection: _heads(connection, query))
@@ -91,7 +95,7 @@ def _give_numbers(batch: Batch, tenant: str) -> None:
 
 
 def _heads(connection: Connection, query: Any) -> list[EventHead]:
-    return [EventHead(row.seq, row.type) for row in connection.execute(query).all()]
+    return [EventHead(row.seq, row.type, row.owner, row.permission) for row in connection.execute(query).all()]
 
 
 def _read_events(connection: Connection, query: Any) -> dict[int, StoredEvent]:

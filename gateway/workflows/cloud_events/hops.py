@@ -7,22 +7,26 @@ started has the run's `txn`: its steps, the runs that it starts, and those that 
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
+from gateway.events.rules import HOPS_MAX as HOPS_MAX
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import TaskRow
 from gateway.workflows.cloud_events.envelope import HOPS, Event
 from gateway.workflows.runs.tables import workflow_hops
 
-HOPS_MAX: Final = 16
 _INSERT: Final = "INSERT INTO workflow_hops (tenant, txn, run_id, hops) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 async def hops_of(database: Database, tenant: str, txn: str) -> int:
     """The hops of the event that started the run from which everything with this `txn` follows; 0 where people did."""
+    return await database.read(lambda connection: read_hops(connection, tenant, txn))
+
+
+def read_hops(connection: Connection, tenant: str, txn: str) -> int:
+    """The hops of the event from which everything with this `txn` follows; 0 where people began it."""
     table = workflow_hops.c
-    query = select(table.hops).where(table.tenant == tenant, table.txn == txn)
-    return int(await database.read(lambda connection: connection.execute(query).scalar()) or 0)
+    return int(connection.execute(select(table.hops).where(table.tenant == tenant, table.txn == txn)).scalar() or 0)
 
 
 def hops_write(event: Event) -> Callable[[Batch, TaskRow], None]:

@@ -1,20 +1,21 @@
 """What runs listen for: rows that receive events in the commit that stores them, so that a listening run needs no process."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, select
 
-from gateway.storage.database import Batch
+from gateway.events.own_types import OWN_TYPES
+from gateway.storage.database import Batch, raise_epoch
 from gateway.workflows.cloud_events.envelope import EVENT_TYPE
 from gateway.workflows.cloud_events.progress import ListenProgress
 from gateway.workflows.dsl.constructs import Consumption
 from gateway.workflows.expressions.templates import expression_in
 from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run
-from gateway.workflows.runs.tables import workflow_listens, workflow_received
+from gateway.workflows.runs.tables import workflow_listen_types, workflow_listens, workflow_received, workflow_trigger_types
 
 _OPEN: Final = (
     "INSERT INTO workflow_listens (tenant, run_id, key, filters, progress, lost, received, seen) "
@@ -24,6 +25,7 @@ _TYPE: Final = "INSERT INTO workflow_listen_types (tenant, type, run_id, key) VA
 _ADVANCE: Final = "UPDATE workflow_listens SET seen = ?, progress = ? WHERE tenant = ? AND run_id = ? AND key = ?"
 _DROP: Final = "DELETE FROM workflow_received WHERE tenant = ? AND run_id = ? AND key = ? AND number = ?"
 _CLOSE: Final = "DELETE FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
+EPOCH: Final = "event-types"  # raised when a run or a workflow begins to wait for events of the gateway's own
 PAGE_MAX: Final = 100  # events that are looked at before the progress is stored
 _decode_progress = msgspec.json.Decoder(ListenProgress).decode
 
@@ -72,6 +74,7 @@ class Listens:
         if batch.run(_OPEN, (run.tenant, run.id, key, msgspec.json.encode(filters).decode())):
             for kind in sorted(types_of(wanted)):
                 batch.run(_TYPE, (run.tenant, kind, run.id, key))
+            announce_types(batch, types_of(wanted))
         return _read(batch.connection, run, key) or Listening(0, 0, ListenProgress(), [], set())
 
     async def unread(self, run: RunKey, key: str, seen: int) -> list[GivenEvent]:
@@ -104,6 +107,22 @@ class Listens:
     async def close(self, run: RunKey, key: str) -> None:
         """Ends the listening of a step whose result is not wanted any more."""
         await self._store.database.write(self.closing_write(run, key))
+
+
+def announce_types(batch: Batch, kinds: Collection[str]) -> None:
+    """Has every process record the gateway's own events of these types from now on."""
+    if not OWN_TYPES.isdisjoint(kinds):
+        raise_epoch(batch, EPOCH)
+
+
+def read_listened(connection: Connection) -> set[tuple[str, str]]:
+    """The tenants and types of the gateway's own events that runs listen for, and that start workflows."""
+    found = set[tuple[str, str]]()
+    for table in (workflow_listen_types.c, workflow_trigger_types.c):
+        found |= {
+            (row[0], row[1]) for row in connection.execute(select(table.tenant, table.type).where(table.type.in_(OWN_TYPES)).distinct())
+        }
+    return found
 
 
 def types_of(wanted: Wanted) -> set[str]:

@@ -16,6 +16,7 @@ from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.cloud_events.cron import next_moment
+from gateway.workflows.cloud_events.listens import announce_types
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, insert_run
 from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs, workflow_schedules, workflow_starts
 from gateway.workflows.runs.values import storable
@@ -134,6 +135,7 @@ class Schedules:
                 batch.run(_CHECK_AGAIN, (tenant, workflow))
                 for kind in terms.types:
                     batch.run(_INSERT_TYPE, (tenant, kind, workflow))
+                announce_types(batch, terms.types)
 
         await self._store.database.write(work)
 

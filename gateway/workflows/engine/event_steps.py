@@ -2,17 +2,29 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
 
 from gateway.calls.authorizer import CallRefused
+from gateway.events.own_types import OWN_NAME
 from gateway.storage.database import Batch, WriteFailed
-from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, record_dropped_starts, store_event
-from gateway.workflows.cloud_events.envelope import HOPS, RESERVED_SOURCE, Event, act_of_receiving, act_of_sending, read_event
+from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, EventStore, record_dropped_starts
+from gateway.workflows.cloud_events.envelope import (
+    HOPS,
+    RESERVED_SOURCE,
+    Event,
+    act_of_receiving,
+    act_of_sending,
+    check_type,
+    read_event,
+)
 from gateway.workflows.cloud_events.hops import HOPS_MAX, hops_of
 from gateway.workflows.cloud_events.listens import Listening, Listens, types_of
 from gateway.workflows.cloud_events.matching import EventMatcher
+from gateway.workflows.cloud_events.progress import NOT_TAKEN
+from gateway.workflows.cloud_events.sight import may_see_event
 from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.interpreter.effects import StepKey, Wanted
@@ -20,7 +32,6 @@ from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.problems import BadEvent, EventConflict
 from gateway.workflows.runs.requesters import add_requesters, txn_of
 from gateway.workflows.runs.store import RunKey, key_text
-from policies.audit.log import AuditLog
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
@@ -52,12 +63,22 @@ def _check_count(listening: Listening, key: StepKey) -> None:
 class EventSteps:
     """Makes, stores and receives events for runs."""
 
-    def __init__(self, listens: Listens, matcher: EventMatcher, calls: StepCalls, authorize: Authorize, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        listens: Listens,
+        matcher: EventMatcher,
+        calls: StepCalls,
+        authorize: Authorize,
+        events: EventStore,
+        *,
+        could_allow: Callable[[Caller, Act], bool],
+    ) -> None:
         self._listens = listens
         self._matcher = matcher
         self._calls = calls
         self._authorize = authorize
-        self._audit = audit
+        self._events = events
+        self._could_allow = could_allow
 
     async def complete(self, identity: RunIdentity, key: StepKey, written: Mapping[str, Any], now: int) -> dict[str, Any]:
         """The event of an emitting step with the attributes that it lacks; nothing is stored yet. Raises WorkflowError."""
@@ -66,8 +87,11 @@ class EventSteps:
         given = {name: value for name, value in written.items() if value is not None}
         try:
             event = read_event({"specversion": "1.0", **own, **given, HOPS: await self._next_hops(identity, key)})
+            check_type(event["type"])
         except BadEvent as error:
             raise standard_error("validation", f"the event {error}", key.pointer) from error
+        if reserved := [name for name in given if name.startswith(OWN_NAME)]:
+            raise standard_error("validation", f"`{reserved[0]}` is an attribute that only the gateway sets", key.pointer)
         if event["source"] != own["source"] and event["source"].lower().startswith(RESERVED_SOURCE):
             raise standard_error("validation", f"only the gateway names sources that begin with {RESERVED_SOURCE}", key.pointer)
         await self._check(identity, act_of_sending(event["type"]), key)
@@ -87,7 +111,7 @@ class EventSteps:
         def store(batch: Batch) -> None:
             tenant, run = identity.run.tenant, identity.run.id
             requesters = add_requesters(batch, tenant, txn_of(batch.connection, tenant, run), ())  # as they are by now
-            stored = store_event(batch, self._audit, tenant, owner, event, now=now, task_id=run, requesters=requesters)
+            stored = self._events.store(batch, tenant, owner, event, now=now, task_id=run, requesters=requesters)
             record_dropped_starts(batch, tenant, stored.not_started)
 
         return store
@@ -98,12 +122,14 @@ class EventSteps:
         Raises WorkflowError and RunTaken.
         """
         for kind in sorted(types_of(wanted)):
-            await self._check(identity, act_of_receiving(kind), key)
-        listening, matcher = await self._listens.open(identity.run, key_text(key), wanted), self._matcher.for_owner(owner)
+            caller = await self._check(identity, act_of_receiving(kind), key)
+        could_allow, matcher = partial(self._could_allow, caller), self._matcher.for_owner(owner)
+        listening = await self._listens.open(identity.run, key_text(key), wanted)
         while page := await self._listens.unread(identity.run, key_text(key), listening.seen):
             dropped = []
             for given in page:
-                taken = await matcher.take(wanted, listening.progress, given.event, listening.consumed)
+                is_seen = may_see_event(given.event, caller.principal.owner_key, could_allow)
+                taken = await matcher.take(wanted, listening.progress, given.event, listening.consumed) if is_seen else NOT_TAKEN
                 if taken.is_consumed:
                     listening.add(given)
                 else:
@@ -133,8 +159,11 @@ class EventSteps:
         except WriteFailed:
             return  # the sweep of events deletes it once the run has ended
 
-    async def _check(self, identity: RunIdentity, act: Act, key: StepKey) -> None:
-        """Raises SignInNeeded, RightsEnded, and WorkflowError unless the run's person may do this now, within the workflow's ceiling."""
+    async def _check(self, identity: RunIdentity, act: Act, key: StepKey) -> Caller:
+        """The run as a caller.
+
+        Raises SignInNeeded, RightsEnded, and WorkflowError unless the run's person may do this now, within the workflow's ceiling.
+        """
         self._calls.check_published(identity, key.pointer)
         caller = await self._calls.caller(identity, key.pointer)
         try:
@@ -143,3 +172,4 @@ class EventSteps:
             decision = refused.ruling.decision
             detail = f"{act.permission}: refused ({decision.reason_id}); interlock why {decision.id}"
             raise standard_error("authorization", detail, key.pointer) from refused
+        return caller

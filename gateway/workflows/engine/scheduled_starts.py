@@ -20,18 +20,19 @@ from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
+from gateway.events.rules import could_match
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
-from gateway.workflows.cloud_events.delivery import could_match
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
 from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
+from gateway.workflows.cloud_events.sight import may_see_event
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
 from gateway.workflows.engine.waking import FailurePauses
@@ -78,7 +79,9 @@ class ServiceRuns:
         callers: CallerResolver,
         services: ServicePrincipals,
         authorize: Authorize,
+        could_allow: Callable[[Caller, Act], bool],
     ) -> None:
+        self._could_allow = could_allow
         self._schedules = schedules
         self._versions = versions
         self._registry = registry
@@ -97,6 +100,10 @@ class ServiceRuns:
             if start.event:
                 for kind in row.terms.types:
                     await self._authorize(caller, act_of_receiving(kind), "")
+                if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
+                    problem = f"{row.terms.run_as} lacks audit:read for an event that concerns others"
+                    await self._schedules.settle(row, start, problem=problem)
+                    return StartOutcome.DROPPED
             if not await self._make_room(row, caller):
                 if row.terms.overlap != "skip":
                     return StartOutcome.WAITS

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from gateway.events.own_types import OWN_NAME, is_reserved
 from gateway.workflows.cloud_events.envelope import EVENT_TYPE, act_of_receiving, act_of_sending
 from gateway.workflows.cloud_events.listens import consumed_types
 from gateway.workflows.dsl.document import Document, EmitTask, ListenTask
 from gateway.workflows.dsl.walk import tasks
 
+OWN_TYPE = f"begins with {OWN_NAME}, which only the gateway's own events do"
 NO_TYPE = "names no `type` by a plain text of letters, digits and . _ / : -, so nobody can be given the right to send it"
 
 
@@ -24,8 +26,13 @@ def event_permissions(document: Document) -> Iterator[str]:
 def event_problems(document: Document) -> Iterator[tuple[str, str]]:
     """The place and the reason of each event whose type is known only when the step runs."""
     for placed in tasks(document):
-        if isinstance(placed.task, EmitTask) and _plain(placed.task.emit.event.with_.type) is None:
+        if not isinstance(placed.task, EmitTask):
+            continue
+        kind = _plain(placed.task.emit.event.with_.type)
+        if kind is None:
             yield f"{placed.path}/emit/event/with", NO_TYPE
+        elif is_reserved(kind):
+            yield f"{placed.path}/emit/event/with/type", OWN_TYPE
 
 
 def _plain(kind: str | None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
+from gateway.events.starts import read_requesters
 from gateway.storage.batch import Batch
 from gateway.storage.tables import tasks
 from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs
@@ -24,8 +25,10 @@ _decode = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def requesters_of(connection: Connection, tenant: str, txn: str) -> tuple[str, ...]:
-    """The requesters of the runs of a transaction, each as tenant|issuer|subject."""
-    return tuple(dict.fromkeys(person for _, people in _runs_of(connection, tenant, txn) for person in people))
+    """The requesters of a transaction, each as tenant|issuer|subject: of its runs, and of the trigger that began it."""
+    begun_by = read_requesters(connection, tenant, txn) if txn else ""
+    of_runs = (person for _, people in _runs_of(connection, tenant, txn) for person in people)
+    return tuple(dict.fromkeys((*(_decode(begun_by) if begun_by else ()), *of_runs)))
 
 
 def add_requesters(batch: Batch, tenant: str, txn: str, people: Iterable[str]) -> tuple[str, ...]:
@@ -33,7 +36,7 @@ def add_requesters(batch: Batch, tenant: str, txn: str, people: Iterable[str]) -
 
     Returns none where no service owns the runs, whose owner answers for them. No other commit adds any between this one and its end.
     """
-    if not _runs_of(batch.connection, tenant, txn):
+    if not requesters_of(batch.connection, tenant, txn):
         return ()
     batch.run(_LOCK_ALL, (tenant, tenant, txn))
     everybody = tuple(dict.fromkeys((*requesters_of(batch.connection, tenant, txn), *filter(None, people))))

@@ -9,6 +9,8 @@ from msgspec import Struct
 from sqlalchemy import Connection, Row, delete, func, select
 
 from adapters.task import TaskState
+from gateway.events.own_types import RUN_WAITING
+from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
@@ -147,10 +149,11 @@ class Suspension(Struct, frozen=True):
 class RunStore:
     """Reads and writes versions and runs. `process` is the id of this process, as tasks name their runner."""
 
-    def __init__(self, database: Database, now: Callable[[], int], process: str) -> None:
+    def __init__(self, database: Database, now: Callable[[], int], process: str, recorder: EventRecorder = NO_EVENTS) -> None:
         self.database = database
         self.now = now
         self.process = process
+        self._recorder = recorder
 
     async def add_version(self, tenant: str, name: str, document: str, author: str) -> str:
         """Stores a document under its latest uploader, and returns its version."""
@@ -214,6 +217,8 @@ class RunStore:
                 wake(batch, run, self.now())
             if also is not None:
                 also(batch)
+            if not suspension.is_partial:
+                _record_waiting(batch, self._recorder, run)
             return [] if suspension.is_paused or suspension.is_partial else _replace_waits(batch, run, suspension)
 
         return await self.database.write(work)
@@ -382,6 +387,15 @@ def _inherit_requesters(batch: Batch, row: RunRow) -> None:
     if requesters_of(batch.connection, tenant, txn):
         author = batch.connection.execute(select(versions.author).where(mine)).scalar() or ""
         batch.run(_INHERIT, (encode_requesters(add_requesters(batch, tenant, txn, (author,))), tenant, row.key.id))
+
+
+def _record_waiting(batch: Batch, recorder: EventRecorder, run: RunKey) -> None:
+    """Records the event that a run waits, in the commit that suspends it, where anything waits for such events."""
+    if recorder.wants(run.tenant, RUN_WAITING):
+        query = select(workflow_runs.c.workflow, workflow_runs.c.note, tasks.c.owner, tasks.c.txn).join(tasks, IS_TASK_OF_RUN)
+        row = batch.connection.execute(query.where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).one()
+        data = {"run": run.id, "workflow": row.workflow, "owner": row.owner, "note": row.note}
+        recorder.record_event(batch, run.tenant, RUN_WAITING, run.id, data, owner=row.owner, txn=row.txn)
 
 
 def insert_run(batch: Batch, row: RunRow) -> bool:

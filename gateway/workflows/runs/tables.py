@@ -173,6 +173,8 @@ workflow_events = Table(
     Column("at", BigInteger, nullable=False),  # when it was received
     Column("event", Text, nullable=False),  # JSON, the structured form
     Column("seq", BigInteger),  # counts the events of the tenant, after their commit; NULL before that
+    Column("owner", Text, nullable=False, server_default=""),  # tenant|issuer|subject of whom an event of the gateway's own concerns
+    Column("permission", Text, nullable=False, server_default=""),  # of whoever else sees an event of the gateway's own
     Index("workflow_events_at", "at"),
     Index("workflow_events_seq", "tenant", "seq"),
     Index("workflow_events_new", "tenant", "at", **UNNUMBERED),

@@ -3,32 +3,37 @@
 Sending an event needs state:write:events/TYPE, seeing it state:read:events/TYPE. Only people do either.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.limits.open_streams import OpenStreams
+from gateway.events.sources import EventSources, SourceRule
+from gateway.events.standard_webhooks import SignatureRefused, SignedRequest
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.admin.registry.access import RegistryAccess
 from gateway.ingress.admin.workflows.events import STREAM_HEADERS, sse_lines
-from gateway.ingress.http.asgi import header, list_header, read_body
+from gateway.ingress.http.asgi import header, headers_by_name, list_header, read_body
+from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_object_body
 from gateway.storage.paging import BadCursor
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.strict_json import LARGE, parse, run_off_loop
-from registry.cards.card import WORKFLOW_KIND, Family
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 # An agent sends and receives events by steps of workflows, under the rights of a run, and never through /api.
 SEND_EVENTS = Act("sendEvent", "Key", "events", "state:write:events/*", "events")
 SEE_EVENTS = Act("readState", "Key", "events", "state:read:events/*", "events")
-DESCRIPTION = "An event in the structured form of CloudEvents 1.0, or an array of at most 100."
+DESCRIPTION = "An event of CloudEvents 1.0 in structured or binary mode, or an array of at most 100."
+SIGNED = "A webhook that is signed as Standard Webhooks has it: {type, timestamp, data}, or an event of CloudEvents 1.0."
+SIGNED_MAX = 64 << 10  # bytes of a webhook, whose sender is not known before all of it is read
+NAMES = (b"ce-", b"webhook-")  # of headers that belong to events
 ONE_EVENT = "An event in the structured form of CloudEvents 1.0. Nothing is stored or started."
 
 
@@ -58,21 +63,29 @@ class Published(Protocol):
 class Events(Protocol):
     """gateway/workflows/event_operations.py."""
 
-    def parse_events(self, document: Any) -> tuple[list[dict[str, Any]], list[Act]]: ...
+    def parse_events(self, headers: Mapping[str, str], body: bytes, document: Any) -> tuple[list[dict[str, Any]], list[Act]]: ...
 
     async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> Published: ...
 
+    async def publish_signed(self, rule: SourceRule, signed: SignedRequest, headers: Mapping[str, str], document: Any) -> Published: ...
+
     async def list_events(
-        self, tenant: str, before: int | None, limit: int, *, kind: str, may_see: Callable[[Act], bool]
+        self, tenant: str, before: int | None, limit: int, *, kind: str, reader: "Reader"
     ) -> tuple[list[dict[str, Any]], int | None]: ...
 
-    def follow(
-        self, tenant: str, after: int | None, *, kind: str, may_see: Callable[[Act], bool]
-    ) -> AsyncIterator[list[dict[str, Any]]]: ...
+    def follow(self, tenant: str, after: int | None, *, kind: str, reader: "Reader") -> AsyncIterator[list[dict[str, Any]]]: ...
 
-    async def triggers(self, tenant: str, names: Collection[str]) -> list[dict[str, Any]]: ...
+    async def triggers(self, tenant: str, names: Collection[str] | None) -> list[dict[str, Any]]: ...
 
-    async def test(self, tenant: str, document: Any, names: Collection[str]) -> list[dict[str, Any]]: ...
+    async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads events: the owner key of the person, and what that person may do."""
+
+    owner: str
+    could_allow: Callable[[Act], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +110,15 @@ def event_routes(
     @router.post("", name="send_events", status_code=202, openapi_extra=describe_object_body(DESCRIPTION))
     async def send(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         await permissions.check_in_person(caller, SEND_EVENTS)
-        document = await _read_json(request, max_body)
+        headers = _headers_of(request)
+        body = await read_body(request.scope, request.receive, max_body)
+        document = None if _is_binary(headers) else await _parse_json(body)
         events = await load()
-        found, acts = events.parse_events(document)
+        found, acts = events.parse_events(headers, body, document)
         for act in acts:
             await require_permission(caller, permissions.authorize, act)
         published = await events.publish(caller.principal.tenant, caller.principal.owner_key, found)
-        not_started = [{"workflow": each.workflow, "source": each.source, "id": each.id} for each in published.not_started]
-        return JSONResponse({"accepted": len(found), "repeated": len(found) - published.new, "not_started": not_started}, 202)
+        return _answer(len(found), published)
 
     @router.get("", name="list_events")
     async def list_all(
@@ -115,25 +129,46 @@ def event_routes(
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> Response:
         await permissions.check_in_person(caller, SEE_EVENTS)
-        events, tenant, may_see = await load(), caller.principal.tenant, partial(permissions.could_allow, caller)
+        events, tenant = await load(), caller.principal.tenant
+        reader = Reader(caller.principal.owner_key, partial(permissions.could_allow, caller))
         if "text/event-stream" not in (list_header(request.scope, b"accept") or ""):
-            items, following = await events.list_events(tenant, _parse_number(cursor), limit, kind=type, may_see=may_see)
+            items, following = await events.list_events(tenant, _parse_number(cursor), limit, kind=type, reader=reader)
             return JSONResponse({"items": items, "next": None if following is None else str(following)})
         place = open_streams.acquire(caller.principal.owner_key)
         after = _parse_number(header(request.scope, b"last-event-id") or "")
-        stream = place.hold_during(sse_lines(events.follow(tenant, after, kind=type, may_see=may_see)))
+        stream = place.hold_during(sse_lines(events.follow(tenant, after, kind=type, reader=reader)))
         return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
 
     return router
 
 
+def source_routes(load: Callable[[], Awaitable[Events]], sources: EventSources, log_rejection: LogRejection) -> APIRouter:
+    """Returns the route for webhooks of other systems. They have no token: the signature of each request says who sends it."""
+    router = APIRouter(prefix="/api/events/sources", tags=["workflows"])
+
+    @router.post("/{name}", name="receive_webhook", status_code=202, openapi_extra=describe_object_body(SIGNED))
+    async def receive(name: Annotated[str, Path(max_length=64)], request: Request) -> JSONResponse:
+        rule = sources.find(name)
+        headers = _headers_of(request)
+        body = await read_body(request.scope, request.receive, SIGNED_MAX)
+        try:
+            signed = sources.verify(rule, headers, body)
+        except SignatureRefused as refused:
+            log_rejection("webhook-signature", f"/api/events/sources/{rule.name}", detail=str(refused))
+            raise
+        document = await _parse_json(body)
+        return _answer(1, await (await load()).publish_signed(rule, signed, headers, document))
+
+    return router
+
+
 def trigger_routes(load: Callable[[], Awaitable[Events]], access: RegistryAccess, authenticate: Authenticate, max_body: int) -> APIRouter:
-    """Returns the routes of triggers. Callers see those of the workflows that they may start."""
+    """Returns the routes of triggers. Callers see those of what they may start, and operators all."""
     router = APIRouter(prefix="/api/triggers", tags=["workflows"])
 
-    async def visible_names(caller: Caller) -> set[str]:
-        found = await access.list_visible(caller)
-        return {entry.name for entry in found if entry.family is Family.AGENT and entry.kind == WORKFLOW_KIND}
+    async def visible_names(caller: Caller) -> set[str] | None:
+        """The entries of which the caller sees the triggers; None for all, also of entries that are not registered."""
+        return None if access.is_operator(caller) else {entry.name for entry in await access.list_visible(caller)}
 
     @router.get("", name="list_triggers")
     async def list_all(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
@@ -148,9 +183,28 @@ def trigger_routes(load: Callable[[], Awaitable[Events]], access: RegistryAccess
     return router
 
 
+def _answer(count: int, published: Published) -> JSONResponse:
+    not_started = [{"workflow": each.workflow, "source": each.source, "id": each.id} for each in published.not_started]
+    return JSONResponse({"accepted": count, "repeated": count - published.new, "not_started": not_started}, 202)
+
+
 async def _read_json(request: Request, max_body: int) -> Any:
-    raw = await read_body(request.scope, request.receive, max_body)
+    return await _parse_json(await read_body(request.scope, request.receive, max_body))
+
+
+async def _parse_json(raw: bytes) -> Any:
     return await run_off_loop(parse, raw) if len(raw) > LARGE else parse(raw)
+
+
+def _headers_of(request: Request) -> dict[str, str]:
+    """The headers that say what a body is. Raises BadHeader for one that is sent twice or is not ASCII."""
+    names = [name for name in headers_by_name(request.scope) if name == b"content-type" or name.startswith(NAMES)]
+    return {name.decode("latin-1"): header(request.scope, name) or "" for name in names}
+
+
+def _is_binary(headers: Mapping[str, str]) -> bool:
+    """Whether the body is the data of the event, and its headers are the other attributes (CloudEvents over HTTP 1.0.2, s3)."""
+    return "ce-specversion" in headers and not headers.get("content-type", "").lower().startswith("application/cloudevents")
 
 
 def _parse_number(text: str) -> int | None:

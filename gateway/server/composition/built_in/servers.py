@@ -1,13 +1,13 @@
 """Builds the registry with the servers that the gateway offers itself, and these servers at their first request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from adapters.tool_servers import BuiltInServer
 from gateway.server.composition.built_in.sandbox import OfferedSandbox
 from gateway.storage.database import Database, raise_epoch
-from policies.audit.log import AuditLog
 from policies.ids import new_id, now_us
 from policies.vault.envelope import EnvelopeEncryption
 from registry.cards.card import Registration
@@ -43,7 +43,9 @@ class BuiltInServers:
         return self._servers[name]
 
 
-def build_registry(database: Database, audit: AuditLog, envelope: EnvelopeEncryption, built_in: Sequence[Registration]) -> Registry:
-    """Builds the registry, which has the built-in servers in every tenant."""
+def build_registry(
+    database: Database, record: Callable[[Any, Mapping[str, Any]], None], envelope: EnvelopeEncryption, built_in: Sequence[Registration]
+) -> Registry:
+    """Builds the registry, which has the built-in servers in every tenant. `record` writes the audit record of a change in its commit."""
     rows = RegistrationRows(envelope)
-    return Registry(database, partial(raise_epoch, name="registry"), new_id, now_us, audit.record, rows=rows, built_in=built_in)
+    return Registry(database, partial(raise_epoch, name="registry"), new_id, now_us, record, rows=rows, built_in=built_in)

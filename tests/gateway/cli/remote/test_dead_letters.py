@@ -5,6 +5,7 @@ from tests.gateway.cli.conftest import CommandLine
 
 LETTER = {
     "id": "n_1",
+    "kind": "notification",
     "target": "https://hook.example",
     "agent": "sales",
     "task_id": "t_1",
@@ -20,6 +21,13 @@ def test_dead_letters_are_listed_with_their_reason(interlock: CommandLine, api: 
     shown = interlock("deadletter", "list").out
     assert "HTTP 503" in shown and "https://hook.example" in shown and "n_0" in shown
     assert [letter["id"] for letter in interlock("deadletter", "list", "--json").json["items"]] == ["n_1", "n_0"]
+
+
+def test_a_dead_letter_of_an_event_names_its_event_and_subject(interlock: CommandLine, api: GatewayApi) -> None:
+    letter = {**LETTER, "kind": "trigger", "target": "welcome", "agent": None, "task_id": None, "event_id": "e1", "subject": "customer/1"}
+    api.on("GET /api/deadletters", {"items": [letter], "next": None})
+    shown = interlock("deadletter", "list").out
+    assert "trigger" in shown and "welcome" in shown and "e1 customer/1" in shown
 
 
 def test_a_dead_letter_is_sent_again_by_its_id(interlock: CommandLine, api: GatewayApi) -> None:

@@ -236,16 +236,18 @@ def test_events_are_shown_from_before_and_as_they_come(interlock: CommandLine, a
 def test_triggers_are_listed_and_tested(interlock: CommandLine, api: GatewayApi) -> None:
     trigger = {
         "workflow": "flow", "run_as": "nightly", "cron": None, "every_seconds": None, "after_seconds": None, "event_types": ["shop.paid"],
-        "next_at": None, "last_run": "t_1", "waiting": 2, "problem": None,
+        "next_at": None, "last_run": "t_1", "waiting": 2, "dead": 0, "problem": None, "name": None, "agent": None, "tool": None,
     }  # fmt: skip
-    api.on("GET /api/triggers?limit=200", {"items": [trigger], "next": None})
-    api.on("GET /api/triggers", {"items": [trigger], "next": None})
+    other = trigger | {"name": "take", "workflow": None, "tool": "inventory.reserve", "dead": 3}
+    api.on("GET /api/triggers?limit=200", {"items": [trigger, other], "next": None})
+    api.on("GET /api/triggers", {"items": [trigger, other], "next": None})
     listed = interlock("trigger", "list")
-    assert "event shop.paid" in listed.out and "t_1" in listed.out
-    assert interlock("trigger", "list", "--json").json == {"items": [trigger]}
-    api.on("POST /api/triggers/test", {"items": [{"workflow": "flow", "starts": False, "reason": "an expression"}], "next": None})
+    assert "event shop.paid" in listed.out and "t_1" in listed.out and "take: tool inventory.reserve" in listed.out
+    assert interlock("trigger", "list", "--json").json == {"items": [trigger, other]}
+    outcome = {"name": None, "workflow": "flow", "agent": None, "tool": None, "starts": False, "reason": "an expression"}
+    api.on("POST /api/triggers/test", {"items": [outcome, outcome | {"name": "ask", "workflow": None, "agent": "sales"}], "next": None})
     tested = interlock("trigger", "test", "shop.paid", "--data", '{"amount": 7}')
-    assert "flow" in tested.out and "an expression" in tested.out
+    assert "flow" in tested.out and "an expression" in tested.out and "ask: agent sales" in tested.out
     assert api.asked[-1].body["type"] == "shop.paid" and api.asked[-1].body["data"] == {"amount": 7}
 
 

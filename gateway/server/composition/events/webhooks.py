@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from adapters.upstream.egress import Egress
 from adapters.upstream.host_names import SystemResolver
+from gateway.events.deliveries import EventDeliveries
 from gateway.server.composition import capacity
+from gateway.server.composition.events.rules import EventParts, build_deliveries
 from gateway.server.settings import Settings
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskLog
@@ -31,9 +33,12 @@ class Webhooks:
     delivery: WebhookDelivery
     notices: NoticeFeed
     notifier: NoticeNotifier
+    events: EventDeliveries
 
 
-def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, tasks: TaskLog, envelope: EnvelopeEncryption) -> Webhooks:
+def build_webhooks(
+    settings: Settings, keys: SigningKeys, database: Database, tasks: TaskLog, envelope: EnvelopeEncryption, *, events: EventParts
+) -> Webhooks:
     """Builds the webhooks of one process, whose requests go through the egress guard."""
     resolver = SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS)
     egress = Egress(settings.allowed_targets, lookup=resolver, connections=(capacity.connections_max(settings), 0))
@@ -46,4 +51,5 @@ def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, ta
         delivery=WebhookDelivery(outbox, tasks, egress, signer),
         notices=NoticeFeed(database),
         notifier=NoticeNotifier(database, egress, signer, settings.notify, now_us),
+        events=build_deliveries(events, database, egress),
     )

@@ -1,0 +1,138 @@
+"""Makes what stores and hands on events when it is needed. Without events, triggers and workflows, nothing of it is imported."""
+
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.calls.agent_calls import AgentCalls
+from gateway.server.composition.events.rules import EventParts
+from gateway.server.composition.rulings import Rulings
+from gateway.tasks.turns.stores import TaskStores
+from policies.callers import Caller
+from policies.delegation.rulings import Act
+from policies.delegation.run_as import ServicePrincipals
+from registry.store import Registry
+
+if TYPE_CHECKING:
+    from gateway.workflows.cloud_events.delivery import EventLog, EventStore
+    from gateway.workflows.cloud_events.relay import EventRelay
+    from gateway.workflows.cloud_events.triggers import TriggerStarter
+    from gateway.workflows.engine.adapter import EngineParts
+    from gateway.workflows.engine.scheduled_starts import ScheduledStarts
+    from gateway.workflows.engine.waking import RunWaker
+    from gateway.workflows.event_operations import EventOperations
+
+
+class EventDependencies(Protocol):
+    """What events need of the gateway; gateway/server/composition/workflows.py has it."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def stores(self) -> TaskStores: ...
+
+    @property
+    def agents(self) -> AgentCalls: ...
+
+    @property
+    def rulings(self) -> Rulings: ...
+
+    @property
+    def services(self) -> ServicePrincipals: ...
+
+    @property
+    def events(self) -> EventParts: ...
+
+    @property
+    def authorize(self) -> Callable[[Caller, Act, str], Awaitable[object]]: ...
+
+
+class LazyEvents:
+    """The events of one process, as far as the engine of workflows is needed for them. `engine` and `wakers` make that."""
+
+    def __init__(
+        self,
+        dependencies: EventDependencies,
+        engine: Callable[[], "EngineParts"],
+        wakers: Callable[[], "tuple[RunWaker, ScheduledStarts]"],
+    ) -> None:
+        self._dependencies = dependencies
+        self._engine = engine
+        self._wakers = wakers
+        self._has_begun = False
+
+    @cached_property
+    def store(self) -> "EventStore":
+        from gateway.workflows.cloud_events.delivery import EventStore
+
+        return EventStore(self._dependencies.stores.audit, self._dependencies.events.routes)
+
+    @cached_property
+    def log(self) -> "EventLog":
+        from gateway.workflows.cloud_events.delivery import EventLog
+
+        return EventLog(self._engine().store, self.store)
+
+    @cached_property
+    def _relay(self) -> "EventRelay":
+        from gateway.workflows.cloud_events.relay import EventRelay
+
+        stores = self._dependencies.stores
+        return EventRelay(stores.database, self.store, self._dependencies.events.recorder, stores.now)
+
+    @cached_property
+    def _triggers(self) -> "TriggerStarter":
+        from gateway.workflows.cloud_events.matching import EventMatcher
+        from gateway.workflows.cloud_events.triggers import TriggerCalls, TriggerStarter
+
+        engine, given = self._engine(), self._dependencies
+        calls = TriggerCalls(
+            engine.store,
+            engine.versions,
+            registry=given.registry,
+            agents=given.agents,
+            callers=given.rulings.caller_resolver,
+            services=given.services,
+            authorize=given.authorize,
+            could_allow=given.rulings.authority.could_allow,
+        )
+        return TriggerStarter(given.events.starts, EventMatcher(engine.evaluator), calls)
+
+    @cached_property
+    def operations(self) -> "EventOperations":
+        """What /api needs to take and show events."""
+        from gateway.workflows.cloud_events.feed import EventFeed
+        from gateway.workflows.event_operations import EventOperations, EventWakers
+        from policies.tokens.replay_guard import ReplayGuard
+
+        stores, wakers = self._dependencies.stores, EventWakers(*self._wakers(), self._triggers)
+        replays = ReplayGuard(stores.database, stores.now)
+        return EventOperations(self.log, EventFeed(stores.database), wakers, self._dependencies.events.starts, replays)
+
+    async def begin(self) -> None:
+        """Has nothing missed of what is told from now on."""
+        await self.reload_listened()
+        await self._relay.begin()
+
+    async def reload_listened(self) -> None:
+        """Reads for which of the gateway's own events workflows and runs wait. Called when any process has changed that."""
+        self._has_begun = True
+        from gateway.workflows.cloud_events.listens import read_listened
+
+        self._dependencies.events.recorder.set_listened(await self._dependencies.stores.database.read(read_listened))
+
+    async def run_once(self) -> int:
+        """Stores the gateway's own events, and starts what triggers are to start. Returns how many of either."""
+        if not self._has_begun:
+            await self.reload_listened()
+        stored = await self._relay.run_once()
+        if stored:
+            waker, _ = self._wakers()
+            waker.wake_soon()
+        return stored + await self._triggers.run_once()
+
+    async def prune(self) -> None:
+        """Deletes old events, and ends the starts of triggers that the settings name no more."""
+        await self.log.prune()
+        await self._dependencies.events.starts.sweep()
