@@ -45,6 +45,26 @@ class Scenario:
         assert ran.code == 0, ran.err
         return str(ran.json["id"])
 
+    async def send_event(self, kind: str, data: Any, user: str = "shop") -> None:
+        """Sends an event as a program outside does, with the command line."""
+        arguments = ("event", "send", kind, "--source", "https://shop.example", "--data", json.dumps(data))
+        ran = await self.command(user, *arguments)
+        assert ran.code == 0, ran.err
+
+    async def started(self, workflow: str = "") -> str:
+        """The id of the newest run of a workflow, as soon as an event or a schedule has started it."""
+        workflow = workflow or self.name
+
+        async def find() -> str:
+            answer = await self.workflows.desk.ask("GET", f"/api/runs?everybody=true&workflow={workflow}", "admin")
+            return next((str(each["id"]) for each in answer.json()["items"]), "")
+
+        async def is_there() -> bool:
+            return bool(await find())
+
+        await until(is_there)
+        return await find()
+
     async def output(self, run: str) -> Any:
         """What a run returned that completed."""
         return await self.workflows.output(run, self.user)
@@ -57,16 +77,16 @@ class Scenario:
         assert shown["state"] == "TASK_STATE_FAILED", task
         return dict(task["status"]["message"]["parts"][1]["data"])
 
-    async def answer(self, run: str, value: Any) -> str:
-        """Answers the question of a run, as an operator at the command line does, and returns the question."""
+    async def answer(self, run: str, value: Any, user: str = "admin") -> str:
+        """Answers the question of a run, as somebody who may decide does at the command line, and returns the question."""
 
         async def is_asked() -> bool:
-            return any(each["run"] == run for each in await self.workflows.checkpoints("admin"))
+            return any(each["run"] == run for each in await self.workflows.checkpoints(user))
 
         await until(is_asked)
-        pending = (await self.command("admin", "run", "checkpoints", "--json")).json["items"]
+        pending = (await self.command(user, "run", "checkpoints", "--json")).json["items"]
         (asked,) = [each for each in pending if each["run"] == run]
-        ran = await self.command("admin", "run", "answer", asked["id"], json.dumps(value))
+        ran = await self.command(user, "run", "answer", asked["id"], json.dumps(value))
         assert ran.code == 0, ran.err
         return str(asked["prompt"])
 
@@ -81,7 +101,7 @@ def configuration(url: str, names: set[str]) -> dict[str, Any]:
     given = yaml.safe_load(CONFIGURATION.read_text().replace(f"http://127.0.0.1:{PORT}", url))
     for family in ("agents", "servers"):
         given[family] = [each for each in given[family] if each["name"] in names]
-    return {name: given[name] for name in ("roles", "users", "agents", "servers")}
+    return {name: given[name] for name in ("roles", "users", "service_principals", "agents", "servers")}
 
 
 @asynccontextmanager

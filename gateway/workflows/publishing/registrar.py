@@ -19,6 +19,7 @@ from gateway.workflows.publishing.card import card_of, contracts_of
 from gateway.workflows.publishing.event_rights import event_permissions, event_problems
 from gateway.workflows.publishing.fitness import Fitness
 from gateway.workflows.publishing.needs import BadTarget, needs_of
+from gateway.workflows.publishing.state_rights import state_permissions
 from gateway.workflows.publishing.support import unsupported
 from gateway.workflows.runs.store import RunStore
 from policies.delegation.run_as import ServicePrincipals
@@ -140,9 +141,10 @@ class WorkflowRegistrar:
         )
 
     def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
-        """The permissions for exactly what the document names, events included, and for what the workflows do that it names."""
+        """The permissions for exactly what the document names, its events and keys of the board too, and for the workflows that it names."""
         allowed: set[str] = set()
         allowed.update(event_permissions(document))
+        allowed.update(state_permissions(document))
         for need in needs_of(document, self._fitness.servers(tenant)):
             if isinstance(need, BadTarget):
                 continue
