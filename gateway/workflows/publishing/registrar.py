@@ -141,7 +141,7 @@ class WorkflowRegistrar:
         )
 
     def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
-        """The permissions for exactly what the document names, its events and keys of the board too, and for the workflows that it names."""
+        """The permissions for exactly what the document names, events and keys of the board too, and for the workflows that it names."""
         allowed: set[str] = set()
         allowed.update(event_permissions(document))
         allowed.update(state_permissions(document))
