@@ -21,7 +21,7 @@ STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     UnknownValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
     StaleVersion: ErrorMapping(412, -32014, "stale-version"),
     VersionRequired: ErrorMapping(428, -32014, "version-required"),
-    BoardValueTooLarge: ErrorMapping(413, -32602, "value-too-large"),
+    BoardValueTooLarge: ErrorMapping(413, -32602, "value-too-large", keeps_http_status=True),
     BoardFull: ErrorMapping(409, -32012, "board-full", rpc_code_override="RESOURCE_EXHAUSTED"),
     MisfitValue: ErrorMapping(422, -32602, "value-misfit"),
     UnknownHeldValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),

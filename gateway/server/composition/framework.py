@@ -153,7 +153,8 @@ def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
     size = gateway.settings.server.max_body
     return [
         admin_held_state.routes(gateway.board.load_held, authenticate),
-        admin_board.routes(gateway.board.load, authenticate, gateway.open_streams, size),
+        admin_board.read_routes(gateway.board.load, authenticate, gateway.open_streams),
+        admin_board.write_routes(gateway.board.load, authenticate, size),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
         admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),

@@ -352,3 +352,25 @@ def test_policies_for_different_tools_may_take_one_name_for_different_numbers(tm
 def test_a_decimal_that_is_compared_roundabout_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(BadPolicy, match="indirectly"):
         engine(tmp_path, BOTH % 'context.input == {amount: decimal("4.0")}')
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"), [("customer/42/profile/note", False), ("customer/42/profile", False), ("customer/42/profiles", True)]
+)
+def test_a_policy_on_a_prefix_ends_at_the_end_of_a_segment(tmp_path: Path, key: str, allowed: bool) -> None:
+    text = 'forbid(principal, action == Action::"writeState", resource in Key::"customer/42/profile");'
+    made = engine(tmp_path, f'@id("people")\n{text}\n', {"sales": ["state:write:customer/*"]})
+    act = Act("writeState", "Key", key, f"state:write:{key}", key.rpartition("/")[0])
+    assert made.decide(ask(ALICE, act)) == (Verdict(True, ("role:sales",)) if allowed else Verdict(False, ("people",)))
+
+
+def reading(key: str) -> Act:
+    return Act("readState", "Key", key, f"state:read:{key}", key.rpartition("/")[0] or key)
+
+
+@pytest.mark.parametrize("pattern", ["state:read:customer/4", "state:read:customer/4/*"])
+@pytest.mark.parametrize("key", ["customer/42", "customer/42/status", "customer/4.2", "customer/4-2", "customer"])
+def test_a_permission_on_a_prefix_covers_no_longer_segment(pattern: str, key: str) -> None:
+    made = PolicyEngine({"sales": [pattern]})
+    assert not made.decide(ask(ALICE, reading(key))).allowed
+    assert made.decide(ask(ALICE, reading("customer/4/status"))).allowed

@@ -88,3 +88,13 @@ def test_somebody_without_roles_is_in_none() -> None:
 def test_a_verdict_says_no_more_than_it_was_told() -> None:
     assert Verdict(True) == Verdict(True, (), has_error=False, needs_approval=False)
     assert Verdict(False, ("a",)) not in (Verdict(False, ("a",), has_error=True), Verdict(False, ("a",), needs_approval=True))
+
+
+def test_a_key_of_the_board_is_below_each_of_its_prefixes() -> None:
+    act = Act("readState", "Key", "customer/42/status", "state:read:customer/42/status", "customer/42")
+    _, *keys = json.loads(entities_json(ask(act)))
+    assert [(each["uid"]["id"], [parent["id"] for parent in each["parents"]]) for each in keys] == [
+        ("customer/42/status", ["customer/42"]),
+        ("customer/42", ["customer"]),
+        ("customer", []),
+    ]

@@ -129,7 +129,7 @@ def test_calls_are_counted_where_there_were_any_so_a_policy_asks_first(tmp_path:
     assert "optional" in refusal(tmp_path, 'forbid(principal, action, resource) when { context.history.calls["tool:a.b"] > 5 };')
 
 
-MEMBERS = {("Tool", "Server"), ("Prompt", "Server"), ("Agent", "Agent")}
+MEMBERS = {("Tool", "Server"), ("Prompt", "Server"), ("Agent", "Agent"), ("Key", "Key")}
 
 
 def test_each_action_has_its_resources_and_these_are_in_what_they_are_in(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import pytest
 
 from policies.cedar.syntax import (
     action_and_group,
+    ancestors_of,
     assume_unknown,
     counted_permission,
     find_misspelt_name,
     json_objects,
     may_apply,
     never_matching_principals,
-    parent_of,
     reads_context,
     reads_input,
     scope_matches,
@@ -36,14 +36,15 @@ ACTS = (RESERVE, CHECK, SALES, QUOTE, GREET, FILES)
         (Act("invokeAgent", "Agent", "a/b/c", "agent:a/b/c", "a"), ("Agent", "a")),
         (SALES, None),
         (FILES, None),
-        (Act("readState", "Key", "team/x", "state:read:team/x", "team/x"), None),
+        (Act("readState", "Key", "team/x", "state:read:team/x", "team"), ("Key", "team")),
+        (Act("writeState", "Key", "team", "state:write:team", "team"), None),
         (Act("registerAgent", "Server", "shop", "registry:write", "write"), None),
         (Act("registerAgent", "Agent", "shop", "registry:write", "write"), None),
     ],
     ids=lambda each: getattr(each, "resource", None),
 )
 def test_a_tool_and_a_prompt_are_in_their_server_and_a_skill_is_in_its_agent(act: Act, parent: tuple[str, str] | None) -> None:
-    assert parent_of(act) == parent
+    assert ancestors_of(act) == ([parent] if parent else [])
 
 
 def test_a_tool_is_an_action_in_the_group_of_all_and_other_actions_are_in_none() -> None:

@@ -85,3 +85,8 @@ def test_each_agent_of_a_chain_can_do_what_is_left_for_it() -> None:
         ChainLink("back", ("tool:crm.read",)),
     )
     assert chain_links(ALL_PERMISSIONS, through()) == ()
+
+
+def test_a_refusal_about_a_key_may_be_explained_to_anybody() -> None:
+    act = Act("readState", "Key", "customer/42", "state:read:customer/42", "customer")
+    assert is_visible(NO_PERMISSIONS, through(), act)

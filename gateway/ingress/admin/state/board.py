@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
 
 from gateway.calls.limits.open_streams import OpenStreams
 from gateway.ingress.admin.state.preconditions import etag_of, is_unchanged, read_precondition
@@ -22,6 +23,7 @@ from policies.callers import Caller
 from policies.strict_json import LARGE, parse, run_off_loop
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
+LoadBoard = Callable[[], Awaitable[Board]]
 TTL_MAX: Final = 10 * 365 * 86_400  # seconds
 ESCAPE: Final = b"%"
 VALUE_BODY: Final = {"application/json": {"schema": {"description": "Any JSON value."}}}
@@ -44,56 +46,68 @@ def _read_options(
     return WriteOptions(read_precondition(request.scope), ttl, sensitivity)
 
 
+class StateListQuery(BaseModel):
+    """Which keys a list or a stream shows."""
+
+    prefix: str = Field("", max_length=600)
+    cursor: str = Field("", max_length=600)  # the last key of the page before
+    limit: int = Field(50, ge=1, le=200)
+    values: bool = False
+
+
+class StateQuery(BaseModel):
+    """What is shown of a key: its value, or with `history`, whatever it says, its changes."""
+
+    history: str | None = None
+    cursor: str = Field("", max_length=20)
+    limit: int = Field(50, ge=1, le=200)
+
+
 Key = Annotated[str, Depends(_key_of)]
 Options = Annotated[WriteOptions, Depends(_read_options)]
 
 
-def routes(load: Callable[[], Awaitable[Board]], authenticate: Authenticate, open_streams: OpenStreams, max_body: int) -> APIRouter:
-    """Returns the routes. The board is loaded by the first request."""
+def read_routes(load: LoadBoard, authenticate: Authenticate, open_streams: OpenStreams) -> APIRouter:
+    """Returns the routes that read. The board is loaded by the first request."""
     router = APIRouter(prefix="/api/state", tags=["state"])
 
     @router.get("", name="list_state")
     async def list_all(
-        caller: Annotated[Caller, Depends(authenticate)],
-        request: Request,
-        prefix: Annotated[str, Query(max_length=600)] = "",
-        cursor: Annotated[str, Query(max_length=600)] = "",
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        values: bool = False,
+        caller: Annotated[Caller, Depends(authenticate)], request: Request, query: Annotated[StateListQuery, Query()]
     ) -> Response:
         board = await load()
         if "text/event-stream" in (list_header(request.scope, b"accept") or ""):
             after = _parse_number(header(request.scope, b"last-event-id") or "")
-            checked = await board.begin_following(caller, prefix)
+            prefix = await board.begin_following(caller, query.prefix)
             place = open_streams.acquire(caller.principal.owner_key)
-            stream = place.hold_during(sse_lines(_changes(board, caller, checked, after)))
+            stream = place.hold_during(sse_lines(_changes(board, caller, prefix, after)))
             return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
-        page = await board.list_values(caller, prefix, cursor, limit, with_values=values)
-        return JSONResponse({"items": [value_document(value, values) for value in page.values], "next": page.next or None})
+        page = await board.list_values(caller, query.prefix, query.cursor, query.limit, with_values=query.values)
+        return JSONResponse({"items": [value_document(value, query.values) for value in page.values], "next": page.next or None})
 
     @router.get("/{key:path}", name="get_state")
     async def get(
-        caller: Annotated[Caller, Depends(authenticate)],
-        key: Key,
-        request: Request,
-        history: str | None = None,
-        cursor: str = "",
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request, query: Annotated[StateQuery, Query()]
     ) -> Response:
         board = await load()
-        if history is not None:
-            changes = await board.history(caller, key, _parse_number(cursor), limit)
-            following = str(changes[-1].version) if len(changes) == limit else None
+        if query.history is not None:
+            changes = await board.history(caller, key, _parse_number(query.cursor), query.limit)
+            following = str(changes[-1].version) if len(changes) == query.limit else None
             return JSONResponse({"items": [change_document(change) for change in changes], "next": following})
         value = await board.get(caller, key)
         if not isinstance(value, StoredValue):
             return JSONResponse(value_document(value))
         headers = {"ETag": etag_of(value.version)}
-        return (
-            Response(None, 304, headers)
-            if is_unchanged(request.scope, value.version)
-            else JSONResponse(value_document(value), 200, headers)
-        )
+        if is_unchanged(request.scope, value.version):
+            return Response(None, 304, headers)
+        return JSONResponse(value_document(value), 200, headers)
+
+    return router
+
+
+def write_routes(load: LoadBoard, authenticate: Authenticate, max_body: int) -> APIRouter:
+    """Returns the routes that write."""
+    router = APIRouter(prefix="/api/state", tags=["state"])
 
     @router.put("/{key:path}", name="set_state", openapi_extra={"requestBody": {"required": True, "content": VALUE_BODY}})
     async def put(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request, options: Options) -> JSONResponse:

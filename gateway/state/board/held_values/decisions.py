@@ -41,6 +41,8 @@ class HeldValues:
     async def decide(self, caller: Caller, held_id: str, accepts: bool) -> StoredValue | None:
         """Accepts or drops a held value. Raises CallRefused, UnknownHeldValue, HeldValueDecided, OwnHeldValue and StaleVersion."""
         tenant, person = caller.principal.tenant, caller.principal.owner_key
+        if caller.delegation.path:  # refused as delegated administration
+            await self._authorizer.authorize(caller, RulingRequest(DECIDE_HELD, tenant))
         held = await self._store.database.read(lambda connection: find_held(connection, tenant, held_id))
         if not await self._may_see(caller, held):
             raise UnknownHeldValue

@@ -108,6 +108,8 @@ async def test_a_permission_ends_at_the_end_of_a_segment(board: BoardHome) -> No
     listed = (await board.ask("GET", "?prefix=customer/4", "fay")).json()["items"]
     assert [each["key"] for each in listed] == ["customer/4/status"]
     assert (await board.ask("GET", "?prefix=customer/42&values=true", "fay")).status_code == 403
+    whole = (await board.ask("GET", "?prefix=customer/4", "admin")).json()["items"]
+    assert [each["key"] for each in whole] == ["customer/4/status"]
 
 
 # attack INJ-07

@@ -10,7 +10,7 @@ from gateway.state.board.store import BoardStore
 from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, Precondition, StoredValue, ValueSource
 from gateway.state.board.writes import KeyRef, NewValue, delete_value, set_value
 from gateway.state.subjects.versions import read_subject_version
-from gateway.storage.database import Database
+from gateway.storage.database import Database, engine_for
 
 ANN = ValueSource("acme|issuer|ann", ("sales",), "t_1", "d_1", 1)
 KEY = KeyRef("acme", "customer/42/status")
@@ -138,3 +138,27 @@ async def test_a_list_holds_the_prefix_and_what_is_below_it(database: Database) 
     assert [value.key for value in (await store.list_below("acme", "customer/4", "", 10)).values] == ["customer/4", "customer/4/a"]
     assert [value.key for value in (await store.list_below("acme", "", "customer/4", 2)).values] == ["customer/4-2", "customer/4/a"]
     assert (await store.list_below("other", "", "", 10)).values == ()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_no_update_is_lost_between_processes(database: Database, database_url: str) -> None:
+    other = Database(engine_for(database_url))
+    other.start()
+    await put(database, "0")
+
+    async def add_one(by: Database) -> None:
+        while True:
+            current = await store_at(by, 0).find(KEY)
+            assert current is not None
+            try:
+                await put(by, str(current.decode() + 1), condition=Precondition((current.version,)))
+            except StaleVersion:
+                continue
+            return
+
+    await asyncio.gather(*(add_one(by) for by in (database, other) for _ in range(8)))
+    changes = await store_at(other, 0).history(KEY, None, 100)
+    found = await store_at(database, 0).find(KEY)
+    other.close()
+    assert found is not None and (found.decode(), found.version) == (16, 17)
+    assert sorted(change.seq for change in changes) == sorted({change.seq for change in changes})
