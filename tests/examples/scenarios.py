@@ -13,6 +13,7 @@ import yaml
 from examples.workflow_agents.__main__ import PORT, build
 from gateway.workflows.dsl.loading import read_document, read_source
 from gateway.workflows.publishing.needs import Need, needs_of
+from registry.cards.card import WORKFLOW_KIND, Family
 from tests.examples.conftest import served
 from tests.fakes.house import House, open_house
 from tests.fakes.waiting import until
@@ -137,12 +138,16 @@ async def scenario(
 
 @asynccontextmanager
 async def whole_example(folder: Path, database_url: str) -> AsyncIterator[Workflows]:
-    """A gateway with exactly examples/workflow_agents/interlock.yaml, but for the port; it has published the folder of documents."""
+    """A gateway with exactly examples/workflow_agents/interlock.yaml, but for the port, once it has published the folder of documents."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     given = yaml.safe_load((await asyncio.to_thread(CONFIGURATION.read_text)).replace(f"http://127.0.0.1:{PORT}", url))
     given["workflows"] = str(ROOT / given["workflows"])
     async with served(build(url), listener), open_house(folder, database_url, **given) as home:
-        await home.gateway.workflows.publish_folder()
-        await home.gateway.database.refresh_epochs()
+        count = len([path for path in FOLDER.glob("*.yaml") if ".test." not in path.name])
+
+        def are_published() -> bool:
+            return sum(entry.kind == WORKFLOW_KIND for entry in home.gateway.registry.list("default", Family.AGENT)) == count
+
+        await until(are_published, every=0.05)
         yield Workflows(home)

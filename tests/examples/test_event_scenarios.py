@@ -1,5 +1,8 @@
 """The scenarios of examples/workflows that events start: each runs to its end, and through its failure path."""
 
+import asyncio
+import re
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -8,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.examples.scenarios import FOLDER, Scenario, scenario
+from tests.examples.scenarios import FOLDER, Scenario, scenario, whole_example
 from tests.gateway.cli.conftest import CommandLine
+from tests.house.source import ROOT
 
 Enter = Callable[..., AbstractAsyncContextManager[Scenario]]
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -179,3 +183,21 @@ async def test_accounts_are_rated_on_mondays_and_those_that_grow_hear_of_it(ente
         assert rated == {"good": ["C-1"], "poor": ["C-2"], "fair": ["C-3"], "unknown": ["C-4"]}
         assert await care.output(await care.started("upsell")) == {"customer": "C-1", "outcome": "sent"}
         assert sorted(await care.mails("to")) == ["C-1", "care@shop.example"]
+
+
+async def test_the_tour_of_the_page_on_these_workflows_works(tmp_path: Path, database_url: str) -> None:
+    tour = re.findall(r"```sh (\w+)\n(.*?)```", (ROOT / "docs" / "workflow-examples.md").read_text(), re.DOTALL)
+    assert len(tour) == 6
+    async with whole_example(tmp_path / "gateway", database_url) as workflows:
+        home, shown = workflows.home, ""
+        for user, commands in tour:
+            environment = {"INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token(user), "COLUMNS": "200", "NO_COLOR": "1"}
+            for line in commands.strip().splitlines():
+                ran = await asyncio.to_thread(CommandLine({**environment}), *shlex.split(line)[1:])
+                assert ran.code == 0, (line, ran)
+                shown += ran.out
+        assert "product/SKU-7/stock" in shown and "customer/C-1/holds/not-this-month" in shown
+        ended = {"stock-out": ("outcome", "restored"), "clinic-visit": ("insurance", "decided")}
+        for name, (member, value) in ended.items():
+            (run,) = (await workflows.desk.ask("GET", f"/api/runs?everybody=true&workflow={name}")).json()["items"]
+            assert (await workflows.output(run["id"], "admin"))[member] == value
