@@ -12,16 +12,17 @@ from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.wire.peer import ListenFilter
 from adapters.openapi.tools import OPENAPI_KIND
 from adapters.tool_servers import ToolServerClient
-from registry.cards.card import Registration
+from registry.cards.card import BUILT_IN_KIND, Registration
 from tests.adapters.mcp_client.test_pool import call_of, egress, pool
 from tests.fakes.peers import ScriptedPeer
 
 __all__ = ["egress", "pool"]
 
 
-async def test_an_http_api_never_says_anything_and_is_listened_to_without_end(pool: McpPool) -> None:
+@pytest.mark.parametrize("kind", [OPENAPI_KIND, BUILT_IN_KIND])
+async def test_an_http_api_and_a_built_in_server_are_listened_to_without_end(pool: McpPool, kind: str) -> None:
     call: Any = call_of("http://127.0.0.1:1/", "modern")
-    call = type(call)(call.grant, replace(call.target, kind=OPENAPI_KIND), call.deadline, call.headers)
+    call = type(call)(call.grant, replace(call.target, kind=kind), call.deadline, call.headers)
     ear = ScriptedPeer()
     listening = asyncio.create_task(ToolServerClient(pool).listen(call, ListenFilter(tools=True, uris=frozenset({"note://1"})), ear))
     await ear.until(lambda peer: bool(peer.granted))

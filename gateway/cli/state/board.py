@@ -77,7 +77,7 @@ def list_values(
 ) -> None:
     """Show the keys that you may read."""
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all(PATH, prefix=prefix, **({"values": "true"} if values else {}))
+        items = remote.list_all(PATH, prefix=prefix, values="true" if values else "false")
     rows = ((each["key"], each["version"], *_shown_value(each, values), _author_of(each), _time_of(each["updated"])) for each in items)
     columns = ["key", "version", *(["value"] if values else []), "set by", "at"]
     screen.print_list(items, as_json, columns, rows, "there is no value that you may read")

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
+from adapters.contract import UpstreamFault
+from adapters.upstream.targets import EgressRefused
+from gateway.calls.limits.meters import LimitReached
 from gateway.ingress.built_in.server import BuiltInTool, FunctionServer
 from gateway.ingress.http.state_errors import STATE_ERRORS
 from gateway.state.board.documents import NOTICE, change_document, held_document, value_document
@@ -15,8 +18,12 @@ from gateway.state.board.merge_patch import Edit
 from gateway.state.board.operations import Board, WriteOptions
 from gateway.state.board.problems import BadKey
 from gateway.state.board.values import NO_PRECONDITION, Precondition
+from gateway.storage.paging import BadCursor
 from policies.callers import Caller
+from registry.health.reachability import NotReachable
 
+# what calls of the tools that hold values raise; a consent that is missing is asked for as by any tool
+BACKING_FAULTS: Final = (UpstreamFault, EgressRefused, NotReachable, LimitReached)
 URI_PREFIX: Final = "state://"
 PAGE_DEFAULT: Final = 50
 _Limit = Annotated[int, Meta(ge=1, le=200)]
@@ -67,7 +74,7 @@ class StateTools:
             "list": BuiltInTool(_ListArguments, self._list),
             "history": BuiltInTool(_HistoryArguments, self._history),
         }
-        return FunctionServer(tools, tuple(STATE_ERRORS), self.read_resource)
+        return FunctionServer(tools, (*STATE_ERRORS, BadCursor, *BACKING_FAULTS), self.read_resource)
 
     async def read_resource(self, caller: Caller, uri: str) -> dict[str, Any]:
         """The value at a URI such as state://customer/42/status. Raises as Board.get does."""

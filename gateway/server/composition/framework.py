@@ -101,6 +101,7 @@ def build_framework_app(
     return build_api(
         authentication,
         [
+            *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
             oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(
@@ -148,13 +149,18 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
     return registry_access, entry_changes
 
 
-def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
-    """Builds the routes of what the gateway stores: the audit, costs, webhooks that could not be delivered, and the board."""
-    size = gateway.settings.server.max_body
+def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+    """Builds the routes of shared state."""
     return [
-        admin_held_state.routes(gateway.board.load_held, authenticate),
         admin_board.read_routes(gateway.board.load, authenticate, gateway.open_streams),
-        admin_board.write_routes(gateway.board.load, authenticate, size),
+        admin_board.write_routes(gateway.board.load, authenticate, gateway.settings.server.max_body),
+        admin_held_state.routes(gateway.board.load_held, authenticate),
+    ]
+
+
+def _record_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
+    """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
+    return [
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
         admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
         admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),

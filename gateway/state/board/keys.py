@@ -28,6 +28,11 @@ def check_key(key: str) -> str:
     return key
 
 
+def is_key(text: str) -> bool:
+    """Whether the text is a key."""
+    return not _problem_of(text)
+
+
 def check_prefix(prefix: str) -> str:
     """Returns the prefix without a slash at its end. Empty, it covers all keys. Raises BadKey."""
     plain = prefix.removesuffix("/")

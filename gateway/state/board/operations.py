@@ -8,15 +8,16 @@ from msgspec import Struct, structs
 
 from gateway.state.board.feed import BoardFeed
 from gateway.state.board.held_values.rows import HeldValue, hold_value
-from gateway.state.board.keys import check_key, check_prefix
+from gateway.state.board.keys import check_key, check_prefix, is_key
 from gateway.state.board.merge_patch import Edit
 from gateway.state.board.permissions import BoardAuthorizer, act_of_reading, act_of_reading_below, act_of_writing
 from gateway.state.board.problems import BoardProblem, MisfitValue, NotBacked, UnknownValue
 from gateway.state.board.rules import Backing, PrefixRules
 from gateway.state.board.store import BoardStore
 from gateway.state.board.values import Change, Precondition, StoredValue, ValueSource
-from gateway.state.board.writes import KeyRef, NewValue, check_size, delete_value, lock_current, set_value
+from gateway.state.board.writes import KeyRef, NewValue, check_size, delete_value, lock_current, set_locked_value
 from gateway.storage.batch import Batch
+from gateway.storage.paging import BadCursor
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.history import SENSITIVITY_MAX, read_totals
@@ -120,8 +121,10 @@ class Board:
     async def list_values(self, caller: Caller, prefix: str, after: str, limit: int, *, with_values: bool = False) -> BoardPage:
         """The values of a prefix that the caller could read, by key. Reading them all at once is an act that needs state:read:PREFIX/*.
 
-        Without values the page says only what there is, and nothing is recorded. Raises BadKey and CallRefused.
+        Without values the page says only what there is, and nothing is recorded. Raises BadKey, BadCursor and CallRefused.
         """
+        if after and not is_key(after):
+            raise BadCursor
         prefix = check_prefix(prefix)
         page = await self._visible_page(caller, prefix, after, limit)
         if with_values:
@@ -190,7 +193,7 @@ class Board:
 
     def _store_value(self, batch: Batch, grant: Grant, ref: KeyRef, edit: Edit, options: WriteOptions) -> StoredValue | HeldValue:
         now, rule = self._store.now(), self._rules.rule_of(ref.key)
-        _, current = lock_current(batch, ref, now)
+        counters, current = lock_current(batch, ref, now)
         version = current.version if current else 0
         options.precondition.check(ref.key, version)
         value = msgspec.json.encode(edit.apply(current.decode() if current else None)).decode()
@@ -201,7 +204,7 @@ class Board:
         new = NewValue(ref, value, _source_of(batch, grant, at_least), options.precondition, expires)
         problem = self._rules.problem_of(ref.key, value)
         if not problem:
-            return set_value(batch, new, now, self._store.limits)
+            return set_locked_value(batch, counters, current, new, now=now, limits=self._store.limits)
         if rule.on_misfit == "hold":
             return hold_value(batch, new, version, problem, now)
         raise MisfitValue(ref.key, problem, rule.owner)

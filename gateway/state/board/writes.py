@@ -62,8 +62,15 @@ class NewValue(Struct, frozen=True):
 
 def set_value(batch: Batch, new: NewValue, now: int, limits: BoardLimits) -> StoredValue:
     """Sets a value in the caller's transaction. Raises StaleVersion, VersionRequired, BoardValueTooLarge and BoardFull."""
-    size = check_size(new.value)
     counters, current = lock_current(batch, new.ref, now)
+    return set_locked_value(batch, counters, current, new, now=now, limits=limits)
+
+
+def set_locked_value(
+    batch: Batch, counters: Counters, current: StoredValue | None, new: NewValue, *, now: int, limits: BoardLimits
+) -> StoredValue:
+    """Sets the value of a key whose counters and value `lock_current` has returned. Raises as `set_value` does."""
+    size = check_size(new.value)
     new.precondition.check(new.ref.key, current.version if current else 0)
     new_keys, new_bytes = (0, size - _size_of(current.value)) if current else (1, size)
     counters.check_room(limits, new_keys, new_bytes)

@@ -30,14 +30,14 @@ VALUE_BODY: Final = {"application/json": {"schema": {"description": "Any JSON va
 PATCH_BODY: Final = {"application/merge-patch+json": {"schema": {"description": "A JSON Merge Patch (RFC 7396)."}}}
 
 
-def _key_of(request: Request, key: str) -> str:
+async def _key_of(request: Request, key: str) -> str:
     """The key in the path, in the only spelling that it has: what is escaped could be read in two ways. Raises BadKey."""
     if ESCAPE in request.scope.get("raw_path", b""):
         raise BadKey("Write the key into the path as it is, without percent signs.")
     return key
 
 
-def _read_options(
+async def _read_options(
     request: Request,
     ttl: Annotated[int | None, Query(ge=1, le=TTL_MAX)] = None,
     sensitivity: Annotated[int, Query(ge=0, le=3)] = 0,

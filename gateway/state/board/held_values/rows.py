@@ -1,5 +1,6 @@
 """Values that miss the schema of their key, kept aside until a person accepts or drops them."""
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from policies.ids import new_id
 PENDING: Final = "pending"
 ACCEPTED: Final = "accepted"
 DROPPED: Final = "dropped"
+HELD_ID: Final = re.compile(r"hv_[0-9a-f]{1,60}")
 HELD_MAX: Final = 1000  # pending, of one tenant
 _INSERT: Final = (
     "INSERT INTO state_held (tenant, id, key, base, value, problem, sensitivity, updated_by, agent, chain, task_id, decision_id, at, "
@@ -86,6 +88,8 @@ def decide_held(batch: Batch, decision: HeldDecision, now: int, limits: BoardLim
 
 def find_held(connection: Connection, tenant: str, held_id: str) -> HeldValue:
     """Raises UnknownHeldValue."""
+    if not HELD_ID.fullmatch(held_id):
+        raise UnknownHeldValue
     row = connection.execute(select(state_held).where(state_held.c.tenant == tenant, state_held.c.id == held_id)).first()
     if row is None:
         raise UnknownHeldValue

@@ -84,6 +84,8 @@ async def test_a_list_shows_what_the_caller_could_read(board: BoardHome) -> None
     assert [each["key"] for each in (await board.ask("GET", "?prefix=customer/4", "fay")).json()["items"]] == ["customer/4/status"]
     assert (await board.ask("GET", "?prefix=customer/42&values=true")).json()["items"][1]["value"] == KEY
     assert (await board.ask("GET", "?values=true")).status_code == 403
+    for cursor in ("a%20b", "../x", "é"):
+        assert (await board.ask("GET", f"?cursor={cursor}")).json()["reason_id"] == "bad-cursor"
 
 
 @sqlite_only

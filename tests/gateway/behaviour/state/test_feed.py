@@ -10,6 +10,7 @@ from gateway.state.board import feed
 from gateway.state.tables import state_changes
 from tests.fakes.board import KEY, ROLES, USERS, BoardHome
 from tests.fakes.house import two
+from tests.gateway.ingress.admin.test_delegated_administration import ticket
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 postgres_only = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
@@ -78,3 +79,19 @@ async def test_changes_of_another_process_are_followed(tmp_path: Path, database_
         assert (await reader.value(KEY))["version"] == 1
         assert (await reader.put(KEY, "closed", if_match='"1"')).status_code == 200
         assert (await writer.put(KEY, "lost", if_match='"1"')).status_code == 412
+
+
+@sqlite_only
+async def test_an_agent_follows_changes_without_their_values(board: BoardHome) -> None:
+    await board.put(KEY, "secret", "admin")
+    headers = {**await ticket(board.home), "accept": "text/event-stream", "last-event-id": "0"}
+    answer = await board.home.http.get("/api/state?prefix=customer/42", headers=headers)
+    assert answer.status_code == 200 and KEY in answer.text and "secret" not in answer.text
+    assert "secret" in (await board.home.http.get(f"/api/state/{KEY}", headers={**headers, "accept": "*/*"})).text
+
+
+@sqlite_only
+async def test_a_new_follower_learns_its_place_first(board: BoardHome) -> None:
+    await board.put(KEY, 1)
+    answer = await board.ask("GET", "?prefix=customer/42", accept="text/event-stream")
+    assert answer.text.startswith("id: 1\nevent: begin\n") and "event: set" not in answer.text

@@ -116,6 +116,7 @@ async def test_an_accepted_value_replaces_only_the_version_that_was_meant(board:
 async def test_held_values_are_unknown_to_people_without_rights_and_to_other_tenants(board: BoardHome) -> None:
     kept = (await board.put(HELD, "x")).json()["held"]
     assert await held(board, "fay") == [] == await held(board, "admin|x")
+    assert (await decide(board, "hv_%C3%A9", "accept")).status_code == 404
     for user in ("fay", "nobody"):
         unknown = await decide(board, kept["id"], "accept", user)
         assert (unknown.status_code, unknown.json()["reason_id"]) == (404, "unknown")
@@ -158,6 +159,8 @@ async def test_a_failing_backing_tool_leaves_nothing_and_is_not_quoted(board: Bo
     crm.fails = True
     for answer in (await board.put(TIER, "silver"), await board.ask("GET", f"/{TIER}")):
         assert (answer.status_code, answer.json()["reason_id"]) == (502, "state-backing") and "hunter2" not in answer.text
+    by_tool = await board.call(board.home.token("ann"), "set", key=TIER, value="silver")
+    assert by_tool["error"]["reason_id"] == "state-backing"
     crm.fails = False
     crm.tiers.clear()
     missing = await board.ask("GET", f"/{TIER}")

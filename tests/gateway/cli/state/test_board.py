@@ -65,7 +65,7 @@ def test_a_stale_version_says_what_to_do(interlock: CommandLine, api: GatewayApi
 
 
 def test_keys_and_history_are_listed(interlock: CommandLine, api: GatewayApi) -> None:
-    api.on("GET /api/state?prefix=customer%2F42", {"items": [{**VALUE, "value": "hidden"}], "next": None})
+    api.on("GET /api/state?prefix=customer%2F42&values=false", {"items": [{**VALUE, "value": "hidden"}], "next": None})
     api.on("GET /api/state?prefix=customer%2F42&values=true", {"items": [VALUE], "next": None})
     api.on(f"GET /api/state/{KEY}?history=", {"items": [CHANGE, {**CHANGE, "version": 2, "kind": "expired", "source": None}], "next": None})
     assert "hidden" not in interlock("state", "list", "customer/42").out

@@ -118,6 +118,7 @@ async def furnished(home: House) -> dict[str, str]:
     task = (await home.send(home.token("admin"), "sales", "hello"))["result"]["task"]["id"]
     shown = (await home.http.get(f"/api/tasks/{task}", headers=admin)).json()
     assert (await home.http.post("/api/workflows", json={"document": FLOW}, headers=admin)).status_code == 201
+    assert (await home.http.put("/api/state/x", json={}, headers=admin)).status_code == 201
     made = await home.http.post("/api/virtual-servers", json={"name": "front", "tools": ["inventory.*"]}, headers=admin)
     kill = await home.http.post("/api/kill", json={"kind": "agent", "name": "idle"}, headers=admin)
     asked = (await home.call(home.token("alice"), "/mcp", "inventory_reserve", {})).json()
