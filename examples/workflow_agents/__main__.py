@@ -8,10 +8,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from examples.serving import HOST, serve
-from examples.workflow_agents import campaign, cases, customers, incidents, orders, procurement
+from examples.workflow_agents import campaign, care, cases, clinic, content, customers, incidents, orders, payments, procurement, shortages
 from examples.workflow_agents.scripted import Agent, Server, agent_app, server_app
 
-SCENARIOS = (orders, customers, procurement, campaign, incidents, cases)
+SCENARIOS = (orders, customers, procurement, campaign, incidents, cases, shortages, payments, clinic, content, care)
 PORT = 7100
 
 

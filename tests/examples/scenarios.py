@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,34 @@ class Scenario:
         assert ran.code == 0, ran.err
         return str(ran.json["id"])
 
+    async def send_event(self, kind: str, data: Any, user: str = "shop") -> None:
+        """Sends an event as a program outside does, with the command line."""
+        arguments = ("event", "send", kind, "--source", "https://shop.example", "--data", json.dumps(data))
+        ran = await self.command(user, *arguments)
+        assert ran.code == 0, ran.err
+
+    async def started(self, workflow: str = "", count: int = 1) -> str:
+        """The id of the newest run of a workflow, as soon as events or schedules have started so many."""
+        found: list[Any] = []
+
+        async def are_there() -> bool:
+            path = f"/api/runs?everybody=true&workflow={workflow or self.name}"
+            found[:] = (await self.workflows.desk.ask("GET", path, "admin")).json()["items"]
+            return len(found) >= count
+
+        await until(are_there, every=0.05)
+        return str(found[0]["id"])
+
+    async def suspended_after(self, run: str, step: str, times: int) -> None:
+        """Waits until a step whose pointer ends so has ended so many times, and the run waits without a process."""
+
+        async def is_there() -> bool:
+            shown = await self.workflows.show(run, "admin")
+            ended = sum(each["step"].endswith(step) for each in shown["steps"])
+            return ended >= times and shown["state"] == "TASK_STATE_WORKING" and bool(shown["note"])
+
+        await until(is_there, every=0.05)
+
     async def output(self, run: str) -> Any:
         """What a run returned that completed."""
         return await self.workflows.output(run, self.user)
@@ -57,16 +85,16 @@ class Scenario:
         assert shown["state"] == "TASK_STATE_FAILED", task
         return dict(task["status"]["message"]["parts"][1]["data"])
 
-    async def answer(self, run: str, value: Any) -> str:
-        """Answers the question of a run, as an operator at the command line does, and returns the question."""
+    async def answer(self, run: str, value: Any, user: str = "admin") -> str:
+        """Answers the question of a run, as somebody who may decide does at the command line, and returns the question."""
 
         async def is_asked() -> bool:
-            return any(each["run"] == run for each in await self.workflows.checkpoints("admin"))
+            return any(each["run"] == run for each in await self.workflows.checkpoints(user))
 
         await until(is_asked)
-        pending = (await self.command("admin", "run", "checkpoints", "--json")).json["items"]
+        pending = (await self.command(user, "run", "checkpoints", "--json")).json["items"]
         (asked,) = [each for each in pending if each["run"] == run]
-        ran = await self.command("admin", "run", "answer", asked["id"], json.dumps(value))
+        ran = await self.command(user, "run", "answer", asked["id"], json.dumps(value))
         assert ran.code == 0, ran.err
         return str(asked["prompt"])
 
@@ -75,34 +103,41 @@ class Scenario:
         answer = await self.home.call(self.home.token("admin"), f"/mcp/{server}", tool, arguments)
         return answer.json()["result"]["structuredContent"]
 
+    async def mails(self, member: str) -> list[str]:
+        """One member of every e-mail that the mail system of the examples sent, the oldest first."""
+        return [each[member] for each in (await self.call("mail", "list_sent"))["sent"]]
+
 
 def configuration(url: str, names: set[str]) -> dict[str, Any]:
     """The settings of examples/workflow_agents/interlock.yaml with the programs of these names, at `url`."""
     given = yaml.safe_load(CONFIGURATION.read_text().replace(f"http://127.0.0.1:{PORT}", url))
     for family in ("agents", "servers"):
         given[family] = [each for each in given[family] if each["name"] in names]
-    return {name: given[name] for name in ("roles", "users", "agents", "servers")}
+    return {name: given[name] for name in ("roles", "users", "service_principals", "agents", "servers")}
 
 
 @asynccontextmanager
-async def scenario(folder: Path, database_url: str, interlock: CommandLine, *, name: str, user: str) -> AsyncIterator[Scenario]:
-    """A gateway with the workflow `name` and what its document names."""
-    path = FOLDER / f"{name}.yaml"
-    text = await asyncio.to_thread(path.read_text, "utf-8")
+async def scenario(
+    folder: Path, database_url: str, interlock: CommandLine, *, name: str, user: str, others: Sequence[str] = ()
+) -> AsyncIterator[Scenario]:
+    """A gateway with the workflow `name`, those beside it, and what their documents name."""
+    paths = [FOLDER / f"{each}.yaml" for each in (name, *others)]
+    texts = [await asyncio.to_thread(path.read_text, "utf-8") for path in paths]
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    names = {need.name for need in needs_of(read_document(read_source(text))) if isinstance(need, Need)}
+    names = {need.name for text in texts for need in needs_of(read_document(read_source(text))) if isinstance(need, Need)}
     settings = await asyncio.to_thread(configuration, url, names)
     async with served(build(url, names), listener), open_house(folder, database_url, **settings) as home:
         made = Scenario(home, interlock, user, name)
-        added = await made.command("admin", "workflow", "add", str(path))
-        assert added.code == 0, added.err
+        for path in paths:
+            added = await made.command("admin", "workflow", "add", str(path))
+            assert added.code == 0, added.err
         yield made
 
 
 @asynccontextmanager
 async def whole_example(folder: Path, database_url: str) -> AsyncIterator[Workflows]:
-    """A gateway with exactly examples/workflow_agents/interlock.yaml, but for the port; it has published the folder of documents."""
+    """A gateway with exactly examples/workflow_agents/interlock.yaml, but for the port, once it has published the folder of documents."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     given = yaml.safe_load((await asyncio.to_thread(CONFIGURATION.read_text)).replace(f"http://127.0.0.1:{PORT}", url))

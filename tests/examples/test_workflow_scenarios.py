@@ -176,7 +176,7 @@ async def test_the_documented_gateway_runs_every_example(tmp_path: Path, databas
     logged = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     assert [each for each in logged if each["event"] == "workflow_refused"] == []
     assert sorted(each["file"] for each in logged if each["event"] == "workflow_published") == files
-    assert len(files) == 7
+    assert len(files) == 15
 
 
 async def _resolve_case(workflows: Workflows, given: dict[str, str]) -> Any:

@@ -20,6 +20,7 @@ from tests.fakes.workflows import Workflows
 from tests.house.source import ROOT
 
 DOCUMENTS = sorted(path for path in (ROOT / "examples" / "workflows").glob("*.yaml") if ".test." not in path.name)
+PAGES = [ROOT / "docs" / "workflows.md", ROOT / "docs" / "workflow-examples.md"]
 ORDER = ROOT / "examples" / "demo" / "order.yaml"
 
 
@@ -39,12 +40,12 @@ async def test_an_example_passes_its_rehearsal(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_an_example_is_drawn_in_the_documentation(path: Path) -> None:
     chart = mermaid_of(outline_of(read_document(read_source(path.read_text()))))
-    assert f"```mermaid\n{chart}```" in (ROOT / "docs" / "workflows.md").read_text()
+    assert sum(_text(page).count(f"```mermaid\n{chart}```") for page in PAGES) == 1
 
 
 def test_the_documentation_quotes_the_examples_word_by_word() -> None:
-    quotes = re.findall(r"<!-- from (\S+) -->\n```yaml\n(.*?)```", _text(ROOT / "docs" / "workflows.md"), re.DOTALL)
-    assert len(quotes) >= 8
+    quotes = [quote for page in PAGES for quote in re.findall(r"<!-- from (\S+) -->\n```yaml\n(.*?)```", _text(page), re.DOTALL)]
+    assert len(quotes) >= 13
     assert [path for path, lines in quotes if lines not in _text(ROOT / path)] == []
 
 

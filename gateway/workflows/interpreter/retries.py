@@ -6,7 +6,7 @@ from typing import Any, Final
 from gateway.workflows.dsl.constructs import Backoff, RetryPolicy
 
 COUNT: Final = 3  # retries of a policy that names no limit: the DSL leaves it open, and without end is no answer
-LONGEST: Final = 3_600_000  # milliseconds between two attempts, at most
+LONGEST: Final = 3_600_000  # milliseconds to which delays grow by themselves; a `delay` or `maxDelay` that is longer counts as it stands
 
 
 def limit_of(policy: RetryPolicy) -> int:
@@ -23,9 +23,9 @@ def delay_before(attempt: int, delay: int, backoff: Backoff | None) -> int:
     A backoff may name `factor` (exponential, 2 by default), `increment` (linear, the delay by default) and `maxDelay`.
     """
     if backoff is None or backoff.constant is not None:
-        return min(delay, LONGEST)
+        return delay
     options: Mapping[str, Any] = backoff.exponential or backoff.linear or {}
-    longest = min(_number(options, "maxDelay", LONGEST), LONGEST)
+    longest = _number(options, "maxDelay", max(delay, LONGEST))
     if backoff.linear is not None:
         return round(min(delay + _number(options, "increment", delay) * (attempt - 1), longest))
     return round(min(delay * _number(options, "factor", 2) ** min(attempt - 1, 60), longest))

@@ -17,6 +17,7 @@ from gateway.workflows.publishing.event_rights import event_permissions
 from gateway.workflows.publishing.fitness import Fitness
 from gateway.workflows.publishing.memory_rights import memory_of, memory_permissions
 from gateway.workflows.publishing.needs import Need, needs_of
+from gateway.workflows.publishing.state_rights import state_permissions
 from gateway.workflows.runs.store import RunStore
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
@@ -133,9 +134,10 @@ class WorkflowRegistrar:
         return [need for need in needs_of(document, self._fitness.servers(tenant)) if isinstance(need, Need)]
 
     def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
-        """The permissions for exactly what the document names, events included, and for what the workflows do that it names."""
+        """The permissions for exactly what the document names, events and keys of the board too, and for the workflows that it names."""
         allowed: set[str] = set()
         allowed.update(event_permissions(document))
+        allowed.update(state_permissions(document))
         needs = self._needs(tenant, document)
         allowed.update(memory_permissions(document.document.name, needs))
         for need in needs:

@@ -27,6 +27,32 @@ Feature: Retry
     And ask should run 3 times
     And the run should take 4 seconds
 
+  Scenario: A delay of days
+    Given a workflow with definition:
+    """yaml
+    document: {dsl: '1.0.3', namespace: tests, name: example, version: '1.0.0'}
+    do:
+    - guarded:
+        try:
+        - ask:
+            call: gateway.tool
+            with: {tool: stock.check, arguments: {}}
+        catch:
+          errors: {with: {status: 503}}
+          retry: {delay: P1D, limit: {attempt: {count: 5}}}
+    """
+    And given the answers of steps are:
+    """yaml
+    ask: [{error: {type: 'https://open-workflow-specification.org/spec/1.0.0/errors/communication', status: 503}}, {error: {type: 'https://open-workflow-specification.org/spec/1.0.0/errors/communication', status: 503}}, {output: {left: 3}}]
+    """
+    When the workflow is executed
+    Then the workflow should complete with output:
+    """yaml
+    left: 3
+    """
+    And ask should run 3 times
+    And the run should take 172800 seconds
+
   Scenario: Exponential delays
     Given a workflow with definition:
     """yaml
