@@ -128,9 +128,8 @@ class Authority:
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
             return Denial(decision, verdict.is_hidden, verdict.scope, verdict.note, _scope_to_request(caller, verdict.scope))
-        if request.terms is DEFAULT_TERMS:
-            return Grant(decision, child or caller.delegation)
-        return Grant(decision, child or caller.delegation, _history_mark(self._engine, request), request.terms.effect_mark())
+        marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
+        return Grant(decision, child or caller.delegation, *marks)
 
     def needs_history(self, act: Act) -> bool:
         """Whether a policy depends on what the transaction did before this act."""
@@ -209,28 +208,24 @@ class Authority:
         held = caller.delegation.effective_permissions().overlaps(pattern) and self._rights_of(caller).overlaps(pattern)
         return held and not self._environment.missing_memory(caller.delegation, action)
 
-    def can_see(self, caller: Caller, act: Act) -> bool:
-        """Whether the caller may know that the resource exists. An invisible resource is answered as if it did not exist."""
-        return self._is_visible(caller, act)
-
     def _find_or_evaluate(
         self, caller: Caller, request: RulingRequest, arguments: Mapping[str, Any] | None, digest: str | None
     ) -> _CachedVerdict:
         """Returns the verdict. Kill, expiry, server ceiling and clearance are checked on every call; the rest may be cached."""
         act = request.act
         if self._environment.kills.stops(caller.delegation, act):
-            return _CachedVerdict("killed", is_hidden=not self._is_visible(caller, act))
+            return _CachedVerdict("killed", is_hidden=not self.can_see(caller, act))
         if is_delegated_administration(caller.delegation, act):
             return _CachedVerdict(DELEGATED_ADMINISTRATION)
         if caller.expires <= self._environment.now():
             return _CachedVerdict(reason_id="token-expired")
         if not request.ceiling.covers(act.permission):
             missing = (f"{act.permission} (server {act.parent})",)
-            return _CachedVerdict("ceiling-exceeded", missing=missing, is_hidden=not self._is_visible(caller, act))
+            return _CachedVerdict("ceiling-exceeded", missing=missing, is_hidden=not self.can_see(caller, act))
         if request.terms is not DEFAULT_TERMS:
             excess = request.terms.find_clearance_excess(requester_of(caller, request), act.parent, self._environment.clearance_now)
             if excess is not None:
-                return _CachedVerdict(excess[0], missing=(excess[1],), is_hidden=not self._is_visible(caller, act))
+                return _CachedVerdict(excess[0], missing=(excess[1],), is_hidden=not self.can_see(caller, act))
         key = (caller.ruling_key, request.tenant, act.action, act.kind, act.resource, act.permission, digest)
         recalled = request.terms.history is not None or request.terms.facts is not None
         known = self._rulings.get(key) if not recalled and self._environment.is_fresh() else None
@@ -244,7 +239,7 @@ class Authority:
     def _evaluate(self, caller: Caller, request: RulingRequest, arguments: Mapping[str, Any] | None) -> _CachedVerdict:
         """Returns the verdict of the token's scope, the ceilings of the chain, and the policies, in this order."""
         act, delegation = request.act, caller.delegation
-        hidden = not self._is_visible(caller, act)
+        hidden = not self.can_see(caller, act)
         if not delegation.scope.covers(act.permission):
             missing = (f"{act.permission} (token)",)
             return _CachedVerdict("scope-missing", missing=missing, is_hidden=hidden, scope=act.permission)
@@ -264,7 +259,8 @@ class Authority:
             return _CachedVerdict(_reason_of_forbid(result.policies, request.terms), result.policies, is_hidden=hidden)
         return _CachedVerdict("user-lacks-permission", missing=(f"{act.permission} (user)",), is_hidden=hidden)
 
-    def _is_visible(self, caller: Caller, act: Act) -> bool:
+    def can_see(self, caller: Caller, act: Act) -> bool:
+        """Whether the caller may know that the resource exists. An invisible resource is answered as if it did not exist."""
         return is_visible(self._rights_of(caller), caller.delegation, act)
 
     def _rights_of(self, caller: Caller) -> Permissions:

@@ -13,9 +13,6 @@ from gateway.calls.consent.approval_requests import (
     ApprovalRequests,
     ApprovalSubject,
     PendingApproval,
-    definition_of,
-    other_request_members,
-    shown_to_approvers,
 )
 from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
@@ -130,7 +127,10 @@ class CallAuthorizer:
             raise await self.record_refusal(caller, ruling)
         if target is None or request.arguments is None or request.act.verb == VERB_FOLLOW_TASK:
             raise await self.record_refusal(caller, denial_of(ruling, "policy-forbids"))
-        subject, approval = await self._find_approval(caller, request, ruling, target=target, params=params)
+        try:
+            subject, approval = await self._approval_requests.find_approval(caller, request, target, params)
+        except NotShowable:
+            raise await self.record_refusal(caller, denial_of(ruling, "approval-too-large")) from None
         if (grant := await self._grant_by_approval(subject, approval)) is not None:
             return grant
         raise await self._ask_for_approval(subject, ruling)
@@ -156,25 +156,6 @@ class CallAuthorizer:
         if request.terms.effect is not None:
             return await rule_on_effect(self._authority, self.effects, caller, request, request.terms.effect)
         return request, self._authority.rule(caller, request)
-
-    async def _find_approval(
-        self, caller: Caller, request: RulingRequest, question: Question, *, target: Registration, params: bytes
-    ) -> tuple[ApprovalSubject, Approval | None]:
-        """Returns what people approve, and the approval of exactly that, if there is one. Raises CallRefused if it is too large to show.
-
-        Answers to a server's elicitation were never shown to approvers. They are valid only under the approval that the call before
-        them used.
-        """
-        requester, definition = requester_of(caller, request), definition_of(target, request.act)
-        continued = request.terms.continues_decision_id
-        used_approval = await self._approval_requests.used_approval(requester, continued) if continued else None
-        others = other_request_members(request.act, params, include_answers=used_approval is None)
-        try:
-            content = shown_to_approvers(request.arguments or {}, definition, others)
-        except NotShowable:
-            raise await self.record_refusal(caller, denial_of(question, "approval-too-large")) from None
-        approval = used_approval[0] if used_approval else await self._approval_requests.find_matching_approval(requester, request, content)
-        return ApprovalSubject(caller, request, content, definition), approval
 
     async def _grant_by_approval(self, subject: ApprovalSubject, approval: Approval | None) -> Grant | None:
         """Returns the Grant for an act that people have approved, or None if they have not been asked.

@@ -2,22 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
 from gateway.events.settings import EventSettings, TriggerSettings, check_names
+from gateway.server.sections.costs import CostSettings, Price
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.memory import MemorySettings
 from gateway.server.sections.state import StateSettings
 from policies.delegation.permissions import Permissions
 from registry.cards.effects import parse_effects
-from registry.cards.prices import parse_price
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -157,11 +156,6 @@ class LimitRuleSettings(_StrictSettings):
     max_bytes: int | None = Field(None, ge=0, le=COUNT_MAX)
 
 
-def _as_text(value: Any) -> Any:
-    """Numbers of a YAML file as the text that was written, so that none becomes a double."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
 class LimitsSettings(_StrictSettings):
     agent_timeout: float = Field(3600.0, gt=0, le=WEEK)  # seconds one turn of an agent may take
     agent_idle_timeout: float = Field(120.0, gt=0, le=WEEK)  # seconds that an agent may be silent in its turn
@@ -172,25 +166,6 @@ class LimitsSettings(_StrictSettings):
     calls_per_upstream: int = Field(400, ge=2, le=1_000_000)  # turns and calls in flight to one host, or one command
     queue_seconds: float = Field(10.0, ge=0, le=HOUR)  # most seconds that a call waits for a slot
     per: list[LimitRuleSettings] = []
-
-
-def _check_price(text: str) -> str:
-    """Returns the text of a price. Raises ValueError for a text that is none."""
-    parse_price(text)
-    return text
-
-
-Price = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_price)]  # an amount such as 0.02
-
-
-class CostSettings(_StrictSettings):
-    """The currency in which costs are counted, and what calls of unknown cost reserve. The prices of tokens are in US dollars."""
-
-    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
-    usd_rate: Annotated[Decimal | None, BeforeValidator(_as_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
-    reservation: Price = "0.01"  # what a turn of an agent reserves about whose cost nothing is known
-    reservation_max: Price = "10"  # the most that an estimate reserves
-    tokens_max: int = Field(10_000_000, ge=1, le=1_000_000_000)  # of a kind in one turn; a report of more is not believed
 
 
 class TelemetrySettings(_StrictSettings):

@@ -153,6 +153,22 @@ class ApprovalRequests:
             lambda connection: can_continue_from(connection, requester.tenant, requester.txn, prior_act)
         )
 
+    async def find_approval(
+        self, caller: Caller, request: RulingRequest, target: Registration, params: bytes
+    ) -> tuple[ApprovalSubject, Approval | None]:
+        """Returns what people approve, and the approval of exactly that, if there is one. Raises NotShowable if it is too large to show.
+
+        Answers to a server's elicitation were never shown to approvers. They are valid only under the approval that the call before
+        them used.
+        """
+        requester, definition = requester_of(caller, request), definition_of(target, request.act)
+        continued = request.terms.continues_decision_id
+        used_approval = await self.used_approval(requester, continued) if continued else None
+        others = other_request_members(request.act, params, include_answers=used_approval is None)
+        content = shown_to_approvers(request.arguments or {}, definition, others)
+        approval = used_approval[0] if used_approval else await self.find_matching_approval(requester, request, content)
+        return ApprovalSubject(caller, request, content, definition), approval
+
     async def find_matching_approval(self, requester: Requester, request: RulingRequest, content: ExactContent) -> Approval | None:
         """Returns the approval that the caller names, else the newest valid approval for exactly this act, else None."""
         now, named = self._stores.now(), request.terms.approval_id

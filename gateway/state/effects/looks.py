@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.state.claims.operations import BadClaim, act_of_reading_subject
-from gateway.state.effects.view import ConflictPage, Reader, list_open_conflicts, read_subject
+from gateway.state.effects.view import ConflictPage, SubjectReader, list_open_conflicts, read_subject
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import BadSubject, check_subject
 from gateway.storage.database import Database
@@ -34,10 +34,10 @@ class SubjectLooks:
         except BadSubject as error:
             raise BadClaim("subject", str(error)) from error
         await self._authorize(caller, act_of_reading_subject(name))
-        reader = Reader(caller.principal.tenant, caller.principal.owner_key, self._sees_people(caller))
+        reader = SubjectReader(caller.principal.tenant, caller.principal.owner_key, self._sees_people(caller))
         return await self._database.read(lambda connection: read_subject(connection, reader, name, self._clock))
 
     async def list_conflicts(self, caller: Caller, page: ConflictPage) -> tuple[list[dict[str, Any]], tuple[int, str] | None]:
         """Open conflicts and the place of the next page: the caller's own, or all of them for a caller that was authorized to read them."""
-        reader = Reader(caller.principal.tenant, caller.principal.owner_key, not page.owner)
+        reader = SubjectReader(caller.principal.tenant, caller.principal.owner_key, not page.owner)
         return await self._database.read(lambda connection: list_open_conflicts(connection, reader, page, self._clock))

@@ -22,7 +22,7 @@ DAY: Final = 86_400_000_000
 TASK_ENDINGS: Final = {"TASK_STATE_COMPLETED": "done"}
 
 
-class Reader(Struct, frozen=True):
+class SubjectReader(Struct, frozen=True):
     """The reader of a view: the person, whose own name is shown, and whether the names of others are shown too."""
 
     tenant: str
@@ -42,7 +42,7 @@ class ConflictPage(Struct, frozen=True):
     limit: int = 50
 
 
-def read_subject(connection: Connection, reader: Reader, subject: str, clock: SubjectClock) -> dict[str, Any]:
+def read_subject(connection: Connection, reader: SubjectReader, subject: str, clock: SubjectClock) -> dict[str, Any]:
     """The view as JSON. Raises TooManyFacts."""
     now = clock.read(connection)
     holds, opt_outs, plain = board_values(connection, reader.tenant, subject, now)
@@ -62,7 +62,7 @@ def read_subject(connection: Connection, reader: Reader, subject: str, clock: Su
 
 
 def list_open_conflicts(
-    connection: Connection, reader: Reader, page: ConflictPage, clock: SubjectClock
+    connection: Connection, reader: SubjectReader, page: ConflictPage, clock: SubjectClock
 ) -> tuple[list[dict[str, Any]], tuple[int, str] | None]:
     """Conflicts that were refused, the newest first, and the place of the next page.
 
@@ -82,7 +82,7 @@ def list_open_conflicts(
     return [_conflict(reader, row) for row in rows], following
 
 
-def _read_effects(connection: Connection, reader: Reader, subject: str, now: int) -> list[dict[str, Any]]:
+def _read_effects(connection: Connection, reader: SubjectReader, subject: str, now: int) -> list[dict[str, Any]]:
     """The newest effects. One that lasts as long as a task is under way until the task has ended."""
     of_task = and_(tasks.c.tenant == subject_effects.c.tenant, tasks.c.id == subject_effects.c.task_id, subject_effects.c.own_task == 1)
     query = select(subject_effects, tasks.c.state.label("task_state")).outerjoin(tasks, of_task)
@@ -120,7 +120,7 @@ def _read_conflicts(connection: Connection, wanted: Any, limit: int) -> list[Any
     return list(connection.execute(select(subject_conflicts).where(wanted).order_by(*order).limit(limit)))
 
 
-def _conflict(reader: Reader, row: Any) -> dict[str, Any]:
+def _conflict(reader: SubjectReader, row: Any) -> dict[str, Any]:
     is_own = reader.name(row.owner) is not None
     notes = msgspec.json.decode(row.facts, type=list[FactNote])
     return {
@@ -139,12 +139,12 @@ def _conflict(reader: Reader, row: Any) -> dict[str, Any]:
     }
 
 
-def _fact(reader: Reader, name: str, source: FactSource) -> dict[str, Any]:
+def _fact(reader: SubjectReader, name: str, source: FactSource) -> dict[str, Any]:
     times = {"since": to_rfc3339(source.since), "until": _time_or_none(source.until)}
     return {"name": name, **times, "reason": source.text, "agent": source.agent, "set_by": reader.name(source.owner)}
 
 
-def _claim(reader: Reader, claim: Claim, now: int) -> dict[str, Any]:
+def _claim(reader: SubjectReader, claim: Claim, now: int) -> dict[str, Any]:
     holder: Holder = claim.holder
     return {
         "effect": claim.effect,

@@ -6,9 +6,9 @@ from typing import Final, Protocol
 
 from gateway.state.memory.facts import (
     PERSON,
+    Authorship,
     Correction,
     Fact,
-    FactSource,
     MemoryScope,
     NewFact,
     UnknownFact,
@@ -133,7 +133,7 @@ class MemoryAccess:
 
     def _writer(self, caller: Caller, grant: Grant | None) -> FactWriter:
         held = caller.delegation
-        source = FactSource(caller.principal.owner_key, held.actor, held.task_id)
+        source = Authorship(caller.principal.owner_key, held.actor, held.task_id)
         return FactWriter(source, held.txn, grant.decision.id if grant else "", self._rights.clearance_of(caller))
 
     def _view(self, caller: Caller, scope: MemoryScope) -> FactView:

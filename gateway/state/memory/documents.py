@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.state.memory.facts import Fact, FactSource
+from gateway.state.memory.facts import Authorship, Fact
 from gateway.state.memory.reading import StoredFact
 
 ToText = Callable[[int], str]
@@ -45,7 +45,7 @@ def stored_document(stored: StoredFact, to_text: ToText, *, is_for_agent: bool) 
     return {**fact_document(stored.fact, to_text, is_for_agent=is_for_agent), "history": older}
 
 
-def source_document(source: FactSource, *, is_for_agent: bool) -> dict[str, Any]:
+def source_document(source: Authorship, *, is_for_agent: bool) -> dict[str, Any]:
     """Whether a person or an agent wrote a version, which agent, in which task, and for whom."""
     author = {} if is_for_agent else {"author": source.author}
     return {"written_by": "agent" if source.agent else "person", "agent": source.agent or None, "task_id": source.task_id or None, **author}

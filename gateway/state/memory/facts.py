@@ -55,7 +55,7 @@ class MemoryScope(Struct, frozen=True):
         return self.tenant, self.owner, self.workflow
 
 
-class FactSource(Struct, frozen=True):
+class Authorship(Struct, frozen=True):
     """Who wrote a version: `agent` is empty where a person did. `author` is that person, or the one for whom the agent acted."""
 
     author: str
@@ -88,7 +88,7 @@ class Fact(Struct, frozen=True):
     version: int
     text: str
     sensitivity: int
-    source: FactSource
+    source: Authorship
     created: int
     updated: int
     expires: int | None = None
@@ -100,7 +100,7 @@ class OldVersion(Struct, frozen=True):
     version: int
     text: str
     sensitivity: int
-    source: FactSource
+    source: Authorship
     at: int
 
 
@@ -151,5 +151,5 @@ def check_expiry(expires: int | None, now: int) -> None:
         raise BadFact("expires", "must be in the future")
 
 
-def source_columns(source: FactSource) -> Mapping[str, Any]:
+def source_columns(source: Authorship) -> Mapping[str, Any]:
     return {"agent": source.agent, "task_id": source.task_id, "author": source.author}

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, or_, select
 
-from gateway.state.memory.facts import Fact, FactSource, MemoryScope, OldVersion
+from gateway.state.memory.facts import Authorship, Fact, MemoryScope, OldVersion
 from gateway.state.memory.tables import memory_facts, memory_quarantines, memory_versions
 
 
@@ -15,7 +15,7 @@ def fact_from_row(row: Row[Any]) -> Fact:
         row.version,
         row.text,
         row.sensitivity,
-        FactSource(row.author, row.agent, row.task_id),
+        Authorship(row.author, row.agent, row.task_id),
         row.created,
         row.updated,
         row.expires,
@@ -23,7 +23,7 @@ def fact_from_row(row: Row[Any]) -> Fact:
 
 
 def version_from_row(row: Row[Any]) -> OldVersion:
-    return OldVersion(row.version, row.text, row.sensitivity, FactSource(row.author, row.agent, row.task_id), row.at)
+    return OldVersion(row.version, row.text, row.sensitivity, Authorship(row.author, row.agent, row.task_id), row.at)
 
 
 def is_found(clearance: int, now: int) -> ColumnElement[bool]:

@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Row, select
 
 from gateway.state.memory.facts import (
     VERSIONS_MAX,
+    Authorship,
     BadFact,
     Correction,
     Fact,
     FactChanged,
-    FactSource,
     MemoryFull,
     MemoryScope,
     NewFact,
@@ -52,7 +52,7 @@ _CLOSE_SCOPE: Final = "DELETE FROM memory_scopes WHERE tenant = ? AND owner = ? 
 class FactWriter(Struct, frozen=True):
     """Who writes, in which transaction, by which ruling; and what they may see, so that they correct only what they can read."""
 
-    source: FactSource
+    source: Authorship
     txn: str = ""
     decision_id: str = ""
     clearance: int = 3

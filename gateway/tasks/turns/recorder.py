@@ -69,6 +69,9 @@ class EndingNotWritten(WriteFailed):
         self.task_id = task_id
 
 
+Pause = Callable[[float], Awaitable[None]]  # waits for seconds
+
+
 class TurnRecorder:
     """Runs turns. Events of a streamed turn are written as they come, those of other turns with the ending.
 
@@ -77,11 +80,7 @@ class TurnRecorder:
     """
 
     def __init__(
-        self,
-        stores: TaskStores,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        costs: TurnCosts = NO_COSTS,
-        end_effect: EndEffect = keep_effect,
+        self, stores: TaskStores, pause: Pause = asyncio.sleep, costs: TurnCosts = NO_COSTS, end_effect: EndEffect = keep_effect
     ) -> None:
         self._stores = stores
         self._costs = costs
@@ -127,7 +126,7 @@ class TurnRecorder:
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         ref_timer.cancel()
         superseding = await writer.flush() if writer is not None else None
-        write_cost = await self._price(call, event)
+        write_cost = await _price(self._costs, call, event)
         ends_effect = call.grant.effect_mark is not None and journal.row.has_ended
         write_cost = and_then_end(self._end_effect, call.grant, journal.row, write_cost) if ends_effect else write_cost
         turn_state = await self._write_ending(journal, event, started, write_cost, superseding)
@@ -135,13 +134,7 @@ class TurnRecorder:
 
     async def record_abandoned_turn(self, call: Call, row: TaskRow) -> None:
         """Stores what a turn cost that the gateway has abandoned, because its task has ended otherwise. `row`: as the turn began."""
-        self._superseded_costs.post(row, await self._price(call, Canceled()))
-
-    async def _price(self, call: Call, ending: Event) -> WriteCost | None:
-        """Returns what stores the cost of a turn, or None if there is nothing to store."""
-        may_cost = self._costs.has_budget or _may_cost(call, ending)
-        pricing = self._costs.pricing_of(call, ending) if may_cost else None
-        return None if pricing is None else await pricing
+        self._superseded_costs.post(row, await _price(self._costs, call, Canceled()))
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
@@ -368,3 +361,9 @@ def _outcome_record(row: TaskRow, duration_us: int) -> dict[str, object]:
         "state": row.state.value,
         "duration_us": duration_us,
     }
+
+
+async def _price(costs: TurnCosts, call: Call, ending: Event) -> WriteCost | None:
+    """Returns what stores the cost of a turn, or None if there is nothing to store."""
+    pricing = costs.pricing_of(call, ending) if costs.has_budget or _may_cost(call, ending) else None
+    return None if pricing is None else await pricing

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from gateway.events.starts import read_requesters
 from gateway.storage.batch import Batch
 from gateway.storage.tables import tasks
-from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs
+from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs, workflow_versions
 
 _LOCK_ALL: Final = (
     "UPDATE workflow_runs SET requesters = requesters WHERE tenant = ? AND requesters <> '' "
@@ -46,6 +46,18 @@ def add_requesters(batch: Batch, tenant: str, txn: str, people: Iterable[str]) -
             batch.run(_SET, (text, tenant, run_id))
             batch.run(_SET_OF_QUESTIONS, (text, tenant, run_id))
     return everybody
+
+
+def inherit_requesters(batch: Batch, tenant: str, run_id: str, version: tuple[str, str]) -> None:
+    """Gives a run that another one caused the requesters of their transaction, and makes the uploader of its version one of them.
+
+    `version`: the name and the hash of the workflow.
+    """
+    txn, versions = txn_of(batch.connection, tenant, run_id), workflow_versions.c
+    if requesters_of(batch.connection, tenant, txn):
+        mine = (versions.tenant == tenant) & (versions.name == version[0]) & (versions.hash == version[1])
+        author = batch.connection.execute(select(versions.author).where(mine)).scalar() or ""
+        batch.run(_SET, (encode_requesters(add_requesters(batch, tenant, txn, (author,))), tenant, run_id))
 
 
 def txn_of(connection: Connection, tenant: str, run_id: str) -> str:

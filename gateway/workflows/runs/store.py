@@ -15,7 +15,7 @@ from gateway.storage.database import Batch, Database
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.runs.requesters import add_requesters, encode_requesters, requesters_of, txn_of
+from gateway.workflows.runs.requesters import encode_requesters, inherit_requesters, requesters_of
 from gateway.workflows.runs.tables import (
     IS_TASK_OF_RUN,
     workflow_checkpoints,
@@ -38,7 +38,6 @@ _INSERT_RUN: Final = (
     "(tenant, id, workflow, version, input, started, note, paused_by, fault, origin_id, origin_kind, origin_step, inputs, requesters) "
     "VALUES (?, ?, ?, ?, ?, ?, '', '', '', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-_INHERIT: Final = "UPDATE workflow_runs SET requesters = ? WHERE tenant = ? AND id = ?"
 _LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
 _SUSPEND: Final = (
     "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, waits_for_sign_in = ?, admitted_at = NULL, queued_at = NULL "
@@ -191,7 +190,7 @@ class RunStore:
         def work(batch: Batch) -> RunRow:
             lock_run(batch, row.key, self.process)
             if insert_run(batch, row):
-                _inherit_requesters(batch, row)
+                inherit_requesters(batch, row.key.tenant, row.key.id, (row.workflow, row.version))
             found = _read_run(batch.connection, row.key)
             assert found is not None  # it was inserted, or there before
             return found
@@ -377,16 +376,6 @@ def to_run_row(key: RunKey, columns: Mapping[str, Any]) -> RunRow:
     decoded = {name: msgspec.json.decode(columns[name]) for name in ("input", "inputs")}
     requesters = tuple(msgspec.json.decode(columns["requesters"] or "[]"))
     return RunRow(key, **{name: columns[name] for name in PLAIN_COLUMNS}, **decoded, origin=origin, requesters=requesters)
-
-
-def _inherit_requesters(batch: Batch, row: RunRow) -> None:
-    """Gives a run that another one caused the requesters of their transaction, and makes the uploader of its version one of them."""
-    tenant, versions = row.key.tenant, workflow_versions.c
-    txn = txn_of(batch.connection, tenant, row.key.id)
-    mine = (versions.tenant == tenant) & (versions.name == row.workflow) & (versions.hash == row.version)
-    if requesters_of(batch.connection, tenant, txn):
-        author = batch.connection.execute(select(versions.author).where(mine)).scalar() or ""
-        batch.run(_INHERIT, (encode_requesters(add_requesters(batch, tenant, txn, (author,))), tenant, row.key.id))
 
 
 def _record_waiting(batch: Batch, recorder: EventRecorder, run: RunKey) -> None:

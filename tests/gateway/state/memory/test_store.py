@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from gateway.state.memory.facts import TEXT_MAX, Correction, Fact, FactSource, MemoryFull, MemoryScope, NewFact
+from gateway.state.memory.facts import TEXT_MAX, Authorship, Correction, Fact, MemoryFull, MemoryScope, NewFact
 from gateway.state.memory.quarantine import MemoryQuarantines
 from gateway.state.memory.reading import FactPage, FactReader, FactView
 from gateway.state.memory.store import FactStore, FactWriter
@@ -22,8 +22,8 @@ from policies.ids import new_id
 from tests.fakes.timeouts import LONG_TIMEOUTS
 
 ALICE, BOB, FLOW = MemoryScope("t", "t|i|alice"), MemoryScope("t", "t|i|bob"), MemoryScope("t", workflow="flow")
-BY_ALICE, BY_BOB = FactWriter(FactSource("t|i|alice")), FactWriter(FactSource("t|i|bob"))
-BY_AGENT = FactWriter(FactSource("t|i|alice", "sales", "t_1"))
+BY_ALICE, BY_BOB = FactWriter(Authorship("t|i|alice")), FactWriter(Authorship("t|i|bob"))
+BY_AGENT = FactWriter(Authorship("t|i|alice", "sales", "t_1"))
 FACTS_MAX = 5
 
 
