@@ -144,10 +144,14 @@ async def whole_example(folder: Path, database_url: str) -> AsyncIterator[Workfl
     given = yaml.safe_load((await asyncio.to_thread(CONFIGURATION.read_text)).replace(f"http://127.0.0.1:{PORT}", url))
     given["workflows"] = str(ROOT / given["workflows"])
     async with served(build(url), listener), open_house(folder, database_url, **given) as home:
-        count = len([path for path in FOLDER.glob("*.yaml") if ".test." not in path.name])
+        workflows = Workflows(home)
+        documents = [path for path in FOLDER.glob("*.yaml") if ".test." not in path.name]
+        texts = await asyncio.to_thread(lambda: [path.read_text("utf-8") for path in documents])
 
-        def are_published() -> bool:
-            return sum(entry.kind == WORKFLOW_KIND for entry in home.gateway.registry.list("default", Family.AGENT)) == count
+        async def are_published() -> bool:
+            there = [entry for entry in home.gateway.registry.list("default", Family.AGENT) if entry.kind == WORKFLOW_KIND]
+            triggers = (await workflows.desk.ask("GET", "/api/triggers")).json()["items"]
+            return len(there) == len(texts) and len(triggers) == sum("\nschedule:" in text for text in texts)
 
         await until(are_published, every=0.05)
-        yield Workflows(home)
+        yield workflows
