@@ -74,7 +74,7 @@ class TriggerRule(Struct, frozen=True):
 
 
 class RoutedEvent(Struct, frozen=True):
-    """An event that is being stored, with its JSON, and who is behind it: a JSON array of tenant|issuer|subject."""
+    """An event that is being stored, with its JSON, and the people behind it: a JSON array of tenant|issuer|subject."""
 
     event: Mapping[str, Any]
     text: str

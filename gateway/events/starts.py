@@ -69,7 +69,7 @@ class TriggerStarts:
         return is_dead
 
     def cause_write(self, batch: Batch, tenant: str, txn: str, task_id: str, requesters: Sequence[str]) -> None:
-        """Stores who is behind a transaction that a trigger begins, in the commit that opens its task."""
+        """Stores the people behind a transaction that a trigger begins, in the commit that opens its task."""
         batch.run(_CAUSE, (tenant, txn, task_id, msgspec.json.encode(requesters).decode(), self._now()))
 
     async def sweep(self) -> None:
@@ -102,6 +102,6 @@ class TriggerStarts:
 
 
 def read_requesters(connection: Any, tenant: str, txn: str) -> str:
-    """The JSON of who is behind a transaction that a trigger began; empty for any other transaction."""
+    """The JSON of the people behind a transaction that a trigger began; empty for any other transaction."""
     table = event_causes.c
     return connection.execute(select(table.requesters).where(table.tenant == tenant, table.txn == txn)).scalar() or ""

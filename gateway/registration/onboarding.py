@@ -8,7 +8,7 @@ from adapters.contract import Challenged, UpstreamFault
 from adapters.tool_servers import STDIO_PREFIX
 from adapters.upstream.egress import EgressRefused
 from gateway.calls.limits.meters import TooManyCalls
-from gateway.fair_shares import Capacity
+from gateway.concurrency.fair_shares import Capacity
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.requests import (
     AgentRegistrationRequest,

@@ -11,7 +11,7 @@ import structlog
 
 from adapters.contract import UpstreamFault
 from adapters.upstream.egress import EgressRefused
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.requests import BadRequest

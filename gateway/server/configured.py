@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from registry.cards.card import AgentEndpoint
 from registry.cards.effects import parse_effects
 from registry.cards.prices import ANY_CALL, parse_prices

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.background import run_in_background
 from gateway.calls.turns.runner import TurnRunner
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import Send
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

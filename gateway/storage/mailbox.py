@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from sqlalchemy import Connection, func, select
 
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.storage.database import Batch, Database, ReadFailed
 from gateway.storage.tables import mail
 from policies.cache import BoundedCache

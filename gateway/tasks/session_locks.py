@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from adapters.contract import Adapter, AnswerRefused, Call, Event, Failed, Turn, VendorRef
 from adapters.upstream.pending_consent import agent_ref, is_pending
 from adapters.vendors.sdk.faults import AGENT_BUSY, SESSION_BUSY_TEXT
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.storage.tables import session_locks
 from gateway.tasks.conversation import ConversationWaits, check_no_open_question, holds_one_question, read_other_tasks, ref_to_continue

@@ -11,7 +11,7 @@ import structlog
 from adapters.contract import Adapter, Call, Event, Turn, VendorRef, Watcher
 from adapters.task import INTERRUPTED, Message, Role
 from adapters.upstream.pending_consent import is_pending
-from gateway.fair_shares import Capacity, Portion
+from gateway.concurrency.fair_shares import Capacity, Portion
 from gateway.storage.database import ReadFailed
 from gateway.tasks.log import TaskLog
 from gateway.tasks.turns.recorder import TurnState

@@ -13,6 +13,7 @@ import yaml
 from examples.workflow_agents.__main__ import PORT, build
 from gateway.workflows.dsl.loading import read_document, read_source
 from gateway.workflows.publishing.needs import Need, needs_of
+from registry.cards.card import WORKFLOW_KIND, Family
 from tests.examples.conftest import served
 from tests.fakes.house import House, open_house
 from tests.fakes.waiting import until
@@ -144,4 +145,14 @@ async def whole_example(folder: Path, database_url: str) -> AsyncIterator[Workfl
     given["workflows"] = str(ROOT / given["workflows"])
     async with served(build(url), listener), open_house(folder, database_url, **given) as home:
         await home.gateway.database.refresh_epochs()
-        yield Workflows(home)
+        workflows = Workflows(home)
+        documents = [path for path in FOLDER.glob("*.yaml") if ".test." not in path.name]
+        texts = await asyncio.to_thread(lambda: [path.read_text("utf-8") for path in documents])
+
+        async def are_published() -> bool:
+            there = [entry for entry in home.gateway.registry.list("default", Family.AGENT) if entry.kind == WORKFLOW_KIND]
+            triggers = (await workflows.desk.ask("GET", "/api/triggers")).json()["items"]
+            return len(there) == len(texts) and len(triggers) == sum("\nschedule:" in text for text in texts)
+
+        await until(are_published, every=0.05)
+        yield workflows

@@ -1,4 +1,4 @@
-"""Settles reservations of calls whose end nobody told: of a process that was killed, or of a task that was ended from elsewhere."""
+"""Settles reservations of calls that ended unseen: in a process that was killed, or with a task that another process ended."""
 
 from collections.abc import Callable
 from typing import Any, Final

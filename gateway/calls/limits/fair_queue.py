@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
-from gateway.fair_shares import ShareCount
+from gateway.concurrency.fair_shares import ShareCount
 
 
 class QueueLane(Protocol):

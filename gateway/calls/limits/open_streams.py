@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gateway.calls.limits.open_files import STREAMS_MAX
-from gateway.fair_shares import Capacity
+from gateway.concurrency.fair_shares import Capacity
 
 S = TypeVar("S")
 PER_PERSON_MAX = 2_500

@@ -11,7 +11,7 @@ from adapters.mcp_client.duplex.channel import CALLS_MAX
 from adapters.tool_servers import STDIO_PREFIX
 from gateway.calls.limits.fair_queue import FairQueue, Waiter
 from gateway.calls.limits.meters import LimitReached, TooManyCalls
-from gateway.fair_shares import Capacity, Portion, ShareCount
+from gateway.concurrency.fair_shares import Capacity, Portion, ShareCount
 from policies.callers import Caller
 from policies.delegation.history import VERB_STOP_TASK
 from policies.delegation.rulings import Act

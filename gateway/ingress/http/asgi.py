@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -12,7 +12,7 @@ from msgspec import Struct
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, ClientNotification
 from adapters.mcp_client.wire.peer import McpPeer
 from adapters.tool_servers import ToolServerClient
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import header
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.mcp_server.elicitation.pending_calls import PendingCall, PendingCalls

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import msgspec
 import structlog
 
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import Header, Scope, list_header
 from gateway.ingress.http.error_bodies import trace_headers
 from gateway.ingress.mcp_server.era_dispatch import EraDispatcher

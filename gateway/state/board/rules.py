@@ -1,4 +1,4 @@
-"""What operators say of prefixes of keys: who owns them, what their values look like, how long they live, and which tools hold them."""
+"""What operators say of prefixes of keys: their owners, what their values look like, how long they live, and which tools hold them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol

@@ -1,4 +1,4 @@
-"""Memory under the rights of those who ask: each read and each write is ruled on, and what is read raises the transaction's taint."""
+"""Memory under the rights of its callers: each read and each write is ruled on, and what is read raises the transaction's taint."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The conversation of a context, as tasks already store it, under the rights of those who ask."""
+"""The conversation of a context, as tasks already store it, under the rights of the caller."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ class UnknownContext(Exception):
 
 
 class ConversationText(Protocol):
-    """One text of a task, and who said it: `person` or the name of an agent."""
+    """One text of a task, and its author: `person` or the name of an agent."""
 
     @property
     def speaker(self) -> str: ...

@@ -194,7 +194,7 @@ class FactStore:
         return len(rows)
 
     def _record(self, batch: Batch, kind: str, fact: Fact, writer: FactWriter) -> None:
-        """Records a change without the text: a digest of a short text would tell it to whoever guesses."""
+        """Records a change without the text: a digest of a short text can be guessed."""
         where = {"tenant": fact.scope.tenant, "txn": writer.txn, "task_id": writer.source.task_id, "decision_id": writer.decision_id}
         what = {"fact_id": fact.id, "scope": fact.scope.name, "version": fact.version, "sensitivity": fact.sensitivity}
         self._audit.record(batch, {"kind": kind, **where, **what, "agent": writer.source.agent, "by": writer.source.author})

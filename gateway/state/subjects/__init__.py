@@ -1,1 +1,1 @@
-"""Subjects, such as customer:42: what the gateway knows of whom agents act on."""
+"""Subjects, such as customer:42: the people and things that agents act on."""

@@ -1,4 +1,4 @@
-"""Who may see events of the gateway's own, beside the right to receive their type."""
+"""Readers of the gateway's own events, beside the right to receive their type."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

@@ -13,12 +13,12 @@ from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from adapters.task import Message, Part, Role
 from adapters.upstream.egress import EgressRefused
-from gateway.background import run_in_background
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
+from gateway.concurrency.background import run_in_background
 from gateway.events.queue import QueuedRow
 from gateway.events.rules import TriggerRule, could_match, is_condition
 from gateway.events.starts import TriggerStarts

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from adapters.contract import Prompt
 from adapters.task import Message, Task, TaskState, text_of
-from gateway.background import run_in_background
 from gateway.calls.costs.task_costs import read_task_costs
+from gateway.concurrency.background import run_in_background
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow, to_rfc3339

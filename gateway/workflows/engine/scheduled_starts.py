@@ -14,12 +14,12 @@ import structlog
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from adapters.task import Message, Part, Role
-from gateway.background import run_in_background
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
+from gateway.concurrency.background import run_in_background
 from gateway.events.rules import could_match
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken

@@ -8,8 +8,8 @@ from typing import Any, Final
 import structlog
 
 from adapters.contract import Failed
-from gateway.background import run_in_background
 from gateway.calls.resumption.takeover import ENDED, FAILED, RESUMED, Takeover
+from gateway.concurrency.background import run_in_background
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE

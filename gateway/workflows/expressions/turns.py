@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.calls.limits.fair_queue import FairQueue, Waiter
-from gateway.fair_shares import Capacity, Portion, ShareCount
+from gateway.concurrency.fair_shares import Capacity, Portion, ShareCount
 
 
 class _Lane:

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, MISSING_CAPABILITY
 from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.errors import TooManyWaiting
 from gateway.ingress.mcp_server.protocol.client_wishes import ClientWishes, missing_capabilities
 from gateway.ingress.mcp_server.protocol.errors import json_rpc_error_of

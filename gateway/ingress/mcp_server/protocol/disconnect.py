@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import Receive, wait_for_disconnect
 
 POLL_SECONDS = 0.25  # between two polls; a request that ends before the second poll is not watched

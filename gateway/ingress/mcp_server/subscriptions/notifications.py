@@ -15,9 +15,9 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import McpRefused
 from adapters.mcp_client.wire.peer import ListenFilter, PeerRefused
 from adapters.upstream.targets import EgressRefused
-from gateway.background import run_in_background
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.server_calls import ListenRequest, ServerCalls
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.errors import UnknownResource
 from gateway.ingress.mcp_server.catalogue.hidden import Catalogue
 from gateway.ingress.mcp_server.subscriptions.confirmations import Confirmations

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, META_PREFIX
-from gateway.background import run_in_background
 from gateway.calls.limits.open_streams import OpenStreams
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.mcp_server.legacy.exchange import LegacyContext
 from gateway.ingress.mcp_server.legacy.exchange import ask_client as ask_client

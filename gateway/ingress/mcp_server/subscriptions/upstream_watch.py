@@ -9,7 +9,7 @@ import structlog
 
 from adapters.contract import UpstreamFault
 from adapters.upstream.targets import EgressRefused
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.mcp_server.subscriptions.relist import Relister, ServerKey
 from registry.cards.card import Registration, RegistrationStatus
 from registry.store import Registry, UnknownName

@@ -12,10 +12,10 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
 from adapters.task import Message, Role, TaskState
-from gateway.background import run_in_background
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.turns.cancellation import NotCancelable
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.mcp_server.elicitation.agent_questions import ELICITATION_METHOD, answer_parts_of, is_answer, questions_of
 from gateway.ingress.mcp_server.protocol.client_wishes import missing_capabilities
 from gateway.ingress.mcp_server.protocol.message import ClientMessage

@@ -13,8 +13,8 @@ from adapters.mcp_client.exchange.http import LATE_TEXT
 from adapters.mcp_client.wire.eras import decode_checked
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, envelope_of
 from adapters.upstream.targets import EgressRefused
-from gateway.background import run_in_background
 from gateway.calls.server_calls import ServerCalls
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.tasks.store import ServerTask
 from gateway.ingress.mcp_server.tasks.wire import CANCEL_METHOD, RELATED_TASK_KEY

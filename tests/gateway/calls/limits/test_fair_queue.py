@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from gateway.calls.limits.fair_queue import FairQueue, Waiter
-from gateway.fair_shares import ShareCount
+from gateway.concurrency.fair_shares import ShareCount
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from adapters.mcp_client.duplex.channel import CALLS_MAX
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from gateway.calls.limits.meters import LimitReached
 from gateway.calls.limits.slots import Lane, Overloaded, ShareUsed, SlotLimits, Slots
-from gateway.fair_shares import Capacity
+from gateway.concurrency.fair_shares import Capacity
 from policies.callers import Caller
 from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.history import VERB_STOP_TASK

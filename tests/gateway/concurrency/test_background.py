@@ -4,7 +4,7 @@ import asyncio
 
 from structlog.testing import capture_logs
 
-from gateway.background import run_in_background
+from gateway.concurrency.background import run_in_background
 
 
 async def fail() -> None:

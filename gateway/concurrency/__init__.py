@@ -1,0 +1,1 @@
+"""Background tasks of an event loop, and places that callers share fairly."""
