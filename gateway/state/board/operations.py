@@ -181,9 +181,12 @@ class Board:
 
         def write_or_refuse(batch: Batch, grant: Grant) -> T | BoardProblem:
             try:
-                return write(batch, grant)
+                result = write(batch, grant)
             except BoardProblem as problem:  # as a value, so that the commit of others with it is not repeated
                 return problem
+            if isinstance(result, StoredValue | int):
+                self._store.record_event(batch, caller, request.act.resource, result)
+            return result
 
         result = await self._authorizer.authorize_and_write(caller, request, write_or_refuse)
         if isinstance(result, BoardProblem):

@@ -6,11 +6,14 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Connection, Row, Select, select
 
+from gateway.events.own_types import STATE_CHANGED
+from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.board.counters import BoardLimits
 from gateway.state.board.values import Change, StoredValue
 from gateway.state.board.writes import KeyRef, find_value, source_from_row, value_from_row
 from gateway.state.tables import state_changes, state_values
-from gateway.storage.database import Database
+from gateway.storage.database import Batch, Database
+from policies.callers import Caller
 
 
 class KeyRange(Struct, frozen=True):
@@ -24,10 +27,21 @@ class KeyRange(Struct, frozen=True):
 class BoardStore:
     """Values and changes of all tenants. `now` returns microseconds since 1970."""
 
-    def __init__(self, database: Database, now: Callable[[], int], limits: BoardLimits) -> None:
+    def __init__(self, database: Database, now: Callable[[], int], limits: BoardLimits, recorder: EventRecorder = NO_EVENTS) -> None:
         self.database = database
         self.now = now
         self.limits = limits
+        self._recorder = recorder
+
+    def record_event(self, batch: Batch, caller: Caller, key: str, result: StoredValue | int) -> None:
+        """Records the event that a caller has set a value, or deleted it (`result` is then the version), in the commit of the change.
+
+        The event has no value, which readers get by key. Callers that may read the key see it.
+        """
+        is_set = isinstance(result, StoredValue)
+        data = {"key": key, "version": result.version if isinstance(result, StoredValue) else result, "is_set": is_set}
+        tenant, txn = caller.principal.tenant, caller.delegation.txn
+        self._recorder.record_event(batch, tenant, STATE_CHANGED, key, data, permission=f"state:read:{key}", txn=txn)
 
     async def find(self, ref: KeyRef) -> StoredValue | None:
         """The value of a key; None where it has none, or where it has expired."""

@@ -7,11 +7,14 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
+from gateway.events.own_types import CLAIM_CHANGED
+from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
 from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, release_claim, renew_claim, take_claim
 from gateway.state.claims.tables import ENDED, HELD, claims
 from gateway.state.subjects.clock import SubjectClock
+from gateway.state.subjects.names import key_prefix_of
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import to_rfc3339
 
@@ -41,11 +44,14 @@ class SubjectClaims:
         clock: SubjectClock,
         new_id: Callable[[str], str],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        recorder: EventRecorder = NO_EVENTS,
     ) -> None:
         self._database = database
         self.clock = clock
         self._new_id = new_id
         self._sleep = sleep
+        self._recorder = recorder
 
     async def take(self, wanted: ClaimRequest, wait_seconds: float = 0.0, tell: Callable[[Claim], str] | None = None) -> Claim:
         """Returns the claim. While others have it, tries again for `wait_seconds`; then raises ClaimDenied or CoolingDown.
@@ -69,6 +75,7 @@ class SubjectClaims:
         now = self.clock.read(batch.connection)
         if isinstance(found, Claim):
             _check_count(batch.connection, wanted, now)
+            _record_change(self._recorder, batch, wanted.tenant, found, "taken")
         return found, now
 
     async def find(self, tenant: str, claim_id: str) -> Claim:
@@ -91,9 +98,15 @@ class SubjectClaims:
         Raises UnknownClaim and ClaimLost.
         """
         claim = await self._find_own(tenant, claim_id, holder, token)
-        if not await self._database.write(lambda batch: release_claim(batch, tenant, claim, cool_down, self.clock)):
+        if not await self._database.write(lambda batch: self._release(batch, tenant, claim, cool_down)):
             raise await self._loss_of(tenant, claim_id)
         return await self.find(tenant, claim_id)
+
+    def _release(self, batch: Batch, tenant: str, claim: Claim, cool_down: int | None) -> bool:
+        if not release_claim(batch, tenant, claim, cool_down, self.clock):
+            return False
+        _record_change(self._recorder, batch, tenant, claim, "released")
+        return True
 
     async def list_open(self, tenant: str, page: ClaimPage) -> tuple[list[Claim], int]:
         """The claims that are held or cooling, the newest first, and the time now."""
@@ -154,6 +167,14 @@ def refusal_of(claim: Claim, now: int, tell: Callable[[Claim], str] | None) -> C
         return ClaimDenied(claim, f"{who} has claimed {what}{purpose}, until {to_rfc3339(claim.until)}. {advice}", seconds)
     advice = f"Try again then, or take the claim with a priority above {claim.priority}."
     return CoolingDown(claim, f"{what} rests after work of {who}{purpose}, until {to_rfc3339(claim.free_at)}. {advice}", seconds)
+
+
+def _record_change(recorder: EventRecorder, batch: Batch, tenant: str, claim: Claim, what: str) -> None:
+    """Records the event that a claim was taken or released. Its holder sees it, and callers that may read the claims of the subject."""
+    key = f"{key_prefix_of(claim.subject)}claims"
+    data = {"claim": claim.id, "subject": claim.subject, "effect": claim.effect, "change": what, "until": to_rfc3339(claim.until)}
+    owner, txn = claim.holder.owner, claim.holder.txn
+    recorder.record_event(batch, tenant, CLAIM_CHANGED, claim.subject, data, owner=owner, permission=f"state:read:{key}", txn=txn)
 
 
 def _check_count(connection: Connection, wanted: ClaimRequest, now: int) -> None:

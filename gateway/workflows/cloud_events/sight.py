@@ -36,5 +36,5 @@ def _act_of(permission: str) -> Act | None:
         return DECIDE_APPROVALS
     if permission.startswith(_READ_STATE):
         key = permission.removeprefix(_READ_STATE)
-        return Act("readState", "Key", key, permission, key)
+        return Act("readState", "Key", key, permission, key.rpartition("/")[0])
     return None

@@ -11,6 +11,7 @@ from sqlalchemy import column, select, table
 from adapters.tool_servers import BuiltInServer
 from gateway.calls.authorizer import CallAuthorizer, authorize_and_write
 from gateway.calls.server_calls import ServerCalls
+from gateway.events.recorder import EventRecorder
 from gateway.server.composition.built_in.servers import BuiltInOffer
 from gateway.server.settings import BadSettings, Settings
 from gateway.storage.database import Batch
@@ -62,6 +63,7 @@ class BoardDependencies:
     authorizer: CallAuthorizer
     server_calls: ServerCalls
     registry: Registry
+    recorder: EventRecorder
 
 
 class LazyBoard:
@@ -98,7 +100,7 @@ class LazyBoard:
 
         settings, stores = self._dependencies.settings.state, self._dependencies.stores
         limits = BoardLimits(settings.keys_max, settings.bytes_max, settings.changes_per_key)
-        return BoardStore(stores.database, stores.now, limits)
+        return BoardStore(stores.database, stores.now, limits, self._dependencies.recorder)
 
     @cached_property
     def _rules(self) -> "PrefixRules":

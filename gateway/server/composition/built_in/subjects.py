@@ -7,6 +7,7 @@ from typing import Final
 
 from adapters.tool_servers import BuiltInServer
 from gateway.audit.decisions import READ_AUDIT
+from gateway.events.recorder import EventRecorder
 from gateway.ingress.admin.demand import require_permission
 from gateway.server.composition.built_in.servers import BuiltInOffer
 from gateway.server.composition.built_in.state import is_state_offered
@@ -39,14 +40,17 @@ class Subjects:
 
 
 def build_subjects(
-    database: Database, authorize: Callable[[Caller, Act], Awaitable[Grant]], could_allow: Callable[[Caller, Act], bool]
+    database: Database,
+    authorize: Callable[[Caller, Act], Awaitable[Grant]],
+    could_allow: Callable[[Caller, Act], bool],
+    recorder: EventRecorder,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
 
     async def explain_refusal(caller: Caller, act: Act) -> Grant:
         return await require_permission(caller, authorize, act)
 
-    claims = SubjectClaims(database, SubjectClock(now_us), new_id)
+    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
     looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow))
     return Subjects(claims, operations, looks)

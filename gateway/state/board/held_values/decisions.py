@@ -56,6 +56,8 @@ class HeldValues:
             except BoardProblem as problem:
                 return problem
             self._audit.record(batch, _record_of(held, decision))
+            if stored is not None:
+                self._store.record_event(batch, caller, held.key, stored)
             return stored
 
         result = await self._authorizer.authorize_and_write(caller, RulingRequest(act, tenant), write)

@@ -192,3 +192,24 @@ async def test_an_event_of_a_person_starts_only_who_may_see_it(tmp_path: Path, d
         (trigger,) = (await Workflows(home).desk.ask("GET", "/api/triggers")).json()["items"]
         assert bool(trigger["last_run"]) is bool(count) and ("audit:read" in (trigger["problem"] or "")) is not bool(count)
         assert await home.gateway.database.read(lambda c: c.execute(select(func.count()).select_from(workflow_events)).scalar())
+
+
+async def test_changes_of_the_board_are_told_without_their_values(telling: House) -> None:
+    admin = {"authorization": f"Bearer {telling.token('admin')}"}
+    assert (await telling.http.put("/api/state/customer/42/status", json="gold", headers=admin)).status_code == 201
+    assert (await telling.http.delete("/api/state/customer/42/status", headers={**admin, "if-match": '"1"'})).status_code == 204
+    told = await of_type(telling, "state.changed")
+    assert sorted(event["data"]["version"] for event in told) == [1, 2]
+    assert {event["subject"] for event in told} == {"customer/42/status"}
+    assert "gold" not in str(told)
+    assert await of_type(telling, "state.changed", "alice") == []
+
+
+async def test_claims_that_are_taken_and_released_are_told(telling: House) -> None:
+    admin = {"authorization": f"Bearer {telling.token('admin')}"}
+    taken = (await telling.http.post("/api/claims", json={"subject": "customer:42"}, headers=admin)).json()
+    released = await telling.http.delete(f"/api/claims/{taken['id']}", params={"token": taken["token"]}, headers=admin)
+    assert released.status_code == 200
+    told = await of_type(telling, "claim.changed")
+    assert sorted((event["subject"], event["data"]["change"]) for event in told) == [("customer:42", "released"), ("customer:42", "taken")]
+    assert await of_type(telling, "claim.changed", "alice") == []
