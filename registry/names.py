@@ -5,7 +5,7 @@ import unicodedata
 
 NAME_MAX = 64
 FRONT_DOOR = "interlock"  # the gateway's own agent, which routes each message to the agent that fits
-RESERVED_NAMES = frozenset({"sandbox", "state", "claims", "memory", "virtual", FRONT_DOOR})
+RESERVED_NAMES = frozenset({"sandbox", "state", "subjects", "memory", "virtual", FRONT_DOOR})
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 

@@ -47,7 +47,7 @@ async def test_the_tour_of_events_runs(tmp_path: Path, database_url: str, monkey
     monkeypatch.setenv("CRM_SECRET", secret[1])
     monkeypatch.chdir(ROOT)
     async with open_house(tmp_path / "home", database_url, **yaml.safe_load(SETTINGS.read_text())) as home:
-        await home.gateway.workflows.publish_folder()
+        await home.gateway.workflows.folder.publish_waiting()
         await home.gateway.database.refresh_epochs()
         environment = {**os.environ, "INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token("admin")}
         first, *rest = commands()

@@ -1,11 +1,11 @@
-"""The entries of tools/list and resources/templates/list of the built-in server `claims`, which the registry has from the start on."""
+"""The entries of tools/list and resources/templates/list of the built-in server `subjects`, which the registry has from the start on."""
 
 from typing import Any, Final
 
 _SUBJECT: Final = {"type": "string", "description": "Whom it is about, such as customer:42."}
 _SECONDS: Final = {"type": "integer", "minimum": 1, "maximum": 86_400, "description": "How long the claim lasts without a renewal."}
-_ID: Final = {"type": "string", "description": "The id of the claim, as `take` returned it."}
-_TOKEN: Final = {"type": "integer", "minimum": 1, "description": "The fencing token, as `take` returned it."}
+_ID: Final = {"type": "string", "description": "The id of the claim, as `claim` returned it."}
+_TOKEN: Final = {"type": "integer", "minimum": 1, "description": "The fencing token, as `claim` returned it."}
 _COOL_DOWN: Final = {"type": "integer", "minimum": 0, "description": "Seconds for which others wait after its end."}
 _READS: Final = {"readOnlyHint": True, "openWorldHint": False}
 _WRITES: Final = {"readOnlyHint": False, "destructiveHint": False, "openWorldHint": False}
@@ -18,7 +18,7 @@ def _tool(name: str, description: str, properties: dict[str, Any], required: lis
 
 DEFINITIONS: Final = (
     _tool(
-        "take",
+        "claim",
         "Claims a subject, so that other agents do not act on it meanwhile. Refused with who has it, for what and until when.",
         {
             "subject": _SUBJECT,
@@ -32,9 +32,9 @@ DEFINITIONS: Final = (
         ["subject"],
         _WRITES,
     ),
-    _tool("renew", "Keeps a claim for longer.", {"id": _ID, "token": _TOKEN, "seconds": _SECONDS}, ["id", "token"], _WRITES),
-    _tool("release", "Ends a claim.", {"id": _ID, "token": _TOKEN, "cool_down_seconds": _COOL_DOWN}, ["id", "token"], _WRITES),
-    _tool("list", "Lists the claims on a subject that you may see.", {"subject": _SUBJECT}, ["subject"], _READS),
+    _tool("renew_claim", "Keeps a claim for longer.", {"id": _ID, "token": _TOKEN, "seconds": _SECONDS}, ["id", "token"], _WRITES),
+    _tool("release_claim", "Ends a claim.", {"id": _ID, "token": _TOKEN, "cool_down_seconds": _COOL_DOWN}, ["id", "token"], _WRITES),
+    _tool("list_claims", "Lists the claims on a subject that you may see.", {"subject": _SUBJECT}, ["subject"], _READS),
     _tool(
         "show",
         "Shows what agents did and do to a subject, what holds it, and who has claimed it. Read it before you act on the subject. "

@@ -1,4 +1,4 @@
-"""The tools and resources of the built-in server `claims`: claims and the view of a subject, with the rights of the asker."""
+"""The tools and resources of the built-in server `subjects`: claims and the view of a subject, with the rights of the asker."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
@@ -47,10 +47,10 @@ class ClaimTools:
     def build_server(self) -> FunctionServer:
         """The server with all tools."""
         tools = {
-            "take": BuiltInTool(_TakeArguments, self._take),
-            "renew": BuiltInTool(_RenewArguments, self._renew),
-            "release": BuiltInTool(_ReleaseArguments, self._release),
-            "list": BuiltInTool(_SubjectArguments, self._list),
+            "claim": BuiltInTool(_TakeArguments, self._take),
+            "renew_claim": BuiltInTool(_RenewArguments, self._renew),
+            "release_claim": BuiltInTool(_ReleaseArguments, self._release),
+            "list_claims": BuiltInTool(_SubjectArguments, self._list),
             "show": BuiltInTool(_SubjectArguments, self._show),
         }
         return FunctionServer(tools, tuple(CLAIM_ERRORS), self.read_resource)

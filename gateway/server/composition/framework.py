@@ -68,9 +68,9 @@ class DeferredApp:
     def __init__(self, build: Callable[[], App]) -> None:
         self._build = cache(build)
 
-    def build(self) -> None:
-        """Builds the application now, so that no request waits for it."""
-        self._build()
+    def build(self) -> App:
+        """Returns the application, and builds it now if no request did."""
+        return self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._build()(scope, receive, send)

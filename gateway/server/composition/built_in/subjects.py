@@ -1,4 +1,4 @@
-"""Builds what callers do with subjects: claims, the view of one, and the built-in server `claims`."""
+"""Builds what callers do with subjects: claims, the view of one, and the built-in server `subjects`."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
 
-CLAIMS: Final = "claims"
+SUBJECTS: Final = "subjects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Subjects:
     looks: SubjectLooks
 
     def build_tools(self) -> BuiltInServer:
-        """The server `claims`."""
+        """The server `subjects`."""
         from gateway.ingress.built_in.claim_tools import ClaimTools
 
         return ClaimTools(self.claim_operations, self.looks.show).build_server()
@@ -61,10 +61,10 @@ def _may_read_audit(could_allow: Callable[[Caller, Act], bool], caller: Caller) 
 
 
 def offer_claims(settings: Settings, build: Callable[[], BuiltInServer]) -> tuple[BuiltInOffer, ...]:
-    """The server `claims`, which is offered where the board is."""
+    """The server `subjects`, which is offered where the board is."""
     if not is_state_offered(settings):
         return ()
     from gateway.ingress.built_in.claim_definitions import DEFINITIONS, TEMPLATES
     from gateway.ingress.built_in.server import built_in_registration
 
-    return (BuiltInOffer(built_in_registration(CLAIMS, DEFINITIONS, TEMPLATES), build),)
+    return (BuiltInOffer(built_in_registration(SUBJECTS, DEFINITIONS, TEMPLATES), build),)

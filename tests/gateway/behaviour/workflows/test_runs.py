@@ -97,13 +97,17 @@ async def test_a_chain_of_a_tool_and_an_agent_completes(workflows: Workflows) ->
     assert all(step["task_id"] for step in shown["steps"])
 
 
+# Names and errors that others need; they import neither the engine nor its libraries.
+LIGHT_MODULES = ["gateway.workflows.problems", "gateway.workflows.publishing", "gateway.workflows.publishing.files"]
+
+
 async def test_the_engine_is_not_imported_without_a_workflow() -> None:
     program = (
         "import sys, gateway.server.app;"
         "print(sorted(name for name in sys.modules if name.startswith('gateway.workflows.') or name in ('jq', 'jsonschema_rs')))"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
-    assert (await process.communicate())[0].decode().strip() == "['gateway.workflows.problems']"
+    assert (await process.communicate())[0].decode().strip() == str(LIGHT_MODULES)
 
 
 async def test_a_failed_step_ends_the_run_with_its_place_and_reason(home: House, workflows: Workflows) -> None:

