@@ -28,7 +28,7 @@ demo: setup $(if $(filter langgraph,$(SALES)),build/vendors/langgraph/installed)
 	@SALES=$(SALES) $(RUN) -m examples.demo
 
 test: setup ## the whole test suite (PYTEST=… adds options of pytest)
-	@$(RUN) -m pytest -q -n 3 --dist loadfile $(PYTEST)
+	@$(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: setup ## linters, types, direction of imports, rules of the house
 	@echo "ruff check";         $(RUN) -m ruff check --quiet .
