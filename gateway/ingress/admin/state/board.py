@@ -17,6 +17,7 @@ from gateway.state.board.held_values.rows import HeldValue
 from gateway.state.board.merge_patch import Edit
 from gateway.state.board.operations import Board, WriteOptions
 from gateway.state.board.problems import BadKey
+from gateway.state.board.rules import TTL_MAX
 from gateway.state.board.values import StoredValue
 from gateway.storage.paging import BadCursor
 from policies.callers import Caller
@@ -24,7 +25,6 @@ from policies.strict_json import LARGE, parse, run_off_loop
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 LoadBoard = Callable[[], Awaitable[Board]]
-TTL_MAX: Final = 10 * 365 * 86_400  # seconds
 ESCAPE: Final = b"%"
 VALUE_BODY: Final = {"application/json": {"schema": {"description": "Any JSON value."}}}
 PATCH_BODY: Final = {"application/merge-patch+json": {"schema": {"description": "A JSON Merge Patch (RFC 7396)."}}}

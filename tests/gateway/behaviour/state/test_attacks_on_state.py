@@ -138,3 +138,12 @@ async def test_a_secret_does_not_lose_its_sensitivity_on_the_board(board: BoardH
     await writer.asked("ann", ("get", {"key": KEY}), ("set", {"key": "customer/42/copy", "value": "secret"}))
     refused = (await public.asked("ann", ("get", {"key": "customer/42/copy"})))[0]
     assert refused["error"]["reason_id"] == "sensitivity-exceeds-clearance" and "secret" not in str(refused)
+
+
+@sqlite_only
+async def test_a_value_lives_no_longer_than_the_calendar(board: BoardHome) -> None:
+    token = board.home.token("ann")
+    for seconds in (10**12, 10**17):
+        refused = await board.call(token, "set", key=KEY, value=1, ttl=seconds)
+        assert refused["error"]["reason_id"] == "bad-params"
+    assert (await board.ask("GET", "?prefix=customer/42")).json()["items"] == []

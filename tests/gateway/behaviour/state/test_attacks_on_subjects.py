@@ -1,0 +1,46 @@
+"""Attacks on facts, claims and effects: rules that are evaded, subjects that are blocked for ever, and values that leak."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.house import House, house
+from tests.gateway.behaviour.state.test_claim_tools import ROLES, USERS, use
+from tests.gateway.behaviour.state.test_conflict_rules import MAIL, RULES, declare, mail, put
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "conflicts.cedar").write_text(RULES)
+    async with house(tmp_path / "home", database_url, policies=str(folder), roles=ROLES, users=USERS) as built:
+        await built.server("mail", "send")
+        await declare(built, "mail", MAIL)
+        yield built
+
+
+async def test_a_hold_until_the_end_of_time_refuses_calls_and_is_shown(home: House) -> None:
+    await put(home, "customer/42/holds/open-escalation", '{"until": "9999-12-31T23:59:59-12:00"}')
+    assert (await mail(home))["error"]["data"]["reason_id"] == "policy-forbids"
+    shown = await home.http.get("/api/subjects/customer:42", headers={"authorization": f"Bearer {home.token('admin')}"})
+    assert shown.status_code == 200
+
+
+async def test_a_fact_that_outlives_the_calendar_spoils_no_list(home: House) -> None:
+    headers = {"authorization": f"Bearer {home.token('admin')}"}
+    body = {"text": "for ever", "expires": "9999-12-31T23:59:59-12:00"}
+    assert (await home.http.post("/api/memory", json=body, headers=headers)).status_code == 201
+    assert (await home.http.get("/api/memory", headers=headers)).json()["items"][0]["expires"] == "9999-12-31T23:59:59.999Z"
+
+
+async def test_a_cool_down_by_tool_is_bounded(home: House) -> None:
+    token = home.token("admin")
+    for many in (10**6 * 86_400, 10**17):
+        claim = await use(home, token, "take", subject="customer:42")
+        refused = await use(home, token, "release", id=claim["id"], token=claim["token"], cool_down_seconds=many)
+        assert refused["error"]["reason_id"] == "bad-request"
