@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.fakes.house import House, house
+from tests.fakes.house import CallbackAgent, House, house
 from tests.gateway.behaviour.state.test_claim_tools import ROLES, USERS, use
 from tests.gateway.behaviour.state.test_conflict_rules import MAIL, RULES, declare, mail, put
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+CLAIMING = {"send": {**MAIL["send"], "claim": True, "cool_down": 3600}}
 
 
 @pytest.fixture
@@ -44,3 +44,27 @@ async def test_a_cool_down_by_tool_is_bounded(home: House) -> None:
         claim = await use(home, token, "take", subject="customer:42")
         refused = await use(home, token, "release", id=claim["id"], token=claim["token"], cool_down_seconds=many)
         assert refused["error"]["reason_id"] == "bad-request"
+
+
+async def test_a_claim_of_its_own_spares_a_caller_no_cool_down(home: House) -> None:
+    await declare(home, "mail", CLAIMING)
+    token = home.token("admin")
+    claim = await use(home, token, "take", subject="customer:42", effect="outbound-email")
+    assert "result" in await mail(home)
+    await use(home, token, "release", id=claim["id"], token=claim["token"], cool_down_seconds=0)
+    assert (await mail(home))["error"]["data"]["reason_id"] == "cool-down"
+
+
+async def test_a_callee_does_not_shorten_the_cool_down_of_its_call(home: House) -> None:
+    async def act(token: str, text: str) -> str:
+        hop = await home.exchanged("support", token, "/mcp/claims", "*")
+        found = (await use(home, hop, "list", subject="customer:42"))["items"]
+        return str([await use(home, hop, "release", id=each["id"], token=each["token"], cool_down_seconds=0) for each in found])
+
+    await home.agent(CallbackAgent("support", act))
+    effect = {"subject": "customer:{arguments.customer_id}", "effect": "outbound-email", "claim": True, "cool_down": 3600}
+    await declare(home, "support", {"*": effect})
+    token = home.token("admin")
+    await home.send(token, "support", "", parts=[{"text": "write"}, {"data": {"customer_id": "42"}}])
+    await home.gateway.database.write(lambda batch: None)
+    assert (await mail(home))["error"]["data"]["reason_id"] == "cool-down"
