@@ -75,8 +75,8 @@ class SubjectEffects:
         return await self._database.read(lambda connection: self._read(connection, caller, effect))
 
     def _read(self, connection: Connection, caller: EffectCaller, effect: SubjectEffect) -> tuple[SubjectEffect, SubjectFacts | None]:
-        if not effect.subject and effect.continues_task:
-            effect = replace(effect, subject=find_effect_of_task(connection, caller.tenant, effect.continues_task, effect.effect))
+        if effect.continues_task:
+            effect = _of_task(effect, find_effect_of_task(connection, caller.tenant, effect.continues_task, effect.effect))
         if not effect.subject:
             return effect, None
         return effect, read_facts(connection, caller, effect, self._clock)
@@ -171,6 +171,17 @@ class SubjectEffects:
         batch.run(_RELEASE_CLAIMS, (now, now))
         batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
         batch.run(_PRUNE_CONFLICTS, (now - KEPT_DAYS * 86_400 * SECOND,))
+
+
+def _of_task(effect: SubjectEffect, subject: str) -> SubjectEffect:
+    """The effect of an answer to a question of a task about `subject`. An answer that names another one has no subject."""
+    if not subject or effect.subject == subject:
+        return effect
+    if effect.subject:
+        return replace(
+            effect, subject="", missing_field="arguments", missing_problem=f"name {effect.subject}, and the task is about {subject}"
+        )
+    return replace(effect, subject=subject)
 
 
 def holder_of_grant(grant: Grant) -> Holder:

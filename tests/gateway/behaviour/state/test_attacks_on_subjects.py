@@ -68,3 +68,16 @@ async def test_a_callee_does_not_shorten_the_cool_down_of_its_call(home: House) 
     await home.send(token, "support", "", parts=[{"text": "write"}, {"data": {"customer_id": "42"}}])
     await home.gateway.database.write(lambda batch: None)
     assert (await mail(home))["error"]["data"]["reason_id"] == "cool-down"
+
+
+async def test_an_answer_does_not_move_a_task_to_another_subject(home: House) -> None:
+    agent = CallbackAgent("support")
+    agent.state = "TASK_STATE_INPUT_REQUIRED"
+    await home.agent(agent)
+    await declare(home, "support", {"*": {"subject": "customer:{arguments.customer_id}", "effect": "outbound-email"}})
+    token = home.token("admin")
+    first = (await home.send(token, "support", "", parts=[{"text": "write"}, {"data": {"customer_id": "42"}}]))["result"]["task"]
+    await put(home, "customer/42/holds/open-escalation", "true")
+    other = [{"text": "yes"}, {"data": {"customer_id": "43"}}]
+    answer = await home.send(token, "support", "", parts=other, taskId=first["id"], contextId=first["contextId"])
+    assert "name customer:43, and the task is about customer:42" in answer["error"]["message"]
