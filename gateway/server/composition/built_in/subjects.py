@@ -12,6 +12,7 @@ from gateway.ingress.admin.demand import require_permission
 from gateway.server.composition.built_in.servers import BuiltInOffer
 from gateway.server.composition.built_in.state import is_state_offered
 from gateway.server.settings import Settings
+from gateway.state.board.permissions import BoardAuthorizer
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.looks import SubjectLooks
@@ -44,6 +45,7 @@ def build_subjects(
     authorize: Callable[[Caller, Act], Awaitable[Grant]],
     could_allow: Callable[[Caller, Act], bool],
     recorder: EventRecorder,
+    rulings: BoardAuthorizer,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
 
@@ -52,7 +54,7 @@ def build_subjects(
 
     claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
-    looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow))
+    looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings)
     return Subjects(claims, operations, looks)
 
 

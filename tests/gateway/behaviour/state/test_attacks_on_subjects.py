@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,14 @@ from tests.gateway.behaviour.state.test_conflict_rules import MAIL, RULES, decla
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 CLAIMING = {"send": {**MAIL["send"], "claim": True, "cool_down": 3600}}
+PRIVATE = '@id("private") forbid (principal, action == Action::"readState", resource in Key::"customer/42/profile");'
 
 
 @pytest.fixture
 async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     folder = tmp_path / "policies"
     folder.mkdir()
-    (folder / "conflicts.cedar").write_text(RULES)
+    (folder / "conflicts.cedar").write_text(RULES + PRIVATE)
     async with house(tmp_path / "home", database_url, policies=str(folder), roles=ROLES, users=USERS) as built:
         await built.server("mail", "send")
         await declare(built, "mail", MAIL)
@@ -81,3 +83,25 @@ async def test_an_answer_does_not_move_a_task_to_another_subject(home: House) ->
     other = [{"text": "yes"}, {"data": {"customer_id": "43"}}]
     answer = await home.send(token, "support", "", parts=other, taskId=first["id"], contextId=first["contextId"])
     assert "name customer:43, and the task is about customer:42" in answer["error"]["message"]
+
+
+async def test_a_view_shows_an_agent_only_values_that_it_may_receive(home: House) -> None:
+    headers = {"authorization": f"Bearer {home.token('admin')}"}
+    await home.http.put("/api/state/customer/42/salary?sensitivity=3", content=b'"secret"', headers=headers)
+    seen: list[Any] = []
+
+    async def act(token: str, text: str) -> str:
+        hop = await home.exchanged("public", token, "/mcp/claims", "*")
+        seen.append(await use(home, hop, "show", subject="customer:42"))
+        return "ok"
+
+    await home.agent(CallbackAgent("public", act), clearance=1)
+    await home.send(home.token("admin"), "public", "go")
+    assert seen and "secret" not in str(seen)
+
+
+async def test_a_view_leaves_out_values_that_a_policy_forbids(home: House) -> None:
+    await put(home, "customer/42/profile", '"private"')
+    await put(home, "customer/42/tier", '"gold"')
+    shown = await home.http.get("/api/subjects/customer:42", headers={"authorization": f"Bearer {home.token('admin')}"})
+    assert shown.json()["values"] == {"tier": "gold"}
