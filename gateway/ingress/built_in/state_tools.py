@@ -97,7 +97,7 @@ class StateTools:
     async def _write(self, caller: Caller, key: str, edit: Edit, options: WriteOptions) -> dict[str, Any]:
         result = await self._board.write(caller, key, edit, options)
         if isinstance(result, HeldValue):
-            return {"held": held_document(result)}
+            return {"held": held_document(result, with_value=not edit.is_patch)}
         return value_document(result, with_value=False)
 
     async def _list(self, caller: Caller, arguments: _ListArguments) -> dict[str, Any]:
