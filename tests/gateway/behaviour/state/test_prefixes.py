@@ -207,3 +207,9 @@ async def test_a_value_that_a_tool_holds_is_as_sensitive_as_its_prefix(tmp_path:
             refused = (await public.asked("ann", (tool, {"key": TIER, **arguments})))[0]
             assert refused["error"]["reason_id"] == "sensitivity-exceeds-clearance"
         assert (await board.value(TIER))["value"] == "gold"
+
+
+async def test_a_misfit_in_a_member_with_a_nul_is_held_back(tmp_path: Path, database_url: str) -> None:
+    prefixes = [{"prefix": "customer/*/held", "value_schema": {"additionalProperties": {"type": "string"}}, "on_misfit": "hold"}]
+    async with board_home(tmp_path, database_url, state={"prefixes": prefixes}) as board:
+        assert (await board.put(HELD, {"a\0b": 1})).status_code == 202
