@@ -40,7 +40,7 @@ from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
-from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, RecordedRulings, offer_state
+from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
 from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
@@ -157,12 +157,10 @@ class Gateway:
         """Builds the board, memory, approvals, and what resumes tasks after an approval, a consent, or the end of another process."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
-        board_dependencies = BoardDependencies(
-            self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder
+        self.board = LazyBoard(
+            BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder)
         )
-        self.board = LazyBoard(board_dependencies)
-        board_rulings, could_allow = RecordedRulings(self.authorizer, self.stores), self.rulings.authority.could_allow
-        self.subjects = build_subjects(self.database, self.authorize, could_allow, self.events.recorder, board_rulings)
+        self.subjects = build_subjects(self.database, self.board.rulings, self.rulings.authority.could_allow, self.events.recorder)
         self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)

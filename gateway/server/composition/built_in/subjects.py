@@ -1,6 +1,6 @@
 """Builds what callers do with subjects: claims, the view of one, and the built-in server `claims`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,6 +18,7 @@ from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.looks import SubjectLooks
 from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database import Database
+from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
@@ -42,12 +43,14 @@ class Subjects:
 
 def build_subjects(
     database: Database,
-    authorize: Callable[[Caller, Act], Awaitable[Grant]],
+    rulings: BoardAuthorizer,
     could_allow: Callable[[Caller, Act], bool],
     recorder: EventRecorder,
-    rulings: BoardAuthorizer,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
+
+    async def authorize(caller: Caller, act: Act) -> Grant:
+        return await rulings.authorize(caller, RulingRequest(act, caller.principal.tenant))
 
     async def explain_refusal(caller: Caller, act: Act) -> Grant:
         return await require_permission(caller, authorize, act)
