@@ -29,7 +29,8 @@ class CompiledSchema:
             return ""
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
         rule = error.schema_path[-1] if error.schema_path else "false"
-        return f"${path} breaks the rule `{rule}`"[:PROBLEM_CHARS_MAX]
+        problem = f"${path} breaks the rule `{rule}`"[:PROBLEM_CHARS_MAX]
+        return problem.replace("\0", "\ufffd")  # PostgreSQL stores no NUL in text
 
 
 def _refuse_reference(uri: str) -> Any:

@@ -15,13 +15,17 @@ class FactsChanged(HistoryChanged):
 
 
 class FactSource(Struct, frozen=True):
-    """Since when a fact holds (microseconds since 1970), until when (0: unknown), for whom and by which agent it was set, and a text."""
+    """Since when a fact holds (microseconds since 1970), until when (0: unknown), for whom and by which agent it was set, and a text.
+
+    `sensitivity` (0..3) is that of the value on the board.
+    """
 
     since: int
     owner: str = ""  # tenant|issuer|subject
     agent: str = ""
     until: int = 0
     text: str = ""
+    sensitivity: int = 0
 
 
 class StandingClaim(Struct, frozen=True):

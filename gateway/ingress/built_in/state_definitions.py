@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from gateway.state.board.rules import TTL_MAX
+
 _KEY: Final = {"type": "string", "description": "Segments with slashes between, such as customer/42/status."}
 _VERSION: Final = {
     "type": "integer",
@@ -34,7 +36,7 @@ DEFINITIONS: Final = (
             "key": _KEY,
             "value": {"description": "Any JSON value."},
             "version": _VERSION,
-            "ttl": {"type": "integer", "minimum": 1, "description": "Seconds after which the value is gone."},
+            "ttl": {"type": "integer", "minimum": 1, "maximum": TTL_MAX, "description": "Seconds after which the value is gone."},
         },
         ["key", "value"],
         _WRITES,

@@ -17,6 +17,7 @@ from gateway.state.board.held_values.rows import HeldValue
 from gateway.state.board.merge_patch import Edit
 from gateway.state.board.operations import Board, WriteOptions
 from gateway.state.board.problems import BadKey
+from gateway.state.board.rules import TTL_MAX
 from gateway.state.board.values import NO_PRECONDITION, Precondition
 from gateway.storage.paging import BadCursor
 from policies.callers import Caller
@@ -38,7 +39,7 @@ class _SetArguments(Struct, forbid_unknown_fields=True):
     key: str
     value: Any
     version: _Version | None = None
-    ttl: Annotated[int, Meta(ge=1)] | None = None
+    ttl: Annotated[int, Meta(ge=1, le=TTL_MAX)] | None = None
 
 
 class _PatchArguments(Struct, forbid_unknown_fields=True):
@@ -96,7 +97,7 @@ class StateTools:
     async def _write(self, caller: Caller, key: str, edit: Edit, options: WriteOptions) -> dict[str, Any]:
         result = await self._board.write(caller, key, edit, options)
         if isinstance(result, HeldValue):
-            return {"held": held_document(result)}
+            return {"held": held_document(result, with_value=not edit.is_patch)}
         return value_document(result, with_value=False)
 
     async def _list(self, caller: Caller, arguments: _ListArguments) -> dict[str, Any]:

@@ -157,11 +157,10 @@ class Gateway:
         """Builds the board, memory, approvals, and what resumes tasks after an approval, a consent, or the end of another process."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
-        board_dependencies = BoardDependencies(
-            self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder
+        self.board = LazyBoard(
+            BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder)
         )
-        self.board = LazyBoard(board_dependencies)
-        self.subjects = build_subjects(self.database, self.authorize, self.rulings.authority.could_allow, self.events.recorder)
+        self.subjects = build_subjects(self.database, self.board.rulings, self.rulings.authority.could_allow, self.events.recorder)
         self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)

@@ -32,10 +32,10 @@ def change_document(change: Change) -> dict[str, Any]:
     return document | value | source_document(change.source) | {"at": to_rfc3339(change.at)}
 
 
-def held_document(held: HeldValue) -> dict[str, Any]:
+def held_document(held: HeldValue, with_value: bool = True) -> dict[str, Any]:
     """A value that is held back, and why."""
-    document = {"id": held.id, "key": held.key, "state": held.state, "base": held.base, "problem": held.problem, "value": held.decode()}
-    return document | source_document(held.source) | {"at": to_rfc3339(held.at)}
+    document = {"id": held.id, "key": held.key, "state": held.state, "base": held.base, "problem": held.problem}
+    return document | ({"value": held.decode()} if with_value else {}) | source_document(held.source) | {"at": to_rfc3339(held.at)}
 
 
 def source_document(source: ValueSource) -> dict[str, Any]:

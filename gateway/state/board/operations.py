@@ -88,7 +88,7 @@ class Board:
         """The value of a key. Raises BadKey, CallRefused, UnknownValue, and what backing tools raise."""
         ref = _ref_of(caller, key)
         if (backing := self._rules.rule_of(key).backing) is not None:
-            await self._authorizer.authorize(caller, _request(caller, act_of_reading(key)))
+            await self._authorizer.authorize(caller, _request(caller, act_of_reading(key), self._rules.rule_of(key).sensitivity))
             return BackedValue(key, await self._backing_tools.read(caller, backing, key), backing.server, backing.read)
         found = await self._store.find(ref)
         await self._authorizer.authorize(caller, _request(caller, act_of_reading(key), found.source.sensitivity if found else 0))
@@ -102,10 +102,18 @@ class Board:
         Raises BadKey, CallRefused, BoardProblem, and what backing tools raise.
         """
         ref, rule = _ref_of(caller, key), self._rules.rule_of(key)
-        request = _request(caller, act_of_writing(key), 0, edit.arguments)
+        shown = rule.sensitivity if rule.backing is not None and edit.is_patch else 0  # of what the tool has, which the answer shows
+        request = _request(caller, act_of_writing(key), shown, edit.arguments)
         if rule.backing is not None:
             return await self._write_backed(caller, request, rule.backing, edit, options)
         return await self.write_recorded(caller, request, lambda batch, grant: self._store_value(batch, grant, ref, edit, options))
+
+    async def shows_patched(self, caller: Caller, key: str) -> bool:
+        """Whether the answer to a patch may show the whole value, which a caller that may only write has not read.
+
+        An agent reads it by key, so that it counts in its transaction.
+        """
+        return not caller.delegation.path and await self._authorizer.would_allow(caller, act_of_reading(key))
 
     async def delete(self, caller: Caller, key: str, precondition: Precondition) -> int:
         """Deletes a value and returns the version of the deletion. Raises BadKey, CallRefused and BoardProblem."""

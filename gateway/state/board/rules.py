@@ -10,6 +10,7 @@ from gateway.state.board.problems import BadKey
 
 ANY_SEGMENT: Final = "*"
 SECOND_US: Final = 1_000_000
+TTL_MAX: Final = 10 * 365 * 86_400  # seconds
 OnMisfit = Literal["refuse", "hold"]
 
 

@@ -31,6 +31,11 @@ class Holder(Struct, frozen=True):
         return self.txn == other.txn if self.chain or self.txn else not other.chain
 
 
+def claim_id_of(decision_id: str) -> str:
+    """The id of the claim that an act takes while it lasts."""
+    return f"cl{decision_id[1:]}"
+
+
 class ClaimRequest(Struct, frozen=True):
     """A claim that a holder wants. Times are microseconds."""
 
@@ -66,6 +71,11 @@ class Claim(Struct, frozen=True):
     ended_as: str = ""
     ended_by: str = ""
     decision_id: str = ""
+
+    @property
+    def is_of_call(self) -> bool:
+        """Whether a call took it by its declared effect, and not a holder who asked for it."""
+        return bool(self.decision_id) and self.id == claim_id_of(self.decision_id)
 
     @property
     def free_at(self) -> int:

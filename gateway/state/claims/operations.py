@@ -58,8 +58,7 @@ class ClaimOrder(Struct, frozen=True):
             ("cool_down_seconds", 0, COOL_DOWN_SECONDS_MAX),
             ("wait_seconds", 0, WAIT_SECONDS_MAX),
         ):
-            if not least <= getattr(self, field) <= most:
-                raise BadClaim(field, f"must be a whole number from {least} to {most}")
+            _check_number(field, getattr(self, field), least, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,9 @@ class ClaimOperations:
         return await self._claims.renew(caller.principal.tenant, claim_id, holder_of(caller), token, seconds * SECOND)
 
     async def release(self, caller: Caller, claim_id: str, token: int, cool_down_seconds: int | None = None) -> Claim:
-        """Ends a claim of the caller, which needs no permission. Raises UnknownClaim and ClaimLost."""
+        """Ends a claim of the caller, which needs no permission. Raises BadClaim, UnknownClaim and ClaimLost."""
+        if cool_down_seconds is not None:
+            _check_number("cool_down_seconds", cool_down_seconds, 0, COOL_DOWN_SECONDS_MAX)
         cool_down = None if cool_down_seconds is None else cool_down_seconds * SECOND
         return await self._claims.release(caller.principal.tenant, claim_id, holder_of(caller), token, cool_down)
 
@@ -116,6 +117,12 @@ class ClaimOperations:
     async def list_all(self, caller: Caller, before: tuple[int, str] | None, limit: int) -> tuple[list[Claim], int]:
         """The claims of all people, for callers that were authorized to read them, and the time now."""
         return await self._claims.list_open(caller.principal.tenant, ClaimPage("", "", before, limit))
+
+
+def _check_number(field: str, number: int, least: int, most: int) -> None:
+    """Raises BadClaim."""
+    if not least <= number <= most:
+        raise BadClaim(field, f"must be a whole number from {least} to {most}")
 
 
 def holder_of(caller: Caller) -> Holder:

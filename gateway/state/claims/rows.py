@@ -47,6 +47,20 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
     return _insert(batch, wanted, claim_id, now)
 
 
+def begin_cool_down(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int) -> None:
+    """Has others wait for the cool-down of work that had no claim of its own at its end.
+
+    It stood under the holder's claim, or its claim was pre-empted or released meanwhile. Where it stands under the claim of a call that
+    goes on, the cool-down of that call is enough. The caller of this function has locked the subject.
+    """
+    above = [
+        claim for claim in read_open_claims(batch.connection, wanted.tenant, wanted.subject) if claim.is_of_call and claim.is_held(now)
+    ]
+    if any(each.effect == wanted.effect and each.holder.covers(wanted.holder) and each.cool_down >= wanted.cool_down for each in above):
+        return
+    _insert(batch, wanted, claim_id, now, state=COOLING)
+
+
 def _end_if_over(batch: Batch, wanted: ClaimRequest, claim: Claim, now: int) -> bool:
     """Ends a claim whose lease is over, and returns whether it has no cool-down that still runs."""
     if claim.is_held(now):
@@ -71,7 +85,7 @@ def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, now: int) -> Claim:
     return longer
 
 
-def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int) -> Claim:
+def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int, state: str = HELD) -> Claim:
     """Stores the claim. Its token is the version of the subject that the claim makes, which only grows."""
     raise_subject_version(batch, wanted.tenant, wanted.subject)
     token, holder = read_subject_version(batch.connection, wanted.tenant, wanted.subject), wanted.holder
@@ -92,9 +106,9 @@ def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int) -> Clai
         "created": now,
         "until": now + wanted.lease,
         "cool_down": wanted.cool_down,
-        "state": HELD,
-        "ended": None,
-        "ended_as": "",
+        "state": state,
+        "ended": None if state == HELD else now,
+        "ended_as": "" if state == HELD else RELEASED,
         "ended_by": "",
     }
     batch.add(claims, row)
@@ -110,6 +124,7 @@ def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int) -> Clai
         now,
         now + wanted.lease,
         wanted.cool_down,
+        state,
         decision_id=wanted.decision_id,
     )
 

@@ -95,9 +95,12 @@ class SubjectClaims:
     async def release(self, tenant: str, claim_id: str, holder: Holder, token: int, cool_down: int | None = None) -> Claim:
         """Ends the claim. Others wait for the cool-down, in microseconds: this one, or that of the claim.
 
+        The cool-down of a call's claim is the operator's, so that its holder does not shorten it.
         Raises UnknownClaim and ClaimLost.
         """
         claim = await self._find_own(tenant, claim_id, holder, token)
+        if claim.is_of_call and cool_down is not None:
+            cool_down = max(cool_down, claim.cool_down)
         if not await self._database.write(lambda batch: self._release(batch, tenant, claim, cool_down)):
             raise await self._loss_of(tenant, claim_id)
         return await self.find(tenant, claim_id)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row
 
 from gateway.state.claims.claim import Holder
@@ -22,7 +23,8 @@ VALUES_MAX: Final = 1000  # of one subject
 TEXT_MAX: Final = 200
 _VERSION: Final = "SELECT version FROM subjects WHERE tenant = ? AND subject = ?"
 _VALUES: Final = (
-    "SELECT key, value, updated, updated_by, agent, expires FROM state_values WHERE tenant = ? AND key > ? AND key < ? LIMIT 1001"
+    "SELECT key, value, updated, updated_by, agent, expires, sensitivity FROM state_values WHERE tenant = ? AND key > ? AND key < ? "
+    "LIMIT 1001"
 )
 _LAST: Final = (
     "SELECT effect, agent, owner, MAX(at) AS at FROM subject_effects WHERE tenant = ? AND subject = ? AND state <> 'failed' AND id <> ? "
@@ -130,11 +132,10 @@ def _under_way(connection: Connection, caller: EffectCaller, effect: SubjectEffe
 
 
 PlainValues = dict[str, tuple[str | int, FactSource]]
+BoardFacts = tuple[dict[str, FactSource], dict[str, FactSource], PlainValues]
 
 
-def board_values(
-    connection: Connection, tenant: str, subject: str, now: int
-) -> tuple[dict[str, FactSource], dict[str, FactSource], PlainValues]:
+def board_values(connection: Connection, tenant: str, subject: str, now: int) -> BoardFacts:
     """The holds, the opt-outs and the scalar values of a subject on the board. Raises TooManyFacts."""
     prefix = key_prefix_of(subject)
     rows = list(run_query(connection, _VALUES, tenant, prefix, f"{prefix[:-1]}0"))
@@ -147,7 +148,7 @@ def board_values(
         if row.expires is not None and row.expires <= now:
             continue
         name, value = row.key[len(prefix) :], json.loads(row.value)
-        source = FactSource(row.updated, row.updated_by, row.agent, row.expires or 0)
+        source = FactSource(row.updated, row.updated_by, row.agent, row.expires or 0, sensitivity=row.sensitivity)
         for start, found in ((HOLDS, holds), (OPT_OUTS, opt_outs)):
             if name.startswith(start) and (standing := _standing(value, source, now)) is not None:
                 found[name[len(start) :]] = standing
@@ -162,13 +163,13 @@ def _standing(value: Any, source: FactSource, now: int) -> FactSource | None:
         return None
     if not isinstance(value, Mapping):
         text = value if isinstance(value, str) else ""
-        return FactSource(source.since, source.owner, source.agent, source.until, text[:TEXT_MAX])
+        return replace(source, text=text[:TEXT_MAX])
     until = _moment_of(value.get("until"))
     if until and until <= now:
         return None
     reason = value.get("reason")
     text = reason[:TEXT_MAX] if isinstance(reason, str) else ""
-    return FactSource(source.since, source.owner, source.agent, until or source.until, text)
+    return replace(source, until=until or source.until, text=text)
 
 
 def _moment_of(text: Any) -> int:

@@ -1,15 +1,21 @@
 """Looks at subjects with the rights of the caller: the view of one, and lists of conflicts."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
+from gateway.state.board.permissions import BoardAuthorizer, act_of_reading
 from gateway.state.claims.operations import BadClaim, act_of_reading_subject
+from gateway.state.effects.facts import HOLDS, OPT_OUTS, BoardFacts, board_values
 from gateway.state.effects.view import ConflictPage, SubjectReader, list_open_conflicts, read_subject
 from gateway.state.subjects.clock import SubjectClock
-from gateway.state.subjects.names import BadSubject, check_subject
+from gateway.state.subjects.names import BadSubject, check_subject, key_prefix_of
 from gateway.storage.database import Database
+from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
+from policies.delegation.terms import Terms
+
+T = TypeVar("T")
 
 
 class SubjectLooks:
@@ -21,21 +27,46 @@ class SubjectLooks:
         clock: SubjectClock,
         authorize: Callable[[Caller, Act], Awaitable[Grant]],
         sees_people: Callable[[Caller], bool],
+        *,
+        rulings: BoardAuthorizer,
     ) -> None:
         self._database = database
         self._clock = clock
         self._authorize = authorize
+        self._rulings = rulings
         self._sees_people = sees_people
 
     async def show(self, caller: Caller, subject: str) -> dict[str, Any]:
-        """The view of a subject, which needs state:read:KIND/ID. Raises BadClaim, CallRefused and TooManyFacts."""
+        """The view of a subject, which needs state:read:KIND/ID. Raises BadClaim, CallRefused and TooManyFacts.
+
+        Values are read as from the board: without those that a policy forbids, and with their sensitivity for the transaction.
+        """
         try:
             name = check_subject(subject)
         except BadSubject as error:
             raise BadClaim("subject", str(error)) from error
-        await self._authorize(caller, act_of_reading_subject(name))
+        act, tenant = act_of_reading_subject(name), caller.principal.tenant
+        await self._authorize(caller, act)
+        found = await self._database.read(lambda connection: board_values(connection, tenant, name, self._clock.read(connection)))
+        facts, highest = await self._readable(caller, key_prefix_of(name), found)
+        if highest:
+            await self._rulings.authorize(caller, RulingRequest(act, tenant, terms=Terms(highest)))
         reader = SubjectReader(caller.principal.tenant, caller.principal.owner_key, self._sees_people(caller))
-        return await self._database.read(lambda connection: read_subject(connection, reader, name, self._clock))
+        return await self._database.read(lambda connection: read_subject(connection, reader, name, facts, self._clock))
+
+    async def _readable(self, caller: Caller, prefix: str, found: BoardFacts) -> tuple[BoardFacts, int]:
+        """The facts whose values the caller may read by key, and the highest sensitivity of these values."""
+        holds, opt_outs, plain = found
+        shown = (
+            await self._allowed(caller, prefix + HOLDS, holds),
+            await self._allowed(caller, prefix + OPT_OUTS, opt_outs),
+            await self._allowed(caller, prefix, plain),
+        )
+        sources = [*shown[0].values(), *shown[1].values(), *(source for _, source in shown[2].values())]
+        return shown, max((source.sensitivity for source in sources), default=0)
+
+    async def _allowed(self, caller: Caller, start: str, found: Mapping[str, T]) -> dict[str, T]:
+        return {name: each for name, each in found.items() if await self._rulings.would_allow(caller, act_of_reading(start + name))}
 
     async def list_conflicts(self, caller: Caller, page: ConflictPage) -> tuple[list[dict[str, Any]], tuple[int, str] | None]:
         """Open conflicts and the place of the next page: the caller's own, or all of them for a caller that was authorized to read them."""

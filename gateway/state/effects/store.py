@@ -7,11 +7,12 @@ from typing import Final
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from gateway.state.claims.claim import ClaimRequest, Holder
-from gateway.state.claims.rows import take_claim
+from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
+from gateway.state.claims.rows import begin_cool_down, take_claim
 from gateway.state.effects.facts import EffectCaller, find_effect_of_task, read_facts
 from gateway.state.effects.tables import subject_effects
 from gateway.state.subjects.clock import SubjectClock
+from gateway.state.subjects.versions import lock_subject, raise_subject_version
 from gateway.storage.database import Batch, Database
 from policies.delegation.facts import SECOND, EffectMark, FactsChanged, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Decision, Grant
@@ -74,8 +75,8 @@ class SubjectEffects:
         return await self._database.read(lambda connection: self._read(connection, caller, effect))
 
     def _read(self, connection: Connection, caller: EffectCaller, effect: SubjectEffect) -> tuple[SubjectEffect, SubjectFacts | None]:
-        if not effect.subject and effect.continues_task:
-            effect = replace(effect, subject=find_effect_of_task(connection, caller.tenant, effect.continues_task, effect.effect))
+        if effect.continues_task:
+            effect = _of_task(effect, find_effect_of_task(connection, caller.tenant, effect.continues_task, effect.effect))
         if not effect.subject:
             return effect, None
         return effect, read_facts(connection, caller, effect, self._clock)
@@ -121,7 +122,7 @@ class SubjectEffects:
         tenant, cool_down = grant.delegation.principal.tenant, effect.cool_down * SECOND
         purpose = effect.purpose or decision.act.permission
         wanted = ClaimRequest(tenant, effect.subject, effect.effect, holder, purpose, effect.priority, lease, cool_down, decision.id)
-        claim_id = claim_id_of(decision)
+        claim_id = claim_id_of(decision.id)
         taken = take_claim(batch, wanted, claim_id, self._clock)
         return claim_id if not isinstance(taken, list) and taken.id == claim_id else ""
 
@@ -130,11 +131,20 @@ class SubjectEffects:
         mark, decision = grant.effect_mark, grant.decision
         if mark is None:
             return
-        tenant, now = grant.delegation.principal.tenant, self._clock.read(batch.connection)
-        batch.run(_END, (state, now, tenant, decision.id))
-        if mark.effect.is_claim:
-            rest = 0 if state == FAILED else mark.effect.cool_down * SECOND
-            batch.run(_RELEASE, ("cooling" if rest else "ended", now, rest, now, tenant, tenant, decision.id))
+        tenant, effect = grant.delegation.principal.tenant, mark.effect
+        if effect.is_claim:
+            lock_subject(batch, tenant, effect.subject)
+        now = self._clock.read(batch.connection)
+        has_ended = batch.run(_END, (state, now, tenant, decision.id)) == 1
+        if not effect.is_claim:
+            return
+        rest = 0 if state == FAILED else effect.cool_down * SECOND
+        if batch.run(_RELEASE, ("cooling" if rest else "ended", now, rest, now, tenant, tenant, decision.id)):
+            raise_subject_version(batch, tenant, effect.subject)
+        elif rest and has_ended:
+            purpose = effect.purpose or decision.act.permission
+            who = (tenant, effect.subject, effect.effect, holder_of_grant(grant))
+            begin_cool_down(batch, ClaimRequest(*who, purpose, effect.priority, 0, rest, decision.id), f"{claim_id_of(decision.id)}c", now)
 
     def end_task(self, batch: Batch, grant: Grant, is_completed: bool) -> None:
         """Records that the task of an agent has ended. What an agent that failed did before is not known."""
@@ -163,9 +173,15 @@ class SubjectEffects:
         batch.run(_PRUNE_CONFLICTS, (now - KEPT_DAYS * 86_400 * SECOND,))
 
 
-def claim_id_of(decision: Decision) -> str:
-    """The id of the claim that an act takes while it lasts."""
-    return f"cl{decision.id[1:]}"
+def _of_task(effect: SubjectEffect, subject: str) -> SubjectEffect:
+    """The effect of an answer to a question of a task about `subject`. An answer that names another one has no subject."""
+    if not subject or effect.subject == subject:
+        return effect
+    if effect.subject:
+        return replace(
+            effect, subject="", missing_field="arguments", missing_problem=f"name {effect.subject}, and the task is about {subject}"
+        )
+    return replace(effect, subject=subject)
 
 
 def holder_of_grant(grant: Grant) -> Holder:

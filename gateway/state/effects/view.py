@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, exists, select
 
 from gateway.state.claims.claim import Claim, Holder
 from gateway.state.claims.rows import read_open_claims
-from gateway.state.effects.facts import board_values
+from gateway.state.effects.facts import BoardFacts
 from gateway.state.effects.tables import subject_conflicts, subject_effects
 from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.tables import ENDED_STATES, tasks
@@ -42,10 +42,12 @@ class ConflictPage(Struct, frozen=True):
     limit: int = 50
 
 
-def read_subject(connection: Connection, reader: SubjectReader, subject: str, clock: SubjectClock) -> dict[str, Any]:
-    """The view as JSON. Raises TooManyFacts."""
+def read_subject(
+    connection: Connection, reader: SubjectReader, subject: str, board_facts: BoardFacts, clock: SubjectClock
+) -> dict[str, Any]:
+    """The view as JSON. `board_facts`: what the reader may see of the board."""
     now = clock.read(connection)
-    holds, opt_outs, plain = board_values(connection, reader.tenant, subject, now)
+    holds, opt_outs, plain = board_facts
     effects = _read_effects(connection, reader, subject, now)
     claims = [claim for claim in read_open_claims(connection, reader.tenant, subject) if claim.is_held(now) or claim.is_cooling(now)]
     conflicts = (subject_conflicts.c.tenant == reader.tenant) & (subject_conflicts.c.subject == subject)

@@ -28,6 +28,7 @@ from gateway.tasks.events.chunks import ArtifactParts
 T = TypeVar("T")
 WITHHELD = "withheld"  # kind of an event that only operators see: output that breaks the agent's contract
 PROMPTS_MARK = '"prompts":['  # in a `vendor_ref` with open prompts
+LAST_MOMENT = 253_402_300_799_999_999  # microseconds since 1970: the end of the year 9999, the last that a date can name
 OPENING_EVENTS = 2  # of a new task: the caller's message, and the status SUBMITTED
 _decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_message = msgspec.json.Decoder(Message).decode
@@ -220,8 +221,8 @@ def event_from_row(row: Any) -> TaskEvent:
 
 
 def to_rfc3339(microseconds: int) -> str:
-    """Formats a time as UTC with milliseconds and Z (A2A 1.0 s5.6.1)."""
-    seconds, rest = divmod(microseconds, 1_000_000)
+    """Formats a time as UTC with milliseconds and Z (A2A 1.0 s5.6.1). A time after the year 9999 is shown as its last moment."""
+    seconds, rest = divmod(min(microseconds, LAST_MOMENT), 1_000_000)
     return f"{_format_second(seconds)}.{rest // 1000:03}Z"
 
 

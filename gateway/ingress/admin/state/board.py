@@ -17,6 +17,7 @@ from gateway.state.board.held_values.rows import HeldValue
 from gateway.state.board.merge_patch import Edit
 from gateway.state.board.operations import Board, WriteOptions
 from gateway.state.board.problems import BadKey
+from gateway.state.board.rules import TTL_MAX
 from gateway.state.board.values import StoredValue
 from gateway.storage.paging import BadCursor
 from policies.callers import Caller
@@ -24,7 +25,6 @@ from policies.strict_json import LARGE, parse, run_off_loop
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 LoadBoard = Callable[[], Awaitable[Board]]
-TTL_MAX: Final = 10 * 365 * 86_400  # seconds
 ESCAPE: Final = b"%"
 VALUE_BODY: Final = {"application/json": {"schema": {"description": "Any JSON value."}}}
 PATCH_BODY: Final = {"application/merge-patch+json": {"schema": {"description": "A JSON Merge Patch (RFC 7396)."}}}
@@ -112,12 +112,14 @@ def write_routes(load: LoadBoard, authenticate: Authenticate, max_body: int) -> 
     @router.put("/{key:path}", name="set_state", openapi_extra={"requestBody": {"required": True, "content": VALUE_BODY}})
     async def put(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request, options: Options) -> JSONResponse:
         edit = Edit(await _read_json(request, max_body))
-        return _write_response(await (await load()).write(caller, key, edit, options))
+        return _write_response(await (await load()).write(caller, key, edit, options), with_value=True)
 
     @router.patch("/{key:path}", name="patch_state", openapi_extra={"requestBody": {"required": True, "content": PATCH_BODY}})
     async def patch(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request, options: Options) -> JSONResponse:
         edit = Edit(await _read_json(request, max_body), is_patch=True)
-        return _write_response(await (await load()).write(caller, key, edit, options))
+        board = await load()
+        result = await board.write(caller, key, edit, options)
+        return _write_response(result, with_value=await board.shows_patched(caller, key))
 
     @router.delete("/{key:path}", name="delete_state")
     async def delete(caller: Annotated[Caller, Depends(authenticate)], key: Key, request: Request) -> JSONResponse:
@@ -127,13 +129,15 @@ def write_routes(load: LoadBoard, authenticate: Authenticate, max_body: int) -> 
     return router
 
 
-def _write_response(result: Any) -> JSONResponse:
+def _write_response(result: Any, *, with_value: bool) -> JSONResponse:
     """200 or 201 with the value's ETag; 202 for a value that is held back."""
     if isinstance(result, HeldValue):
-        return JSONResponse({"held": held_document(result)}, 202)
+        return JSONResponse({"held": held_document(result, with_value)}, 202)
     if not isinstance(result, StoredValue):
         return JSONResponse(value_document(result))
-    return JSONResponse(value_document(result), 201 if result.created == result.updated else 200, {"ETag": etag_of(result.version)})
+    return JSONResponse(
+        value_document(result, with_value), 201 if result.created == result.updated else 200, {"ETag": etag_of(result.version)}
+    )
 
 
 async def _changes(board: Board, caller: Caller, prefix: str, after: int | None) -> AsyncIterator[list[dict[str, Any]]]:

@@ -71,6 +71,7 @@ class LazyBoard:
 
     def __init__(self, dependencies: BoardDependencies) -> None:
         self._dependencies = dependencies
+        self.rulings = RecordedRulings(dependencies.authorizer, dependencies.stores)
 
     async def load(self) -> "Board":
         """What /api needs. The modules are imported in a thread, since that takes a while."""
@@ -119,16 +120,14 @@ class LazyBoard:
         from gateway.ingress.built_in.backing import ServerBackingTools
         from gateway.state.board.operations import Board
 
-        given = self._dependencies
-        rulings, backing = RecordedRulings(given.authorizer, given.stores), ServerBackingTools(given.server_calls, given.registry)
-        return Board(self._store, rulings, self._rules, self._feed, backing)
+        backing = ServerBackingTools(self._dependencies.server_calls, self._dependencies.registry)
+        return Board(self._store, self.rulings, self._rules, self._feed, backing)
 
     @cached_property
     def _held(self) -> "HeldValues":
         from gateway.state.board.held_values.decisions import HeldValues
 
-        given = self._dependencies
-        return HeldValues(self._store, RecordedRulings(given.authorizer, given.stores), self._rules, self._feed, given.stores.audit)
+        return HeldValues(self._store, self.rulings, self._rules, self._feed, self._dependencies.stores.audit)
 
     @cached_property
     def _pruning(self) -> "BoardPruning":

@@ -1,6 +1,6 @@
 """Builds what callers do with subjects: claims, the view of one, and the built-in server `subjects`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -12,11 +12,13 @@ from gateway.ingress.admin.demand import require_permission
 from gateway.server.composition.built_in.servers import BuiltInOffer
 from gateway.server.composition.built_in.state import is_state_offered
 from gateway.server.settings import Settings
+from gateway.state.board.permissions import BoardAuthorizer
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.looks import SubjectLooks
 from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database import Database
+from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
@@ -41,18 +43,21 @@ class Subjects:
 
 def build_subjects(
     database: Database,
-    authorize: Callable[[Caller, Act], Awaitable[Grant]],
+    rulings: BoardAuthorizer,
     could_allow: Callable[[Caller, Act], bool],
     recorder: EventRecorder,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
+
+    async def authorize(caller: Caller, act: Act) -> Grant:
+        return await rulings.authorize(caller, RulingRequest(act, caller.principal.tenant))
 
     async def explain_refusal(caller: Caller, act: Act) -> Grant:
         return await require_permission(caller, authorize, act)
 
     claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
-    looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow))
+    looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings)
     return Subjects(claims, operations, looks)
 
 

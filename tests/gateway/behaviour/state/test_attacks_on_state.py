@@ -1,10 +1,11 @@
 """Attacks on the board: other tenants and tasks, keys that climb, races, and instructions left for later readers."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from tests.fakes.board import KEY, BoardHome
+from tests.fakes.board import KEY, BoardHome, board_home
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 CLIMBING = (
@@ -138,3 +139,20 @@ async def test_a_secret_does_not_lose_its_sensitivity_on_the_board(board: BoardH
     await writer.asked("ann", ("get", {"key": KEY}), ("set", {"key": "customer/42/copy", "value": "secret"}))
     refused = (await public.asked("ann", ("get", {"key": "customer/42/copy"})))[0]
     assert refused["error"]["reason_id"] == "sensitivity-exceeds-clearance" and "secret" not in str(refused)
+
+
+@sqlite_only
+async def test_a_value_lives_no_longer_than_the_calendar(board: BoardHome) -> None:
+    token = board.home.token("ann")
+    for seconds in (10**12, 10**17):
+        refused = await board.call(token, "set", key=KEY, value=1, ttl=seconds)
+        assert refused["error"]["reason_id"] == "bad-params"
+    assert (await board.ask("GET", "?prefix=customer/42")).json()["items"] == []
+
+
+@sqlite_only
+async def test_a_patch_shows_nothing_to_who_may_only_write(tmp_path: Path, database_url: str) -> None:
+    roles = {"operator": ["*"], "member": ["agent:*"], "writer": ["state:write:customer/42"]}
+    async with board_home(tmp_path, database_url, roles=roles, users={"wim": {"roles": ["writer"]}}) as board:
+        await board.put(KEY, {"note": "secret"}, "admin")
+        assert "secret" not in (await board.ask("PATCH", f"/{KEY}", "wim", {"a": 1}, if_match="*")).text

@@ -195,3 +195,21 @@ def test_a_schema_that_cannot_work_stops_the_start(tmp_path: Path, database_url:
     state = {"prefixes": [{"prefix": "a", "value_schema": schema}]}
     with pytest.raises(BadSettings, match=r"state\.prefixes\.a\.value_schema"):
         Gateway(Settings(home=tmp_path, database={"url": database_url}, sandbox="off", state=state, roles=ROLES, users=USERS))
+
+
+@sqlite_only
+async def test_a_value_that_a_tool_holds_is_as_sensitive_as_its_prefix(tmp_path: Path, database_url: str) -> None:
+    prefixes = [{"prefix": "customer/*/tier", "backed_by": CRM, "sensitivity": 3}]
+    async with board_home(tmp_path, database_url, state={"prefixes": prefixes}) as board:
+        await crm_of(board)
+        public = await board.agent("public", clearance=1)
+        for tool, arguments in (("get", {}), ("patch", {"patch": {}})):
+            refused = (await public.asked("ann", (tool, {"key": TIER, **arguments})))[0]
+            assert refused["error"]["reason_id"] == "sensitivity-exceeds-clearance"
+        assert (await board.value(TIER))["value"] == "gold"
+
+
+async def test_a_misfit_in_a_member_with_a_nul_is_held_back(tmp_path: Path, database_url: str) -> None:
+    prefixes = [{"prefix": "customer/*/held", "value_schema": {"additionalProperties": {"type": "string"}}, "on_misfit": "hold"}]
+    async with board_home(tmp_path, database_url, state={"prefixes": prefixes}) as board:
+        assert (await board.put(HELD, {"a\0b": 1})).status_code == 202
