@@ -18,7 +18,11 @@ COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 SDK_LOCKS = $(wildcard tests/vendors/sdk/*/requirements.lock)
 SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/installed)
 
-.PHONY: help setup demo test check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom
+# Tests that take a minute or more each. `make test` runs them too; continuous integration leaves them out.
+LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_agents.py tests/gateway/telemetry/test_worker_figures.py \
+	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py)
+
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -27,8 +31,11 @@ setup: $(VENV)/installed ## the virtual environment .venv, from the hashed lock
 demo: setup $(if $(filter langgraph,$(SALES)),build/vendors/langgraph/installed) ## two agents of different vendors delegate (DEMO_EXIT=1 ends by itself, SALES=langgraph)
 	@SALES=$(SALES) $(RUN) -m examples.demo
 
-test: setup ## the whole test suite (PYTEST=… adds options of pytest)
-	@$(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
+test: setup ## the whole test suite (SHORT=1: without the long ones; PYTEST=… adds options)
+	@$(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST) $(if $(SHORT),tests $(LONG:%=--ignore=%))
+
+journeys: setup ## the long ones of the suite alone: killed, drained and taken-over gateways, lying agents, chaos
+	@$(RUN) -m pytest -q -n 2 --dist loadfile $(LONG)
 
 check: setup ## linters, types, direction of imports, rules of the house
 	@echo "ruff check";         $(RUN) -m ruff check --quiet .
