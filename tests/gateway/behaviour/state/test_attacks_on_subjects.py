@@ -43,25 +43,25 @@ async def test_a_fact_that_outlives_the_calendar_spoils_no_list(home: House) -> 
 async def test_a_cool_down_by_tool_is_bounded(home: House) -> None:
     token = home.token("admin")
     for many in (10**6 * 86_400, 10**17):
-        claim = await use(home, token, "take", subject="customer:42")
-        refused = await use(home, token, "release", id=claim["id"], token=claim["token"], cool_down_seconds=many)
+        claim = await use(home, token, "claim", subject="customer:42")
+        refused = await use(home, token, "release_claim", id=claim["id"], token=claim["token"], cool_down_seconds=many)
         assert refused["error"]["reason_id"] == "bad-request"
 
 
 async def test_a_claim_of_its_own_spares_a_caller_no_cool_down(home: House) -> None:
     await declare(home, "mail", CLAIMING)
     token = home.token("admin")
-    claim = await use(home, token, "take", subject="customer:42", effect="outbound-email")
+    claim = await use(home, token, "claim", subject="customer:42", effect="outbound-email")
     assert "result" in await mail(home)
-    await use(home, token, "release", id=claim["id"], token=claim["token"], cool_down_seconds=0)
+    await use(home, token, "release_claim", id=claim["id"], token=claim["token"], cool_down_seconds=0)
     assert (await mail(home))["error"]["data"]["reason_id"] == "cool-down"
 
 
 async def test_a_callee_does_not_shorten_the_cool_down_of_its_call(home: House) -> None:
     async def act(token: str, text: str) -> str:
-        hop = await home.exchanged("support", token, "/mcp/claims", "*")
-        found = (await use(home, hop, "list", subject="customer:42"))["items"]
-        return str([await use(home, hop, "release", id=each["id"], token=each["token"], cool_down_seconds=0) for each in found])
+        hop = await home.exchanged("support", token, "/mcp/subjects", "*")
+        found = (await use(home, hop, "list_claims", subject="customer:42"))["items"]
+        return str([await use(home, hop, "release_claim", id=each["id"], token=each["token"], cool_down_seconds=0) for each in found])
 
     await home.agent(CallbackAgent("support", act))
     effect = {"subject": "customer:{arguments.customer_id}", "effect": "outbound-email", "claim": True, "cool_down": 3600}
@@ -91,7 +91,7 @@ async def test_a_view_shows_an_agent_only_values_that_it_may_receive(home: House
     seen: list[Any] = []
 
     async def act(token: str, text: str) -> str:
-        hop = await home.exchanged("public", token, "/mcp/claims", "*")
+        hop = await home.exchanged("public", token, "/mcp/subjects", "*")
         seen.append(await use(home, hop, "show", subject="customer:42"))
         return "ok"
 
