@@ -23,8 +23,9 @@ VALUES_MAX: Final = 1000  # of one subject
 TEXT_MAX: Final = 200
 _VERSION: Final = "SELECT version FROM subjects WHERE tenant = ? AND subject = ?"
 _VALUES: Final = (
-    "SELECT key, value, updated, updated_by, agent, expires, sensitivity FROM state_values WHERE tenant = ? AND key > ? AND key < ? "
-    "LIMIT 1001"
+    # A value too long for a fact counts as an object, which is a hold or opt-out without an end, and no scalar.
+    "SELECT key, CASE WHEN LENGTH(value) > 4096 THEN '{}' ELSE value END AS value, updated, updated_by, agent, expires, sensitivity "
+    "FROM state_values WHERE tenant = ? AND key > ? AND key < ? LIMIT 1001"
 )
 _LAST: Final = (
     "SELECT effect, agent, owner, MAX(at) AS at FROM subject_effects WHERE tenant = ? AND subject = ? AND state <> 'failed' AND id <> ? "
@@ -153,8 +154,14 @@ def board_values(connection: Connection, tenant: str, subject: str, now: int) ->
             if name.startswith(start) and (standing := _standing(value, source, now)) is not None:
                 found[name[len(start) :]] = standing
         if "/" not in name and isinstance(value, str | int):
-            plain[name] = (json.dumps(value) if isinstance(value, bool) else value, source)
+            plain[name] = (_scalar_of(value), source)
     return holds, opt_outs, plain
+
+
+def _scalar_of(value: str | int) -> str | int:
+    """A scalar as policies see it: Cedar has 64-bit integers, so that a longer number is a text, as true and false are."""
+    is_number = not isinstance(value, str | bool) and -(2**63) <= value < 2**63
+    return value if is_number or isinstance(value, str) else json.dumps(value)
 
 
 def _standing(value: Any, source: FactSource, now: int) -> FactSource | None:

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from gateway.events.own_types import NOTICE_TYPES, OWN_SOURCE, RUN_ENDED, TASK_ENDED
 from gateway.events.recorder import EventRecorder
 from gateway.events.rules import HOPS
 from gateway.events.tables import event_cursors, event_outbox
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import notices
+from gateway.storage.tables import notices, tasks
 from gateway.workflows.cloud_events.delivery import DroppedStart, EventSight, EventStore, record_dropped_starts
 from gateway.workflows.cloud_events.envelope import Event
 from gateway.workflows.cloud_events.hops import read_hops
@@ -116,7 +116,8 @@ class EventRelay:
         permission = DECIDE_APPROVALS.permission if row.kind.startswith("approval.") else ""
         sight = EventSight(row.owner, permission)
         data = {"owner": row.owner, "task": row.task_id, **msgspec.json.decode(row.body)}
-        self._store(batch, row.tenant, _event(kind, f"notice-{row.seq}", row, data, sight=sight, hops=1), sight)
+        hops = _read_hops_of_task(batch.connection, row.tenant, row.task_id) + 1
+        self._store(batch, row.tenant, _event(kind, f"notice-{row.seq}", row, data, sight=sight, hops=hops), sight)
 
     def _store(self, batch: Batch, tenant: str, event: Event, sight: EventSight) -> None:
         """Stores one event. One that is too large is left out with a log line, so that it holds up no other."""
@@ -127,6 +128,13 @@ class EventRelay:
             return
         dropped: tuple[DroppedStart, ...] = stored.not_started
         record_dropped_starts(batch, tenant, dropped)
+
+
+def _read_hops_of_task(connection: Connection, tenant: str, task_id: str) -> int:
+    """The hops of the event from which a task follows; 0 where people began it, or there is no task."""
+    query = select(tasks.c.txn).where(tasks.c.tenant == tenant, tasks.c.id == task_id)
+    txn = connection.execute(query).scalar() if task_id else None
+    return read_hops(connection, tenant, txn) if txn else 0
 
 
 def _begin_with_notices(batch: Batch) -> None:

@@ -203,6 +203,26 @@ async def test_triggers_that_start_each_other_come_to_an_end(tmp_path: Path, dat
         assert letter["reason"].startswith("event-loop") and len(sales.requests) == 17
 
 
+async def test_triggers_on_approvals_that_ask_for_approvals_come_to_an_end(tmp_path: Path, database_url: str) -> None:
+    """The agent needs an approval, and is asked whenever one is requested."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "ask.cedar").write_text(POLICY)
+    circle = {"name": "ask", "type": "interlock.approval.requested.v1", "run_as": "auditor", "agent": "sales", "message": "again"}
+    async with triggered(tmp_path, database_url, circle, policies=str(folder)) as (home, sales):
+        await home.gateway.periodic_tasks.stop()
+        await home.gateway.workflows.wake_once()
+        await home.send(home.token("alice"), "sales", "hello")
+
+        async def is_over() -> bool:
+            await home.gateway.workflows.wake_once()
+            return bool(await dead_letters(home))
+
+        await until(is_over)
+        (letter,) = await dead_letters(home)
+        assert letter["reason"].startswith("event-loop") and sales.requests == []
+
+
 async def test_a_test_says_what_an_event_would_start_and_why_not(tmp_path: Path, database_url: str) -> None:
     rules = [ASKED, ASKED | {"name": "other", "type": "shop.other"}, ASKED | {"name": "large", "filter": {"data": "${ .order > 10 }"}}]
     async with triggered(tmp_path, database_url, *rules, ASKED | {"name": "blind", "run_as": "blind"}) as (home, sales):
