@@ -22,7 +22,8 @@ from adapters.sandbox.calculation import (
     to_decimals,
 )
 from policies.strict_json import parse
-from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
+from registry.cards.built_in import build_built_in_registration
+from registry.cards.card import Registration
 
 ISOLATION_KEY: Final = "dev.interlock/isolation"
 PER_PERSON_MAX: Final = 16  # running or waiting calculations of one person, which leaves capacity for others
@@ -82,28 +83,7 @@ class SandboxTools:
 
 def sandbox_registration(isolation: str) -> Registration:
     """The registration of the server, the same in every tenant."""
-    return Registration(
-        tenant="",
-        name=SANDBOX_KIND,
-        family=Family.SERVER,
-        kind=SANDBOX_KIND,
-        status=RegistrationStatus.ACTIVE,
-        url="",
-        owner="",
-        ceiling=("*",),
-        delegation="none",
-        upstream={},
-        facts={"isolation": isolation},
-        client_id="",
-        card=None,
-        card_text="",
-        tools=(McpTool(PYTHON_TOOL, DEFINITION),),
-        model_free=(PYTHON_TOOL,),
-        prices={PYTHON_TOOL: 0},  # the gateway's own, which nobody is paid for
-        card_hash="",
-        created=0,
-        updated=0,
-    )
+    return build_built_in_registration(SANDBOX_KIND, SANDBOX_KIND, (DEFINITION,), facts={"isolation": isolation})
 
 
 def _read_arguments(arguments: Any) -> tuple[str, Mapping[str, Any], CalculationLimits]:

@@ -4,12 +4,27 @@ No table refers to tasks or decisions by a foreign key: tasks and the audit have
 history of a key outlives its value, so that a value that is set again goes on counting versions.
 """
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
 from gateway.storage.tables import PENDING, metadata, partial_index
 
 KEY_TEXT = Text().with_variant(Text(collation="C"), "postgresql")  # ordered by bytes, so that a prefix is a range of keys
 EXPIRING = partial_index("expires IS NOT NULL")
+
+
+def columns_of_source() -> tuple[Column[Any], ...]:
+    """New columns for the author of a value: by whom, by which agent, in which task, and how sensitive it is."""
+    return (
+        Column("sensitivity", BigInteger, nullable=False),  # 0..3
+        Column("updated_by", Text, nullable=False),  # tenant|issuer|subject of the person for whom the value was written
+        Column("agent", Text, nullable=False),  # the agent that wrote it, the last of the chain; empty where the person did
+        Column("chain", Text, nullable=False),  # JSON array of the agents of the chain, the first called first
+        Column("task_id", Text, nullable=False),  # the task in which it was written, or empty
+        Column("decision_id", Text, nullable=False),  # of the ruling that allowed the write
+    )
+
 
 state_values = Table(
     "state_values",
@@ -18,12 +33,7 @@ state_values = Table(
     Column("key", KEY_TEXT, primary_key=True),  # customer/42/status
     Column("version", BigInteger, nullable=False),  # grows by one with each change
     Column("value", Text, nullable=False),  # JSON
-    Column("sensitivity", BigInteger, nullable=False),  # 0..3
-    Column("updated_by", Text, nullable=False),  # tenant|issuer|subject of the person for whom the value was written
-    Column("agent", Text, nullable=False),  # the agent that wrote it, the last of the chain; empty where the person did
-    Column("chain", Text, nullable=False),  # JSON array of the agents of the chain, the first called first
-    Column("task_id", Text, nullable=False),  # the task in which it was written, or empty
-    Column("decision_id", Text, nullable=False),  # of the ruling that allowed the write
+    *columns_of_source(),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Column("expires", BigInteger),  # the value is gone from then on
@@ -39,12 +49,7 @@ state_changes = Table(
     Column("version", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),  # set | deleted | expired
     Column("value", Text),  # JSON; NULL: the value was deleted, or has expired
-    Column("sensitivity", BigInteger, nullable=False),
-    Column("updated_by", Text, nullable=False),
-    Column("agent", Text, nullable=False),
-    Column("chain", Text, nullable=False),
-    Column("task_id", Text, nullable=False),
-    Column("decision_id", Text, nullable=False),
+    *columns_of_source(),
     Column("at", BigInteger, nullable=False),
     Index("state_changes_key", "tenant", "key", "version"),
     Index("state_changes_at", "at"),
@@ -69,12 +74,7 @@ state_held = Table(
     Column("base", BigInteger, nullable=False),  # the version that the writer wanted to replace; 0: there was no value
     Column("value", Text, nullable=False),  # JSON
     Column("problem", Text, nullable=False),  # how it misses the schema
-    Column("sensitivity", BigInteger, nullable=False),
-    Column("updated_by", Text, nullable=False),
-    Column("agent", Text, nullable=False),
-    Column("chain", Text, nullable=False),
-    Column("task_id", Text, nullable=False),
-    Column("decision_id", Text, nullable=False),
+    *columns_of_source(),
     Column("at", BigInteger, nullable=False),
     Column("state", Text, nullable=False),  # pending | accepted | dropped
     Column("decided_by", Text, nullable=False),  # tenant|issuer|subject, or empty

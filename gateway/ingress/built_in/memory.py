@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct, json
 
-from gateway.ingress.built_in.server import BuiltInTool, FunctionServer, built_in_registration
+from gateway.ingress.built_in.server import BuiltInTool, FunctionServer
 from gateway.state.memory.access import MemoryAccess
 from gateway.state.memory.contexts import ContextAccess, UnknownContext
 from gateway.state.memory.documents import DATA_NOTE, fact_document
@@ -27,7 +27,8 @@ from gateway.state.memory.reading import FactPage
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
-from registry.cards.card import NEEDS, Registration
+from registry.cards.built_in import build_built_in_registration
+from registry.cards.card import BUILT_IN_KIND, NEEDS, Registration
 
 MEMORY_SERVER: Final = "memory"
 Run = Callable[[Caller, Any], Awaitable[Mapping[str, Any]]]
@@ -89,7 +90,7 @@ TEMPLATES: Final = (
 
 def memory_registration() -> Registration:
     """The registration of the server, the same in every tenant."""
-    made = built_in_registration(MEMORY_SERVER, [_definition(name) for name in DESCRIPTIONS], TEMPLATES)
+    made = build_built_in_registration(MEMORY_SERVER, BUILT_IN_KIND, [_definition(name) for name in DESCRIPTIONS], TEMPLATES)
     writing = dict.fromkeys(("put", "correct", "forget"), ("writeMemory", "memory:write:*"))
     return replace(made, facts={NEEDS: {**writing, "search": READING, "": READING}})
 

@@ -17,7 +17,6 @@ from gateway.ingress.http.error_bodies import mcp_data
 from gateway.ingress.http.errors import describe
 from policies.callers import Caller, caller_of_grant
 from policies.strict_json import parse
-from registry.cards.card import BUILT_IN_KIND, Family, McpResourceTemplate, McpTool, Registration, RegistrationStatus
 
 JSON_TYPE: Final = "application/json"
 Document = Mapping[str, Any]
@@ -78,30 +77,3 @@ class FunctionServer:
 def _tool_result(document: Document, is_error: bool = False) -> dict[str, Any]:
     text = encode(document).decode()
     return {"content": [{"type": "text", "text": text}], "structuredContent": document, "isError": is_error}
-
-
-def built_in_registration(name: str, definitions: Sequence[Document], templates: Sequence[Document] = ()) -> Registration:
-    """The registration of a built-in server, the same in every tenant. `definitions` are entries of tools/list."""
-    return Registration(
-        tenant="",
-        name=name,
-        family=Family.SERVER,
-        kind=BUILT_IN_KIND,
-        status=RegistrationStatus.ACTIVE,
-        url="",
-        owner="",
-        ceiling=("*",),
-        delegation="none",
-        upstream={},
-        facts={},
-        client_id="",
-        card=None,
-        card_text="",
-        tools=tuple(McpTool(each["name"], each) for each in definitions),
-        templates=tuple(McpResourceTemplate(each["uriTemplate"], each) for each in templates),
-        model_free=tuple(each["name"] for each in definitions),
-        prices={"*": 0},  # the gateway's own, which nobody is paid for
-        card_hash="",
-        created=0,
-        updated=0,
-    )

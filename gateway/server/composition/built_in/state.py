@@ -19,6 +19,8 @@ from gateway.tasks.turns.stores import TaskStores
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
+from registry.cards.built_in import build_built_in_registration
+from registry.cards.card import BUILT_IN_KIND
 from registry.store import Registry
 
 if TYPE_CHECKING:
@@ -141,10 +143,9 @@ def offer_state(settings: Settings, build: Callable[[], BuiltInServer]) -> tuple
     check_prefixes(settings)
     if not is_state_offered(settings):
         return ()
-    from gateway.ingress.built_in.server import built_in_registration
     from gateway.ingress.built_in.state_definitions import DEFINITIONS, TEMPLATES
 
-    return (BuiltInOffer(built_in_registration(STATE, DEFINITIONS, TEMPLATES), build),)
+    return (BuiltInOffer(build_built_in_registration(STATE, BUILT_IN_KIND, DEFINITIONS, TEMPLATES), build),)
 
 
 def is_state_offered(settings: Settings) -> bool:

@@ -22,6 +22,8 @@ from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
+from registry.cards.built_in import build_built_in_registration
+from registry.cards.card import BUILT_IN_KIND
 
 SUBJECTS: Final = "subjects"
 
@@ -70,6 +72,5 @@ def offer_claims(settings: Settings, build: Callable[[], BuiltInServer]) -> tupl
     if not is_state_offered(settings):
         return ()
     from gateway.ingress.built_in.claim_definitions import DEFINITIONS, TEMPLATES
-    from gateway.ingress.built_in.server import built_in_registration
 
-    return (BuiltInOffer(built_in_registration(SUBJECTS, DEFINITIONS, TEMPLATES), build),)
+    return (BuiltInOffer(build_built_in_registration(SUBJECTS, BUILT_IN_KIND, DEFINITIONS, TEMPLATES), build),)

@@ -232,17 +232,23 @@ async def test_a_broken_answer_is_charged_by_its_reservation(tmp_path: Path, dat
         assert await desk.spent() == [(20_000, 0)]
 
 
+async def begin_turn(desk: Till) -> tuple["asyncio.Task[Any]", asyncio.Event]:
+    """A turn of the agent for 0.02 that lasts until the event is set."""
+    agent, gate = await desk.agent("0.02"), asyncio.Event()
+
+    async def act(_token: str, text: str) -> str:
+        await gate.wait()
+        return text
+
+    agent.act = act
+    sending = asyncio.create_task(desk.send())
+    await until(lambda: len(agent.requests) == 1)
+    return sending, gate
+
+
 async def test_a_canceled_turn_has_a_cost_and_gives_its_reservation_back(tmp_path: Path, database_url: str) -> None:
     async with till(tmp_path, database_url, {**OF_SALES, "cost_per_day": 0.05}) as desk:
-        agent, gate = await desk.agent("0.02"), asyncio.Event()
-
-        async def act(_token: str, text: str) -> str:
-            await gate.wait()
-            return text
-
-        agent.act = act
-        sending = asyncio.create_task(desk.send())
-        await until(lambda: len(agent.requests) == 1)
+        sending, gate = await begin_turn(desk)
         (task,) = (await desk.desk.ask("GET", "/api/tasks", "alice")).json()["items"]
         await desk.home.rpc("/agents/sales", desk.home.token("alice"), "CancelTask", {"id": task["id"]})
         gate.set()
@@ -310,15 +316,7 @@ async def test_a_task_is_shown_with_the_cost_of_all_that_it_caused(tmp_path: Pat
 
 async def test_an_abandoned_process_leaves_nothing_reserved(tmp_path: Path, database_url: str) -> None:
     async with till(tmp_path, database_url, {**OF_SALES, "cost_per_day": 0.05}) as desk:
-        agent, gate = await desk.agent("0.02"), asyncio.Event()
-
-        async def act(_token: str, text: str) -> str:
-            await gate.wait()
-            return text
-
-        agent.act = act
-        sending = asyncio.create_task(desk.send())
-        await until(lambda: len(agent.requests) == 1)
+        sending, gate = await begin_turn(desk)
         gateway = desk.home.gateway
         week_later = ExpiredReservations(gateway.database, gateway.limits, lambda: now_us() + 9 * 86_400_000_000)
         assert await week_later.run_once() == 1
