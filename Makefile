@@ -80,7 +80,7 @@ serve: setup ## the gateway alone, on http://127.0.0.1:8080
 $(VENV)/locked: requirements-dev.lock
 	@.ci/venv "$(PYTHON)" "$(UV)" $(VENV)
 	@count=$$(grep -c '^[a-z]' $<); echo "Installing $$count packages from $< (a minute or so, the first time only)"; \
-	if [ -n "$(UV)" ]; then $(UV) --no-config pip install --quiet --python $(RUN) --require-hashes -r $<; \
+	if [ -n "$(UV)" ]; then $(UV) --no-config pip install --quiet --compile-bytecode --python $(RUN) --require-hashes -r $<; \
 	else $(RUN) -m pip install --disable-pip-version-check --no-color --require-hashes -r $< | $(PROGRESS); fi
 	@touch $@
 
