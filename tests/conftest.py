@@ -1,5 +1,6 @@
 """What every test may ask for: an empty, migrated database of each kind."""
 
+import gc
 import logging
 import shutil
 import tempfile
@@ -20,6 +21,13 @@ from tests.fakes.timeouts import LONG_TIMEOUTS
 # A loaded machine makes no law untrue: examples may take their time.
 settings.register_profile("interlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("interlock")
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the collector of garbage from going through the modules and the collected tests again and again, as the gateway does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

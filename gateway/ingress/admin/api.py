@@ -1,7 +1,7 @@
 """Builds the FastAPI application that serves /api, /oauth and /.well-known."""
 
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, cached_property
 from typing import Any
 
 import structlog
@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from adapters.contract import UpstreamFault
 from adapters.redaction.validation_texts import describe_problem
@@ -33,6 +35,7 @@ from policies.callers import Caller
 FRAMEWORK_ERRORS = {404: UnknownPath(), 405: HttpMethodNotAllowed()}  # by the HTTP status that the framework answers with
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 CALLER_KEY = "interlock.caller"  # in a request's scope, once it is authenticated
+RouteAreas = Mapping[str, Callable[[], Iterable[APIRouter]]]  # by path
 log = structlog.get_logger()
 
 
@@ -41,11 +44,41 @@ API_DESCRIPTION = (
 )
 
 
-def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter], is_operator: Callable[[Caller], bool]) -> FastAPI:
-    """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how."""
+class RouteArea(BaseRoute):
+    """The routes below one path. The first request for that path builds them, since the framework takes a millisecond or two for each."""
+
+    def __init__(self, path: str, build_routers: Callable[[], Iterable[APIRouter]]) -> None:
+        self.path = path
+        self._build_routers = build_routers
+
+    @cached_property
+    def routes(self) -> list[BaseRoute]:
+        return [route for router in self._build_routers() for route in router.routes]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Returns the best match among the routes, the first one of several; its scope names the route."""
+        best: tuple[Match, Scope] = (Match.NONE, {})
+        if scope["path"] != self.path and not scope["path"].startswith(f"{self.path}/"):
+            return best
+        for route in self.routes:
+            found = route.matches(scope)
+            if found[0] is Match.FULL:
+                return found
+            if best[0] is Match.NONE:
+                best = found
+        return best
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["route"].handle(scope, receive, send)
+
+
+def build_api(authentication: RequestAuthentication, areas: RouteAreas, is_operator: Callable[[Caller], bool]) -> FastAPI:
+    """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how.
+
+    `areas` has for each path the function that builds its routers. Areas are tried in order.
+    """
     app = FastAPI(title="Interlock", version=VERSION, description=API_DESCRIPTION, docs_url=None, openapi_url=None, redirect_slashes=False)
-    for router in routers:
-        app.include_router(router)
+    app.router.routes.extend(RouteArea(path, build_routers) for path, build_routers in areas.items())
     _add_description_routes(app)
 
     async def handle_error(request: Request, error: Exception) -> JSONResponse:
@@ -80,6 +113,13 @@ def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter
     return app
 
 
+def list_routes(app: FastAPI) -> Iterator[Route]:
+    """Yields every route of the application, hidden ones too. Builds those that no request has needed."""
+    for route in app.routes:
+        found = route.routes if isinstance(route, RouteArea) else [route]
+        yield from (each for each in found if isinstance(each, Route))
+
+
 def request_id_header(request: Request) -> dict[str, str]:
     """Returns the caller's X-Request-Id header where it is safe to send back, else nothing."""
     request_id = request.headers.get("x-request-id", "")
@@ -107,7 +147,7 @@ def _add_description_routes(app: FastAPI) -> None:
 
     @cache
     def document() -> dict[str, Any]:
-        return build_openapi_document(app)
+        return build_openapi_document(app, list(list_routes(app)))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:

@@ -1,11 +1,12 @@
 """The OpenAPI 3.1 document of the gateway's HTTP interface: bodies, security of each operation, and errors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.models import HTTPBearer
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from gateway.ingress.http.route_descriptions import SCHEMA_REF, STRING_SCHEMA
 
@@ -53,9 +54,9 @@ _ERROR_RESPONSE: Final = {
 }
 
 
-def build_openapi_document(app: FastAPI) -> dict[str, Any]:
+def build_openapi_document(app: FastAPI, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """Builds the document. A route that depends on TokenGuard gets the alternatives to a bearer token."""
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=app.description)
+    document = get_openapi(title=app.title, version=app.version, routes=routes, description=app.description)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = dict(PROBLEM_SCHEMA)

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI
 
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
@@ -14,7 +15,7 @@ from gateway.ingress.admin import connections as admin_connections
 from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
 from gateway.ingress.admin import tasks as admin_tasks
-from gateway.ingress.admin.api import TokenGuard, build_api
+from gateway.ingress.admin.api import RouteAreas, TokenGuard, build_api
 from gateway.ingress.admin.authority import audit as admin_audit
 from gateway.ingress.admin.authority import authzen as admin_access
 from gateway.ingress.admin.authority import decisions as admin_decisions
@@ -52,7 +53,6 @@ from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition import authorization as rights
 from gateway.server.composition.process import Gateway
-from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
@@ -65,10 +65,10 @@ from policies.tokens.tickets import Tickets
 class DeferredApp:
     """An application that is built before it serves its first request, which takes a tenth of a second."""
 
-    def __init__(self, build: Callable[[], App]) -> None:
+    def __init__(self, build: Callable[[], FastAPI]) -> None:
         self._build = cache(build)
 
-    def build(self) -> App:
+    def build(self) -> FastAPI:
         """Returns the application, and builds it now if no request did."""
         return self._build()
 
@@ -92,64 +92,98 @@ def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProo
 
 def build_framework_app(
     gateway: Gateway, authentication: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs
-) -> App:
-    """Builds the application with all of its routes."""
+) -> FastAPI:
+    """Builds the application. Its routes are built area by area, each by the first request for it."""
     authenticate = TokenGuard(authentication, gateway.limits.count_request)
-    url, size, could_allow = gateway.settings.public_url, gateway.settings.server.max_body, gateway.rulings.authority.could_allow
-    issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
-    registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
-    oversight = Oversight(gateway.database, could_allow, gateway.authorize)
-    dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, rights.current_roles_reader(gateway.settings))
-    evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
-    what_if_policies = admin_policies.WhatIfPolicies(
-        gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
-    )
-    redeemer = PersonTokens(gateway.keys, gateway.rulings.token_verifier, ReplayGuard(gateway.database, now_us), gateway.rulings.minting)
-    token_issuance = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
+    access, changes = _build_registry_access(gateway, check_in_person)
     revocation = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
-    grant_return = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
-    approval_permissions = admin_approvals.ApprovalPermissions(
-        could_allow, gateway.authorize, check_in_person, gateway.approved_task_resumer.run_once
+    connections = admin_connections.ConnectionDependencies(
+        gateway.vault, access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
-    server_runtime = admin_servers.ServerRuntime(
-        gateway.tools.error_lines, lambda entry: gateway.oauth.delete_registration(own_credential_request(entry))
+    areas: RouteAreas = {
+        **_state_areas(gateway, authenticate),  # first: they have many requests, and areas are tried in order
+        "/.well-known": lambda: _metadata_routers(gateway),
+        "/connect": lambda: [_connect_router(gateway, authentication, check_in_person)],
+        "/oauth": lambda: _oauth_routers(gateway, clients, proofs, revocation),
+        "/api/connections": lambda: [admin_connections.routes(connections, authenticate)],
+        **_registry_areas(gateway, authenticate, access, changes),
+        **_authority_areas(gateway, authenticate, check_in_person, revocation),
+        **_record_areas(gateway, authenticate, check_in_person),
+        **_workflow_areas(gateway, access, authenticate, check_in_person),
+    }
+    return build_api(authentication, areas, is_operator=access.is_operator)
+
+
+def _metadata_routers(gateway: Gateway) -> list[APIRouter]:
+    """Builds the routes of the well-known documents."""
+    settings, url = gateway.settings, gateway.settings.public_url
+    issuers = [issuer.issuer for issuer in settings.identity.issuers]
+    return [
+        oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(settings)),
+        oauth_connect.client_routes(gateway.own_client),
+        admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
+        admin_access.metadata_routes(url),
+    ]
+
+
+def _connect_router(gateway: Gateway, authentication: RequestAuthentication, check_in_person: RequireInPerson) -> APIRouter:
+    """Builds the routes of the page where a person connects an account."""
+    parts = (gateway.account_connections, gateway.oauth, gateway.own_client)
+    return oauth_connect.routes(*parts, authentication.authenticate_header, check_in_person)
+
+
+def _oauth_routers(gateway: Gateway, clients: ClientAuthentication, proofs: RequestProofs, revocation: Revocation) -> list[APIRouter]:
+    """Builds the token endpoint and the revocation endpoint."""
+    rulings, log_rejection = gateway.rulings, gateway.rejected_credentials.log_rejection
+    redeemer = PersonTokens(gateway.keys, rulings.token_verifier, ReplayGuard(gateway.database, now_us), rulings.minting)
+    issuance = TokenIssuance(clients, rulings.hop_tokens, redeemer, proofs)
+    grant_return = oauth_revoke.GrantReturn(clients, rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
+    return [
+        oauth_token.routes(issuance, gateway.record_audit, log_rejection, gateway.limits.count_request_of),
+        oauth_revoke.routes(grant_return, log_rejection, gateway.limits.count_request_of),
+    ]
+
+
+def _registry_areas(gateway: Gateway, authenticate: TokenGuard, access: RegistryAccess, changes: EntryChanges) -> RouteAreas:
+    """Returns the areas of agents, servers, virtual servers and discovery."""
+    size, runtime = (
+        gateway.settings.server.max_body,
+        admin_servers.ServerRuntime(
+            gateway.tools.error_lines, lambda entry: gateway.oauth.delete_registration(own_credential_request(entry))
+        ),
     )
-    connection_dependencies = admin_connections.ConnectionDependencies(
-        gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
-    )
-    return build_api(
-        authentication,
-        [
-            *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
-            oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
-            oauth_connect.client_routes(gateway.own_client),
-            oauth_connect.routes(
-                gateway.account_connections, gateway.oauth, gateway.own_client, authentication.authenticate_header, check_in_person
-            ),
-            oauth_token.routes(
-                token_issuance, gateway.record_audit, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of
-            ),
-            oauth_revoke.routes(grant_return, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of),
-            admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
-            admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
-            admin_virtual.routes(registry_access, gateway.registry, authenticate, size),
-            _task_routes(gateway, authenticate, oversight),
-            admin_decisions.routes(gateway.database, authenticate, could_allow),
-            admin_grants.routes(revocation, authenticate, could_allow, check_in_person),
-            admin_kills.routes(gateway.kill_switch, authenticate, could_allow, gateway.authorize, size),
-            admin_approvals.routes(gateway.approvals, authenticate, approval_permissions),
-            admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
-            admin_discovery.routes(registry_access, authenticate, url),
-            admin_access.metadata_routes(url),
-            admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
-            admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
-            admin_connections.routes(connection_dependencies, authenticate),
-            *_record_routes(gateway, authenticate, check_in_person),
-            *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
-        ],
-        is_operator=registry_access.is_operator,
-    )
+    return {
+        "/api/agents": lambda: [admin_agents.routes(access, changes, gateway.onboarding, authenticate, size)],
+        "/api/servers": lambda: [admin_servers.routes(access, changes, gateway.onboarding, authenticate, size, runtime=runtime)],
+        "/api/virtual-servers": lambda: [admin_virtual.routes(access, gateway.registry, authenticate, size)],
+        "/ard": lambda: [admin_discovery.routes(access, authenticate, gateway.settings.public_url)],
+    }
+
+
+def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson, revocation: Revocation) -> RouteAreas:
+    """Returns the areas of rulings, policies, grants, kills and approvals."""
+    settings, could_allow, authorize = gateway.settings, gateway.rulings.authority.could_allow, gateway.authorize
+    size = settings.server.max_body
+    approvals = admin_approvals.ApprovalPermissions(could_allow, authorize, check_in_person, gateway.approved_task_resumer.run_once)
+
+    def build_access() -> list[APIRouter]:
+        dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, rights.current_roles_reader(settings))
+        evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
+        return [admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, authorize), authenticate, size)]
+
+    def build_policies() -> list[APIRouter]:
+        what_if = admin_policies.WhatIfPolicies(settings.roles, settings.policies or "", rights.known_schema(gateway.registry))
+        return [admin_policies.routes(gateway.database, what_if, authenticate, authorize, size)]
+
+    return {
+        "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow)],
+        "/api/grants": lambda: [admin_grants.routes(revocation, authenticate, could_allow, check_in_person)],
+        "/api/kill": lambda: [admin_kills.routes(gateway.kill_switch, authenticate, could_allow, authorize, size)],
+        "/api/approvals": lambda: [admin_approvals.routes(gateway.approvals, authenticate, approvals)],
+        "/access/v1": build_access,
+        "/api/policies": build_policies,
+    }
 
 
 def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -> tuple[RegistryAccess, EntryChanges]:
@@ -169,33 +203,33 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
     return registry_access, entry_changes
 
 
-def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
-    """Builds the routes of shared state, claims and subjects."""
-    subjects = gateway.subjects
-    return [
-        admin_claims.routes(subjects.claim_operations, authenticate, gateway.authorize, gateway.settings.server.max_body),
-        admin_subjects.routes(subjects.looks, authenticate, gateway.authorize),
-        admin_board.read_routes(gateway.board.load, authenticate, gateway.open_streams),
-        admin_board.write_routes(gateway.board.load, authenticate, gateway.settings.server.max_body),
-        admin_held_state.routes(gateway.board.load_held, authenticate),
-    ]
+def _state_areas(gateway: Gateway, authenticate: TokenGuard) -> RouteAreas:
+    """Returns the areas of shared state, claims and subjects."""
+    subjects, board, size = gateway.subjects, gateway.board, gateway.settings.server.max_body
+    return {
+        "/api/claims": lambda: [admin_claims.routes(subjects.claim_operations, authenticate, gateway.authorize, size)],
+        "/api/subjects": lambda: [admin_subjects.routes(subjects.looks, authenticate, gateway.authorize)],
+        "/api/state": lambda: [
+            admin_board.read_routes(board.load, authenticate, gateway.open_streams),
+            admin_board.write_routes(board.load, authenticate, size),
+        ],
+        "/api/state-held": lambda: [admin_held_state.routes(board.load_held, authenticate)],
+    }
 
 
-def _task_routes(gateway: Gateway, authenticate: TokenGuard, oversight: Oversight) -> Any:
-    parts, currency = (gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams), gateway.settings.costs.currency
-    return admin_tasks.routes(*parts, oversight=oversight, currency=currency)
-
-
-def _record_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
-    """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
-    return [
-        admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
-        admin_audit.routes(gateway.database, authenticate, gateway.authorize),
-        admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
-        admin_deadletters.routes(
-            (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts), authenticate, gateway.authorize
-        ),
-    ]
+def _record_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> RouteAreas:
+    """Returns the areas of what the gateway records: tasks, the audit, costs, facts, and webhooks that could not be delivered."""
+    database, authorize, currency = gateway.database, gateway.authorize, gateway.settings.costs.currency
+    oversight = Oversight(database, gateway.rulings.authority.could_allow, authorize)
+    letters = (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts)
+    tasks = (database, gateway.stores.tasks, authenticate, gateway.open_streams)
+    return {
+        "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
+        "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
+        "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
+        "/api/cost": lambda: [admin_cost.routes(database, currency, authenticate, authorize)],
+        "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],
+    }
 
 
 def _memory_parts(gateway: Gateway, check_in_person: RequireInPerson) -> admin_memory.MemoryParts:
@@ -203,8 +237,8 @@ def _memory_parts(gateway: Gateway, check_in_person: RequireInPerson) -> admin_m
     return admin_memory.MemoryParts(memory.access, memory.contexts, memory.quarantines, gateway.authorize, check_in_person)
 
 
-def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
-    """Builds the routes of workflows, runs and checkpoints. The engine is loaded by the first request that needs it."""
+def _workflow_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> RouteAreas:
+    """Returns the areas of workflows, runs, checkpoints and events. The engine is loaded by the first request that needs it."""
     load, size = gateway.workflows.load, gateway.settings.server.max_body
     authority, environment, notify_look = gateway.rulings.authority, gateway.rulings.environment, gateway.stores.tasks.notify_look
 
@@ -219,18 +253,26 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         admin_runs.RunSight(load, permissions, notify_look, may_answer),
         admin_runs.RunStarter(gateway.calls.agents, gateway.registry),
     )
-    return [
-        admin_documents.routes(access, load, authenticate, size, refused_documents=gateway.workflows.folder.refused_documents),
-        admin_relaxing.routes(access, load, gateway.authorize, authenticate),
-        admin_runs.run_routes(starter, sight, authenticate),
-        admin_runs.runs_of_workflow_routes(starter, sight, authenticate),
-        admin_run_events.routes(sight, load, gateway.open_streams, authenticate),
-        admin_operations.operation_routes(run_access, authenticate),
-        admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),
-        admin_checkpoints.checkpoint_routes(
-            load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
-        ),
-        admin_events.event_routes(gateway.workflows.load_events, authenticate, event_permissions, gateway.open_streams, size),
-        admin_events.source_routes(gateway.workflows.load_events, gateway.events.sources, gateway.rejected_credentials.log_rejection),
-        admin_events.trigger_routes(gateway.workflows.load_events, access, authenticate, size),
-    ]
+    return {
+        "/api/workflows": lambda: [
+            admin_documents.routes(access, load, authenticate, size, refused_documents=gateway.workflows.folder.refused_documents),
+            admin_relaxing.routes(access, load, gateway.authorize, authenticate),
+            admin_runs.runs_of_workflow_routes(starter, sight, authenticate),
+        ],
+        "/api/runs": lambda: [
+            admin_runs.run_routes(starter, sight, authenticate),
+            admin_run_events.routes(sight, load, gateway.open_streams, authenticate),
+            admin_operations.operation_routes(run_access, authenticate),
+            admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),
+        ],
+        "/api/checkpoints": lambda: [
+            admin_checkpoints.checkpoint_routes(
+                load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
+            )
+        ],
+        "/api/events": lambda: [
+            admin_events.event_routes(gateway.workflows.load_events, authenticate, event_permissions, gateway.open_streams, size),
+            admin_events.source_routes(gateway.workflows.load_events, gateway.events.sources, gateway.rejected_credentials.log_rejection),
+        ],
+        "/api/triggers": lambda: [admin_events.trigger_routes(gateway.workflows.load_events, access, authenticate, size)],
+    }

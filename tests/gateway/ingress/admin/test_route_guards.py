@@ -7,11 +7,11 @@ from typing import Any, Final
 import httpx
 import pytest
 from sqlalchemy import select
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, GrpcMethod
 from gateway.ingress.a2a_server.bindings.rest_paths import _V03, _V1
-from gateway.ingress.admin.api import TokenGuard
+from gateway.ingress.admin.api import RouteArea, TokenGuard, list_routes
 from gateway.storage.tables import tasks as tasks_table
 from tests.fakes.house import CallbackAgent, House
 
@@ -104,17 +104,16 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
 
 def framework(home: House) -> Iterator[Route]:
     """Every route of the framework, hidden ones too."""
+    return list_routes(home.app._handlers.framework.build())  # type: ignore[attr-defined]  # the framework's own list
 
-    def walked(routes: list[BaseRoute]) -> Iterator[Route]:
-        for route in routes:
-            inner = getattr(route, "original_router", None)
-            if inner is not None:
-                yield from walked(inner.routes)
-            else:
-                assert isinstance(route, Route), route
-                yield route
 
-    yield from walked(home.app._handlers.framework.build().routes)  # type: ignore[attr-defined]  # the framework's own list
+async def test_every_route_lies_below_the_path_of_its_area(home: House) -> None:
+    app = home.app._handlers.framework.build()  # type: ignore[attr-defined]  # the framework's own list
+    areas = [route for route in app.routes if isinstance(route, RouteArea)]
+    assert len(areas) > 20
+    for area in areas:
+        assert area.routes, area.path
+        assert not [route for route in area.routes if isinstance(route, Route) and not f"{route.path}/".startswith(f"{area.path}/")]
 
 
 def guarded(route: Route) -> bool:
