@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -174,9 +175,15 @@ class AdapterCatalog:
             raise UnknownKind(kind) from error
 
 
+@cache
+def _installed_entry_points() -> tuple[tuple[str, str], ...]:
+    """Returns name and object reference of each adapter that is installed. A process reads the metadata of all distributions once."""
+    return tuple((entry.name, entry.value) for entry in entry_points(group=ENTRY_POINT_GROUP))
+
+
 def _entry_point_vendors() -> dict[str, str]:
     """Vendors of other distributions, which can't replace existing kinds."""
-    found = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    found = dict(_installed_entry_points())
     for kind in found.keys() & {"a2a", *VENDORS, *SERVER_KINDS}:
         log.warning("adapter_ignored", kind=kind, place=found.pop(kind))
     return found

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from ssl import SSLContext, create_default_context
 from typing import NamedTuple, TypedDict, Unpack
 
@@ -195,7 +196,7 @@ class Egress:
 
     def _tls_context(self) -> SSLContext:
         if self._tls is None:
-            self._tls = create_default_context()
+            self._tls = _system_tls_context()
         return self._tls
 
     def _request_target(self, url: str) -> HttpTarget:
@@ -229,6 +230,12 @@ class Egress:
             auto_decompress=True,
         )
         return self._session
+
+
+@cache
+def _system_tls_context() -> SSLContext:
+    """Returns the one TLS context of the process that trusts the system's authorities, since reading them takes 30 milliseconds."""
+    return create_default_context()
 
 
 class StreamedResponse:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def compile_rules(
     roles: Mapping[str, Sequence[str]], texts: Iterable[FileText], tools: Iterable[KnownTool], known: Iterable[Policy] | None
 ) -> RuleSet:
     """Like `load_rules`, from texts by their file names."""
-    built, own = (read_policies(files, cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX) for files in (read_built_in(), texts))
+    built, own = _built_in_policies(), read_policies(texts, cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX)
     check_unique_ids({**{f"{BUILT_IN}{key}": one for key, one in built.policies.items()}, **own.policies}, _places_by_key(built, own))
     unfit = _check_review(own, review_policies(own.policies, argument_types_by_action(tools), _validate), known)
     rules = {f"{BUILT_IN}{key}": policy for key, policy in built.policies.items()}
@@ -112,6 +113,12 @@ def compile_rules(
         never_matching=tuple(_never_matching_warnings(own, roles)),
         tool_mismatches=unfit,
     )
+
+
+@cache
+def _built_in_policies() -> ParsedPolicies:
+    """Parses the policies of the package, once in a process."""
+    return read_policies(read_built_in(), cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX)
 
 
 def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adapters.catalog import ENTRY_POINT_GROUP, AdapterCatalog, UnknownKind
+from adapters.catalog import ENTRY_POINT_GROUP, AdapterCatalog, UnknownKind, _installed_entry_points
 from adapters.contract import Answer, Ask, Event, RefLearned, Turn, VendorRef
 from adapters.upstream.egress import Egress
 from adapters.upstream.guarded import GuardedAdapter
@@ -34,7 +34,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     lines = "\n".join(f"{name} = {value}" for name, value in {**entries, "langgraph": "nowhere:Thief", "broken": "nowhere:Nothing"}.items())
     (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{lines}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    _installed_entry_points.cache_clear()
     yield
+    _installed_entry_points.cache_clear()
 
 
 class Riddler:
