@@ -22,6 +22,9 @@ SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/ins
 LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_agents.py tests/gateway/telemetry/test_worker_figures.py \
 	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py)
 
+# Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
+IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
+
 .PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -32,7 +35,7 @@ demo: setup $(if $(filter langgraph,$(SALES)),build/vendors/langgraph/installed)
 	@SALES=$(SALES) $(RUN) -m examples.demo
 
 test: setup ## the whole test suite (SHORT=1: without the long ones; PYTEST=… adds options)
-	@$(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST) $(if $(SHORT),tests $(LONG:%=--ignore=%))
+	@$(IN_MEMORY) $(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST) $(if $(SHORT),tests $(LONG:%=--ignore=%))
 
 journeys: setup ## the long ones of the suite alone: killed, drained and taken-over gateways, lying agents, chaos
 	@$(RUN) -m pytest -q -n 2 --dist loadfile $(LONG)
@@ -40,9 +43,8 @@ journeys: setup ## the long ones of the suite alone: killed, drained and taken-o
 check: setup ## linters, types, direction of imports, rules of the house
 	@echo "ruff check";         $(RUN) -m ruff check --quiet .
 	@echo "ruff format";        $(RUN) -m ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
-	@echo "mypy";               $(RUN) -m mypy --no-error-summary
 	@echo "import contracts";   $(VENV)/bin/lint-imports --no-logo >build/imports.txt || { cat build/imports.txt; exit 1; }
-	@echo "rules of the house"; $(RUN) -m pytest -q tests/house
+	@echo "mypy, and the rules of the house"; $(RUN) -m mypy --no-error-summary & types=$$!; $(RUN) -m pytest -q tests/house || failed=1; wait $$types && [ -z "$${failed:-}" ]
 
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from policies.cedar.argument_types import KnownTool
 from policies.cedar.argument_types import Path as InputPath
 from policies.cedar.fact_paths import FactReading, fact_readings, notes_on
 from policies.cedar.failures import UNEVALUABLE, PolicyFailure, failure_from_errors, failure_of_inexpressible
-from policies.cedar.files.folder import BadPolicy, FolderStamp, folder_stamp, read_built_in, read_operator_files
-from policies.cedar.files.reading import FileText, ParsedPolicies, check_unique_ids, read_policies
+from policies.cedar.files.folder import BadPolicy, FolderStamp, folder_stamp, read_operator_files
+from policies.cedar.files.reading import FileText, ParsedPolicies, check_unique_ids, read_built_in_policies, read_policies
 from policies.cedar.files.review import Policy, Review, review_policies
 from policies.cedar.input_paths import decimal_paths, input_paths, non_decimal_paths, with_decimals
 from policies.cedar.json_types import DeclaredTypes
@@ -81,10 +80,7 @@ class RuleSet:
 
 
 def load_rules(
-    roles: Mapping[str, Sequence[str]],
-    folder: Path | None = None,
-    tools: Iterable[KnownTool] = (),
-    known: Iterable[Policy] | None = None,
+    roles: Mapping[str, Sequence[str]], folder: Path | None = None, tools: Iterable[KnownTool] = (), known: Iterable[Policy] | None = None
 ) -> RuleSet:
     """Reads and checks every policy. Raises BadPolicy, also for a policy that does not fit the registered tools and is not in `known`.
 
@@ -96,8 +92,9 @@ def load_rules(
 def compile_rules(
     roles: Mapping[str, Sequence[str]], texts: Iterable[FileText], tools: Iterable[KnownTool], known: Iterable[Policy] | None
 ) -> RuleSet:
-    """Like `load_rules`, from texts by their file names."""
-    built, own = _built_in_policies(), read_policies(texts, cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX)
+    """Does what `load_rules` does, with the operator's texts by their file names."""
+    to_json = cedarpy.policies_to_json_str
+    built, own = read_built_in_policies(to_json, DEFAULT_USER_PREFIX), read_policies(texts, to_json, DEFAULT_USER_PREFIX)
     check_unique_ids({**{f"{BUILT_IN}{key}": one for key, one in built.policies.items()}, **own.policies}, _places_by_key(built, own))
     unfit = _check_review(own, review_policies(own.policies, argument_types_by_action(tools), _validate), known)
     rules = {f"{BUILT_IN}{key}": policy for key, policy in built.policies.items()}
@@ -113,12 +110,6 @@ def compile_rules(
         never_matching=tuple(_never_matching_warnings(own, roles)),
         tool_mismatches=unfit,
     )
-
-
-@cache
-def _built_in_policies() -> ParsedPolicies:
-    """Parses the policies of the package, once in a process."""
-    return read_policies(read_built_in(), cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX)
 
 
 def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:

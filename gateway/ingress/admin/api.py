@@ -35,7 +35,9 @@ from policies.callers import Caller
 FRAMEWORK_ERRORS = {404: UnknownPath(), 405: HttpMethodNotAllowed()}  # by the HTTP status that the framework answers with
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 CALLER_KEY = "interlock.caller"  # in a request's scope, once it is authenticated
-RouteAreas = Mapping[str, Callable[[], Iterable[APIRouter]]]  # by path
+ApiRouter = APIRouter  # its name for those who may not import the framework
+Routers = list[ApiRouter]
+RouteAreas = Mapping[str, Callable[[], Iterable[ApiRouter]]]  # by path
 log = structlog.get_logger()
 
 

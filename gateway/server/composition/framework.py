@@ -5,8 +5,6 @@ from collections.abc import Callable
 from functools import cache
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI
-
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
@@ -15,7 +13,7 @@ from gateway.ingress.admin import connections as admin_connections
 from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
 from gateway.ingress.admin import tasks as admin_tasks
-from gateway.ingress.admin.api import RouteAreas, TokenGuard, build_api
+from gateway.ingress.admin.api import ApiRouter, RouteAreas, Routers, TokenGuard, build_api
 from gateway.ingress.admin.authority import audit as admin_audit
 from gateway.ingress.admin.authority import authzen as admin_access
 from gateway.ingress.admin.authority import decisions as admin_decisions
@@ -53,6 +51,7 @@ from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition import authorization as rights
 from gateway.server.composition.process import Gateway
+from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
@@ -65,10 +64,10 @@ from policies.tokens.tickets import Tickets
 class DeferredApp:
     """An application that is built before it serves its first request, which takes a tenth of a second."""
 
-    def __init__(self, build: Callable[[], FastAPI]) -> None:
+    def __init__(self, build: Callable[[], App]) -> None:
         self._build = cache(build)
 
-    def build(self) -> FastAPI:
+    def build(self) -> App:
         """Returns the application, and builds it now if no request did."""
         return self._build()
 
@@ -92,7 +91,7 @@ def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProo
 
 def build_framework_app(
     gateway: Gateway, authentication: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs
-) -> FastAPI:
+) -> App:
     """Builds the application. Its routes are built area by area, each by the first request for it."""
     authenticate = TokenGuard(authentication, gateway.limits.count_request)
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
@@ -115,7 +114,7 @@ def build_framework_app(
     return build_api(authentication, areas, is_operator=access.is_operator)
 
 
-def _metadata_routers(gateway: Gateway) -> list[APIRouter]:
+def _metadata_routers(gateway: Gateway) -> Routers:
     """Builds the routes of the well-known documents."""
     settings, url = gateway.settings, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in settings.identity.issuers]
@@ -127,13 +126,13 @@ def _metadata_routers(gateway: Gateway) -> list[APIRouter]:
     ]
 
 
-def _connect_router(gateway: Gateway, authentication: RequestAuthentication, check_in_person: RequireInPerson) -> APIRouter:
+def _connect_router(gateway: Gateway, authentication: RequestAuthentication, check_in_person: RequireInPerson) -> ApiRouter:
     """Builds the routes of the page where a person connects an account."""
     parts = (gateway.account_connections, gateway.oauth, gateway.own_client)
     return oauth_connect.routes(*parts, authentication.authenticate_header, check_in_person)
 
 
-def _oauth_routers(gateway: Gateway, clients: ClientAuthentication, proofs: RequestProofs, revocation: Revocation) -> list[APIRouter]:
+def _oauth_routers(gateway: Gateway, clients: ClientAuthentication, proofs: RequestProofs, revocation: Revocation) -> Routers:
     """Builds the token endpoint and the revocation endpoint."""
     rulings, log_rejection = gateway.rulings, gateway.rejected_credentials.log_rejection
     redeemer = PersonTokens(gateway.keys, rulings.token_verifier, ReplayGuard(gateway.database, now_us), rulings.minting)
@@ -167,12 +166,12 @@ def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person
     size = settings.server.max_body
     approvals = admin_approvals.ApprovalPermissions(could_allow, authorize, check_in_person, gateway.approved_task_resumer.run_once)
 
-    def build_access() -> list[APIRouter]:
+    def build_access() -> Routers:
         dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, rights.current_roles_reader(settings))
         evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
         return [admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, authorize), authenticate, size)]
 
-    def build_policies() -> list[APIRouter]:
+    def build_policies() -> Routers:
         what_if = admin_policies.WhatIfPolicies(settings.roles, settings.policies or "", rights.known_schema(gateway.registry))
         return [admin_policies.routes(gateway.database, what_if, authenticate, authorize, size)]
 

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from policies.cedar.actions import group_actions
 from policies.cedar.annotations import parse_ask, parse_total
-from policies.cedar.files.folder import LINKS, BadPolicy
+from policies.cedar.files.folder import LINKS, BadPolicy, read_built_in
 from policies.cedar.files.links import fill_templates
 from policies.cedar.files.positions import fault_line, line_of, overgrown_line
 from policies.cedar.input_paths import check_decimals
@@ -60,6 +61,12 @@ def read_policies(texts: Iterable[FileText], to_json: ToJson, user_prefix: str) 
         read.add(f"{LINKS}#{number}", policy, (LINKS, link.line))
         read.unused_templates.pop(link.template, None)
     return read
+
+
+@cache
+def read_built_in_policies(to_json: ToJson, user_prefix: str) -> ParsedPolicies:
+    """Parses the policies of the package, once in a process."""
+    return read_policies(read_built_in(), to_json, user_prefix)
 
 
 def _check_and_group(file: str, policy: Policy, line: int) -> Policy:
