@@ -19,7 +19,7 @@ from gateway.ingress.http.request_trace import RequestTraces
 from gateway.server.banner import print_banner
 from gateway.server.composition import mcp_server, protocol_servers
 from gateway.server.composition.capacity import client_limits
-from gateway.server.composition.framework import DeferredApp, build_client_authentication, build_framework_app, build_proofs
+from gateway.server.composition.framework import build_client_authentication, build_framework_app, build_proofs
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.storage import refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
@@ -118,7 +118,7 @@ def build_worker_application() -> Router:
     return build_application(gateway, lambda: print_banner(gateway))  # the sockets are open before the workers start
 
 
-def _build_lifespan(gateway: Gateway, administration: DeferredApp, on_started: Callable[[], None]) -> App:
+def _build_lifespan(gateway: Gateway, on_started: Callable[[], None]) -> App:
     """Returns the lifespan of `gateway`, with the connection limits in its state for the sockets."""
     dropped = gateway.metrics.counter("connections_dropped", "Client connections closed because of a limit.", "reason")
     connections = Connections(client_limits(gateway.settings), dropped)
@@ -126,7 +126,6 @@ def _build_lifespan(gateway: Gateway, administration: DeferredApp, on_started: C
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})[STATE] = connections
-        administration.build()
         await gateway.lifespan(receive, send, on_started)
 
     return lifespan
@@ -143,13 +142,13 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     )
     request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), protocol_servers.build_operations(gateway)
     agents = protocol_servers.build_a2a_server(gateway, authentication, operations, request_traces)
-    administration = DeferredApp(lambda: build_framework_app(gateway, authentication, clients, proofs))
+    administration = build_framework_app(gateway, authentication, clients, proofs)
     handlers = Handlers(
         agents,
         mcp_server.build_endpoint(gateway, authentication),
         protocol_servers.build_health(gateway, authentication),
         administration,
-        _build_lifespan(gateway, administration, on_started),
+        _build_lifespan(gateway, on_started),
     )
     watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS))
     gateway.lifecycle.on_start(watchdog.start)

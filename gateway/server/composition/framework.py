@@ -1,8 +1,6 @@
 """Builds the FastAPI application: token endpoints, administration, discovery."""
 
 import time
-from collections.abc import Callable
-from functools import cache
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
@@ -40,7 +38,6 @@ from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
 from gateway.ingress.admin.workflows import relaxing as admin_relaxing
 from gateway.ingress.admin.workflows import runs as admin_runs
-from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth import connect as oauth_connect
@@ -59,20 +56,6 @@ from policies.tokens.dpop import DpopVerifier
 from policies.tokens.person_tokens import PersonTokens
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Tickets
-
-
-class DeferredApp:
-    """An application that is built before it serves its first request, which takes a tenth of a second."""
-
-    def __init__(self, build: Callable[[], App]) -> None:
-        self._build = cache(build)
-
-    def build(self) -> App:
-        """Returns the application, and builds it now if no request did."""
-        return self._build()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._build()(scope, receive, send)
 
 
 def build_client_authentication(gateway: Gateway) -> ClientAuthentication:
