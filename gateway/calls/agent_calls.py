@@ -212,8 +212,12 @@ class AgentCalls:
             call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
             extra_write = combine_writes(request_write(request, opened.row, previous), grant_write)
-            await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation)
-        return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
+            ready = PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
+            run_unattended = partial(self._turn_runner.run_unattended, ready)
+            await self._authorizer.record_task_opening(
+                call, opened, previous, extra_write, reservation=reservation, on_abandoned=run_unattended
+            )
+        return ready
 
     async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
         """Returns the task that the message continues, if it names one (A2A 1.0 s3.4).
