@@ -7,8 +7,10 @@ from functools import partial
 import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
+from gateway.calls.costs.causing_runs import CausingRuns
 from gateway.calls.costs.estimates import CostEstimates, ReservationBounds
 from gateway.calls.costs.ledger import CostLedger, CostReports, Currency, PriceTokens
+from gateway.calls.costs.run_shares import RunShares
 from gateway.calls.limits import open_files
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
@@ -22,7 +24,7 @@ from policies.audit.log import AuditLog
 from policies.authority import Authority
 from policies.ids import now_us
 from registry.cards.prices import parse_price
-from registry.store import Registry, has_workflow
+from registry.store import Registry, find_workflow
 
 log = structlog.get_logger()
 
@@ -64,7 +66,7 @@ def build_costs(
         database,
         _load_prices,
         currency=Currency(code, Decimal(1) if code == "USD" else said.usd_rate),
-        is_workflow=partial(has_workflow, registry),
+        run_shares=RunShares(limits, partial(find_workflow, registry), CausingRuns(database, time.monotonic)),
         estimates=CostEstimates(database, time.monotonic, bounds),
         now=now_us,
         clock=time.monotonic,

@@ -20,6 +20,7 @@ from gateway.workflows.publishing.needs import Need, needs_of
 from gateway.workflows.publishing.state_rights import state_permissions
 from gateway.workflows.runs.store import RunStore
 from policies.delegation.run_as import ServicePrincipals
+from registry.cards.budgets import BUDGET_FACT
 from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.changes import RegistryChange
@@ -123,6 +124,7 @@ class WorkflowRegistrar:
                 FEATURES: msgspec.structs.asdict(ENGINE_FEATURES),
                 VERSION_FACT: version,
                 "document": f"{about.namespace}/{about.name}@{about.version}",
+                **({BUDGET_FACT: budget} if (budget := about.metadata.gateway.cost_budget.to_fact()) else {}),
             },
             card=read_card(card),
             card_text=json.dumps(card, ensure_ascii=False),

@@ -16,10 +16,8 @@ from sqlalchemy import select
 from gateway.calls.costs.entries import CostEntry
 from gateway.calls.costs.expiry import GRACE_US, ExpiredReservations
 from gateway.calls.costs.reservations import CallPlace, Share, StoredEntry, charge_unreserved, settle, take_shares
-from gateway.calls.limits.meters import CallLimits, Limit
 from gateway.storage.database import Batch, Database, engine_for
 from gateway.storage.tables import budgets, costs, reservations
-from tests.fakes.clock import Clock
 
 DAY = "2026-11-23"
 NARROW, WIDE = "narrow", "wide"
@@ -122,7 +120,7 @@ def _run(batch: Batch, tenant: str, model: Model, calls: list[Any]) -> None:
 
 
 async def test_of_fifty_parallel_calls_one_gets_the_last_cent(stores: tuple[Database, Database]) -> None:  # attack CST-01
-    await stores[0].write(lambda batch: charge_unreserved(batch, "acme", DAY, [NARROW], 90))
+    await stores[0].write(lambda batch: charge_unreserved(batch, "acme", DAY, [Share(NARROW, 0, MOST[NARROW])], 90))
     begun = await asyncio.gather(*(stores[at % 2].write(partial(reserve, tenant="acme", call=f"d{at}", amount=10)) for at in range(50)))
     assert begun.count(True) == 1
     assert await stored(stores[0], "acme") == {NARROW: (90, 10)}
@@ -166,7 +164,7 @@ class TestExpiry:
 
     @staticmethod
     def sweeper(database: Database, now: int) -> ExpiredReservations:
-        return ExpiredReservations(database, CallLimits([Limit("user:*", cost_per_day=1)], Clock(), Clock()), lambda: now)
+        return ExpiredReservations(database, lambda: now)
 
     async def test_a_reservation_that_expires_is_charged_and_shown(self, database: Database) -> None:
         await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
