@@ -241,7 +241,8 @@ class StepCalls:
                 if is_detached:
                     caller = await self._callers.resolve_detached(identity.run.tenant, identity.workflow, identity.grant_id)
                 started = await self._start_to_the_end(caller, _agent_request(identity, key, request))
-                self._causing_runs.learn_step(identity.run.tenant, started.row.id, identity.run.id, instance)
+                if not has_workflow(self._registry, identity.run.tenant, request.agent):
+                    self._causing_runs.learn_step(identity.run.tenant, started.row.id, identity.run.id, instance)
                 return started
             except BudgetSpent as spent:
                 raise own_error("budget-spent", 429, "Budget Spent", f"{request.target}: {spent}", instance) from spent

@@ -146,7 +146,7 @@ async def test_what_agents_and_sub_runs_cause_counts_to_the_outermost_run(tmp_pa
 
         await home.agent(CallbackAgent("chief", pass_on))
         await workflows.set_price("agents/chief", price="0.005")
-        await workflows.publish("inner", "do:\n" + ASK.replace("agent: sales", "agent: chief") + ALLOWED)
+        await workflows.publish("inner", "do:\n" + ASK.replace("agent: sales", "agent: chief") + ALLOWED, perRun=0.5)
         await workflows.publish("outer", "do:\n- below: {run: {workflow: {namespace: tests, name: inner, version: latest}}}\n", perRun=0.04)
         run = await workflows.start("outer")
         await workflows.ended(run)
@@ -154,7 +154,8 @@ async def test_what_agents_and_sub_runs_cause_counts_to_the_outermost_run(tmp_pa
         assert "result" in answers[0] and [each.status_code for each in answers[1:]] == [200, 429]
         assert answers[2].json()["error"]["data"]["reason_id"] == "run-budget-spent"
         assert (len(sales.requests), len(server.calls)) == (1, 1)
-        assert await workflows.of_runs() == [(run, 35_000, 0, 40_000)]
+        inner = (await workflows.show(run))["steps"][0]["task_id"]
+        assert sorted(await workflows.of_runs()) == sorted([(run, 35_000, 0, 40_000), (inner, 35_000, 0, 500_000)])
         rows = sorted(await workflows.read(costs.c.target, costs.c.run_id, costs.c.step))
         assert rows == [(name, run, "/do/0/below") for name in ("chief", "inventory", "sales")]
 
