@@ -189,6 +189,10 @@ class CallLimits:
         self.refusals: Counter[RefusalReport] = Counter()
 
     @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self._limits
+
+    @property
     def has_budget(self) -> bool:
         """Returns whether any limit is a daily budget, which is stored in the database."""
         return any(limit.is_budget for limit in self._limits)

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
+from gateway.calls.costs.balances import DayBudgets, day_budgets_in
 from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
@@ -145,7 +146,7 @@ def build_framework_app(
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
-            *_record_routes(gateway, authenticate, check_in_person),
+            *_record_routes(gateway, registry_access, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
@@ -186,12 +187,18 @@ def _task_routes(gateway: Gateway, authenticate: TokenGuard, oversight: Oversigh
     return admin_tasks.routes(*parts, oversight=oversight, currency=currency)
 
 
-def _record_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
+def _cost_parts(gateway: Gateway, access: RegistryAccess) -> admin_cost.CostParts:
+    day_budgets = DayBudgets(gateway.limits.limits, partial(day_budgets_in, gateway.registry))
+    load = gateway.workflows.load
+    return admin_cost.CostParts(gateway.database, gateway.settings.costs.currency, day_budgets, access.find, load, now_us)
+
+
+def _record_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
     """Builds the routes of what the gateway records: the audit, costs, and webhooks that could not be delivered."""
     return [
         admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate),
         admin_audit.routes(gateway.database, authenticate, gateway.authorize),
-        admin_cost.routes(gateway.database, gateway.settings.costs.currency, authenticate, gateway.authorize),
+        admin_cost.routes(_cost_parts(gateway, access), authenticate, gateway.authorize),
         admin_deadletters.routes(
             (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts), authenticate, gateway.authorize
         ),

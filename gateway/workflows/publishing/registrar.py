@@ -132,6 +132,11 @@ class WorkflowRegistrar:
             memory=memory_of(self._needs(tenant, document)),
         )
 
+    def targets_of(self, tenant: str, document: Document) -> list[tuple[Need, Registration | None]]:
+        """What a document calls, with the registrations that it names; None for a name that the registry does not have."""
+        known = {entry.name: entry for entry in self._registry.list(tenant)}
+        return [(need, known.get(need.name)) for need in self._needs(tenant, document)]
+
     def _needs(self, tenant: str, document: Document) -> list[Need]:
         return [need for need in needs_of(document, self._fitness.servers(tenant)) if isinstance(need, Need)]
 
