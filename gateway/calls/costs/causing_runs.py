@@ -14,7 +14,7 @@ from policies.cache import BoundedCache
 
 DEPTH_MAX: Final = 64  # tasks that are followed upwards; a chain of agents and runs is much shorter
 CACHED_TASKS: Final = 10_000
-CACHED_SECONDS: Final = 3600.0  # what caused a task never changes
+CACHED_SECONDS: Final = 600.0  # what caused a task never changes, but tasks are deleted
 
 
 class CausingRun(NamedTuple):

@@ -132,7 +132,8 @@ class CostLedger:
         shares: dict[tuple[str, str], BudgetShare] = {}
         for budget in sorted(found, key=lambda each: each.share.most):
             share = budget.share
-            reserved = amount if price is not None else min(amount, share.most)  # an estimate takes no more than all of a budget
+            estimated = min(amount, share.most) or amount  # an estimate takes no more than all of a budget, unless that is nothing
+            reserved = amount if price is not None else estimated
             shares.setdefault((share.run_id, share.name), budget._replace(share=share._replace(amount=reserved)))
         if not shares:
             return None

@@ -11,7 +11,7 @@ from gateway.calls.limits.limit import WORKFLOW
 from gateway.calls.limits.meters import CallLimits, name_of_budget
 from gateway.storage.database import ReadFailed
 from policies.delegation.chain import Delegation
-from registry.cards.budgets import budget_in
+from registry.cards.budgets import NO_BUDGET, budget_in
 from registry.cards.card import Registration
 
 OF_DOCUMENT: Final = "document"
@@ -34,7 +34,7 @@ class RunShares:
     def count(self, held: Delegation, actor: str, workflows: Sequence[Registration]) -> bool:
         """Whether a budget of a document or a run counts a call with these workflows in its chain."""
         owner = held.principal.owner_key
-        return any(any(budget_in(each.facts)) or self._limits.run_budgets(owner, actor, each.name) for each in workflows)
+        return any(budget_in(each.facts) != NO_BUDGET or self._limits.run_budgets(owner, actor, each.name) for each in workflows)
 
     async def find(self, held: Delegation, actor: str, workflows: Sequence[Registration], task_id: str) -> list[BudgetShare]:
         """The shares without an amount of a call that `task_id` causes. Raises ReadFailed."""
