@@ -213,10 +213,8 @@ class AgentCalls:
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
             extra_write = combine_writes(request_write(request, opened.row, previous), grant_write)
             ready = PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
-            run_unattended = partial(self._turn_runner.run_unattended, ready)
-            await self._authorizer.record_task_opening(
-                call, opened, previous, extra_write, reservation=reservation, on_abandoned=run_unattended
-            )
+            given_up = partial(self._turn_runner.run_unattended, ready)
+            await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation, on_abandoned=given_up)
         return ready
 
     async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:

@@ -15,7 +15,6 @@ from gateway.calls.consent.approval_requests import (
     PendingApproval,
 )
 from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
-from gateway.calls.limits.meters import BudgetSpent
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.unsent import give_back_unsent
 from gateway.calls.outgoing.upstreams import Upstreams
@@ -218,14 +217,9 @@ class CallAuthorizer:
 
         is_taken = reservation is not None or grant.effect_mark is not None or bool(decision.approval)
         both = work if reservation is None else reserve_before(work, reservation, grant)
-        spent = await stores.database.write(both, partial(self._give_back, grant) if is_taken else None)
+        spent = await stores.database.write(both, partial(give_back_unsent, stores, self.effects, grant) if is_taken else None)
         if spent is not None:
             raise_spent(spent, reservation)
-
-    def _give_back(self, grant: Grant, spent: BudgetSpent | None) -> None:
-        """Gives back what the commit of a grant took whose caller left meanwhile, unless a budget refused it."""
-        if spent is None:
-            give_back_unsent(self._stores, self.effects, grant)
 
     async def record_task_opening(
         self,

@@ -26,7 +26,6 @@ from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
 from gateway.workflows.problems import BadRelaxation, DocumentRefused, WorkflowHasRuns
 from gateway.workflows.publishing.expected_calls import list_calls, read_calls
-from gateway.workflows.publishing.needs import Need
 from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
@@ -131,16 +130,8 @@ class WorkflowAdministration:
         """The steps, time, tokens and cost of a run, from past runs, and what each call of the document costs by price and past calls."""
         parts = self._parts
         found = await estimate(parts.store.database, entry.tenant, entry.name, entry.workflow_version, parts.currency)
-        calls = await list_calls(entry, self._targets_of)
+        calls = await list_calls(entry, self._registrar, parts.versions)
         return found | await parts.store.database.read(lambda connection: read_calls(connection, calls, parts.currency))
-
-    async def _targets_of(self, entry: Registration) -> list[tuple[Need, Registration | None]]:
-        """The targets of a workflow's document; none for a document that this release refuses."""
-        try:
-            document = await self._parts.versions.document(entry.tenant, entry.name, entry.workflow_version)
-        except DocumentRefused:
-            document = None
-        return [] if document is None else self._registrar.targets_of(entry.tenant, document)
 
     async def check_without_runs(self, tenant: str, name: str) -> None:
         """Raises WorkflowHasRuns while a run of the workflow has not ended."""

@@ -1,13 +1,14 @@
 """What is left of budgets: those for a day, and those of runs, as their owners and operators see them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import Connection, select
 
 from gateway.calls.costs.report import in_byte_order
 from gateway.calls.costs.run_shares import OF_DOCUMENT
@@ -20,6 +21,7 @@ from registry.cards.card import WORKFLOW_KIND, Family
 from registry.cards.prices import format_price
 from registry.store import Registry
 
+NAMES_MAX: Final = 500  # in one query
 SEPARATOR: Final = " "  # in a cursor, between a run and the name of its budget
 
 
@@ -85,64 +87,73 @@ def _next_day(now_us: int) -> datetime:
 
 
 class DayBudgets:
-    """The budgets for a day: of the limits that operators set, and of the workflows whose documents have one.
+    """The budgets for a day: of the limits that operators set, and of the workflows whose documents have one."""
 
-    `day_budgets_of` returns the millionths by name of the workflows of a tenant.
-    """
-
-    def __init__(self, limits: Iterable[Limit], day_budgets_of: Callable[[str], dict[str, int]]) -> None:
+    def __init__(self, limits: Iterable[Limit], registry: Registry) -> None:
         self._limits = [limit for limit in limits if limit.cost_per_day is not None]
-        self._day_budgets_of = day_budgets_of
+        self._registry = registry
 
     def read(self, connection: Connection, whose: BudgetOwner, day: str, page: BalancePage) -> list[Balance]:
         """One page and the first balance of the next. For an owner, also budgets of which nothing is spent today."""
-        documents = self._day_budgets_of(whose.tenant)
-        found = dict[str, Balance]()
+        documents = self._documents_of(whose.tenant)
         columns = budgets.c
         query = select(columns.name, columns.cost, columns.reserved).where(columns.tenant == whose.tenant, columns.day == day)
-        if whose.owner:
-            unused, conditions = self._budgets_of(whose)
-            unused |= {_name_of_document(name): most for name, most in documents.items()}
-            found = {name: Balance(name, most) for name, most in unused.items()}
-            query = query.where(or_(columns.name.in_(list(unused)), *conditions))
-        else:
+        if not whose.owner:
             name = in_byte_order(connection, columns.name)
-            query = query.where(name > page.cursor).order_by(name)
-        for row in connection.execute(query):
-            most = self._most_of(row.name, documents)
-            if most is not None or row.cost or row.reserved:
-                found[row.name] = Balance(row.name, most, row.cost, row.reserved)
-            if not whose.owner and len(found) > page.limit:
-                break
-        return sorted((each for each in found.values() if each.name > page.cursor), key=lambda each: each.name)[: page.limit + 1]
+            rows: Iterable[Any] = connection.execute(query.where(name > page.cursor).order_by(name))
+            found = (each for row in rows if (each := self._balance_of(row, documents)) is not None)
+            return list(islice(found, page.limit + 1))
+        always, sometimes = self._budgets_of(whose)
+        always |= {_name_of_document(name): most for name, most in documents.items()}
+        balances = {name: Balance(name, most) for name, most in always.items()}
+        for first in range(0, len(names := [*always, *sometimes]), NAMES_MAX):
+            for row in connection.execute(query.where(columns.name.in_(names[first : first + NAMES_MAX]))):
+                if (each := self._balance_of(row, documents)) is not None:
+                    balances[row.name] = each
+        return sorted((each for each in balances.values() if each.name > page.cursor), key=_byte_key)[: page.limit + 1]
 
-    def _budgets_of(self, whose: BudgetOwner) -> tuple[dict[str, int], list[ColumnElement[bool]]]:
-        """The budgets of an owner with one callee, by name, and the conditions on names of those that have one for each callee."""
+    def _balance_of(self, row: Any, documents: Mapping[str, int]) -> Balance | None:
+        """The balance of a row; None for a row that only counts calls."""
+        who, what, _, callee = Balance(row.name, None).parts
+        limits = (_most(limit) for limit in self._limits if (limit.who, limit.what) == (who, what))
+        most = documents.get(callee) if who == OF_DOCUMENT else next(limits, None)
+        return Balance(row.name, most, row.cost, row.reserved) if most is not None or row.cost or row.reserved else None
+
+    def _budgets_of(self, whose: BudgetOwner) -> tuple[dict[str, int], list[str]]:
+        """The budgets of an owner with one callee, by name; and the names of those that each callee has one of, which may be unused."""
         single: dict[str, int] = {}
-        many: list[ColumnElement[bool]] = []
+        many: list[str] = []
         for limit in self._limits:
             subject = limit.subject_of(whose.owner, whose.actor)
+            callee = limit.what.partition(":")[2]
             if subject is None:
                 continue
-            callee = limit.what.partition(":")[2]
             if "*" in callee:
-                beginning = name_of_budget(limit.who, limit.what, subject, "").removesuffix('""]')
-                many.append(budgets.c.name.startswith(beginning, autoescape=True))
+                many += (name_of_budget(limit.who, limit.what, subject, each) for each in self._callees_of(whose.tenant, limit))
             else:
                 single[name_of_budget(limit.who, limit.what, subject, callee)] = _most(limit)
         return single, many
 
-    def _most_of(self, name: str, documents: dict[str, int]) -> int | None:
-        who, what, _, callee = Balance(name, None).parts
-        if who == OF_DOCUMENT:
-            return documents.get(callee)
-        return next((_most(limit) for limit in self._limits if (limit.who, limit.what) == (who, what)), None)
+    def _callees_of(self, tenant: str, limit: Limit) -> Iterator[str]:
+        """Every agent, server, tool or workflow that a limit with a `*` counts."""
+        kind, _, wanted = limit.what.partition(":")
+        for entry in self._registry.list(tenant):
+            if kind == "tool":
+                names = (f"{entry.name}.{tool.name}" for tool in entry.tools)
+                yield from (name for name in names if wanted == "*" or name.startswith(wanted.removesuffix("*")))
+            elif kind == WORKFLOW:
+                yield from (entry.name,) if entry.kind == WORKFLOW_KIND else ()
+            elif entry.family is (Family.AGENT if kind == "agent" else Family.SERVER):
+                yield entry.name
+
+    def _documents_of(self, tenant: str) -> dict[str, int]:
+        """The millionths that documents of workflows have for a day, by the name of the workflow."""
+        workflows = (entry for entry in self._registry.list(tenant, Family.AGENT) if entry.kind == WORKFLOW_KIND)
+        return {entry.name: most for entry in workflows if (most := budget_in(entry.facts).per_day) is not None}
 
 
-def day_budgets_in(registry: Registry, tenant: str) -> dict[str, int]:
-    """The millionths that documents of workflows have for a day, by the name of the workflow."""
-    found = {entry.name: budget_in(entry.facts).per_day for entry in registry.list(tenant, Family.AGENT) if entry.kind == WORKFLOW_KIND}
-    return {name: most for name, most in found.items() if most is not None}
+def _byte_key(balance: Balance) -> bytes:
+    return balance.name.encode()
 
 
 def _most(limit: Limit) -> int:

@@ -16,7 +16,7 @@ PAST: Final = "past-calls"
 UNKNOWN: Final = "unknown"
 
 
-class Expectation(Struct, frozen=True):
+class CostExpectation(Struct, frozen=True):
     """An amount that half of the past calls did not exceed, and the most that one has cost, in millionths; None where nothing is known."""
 
     amount: int | None
@@ -30,19 +30,19 @@ class Expectation(Struct, frozen=True):
         return {**amounts, "currency": currency, "source": self.source, "calls": self.calls}
 
 
-def read_expectation(connection: Connection, target: Registration, tool: str) -> Expectation:
+def read_expectation(connection: Connection, target: Registration, tool: str) -> CostExpectation:
     """What a call of an agent costs, or of a server's tool. The operator's price counts before past calls, as it does for real calls."""
     price = target.price_of(tool)
     if price is not None:
-        return Expectation(price, price, PRICE)
+        return CostExpectation(price, price, PRICE)
     columns = costs.c
     same = (columns.tenant == target.tenant) & (columns.target == target.name) & (columns.tool == tool) & columns.amount.is_not(None)
     query = select(columns.amount).where(same).order_by(columns.at.desc()).limit(PAST_CALLS)
     past = sorted(int(amount) for amount in connection.execute(query).scalars())
-    return Expectation(past[(len(past) - 1) // 2], past[-1], PAST, len(past)) if past else Expectation(None, None, UNKNOWN)
+    return CostExpectation(past[(len(past) - 1) // 2], past[-1], PAST, len(past)) if past else CostExpectation(None, None, UNKNOWN)
 
 
-def add_up(expected: Sequence[Expectation], currency: str) -> dict[str, Any]:
+def add_up(expected: Sequence[CostExpectation], currency: str) -> dict[str, Any]:
     """The sum of what is known of several calls, and how many of them are unknown."""
     known = [each for each in expected if each.amount is not None]
     unknown = len(expected) - len(known)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from adapters.a2a_client.wire.token_usage import usage_in
 from adapters.contract import INVALID, AnswerRefused, Call, Event, Failed, Suspended
 from gateway.calls.costs.causing_runs import CausingRuns, with_run
+from gateway.calls.costs.contract_prices import TokenPrice, price_by_contract
 from gateway.calls.costs.entries import (
     USAGE_FIGURES,
     CostEntry,
@@ -91,8 +92,9 @@ class CostLedger:
         now: Callable[[], int],
         clock: Callable[[], float],
         reports: CostReports,
+        contract_prices: Mapping[str, TokenPrice],
     ) -> None:
-        """`now` returns microseconds since 1970, `clock` the seconds that meters use."""
+        """`now` returns microseconds since 1970, `clock` the seconds that meters use. `contract_prices` are by model."""
         self.has_budget = limits.has_cost_budget  # so that calls may need reservations
         self._limits = limits
         self._database = database
@@ -103,6 +105,7 @@ class CostLedger:
         self._now = now
         self._clock = clock
         self._reports = reports
+        self._contract_prices = contract_prices
 
     @property
     def causing_runs(self) -> CausingRuns:
@@ -237,6 +240,8 @@ class CostLedger:
 
     async def _price_of_tokens(self, usage: Mapping[str, Any]) -> int | None:
         """The price in millionths of the currency; None for an unknown model, or without tokens by kind."""
+        if (agreed := price_by_contract(self._contract_prices, usage)) is not None:
+            return agreed
         rate = self._currency.per_dollar
         if rate is None or "model" not in usage or not ("input_tokens" in usage and "output_tokens" in usage):
             return None

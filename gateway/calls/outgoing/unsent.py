@@ -1,6 +1,7 @@
 """Calls that are granted and not sent, because their callers left during the commit of the grant."""
 
 from gateway.calls.costs.reservations import CallPlace, settle
+from gateway.calls.limits.meters import BudgetSpent
 from gateway.state.effects.store import FAILED, SubjectEffects
 from gateway.storage.database import Batch
 from gateway.tasks.turns.stores import TaskStores
@@ -11,11 +12,13 @@ from policies.delegation.rulings import Grant
 NOT_SENT = "canceled"
 
 
-def give_back_unsent(stores: TaskStores, effects: SubjectEffects, grant: Grant) -> None:
+def give_back_unsent(stores: TaskStores, effects: SubjectEffects, grant: Grant, spent: BudgetSpent | None) -> None:
     """Gives back what the commit of a grant took: the reservation, the approval, and the effect with its claim.
 
-    Does not wait for the commit. The audit has the outcome `canceled`.
+    Does not wait for the commit. The audit has the outcome `canceled`. With `spent` a budget refused the call, and nothing was taken.
     """
+    if spent is not None:
+        return
     decision, tenant = grant.decision, grant.delegation.principal.tenant
 
     def work(batch: Batch) -> None:

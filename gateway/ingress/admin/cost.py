@@ -115,11 +115,11 @@ def routes(parts: CostParts, authenticate: Authenticate, authorize: Authorize) -
         """What a call of an agent or tool, or a run of a workflow, will probably cost. Raises UnknownName."""
         entry, tool = _find_target(parts, caller, query.target)
         if entry.kind == WORKFLOW_KIND:
-            found = await (await parts.load_workflows()).estimate(entry)
-            return JSONResponse({"target": query.target, "kind": "workflow", **found})
-        expected = await parts.database.read(lambda connection: read_expectation(connection, entry, tool))
-        kind = "tool" if tool else "agent"
-        return JSONResponse({"target": query.target, "kind": kind, **expected.to_document(parts.currency)})
+            kind, found = "workflow", await (await parts.load_workflows()).estimate(entry)
+        else:
+            expected = await parts.database.read(lambda connection: read_expectation(connection, entry, tool))
+            kind, found = "tool" if tool else "agent", expected.to_document(parts.currency)
+        return JSONResponse({"target": query.target, "kind": kind, **found})
 
     return router
 

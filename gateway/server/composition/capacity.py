@@ -8,6 +8,7 @@ import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from gateway.calls.costs.causing_runs import CausingRuns
+from gateway.calls.costs.contract_prices import TokenPrice
 from gateway.calls.costs.estimates import CostEstimates, ReservationBounds
 from gateway.calls.costs.ledger import CostLedger, CostReports, Currency, PriceTokens
 from gateway.calls.costs.run_shares import RunShares
@@ -15,6 +16,7 @@ from gateway.calls.limits import open_files
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
 from gateway.server.composition.built_in import sandbox as calculations
+from gateway.server.sections.costs import TokenPriceSettings
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import ClientLimits
 from gateway.storage.database import Database
@@ -71,7 +73,12 @@ def build_costs(
         now=now_us,
         clock=time.monotonic,
         reports=CostReports(said.tokens_max, count, audit.record),
+        contract_prices={model: _token_price(each) for model, each in said.models.items()},
     )
+
+
+def _token_price(said: TokenPriceSettings) -> TokenPrice:
+    return TokenPrice(*(parse_price(text) for text in (said.input, said.output, said.input if said.cached is None else said.cached)))
 
 
 def _load_prices() -> PriceTokens:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
-from gateway.calls.costs.balances import DayBudgets, day_budgets_in
+from gateway.calls.costs.balances import DayBudgets
 from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
@@ -188,7 +188,7 @@ def _task_routes(gateway: Gateway, authenticate: TokenGuard, oversight: Oversigh
 
 
 def _cost_parts(gateway: Gateway, access: RegistryAccess) -> admin_cost.CostParts:
-    day_budgets = DayBudgets(gateway.limits.limits, partial(day_budgets_in, gateway.registry))
+    day_budgets = DayBudgets(gateway.limits.limits, gateway.registry)
     load = gateway.workflows.load
     return admin_cost.CostParts(gateway.database, gateway.settings.costs.currency, day_budgets, access.find, load, now_us)
 

@@ -19,6 +19,16 @@ def limit_problem(what: str, bounds: Iterable[str]) -> str:
     return f"a limit of a workflow bounds its costs only, not {', '.join(wrong)}; limit its calls with `what: agent:NAME`" if wrong else ""
 
 
+class TokenPriceSettings(BaseModel):
+    """What a million tokens of a model cost by a contract, in `currency`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Price
+    output: Price
+    cached: Price | None = None  # of input that the vendor had cached; as other input if left out
+
+
 class CostSettings(BaseModel):
     """The currency in which costs are counted, and what calls of unknown cost reserve. The prices of tokens are in US dollars."""
 
@@ -28,4 +38,5 @@ class CostSettings(BaseModel):
     usd_rate: Annotated[Decimal | None, BeforeValidator(as_price_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
     reservation: Price = "0.01"  # what a turn of an agent reserves about whose cost nothing is known
     reservation_max: Price = "10"  # the most that an estimate reserves
+    models: dict[str, TokenPriceSettings] = {}  # by the name of the model that agents report
     tokens_max: int = Field(10_000_000, ge=1, le=1_000_000_000)  # of a kind in one turn; a report of more is not believed

@@ -35,10 +35,10 @@ async def set_price(home: House, path: str, **body: Any) -> None:
     await home.gateway.database.refresh_epochs()
 
 
-def shown(found: dict[str, Any]) -> dict[tuple[str, str, str], tuple[str, str, str, str]]:
+def shown(found: dict[str, Any]) -> dict[tuple[str, str, str], tuple[Any, ...]]:
     """Budget, spent, reserved and left, by who, what and callee."""
     amounts = ("budget", "spent", "reserved", "left")
-    return {(each["who"], each["what"], each["callee"]): tuple(each[name] for name in amounts) for each in found["items"]}  # type: ignore[misc]
+    return {(each["who"], each["what"], each["callee"]): tuple(each[name] for name in amounts) for each in found["items"]}
 
 
 async def test_everybody_sees_what_is_left_of_own_budgets(tmp_path: Path, database_url: str) -> None:
