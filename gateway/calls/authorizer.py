@@ -234,7 +234,7 @@ class CallAuthorizer:
         """Records the decision, the grant with its ticket, the events that open or resume the task, and `extra_write`, in one commit.
 
         Takes `reservation` first, or raises BudgetSpent and records nothing. Raises IdempotencyKeyUsed, and HistoryChanged or ApprovalGone
-        if the act must be ruled on again. Calls `on_abandoned` after a commit whose caller has left meanwhile.
+        if the act must be ruled on again. Calls `on_abandoned` if the caller was canceled during the commit.
         """
         stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
@@ -370,7 +370,7 @@ async def commit_opening(
     """Runs `work`, which writes the first or the next events of a task, and publishes them to followers.
 
     Returns what `work` returns; anything but None says that it wrote nothing. Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if
-    the task that caused this one has ended. Calls `on_abandoned` after a commit whose caller has left meanwhile.
+    the task that caused this one has ended. Calls `on_abandoned` if the caller was canceled during the commit.
     """
     row = opened.row
 

@@ -134,7 +134,7 @@ class ServerCalls:
                     await self._authorizer.effects.settle(grant)
 
     async def _record_cost(self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool, is_reserved: bool) -> None:
-        """Charges and stores what a tool call has cost. A caller that leaves meanwhile does not stop this."""
+        """Charges and stores what a tool call has cost. The cancellation of the caller does not stop this."""
         recording = self._parts.costs.recording_of_tool_call(grant, target, result, had_effect=had_effect, is_reserved=is_reserved)
         if recording is not None:
             await asyncio.shield(run_in_background(recording, "cost_not_recorded"))

@@ -33,7 +33,7 @@ class BudgetPeriod(StrEnum):
 
 
 class BudgetOwner(Struct, frozen=True):
-    """Whose budgets are shown. `owner` is tenant|issuer|subject, empty for everybody; `txn` narrows runs to a transaction."""
+    """Selects budgets of a tenant, and unless `owner` (tenant|issuer|subject) is empty of one person. `txn` is the transaction of runs."""
 
     tenant: str
     owner: str = ""
@@ -59,7 +59,7 @@ class Balance(Struct, frozen=True):
 
     @property
     def parts(self) -> tuple[str, str, str, str]:
-        """Who and what the budget is of, the person or agent that it counts, and the agent, server, tool or workflow."""
+        """The members `who` and `what` of the limit, the counted person or agent, and the agent, server, tool or workflow."""
         return msgspec.json.decode(self.name, type=tuple[str, str, str, str])
 
     def to_document(self, currency: str, now_us: int) -> dict[str, Any]:

@@ -62,10 +62,10 @@ class Share(NamedTuple):
 
 
 class BudgetShare(NamedTuple):
-    """A share, and what its refusal says. `meter` knows what is left of a budget for a day; None: nobody but the database knows."""
+    """A share, and what its refusal says. `meter` knows what is left of a budget for a day; None: only the database knows it."""
 
     share: Share
-    scope: str  # whom and what the budget is of
+    scope: str  # names the budget
     meter: Meter | None = None
 
 

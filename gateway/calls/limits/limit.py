@@ -1,4 +1,4 @@
-"""One limit of `limits.per`: whom and what it bounds, and by how much."""
+"""One limit of `limits.per`: its callers, its callees and its bounds."""
 
 from msgspec import Struct
 

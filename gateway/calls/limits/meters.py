@@ -149,12 +149,12 @@ class Meter:
         self.filled_at = now
 
     def describe_scope(self) -> str:
-        """Returns whom and what the limit is of, for the text of a refusal."""
+        """Returns the scope of the limit, for the text of a refusal."""
         return _scope_of(self.limit)
 
 
 class RunBudget(NamedTuple):
-    """What each run that one budget counts may cost, in millionths. `scope` says whom and what the budget is of."""
+    """What each run that one budget counts may cost, in millionths. `scope` names the budget in refusals."""
 
     name: str
     most: int
@@ -236,7 +236,7 @@ class CallLimits:
         return meters
 
     def count_request(self, caller: Caller) -> None:
-        """Counts a request to the HTTP API. Only rate limits with `who` and without `what` apply. Raises RateLimited."""
+        """Counts a request to the HTTP API. Only rate limits of callers, without a callee, apply. Raises RateLimited."""
         self.count_request_of(caller.principal.owner_key, caller.delegation.actor)
 
     def count_request_of(self, owner: str, actor: str) -> None:
@@ -339,7 +339,7 @@ class CallLimits:
         return meter
 
     def take_refusals(self) -> Counter[RefusalReport]:
-        """Returns the counts of refusals, and begins to count anew."""
+        """Returns the counts of refusals and resets them."""
         taken, self.refusals = self.refusals, Counter()
         return taken
 

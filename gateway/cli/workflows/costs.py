@@ -96,7 +96,7 @@ def _show_budgets(everybody: bool, as_json: bool) -> None:
 
 
 def _scope_of(balance: Mapping[str, Any]) -> str:
-    """Whom and what a budget is of, and for how long."""
+    """The scope of a budget in words: its person or agent, its callee, and its period."""
     subject = balance["subject"].rpartition("|")[2] or balance["who"]
     kind = balance["what"].partition(":")[0]
     callee = f"{kind} {balance['callee']}" if balance["callee"] else "all calls"

@@ -102,7 +102,7 @@ def routes(parts: CostParts, authenticate: Authenticate, authorize: Authorize) -
 
     @router.get("/budgets", name="list_budgets")
     async def list_budgets(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[BudgetQuery, Query()]) -> JSONResponse:
-        """What is left of the budgets that count the caller's calls, or with `everybody` of those that counted any call."""
+        """What is left of the budgets that count the caller's calls. An operator may ask for those of the whole tenant."""
         if query.everybody:
             await require_permission(caller, authorize, READ_COSTS)
         found = await parts.database.read(lambda connection: _read_balances(connection, parts, caller, query))

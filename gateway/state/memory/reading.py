@@ -43,7 +43,7 @@ class StoredFact(Struct, frozen=True):
 
 
 class FactReader:
-    """Reads facts for those who may see them."""
+    """Reads facts for callers with the right to see them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

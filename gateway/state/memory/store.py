@@ -50,7 +50,7 @@ _CLOSE_SCOPE: Final = "DELETE FROM memory_scopes WHERE tenant = ? AND owner = ? 
 
 
 class FactWriter(Struct, frozen=True):
-    """Who writes, in which transaction, by which ruling; and what they may see, so that they correct only what they can read."""
+    """A writer of facts with its transaction and ruling, and with what it may see, since it corrects only what it can read."""
 
     source: Authorship
     txn: str = ""

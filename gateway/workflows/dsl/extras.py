@@ -17,7 +17,7 @@ class Extra(BaseModel):
 
 
 class Concurrency(Extra):
-    """`runs`: how many runs are at once, whoever starts them; `overlap`: what becomes of one more that a schedule or an event starts."""
+    """`runs`: how many runs of all starters are at once; `overlap`: what becomes of one more that a schedule or an event starts."""
 
     runs: int = Field(1000, ge=1, le=100_000)
     overlap: Literal["queue", "skip", "cancel-previous"] = "queue"
@@ -27,7 +27,7 @@ Amount = Annotated[str, BeforeValidator(as_price_text), AfterValidator(check_pri
 
 
 class Budget(Extra):
-    """What one run, and what all runs of a day in UTC, may cost in the currency of the gateway, whoever starts them."""
+    """What one run, and what all runs of a day in UTC, may cost in the currency of the gateway."""
 
     per_run: Amount | None = Field(None, alias="perRun")
     per_day: Amount | None = Field(None, alias="perDay")

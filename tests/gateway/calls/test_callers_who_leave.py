@@ -6,12 +6,16 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from gateway.calls.costs.entries import CostEntry
+from gateway.server.composition import capacity
 from gateway.state.claims.tables import claims
 from gateway.state.effects.tables import subject_effects
 from gateway.storage.database import Batch, Database
@@ -145,3 +149,39 @@ async def test_a_recorded_message_is_sent_although_its_caller_left(tmp_path: Pat
         await until(is_settled)
         assert [text for text, _ in here.agents.calls] == ["hello"]
         assert await read(here, func.count(reservations.c.id)) == [(0,)]
+
+
+async def test_a_tool_call_whose_caller_leaves_while_it_is_priced_is_settled(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, gate = threading.Event(), threading.Event()
+
+    def load_prices() -> Any:
+        is_asked.set()
+        gate.wait(SECONDS)
+        return lambda usage: Decimal("0.003")
+
+    monkeypatch.setattr(capacity, "_load_prices", load_prices)
+    async with process(tmp_path / "here", database_url, limits=BUDGET) as here:
+        await here.registered()
+        usage = {"model": "gpt-4o", "input_tokens": 1, "output_tokens": 1}
+        here.tools.result = json.dumps({"content": [], "_meta": {"usage": usage}}).encode()
+        entry = here.gateway.registry.find("default", "inventory")
+        await here.gateway.database.write(partial(add_past_cost, target=entry.name))
+        working = asyncio.create_task(here.calls.servers.call(await here.caller(), tool_call("SKU-7")))
+        await until(is_asked.is_set)
+        assert await read(here, budgets.c.cost, budgets.c.reserved) == [(0, 10_000)]
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        gate.set()
+
+        async def is_settled() -> bool:
+            return await read(here, budgets.c.cost, budgets.c.reserved) == [(3_000, 0)]
+
+        await until(is_settled)
+
+
+def add_past_cost(batch: Batch, target: str) -> None:
+    """A past call, by which the next one reserves 0.01."""
+    CostEntry("default", "o", "", target, "check", "", "x", 10_000).write(batch, ("d_past", 0), "", 1)
