@@ -160,7 +160,7 @@ class AgentCalls:
                 release(shares)
                 return None
             self._in_flight.hold_shares(task_id, shares)
-            reserving = self._costs.reserving(caller, act, target) if self._costs.has_budget or caller.delegation.path else None
+            reserving = self._costs.reservation_for(caller, act, target) if self._costs.has_budget or caller.delegation.path else None
             reservation = None if reserving is None else await reserving
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)

@@ -94,7 +94,7 @@ class ServerCalls:
             if request.act.verb != VERB_STOP_TASK:
                 shares += self._upstreams.limits.acquire(caller, request.act, params)
             may_have_budget = request.act.action == CALL_TOOL and (costs.has_budget or caller.delegation.path)
-            reserving = costs.reserving(caller, request.act, target) if may_have_budget else None
+            reserving = costs.reservation_for(caller, request.act, target) if may_have_budget else None
             reservation = None if reserving is None else await reserving
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slots = self._upstreams.slots

@@ -111,15 +111,15 @@ class CostLedger:
     def causing_runs(self) -> CausingRuns:
         return self._run_shares.runs
 
-    def reserving(self, caller: Caller, act: Act, target: Registration) -> Coroutine[Any, Any, Reservation | None] | None:
-        """What returns the reservation that a call has to take; None, without any waiting, for a call that no cost budget counts.
+    def reservation_for(self, caller: Caller, act: Act, target: Registration) -> Coroutine[Any, Any, Reservation | None] | None:
+        """Returns a coroutine for the reservation that a call has to take; None at once for a call that no cost budget counts.
 
         The coroutine returns None for a call that costs nothing. It raises BudgetSpent where the process knows that there is no room, and
         ReadFailed.
         """
         if act.verb:
             return None
-        counted = self._counted(caller.delegation, caller.delegation.actor, act, tuple(hop.agent for hop in caller.delegation.path))
+        counted = self._find_counting(caller.delegation, caller.delegation.actor, act, tuple(hop.agent for hop in caller.delegation.path))
         return self._reserve(caller, act, target, counted) if counted.has_budget else None
 
     async def _reserve(self, caller: Caller, act: Act, target: Registration, counted: "_Counted") -> Reservation | None:
@@ -153,7 +153,7 @@ class CostLedger:
         return reservation
 
     def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
-        """What prices and charges a turn that ended, and returns what stores its cost; None where there is nothing to store.
+        """Returns a coroutine that prices a turn and returns the write of its cost; None where there is nothing to store.
 
         That is so for a run of a workflow, whose steps have their own costs, and for a turn outside of runs and budgets without usage and
         price.
@@ -161,7 +161,7 @@ class CostLedger:
         target = call.target
         if target.kind == WORKFLOW_KIND or isinstance(ending, Suspended):
             return None
-        usage, counted = usage_of(ending), self._counted_by(call.grant, target)
+        usage, counted = usage_of(ending), self._find_counting_of(call.grant, target)
         if usage is None and not target.prices and not counted.workflows and not counted.has_budget:
             return None
         is_answered = was_answered(ending)
@@ -172,7 +172,9 @@ class CostLedger:
     def recording_of_tool_call(
         self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool = True, is_reserved: bool = False
     ) -> Coroutine[Any, Any, None] | None:
-        """What charges and stores a tool call without a task, without waiting for the commit; None where there is nothing to store.
+        """Returns a coroutine that prices and stores a tool call without a task; None where there is nothing to store.
+
+        The coroutine does not wait for the commit.
 
         `result` is None where the server did not answer, and may have had an effect unless `had_effect` is False. `is_reserved` says that
         the call has a reservation, which has to be settled.
@@ -183,7 +185,7 @@ class CostLedger:
         usage = usage_of_result(result) if result is not None else None
         if price is None and usage is None and not is_reserved:
             return None
-        counted = self._counted_by(grant, target)
+        counted = self._find_counting_of(grant, target)
         return self._record_tool_call(grant, target, CallOutcome(usage, price, result is not None, had_effect), counted)
 
     async def _record_tool_call(self, grant: Grant, target: Registration, outcome: CallOutcome, counted: "_Counted") -> None:
@@ -214,7 +216,7 @@ class CostLedger:
         return self._writer_of(grant, entry, counted.meters, charge)
 
     def _writer_of(self, grant: Grant, entry: CostEntry, meters: tuple[Meter, ...], charge: "_Charge") -> WriteCost:
-        """What settles the reservation of the call, and stores its cost, in one commit."""
+        """Returns the write that settles the reservation of the call and stores its cost, in one commit."""
         decision, at = grant.decision, self._now()
 
         def write(batch: Batch, task_id: str, seq: int) -> None:
@@ -252,11 +254,11 @@ class CostLedger:
         workflows = self._run_shares.workflows_in(grant.delegation.principal.tenant, calling_agents(grant, target))
         return entry_of(grant, target, workflows[0].name if workflows else "", amount, usage)
 
-    def _counted_by(self, grant: Grant, target: Registration) -> "_Counted":
+    def _find_counting_of(self, grant: Grant, target: Registration) -> "_Counted":
         callers = calling_agents(grant, target)
-        return self._counted(grant.delegation, callers[-1] if callers else "", grant.decision.act, callers)
+        return self._find_counting(grant.delegation, callers[-1] if callers else "", grant.decision.act, callers)
 
-    def _counted(self, held: Delegation, actor: str, act: Act, callers: tuple[str, ...]) -> "_Counted":
+    def _find_counting(self, held: Delegation, actor: str, act: Act, callers: tuple[str, ...]) -> "_Counted":
         """What counts the costs of a call by `actor`. `callers` are the agents of its chain."""
         workflows = self._run_shares.workflows_in(held.principal.tenant, callers) if callers else ()
         meters = self._limits.cost_meters(held.principal.owner_key, actor, act, workflows) if self.has_budget else ()

@@ -36,7 +36,7 @@ class ResumedTurns:
             shares = self._acquire_concurrency(caller, call)
             try:
                 may_have_budget = parts.costs.has_budget or caller.delegation.path
-                reserving = parts.costs.reserving(caller, grant.decision.act, target) if may_have_budget else None
+                reserving = parts.costs.reservation_for(caller, grant.decision.act, target) if may_have_budget else None
                 reservation = None if reserving is None else await reserving
                 await parts.authorizer.record_task_opening(call, opened, row, reservation=reservation)
             except BaseException:
