@@ -261,6 +261,8 @@ class CostLedger:
     def _find_counting(self, held: Delegation, actor: str, act: Act, callers: tuple[str, ...]) -> "_Counted":
         """What counts the costs of a call by `actor`. `callers` are the agents of its chain."""
         workflows = self._run_shares.workflows_in(held.principal.tenant, callers) if callers else ()
+        if not (workflows or self.has_budget):
+            return NOTHING_COUNTS
         meters = self._limits.cost_meters(held.principal.owner_key, actor, act, workflows) if self.has_budget else ()
         return _Counted(actor, meters, workflows, bool(workflows) and self._run_shares.count(held, actor, workflows))
 
@@ -279,6 +281,9 @@ class _Counted(NamedTuple):
     @property
     def has_budget(self) -> bool:
         return bool(self.meters) or self.within_runs
+
+
+NOTHING_COUNTS: Final = _Counted("", (), (), within_runs=False)
 
 
 def _share_of(meter: Meter) -> Share:
