@@ -136,8 +136,8 @@ async def test_a_write_that_fails_gives_nothing_back(database: Database) -> None
     assert given_back == []
 
 
-async def test_a_recorded_message_is_sent_although_its_caller_left(tmp_path: Path, database_url: str) -> None:
-    async with priced(tmp_path, database_url) as here:
+async def test_a_recorded_message_is_sent_although_its_caller_left(tmp_path: Path) -> None:
+    async with priced(tmp_path, f"sqlite:///{tmp_path / 'i.db'}") as here:
         caller = await here.caller()
         with held_writer(here.gateway.database):
             working = asyncio.create_task(here.calls.agents.send(caller, sending("hello")))
@@ -151,9 +151,7 @@ async def test_a_recorded_message_is_sent_although_its_caller_left(tmp_path: Pat
         assert await read(here, func.count(reservations.c.id)) == [(0,)]
 
 
-async def test_a_tool_call_whose_caller_leaves_while_it_is_priced_is_settled(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tool_call_whose_caller_leaves_while_it_is_priced_is_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     is_asked, gate = threading.Event(), threading.Event()
 
     def load_prices() -> Any:
@@ -162,7 +160,7 @@ async def test_a_tool_call_whose_caller_leaves_while_it_is_priced_is_settled(
         return lambda usage: Decimal("0.003")
 
     monkeypatch.setattr(capacity, "_load_prices", load_prices)
-    async with process(tmp_path / "here", database_url, limits=BUDGET) as here:
+    async with process(tmp_path / "here", f"sqlite:///{tmp_path / 'i.db'}", limits=BUDGET) as here:
         await here.registered()
         usage = {"model": "gpt-4o", "input_tokens": 1, "output_tokens": 1}
         here.tools.result = json.dumps({"content": [], "_meta": {"usage": usage}}).encode()

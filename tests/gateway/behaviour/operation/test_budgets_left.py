@@ -93,20 +93,21 @@ async def test_runs_show_their_budgets_and_their_costs_by_step(tmp_path: Path, d
         assert after["calls_cost"] == {"amount": "0.0175", "most": "0.0175", "currency": "USD", "unpriced": 0}
 
 
-async def test_a_call_is_estimated_by_its_price_or_by_past_calls(home: House) -> None:
-    agent = await home.agent(CallbackAgent("sales"))
-    await home.server("inventory", "check")
-    unknown = {"amount": None, "most": None, "currency": "USD", "source": "unknown", "calls": 0}
-    for target, kind in (("sales", "agent"), ("inventory.check", "tool")):
-        assert await get(home, f"/api/cost/estimate?target={target}") == {"target": target, "kind": kind, **unknown}
-    for tokens in (1000, 2000, 9000):
-        agent.metadata = {"usage": {**GPT["usage"], "input_tokens": tokens}}
-        await home.send(home.token("alice"), "sales", "hello")
-    found = await get(home, "/api/cost/estimate?target=sales")
-    assert (found["amount"], found["most"], found["source"], found["calls"]) == ("0.01", "0.0275", "past-calls", 3)
-    await set_price(home, "agents/sales", price="0.02")
-    found = await get(home, "/api/cost/estimate?target=sales")
-    assert (found["amount"], found["most"], found["source"]) == ("0.02", "0.02", "price")
-    for target in ("nobody", "inventory.other", "other.check"):
-        await get(home, f"/api/cost/estimate?target={target}", status=404)
-    await get(home, "/api/cost/estimate?target=inventory.check", "nora", status=404)
+async def test_a_call_is_estimated_by_its_price_or_by_past_calls(tmp_path: Path) -> None:
+    async with house(tmp_path / "home", f"sqlite:///{tmp_path / 'i.db'}") as home:
+        agent = await home.agent(CallbackAgent("sales"))
+        await home.server("inventory", "check")
+        unknown = {"amount": None, "most": None, "currency": "USD", "source": "unknown", "calls": 0}
+        for target, kind in (("sales", "agent"), ("inventory.check", "tool")):
+            assert await get(home, f"/api/cost/estimate?target={target}") == {"target": target, "kind": kind, **unknown}
+        for tokens in (1000, 2000, 9000):
+            agent.metadata = {"usage": {**GPT["usage"], "input_tokens": tokens}}
+            await home.send(home.token("alice"), "sales", "hello")
+        found = await get(home, "/api/cost/estimate?target=sales")
+        assert (found["amount"], found["most"], found["source"], found["calls"]) == ("0.01", "0.0275", "past-calls", 3)
+        await set_price(home, "agents/sales", price="0.02")
+        found = await get(home, "/api/cost/estimate?target=sales")
+        assert (found["amount"], found["most"], found["source"]) == ("0.02", "0.02", "price")
+        for target in ("nobody", "inventory.other", "other.check"):
+            await get(home, f"/api/cost/estimate?target={target}", status=404)
+        await get(home, "/api/cost/estimate?target=inventory.check", "nora", status=404)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from gateway.storage.tables import costs, reservations, run_budgets
-from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.house import CallbackAgent, house
 from tests.fakes.waiting import until
 from tests.fakes.workflows import HEAD, Workflows
 
@@ -31,7 +31,7 @@ ALLOWED = f"""
 - also: {{if: '${{ false }}', call: gateway.agent, with: {{agent: sales, input: hello}}, {AI}}}
 - too: {{if: '${{ false }}', call: gateway.tool, with: {{tool: inventory.check, arguments: {{}}}}}}
 """  # steps that do not run, but have the workflow be allowed what the agent does
-MANY = f"do:\n- fan:\n    fork:\n      branches:\n{''.join('      ' + ASK.replace('ask:', f'b{number}:') for number in range(12))}"
+MANY = f"do:\n- fan:\n    fork:\n      branches:\n{''.join('      ' + ASK.replace('ask:', f'b{number}:') for number in range(6))}"
 
 
 def with_budget(name: str, body: str, **budget: Any) -> str:
@@ -78,6 +78,11 @@ async def budgeted(tmp_path: Path, database_url: str, *limits: dict[str, Any]) -
         yield workflows, await workflows.prepare()
 
 
+def sqlite_in(folder: Path) -> str:
+    """The database of a test about what is the same on both."""
+    return f"sqlite:///{folder / 'i.db'}"
+
+
 async def test_a_run_never_costs_more_than_its_document_says(tmp_path: Path, database_url: str) -> None:
     async with budgeted(tmp_path, database_url) as (workflows, sales):
         await workflows.publish("flow", THRICE, perRun=0.05)
@@ -93,8 +98,8 @@ async def test_a_run_never_costs_more_than_its_document_says(tmp_path: Path, dat
         assert again["fault"]["instance"] == "/do/2/third"  # another run has a budget of its own
 
 
-async def test_a_spent_budget_of_a_run_is_caught_by_its_type(tmp_path: Path, database_url: str) -> None:
-    async with budgeted(tmp_path, database_url) as (workflows, _):
+async def test_a_spent_budget_of_a_run_is_caught_by_its_type(tmp_path: Path) -> None:
+    async with budgeted(tmp_path, sqlite_in(tmp_path)) as (workflows, _):
         await workflows.publish("flow", CAUGHT, perRun=0.03)
         output = await workflows.output(await workflows.start("flow"))
         assert output["status"] == 429 and "raise `cost_per_run`" in output["detail"]
@@ -119,8 +124,11 @@ async def test_branches_that_race_never_exceed_the_budget_of_their_run(tmp_path:
         assert cost <= most == 50_000 and reserved == 0
 
 
-async def test_all_runs_of_a_day_share_the_budget_of_their_workflow(tmp_path: Path, database_url: str) -> None:
-    async with budgeted(tmp_path, database_url, {"who": "user:*", "what": "workflow:flow", "cost_per_day": 0.08}) as (workflows, sales):
+async def test_all_runs_of_a_day_share_the_budget_of_their_workflow(tmp_path: Path) -> None:
+    async with budgeted(tmp_path, sqlite_in(tmp_path), {"who": "user:*", "what": "workflow:flow", "cost_per_day": 0.08}) as (
+        workflows,
+        sales,
+    ):
         await workflows.publish("flow", THRICE, perDay=0.10)
         runs = [await workflows.ended(await workflows.start("flow", user=user), user) for user in ("alice", "alice", "bob")]
         assert [each["state"].removeprefix("TASK_STATE_") for each in runs] == ["COMPLETED", "FAILED", "FAILED"]
@@ -172,8 +180,8 @@ async def test_a_run_that_is_not_waited_for_counts_to_the_run_that_started_it(tm
         assert (await workflows.show(run))["cost"]["amount"] == "0.02"
 
 
-async def test_a_higher_budget_lets_runs_that_began_before_go_on(tmp_path: Path, database_url: str) -> None:
-    async with budgeted(tmp_path, database_url) as (workflows, sales):
+async def test_a_higher_budget_lets_runs_that_began_before_go_on(tmp_path: Path) -> None:
+    async with budgeted(tmp_path, sqlite_in(tmp_path)) as (workflows, sales):
         gate = asyncio.Event()
 
         async def act(_token: str, text: str) -> str:
@@ -189,9 +197,8 @@ async def test_a_higher_budget_lets_runs_that_began_before_go_on(tmp_path: Path,
         assert (await workflows.ended(run))["state"] == "TASK_STATE_COMPLETED"
 
 
-async def test_a_run_without_a_budget_reserves_nothing(home: House) -> None:
-    workflows = Budgeted(home)
-    await workflows.prepare()
-    await workflows.add("flow", "do:\n" + ASK)
-    await workflows.ended(await workflows.start("flow"))
-    assert await workflows.of_runs() == [] and await workflows.read(reservations.c.id) == []
+async def test_a_run_without_a_budget_reserves_nothing(tmp_path: Path) -> None:
+    async with budgeted(tmp_path, sqlite_in(tmp_path)) as (workflows, _):
+        await workflows.add("flow", "do:\n" + ASK)
+        await workflows.ended(await workflows.start("flow"))
+        assert await workflows.of_runs() == [] and await workflows.read(reservations.c.id) == []
