@@ -289,10 +289,16 @@ class Registry:
 
 def has_workflow(registry: Registry, tenant: str, name: str) -> bool:
     """Whether the tenant has a workflow of this name."""
+    return find_workflow(registry, tenant, name) is not None
+
+
+def find_workflow(registry: Registry, tenant: str, name: str) -> Registration | None:
+    """The workflow that the tenant has under this name, or None."""
     try:
-        return registry.find(tenant, name).kind == WORKFLOW_KIND
+        found = registry.find(tenant, name)
     except UnknownName:
-        return False
+        return None
+    return found if found.kind == WORKFLOW_KIND else None
 
 
 def _change_time(now: int, previous: Registration) -> int:

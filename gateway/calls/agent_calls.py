@@ -160,7 +160,7 @@ class AgentCalls:
                 release(shares)
                 return None
             self._in_flight.hold_shares(task_id, shares)
-            reserving = self._costs.reserving(caller, act, target) if self._costs.has_budget else None
+            reserving = self._costs.reservation_for(caller, act, target) if self._costs.has_budget or caller.delegation.path else None
             reservation = None if reserving is None else await reserving
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)
@@ -212,8 +212,10 @@ class AgentCalls:
             call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
             extra_write = combine_writes(request_write(request, opened.row, previous), grant_write)
-            await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation)
-        return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
+            ready = PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
+            given_up = partial(self._turn_runner.run_unattended, ready)
+            await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation, on_abandoned=given_up)
+        return ready
 
     async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
         """Returns the task that the message continues, if it names one (A2A 1.0 s3.4).

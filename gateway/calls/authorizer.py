@@ -16,6 +16,7 @@ from gateway.calls.consent.approval_requests import (
 )
 from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
+from gateway.calls.outgoing.unsent import give_back_unsent
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.state.effects.conflicts import record_conflict
@@ -214,17 +215,26 @@ class CallAuthorizer:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
                 _write_ticket(batch, call, decision.at)
 
-        spent = await stores.database.write(work if reservation is None else reserve_before(work, reservation, grant))
+        is_taken = reservation is not None or grant.effect_mark is not None or bool(decision.approval)
+        both = work if reservation is None else reserve_before(work, reservation, grant)
+        spent = await stores.database.write(both, partial(give_back_unsent, stores, self.effects, grant) if is_taken else None)
         if spent is not None:
             raise_spent(spent, reservation)
 
     async def record_task_opening(
-        self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: ExtraWrite = None, *, reservation: Reserving = None
+        self,
+        call: Call,
+        opened: TurnState,
+        previous: TaskRow | None,
+        extra_write: ExtraWrite = None,
+        *,
+        reservation: Reserving = None,
+        on_abandoned: Callable[[], object] | None = None,
     ) -> None:
         """Records the decision, the grant with its ticket, the events that open or resume the task, and `extra_write`, in one commit.
 
         Takes `reservation` first, or raises BudgetSpent and records nothing. Raises IdempotencyKeyUsed, and HistoryChanged or ApprovalGone
-        if the act must be ruled on again.
+        if the act must be ruled on again. Calls `on_abandoned` if the caller was canceled during the commit.
         """
         stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
@@ -244,7 +254,7 @@ class CallAuthorizer:
                 extra_write(batch)
 
         both = work if reservation is None else reserve_before(work, reservation, grant, row.id, delegation.deadline)
-        if (spent := await commit_opening(stores, both, opened)) is not None:
+        if (spent := await commit_opening(stores, both, opened, on_abandoned)) is not None:
             raise_spent(spent, reservation)
 
     def record_outcome(self, grant: Grant, outcome: str, effect_state: str = UNKNOWN) -> None:
@@ -354,15 +364,24 @@ def denial_of(question: Question, reason_id: str) -> Denial:
     return Denial(replace(question.decision, reason_id=reason_id))
 
 
-async def commit_opening(stores: TaskStores, work: Callable[[Batch], R], opened: TurnState) -> R:
+async def commit_opening(
+    stores: TaskStores, work: Callable[[Batch], R], opened: TurnState, on_abandoned: Callable[[], object] | None = None
+) -> R:
     """Runs `work`, which writes the first or the next events of a task, and publishes them to followers.
 
     Returns what `work` returns; anything but None says that it wrote nothing. Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if
-    the task that caused this one has ended.
+    the task that caused this one has ended. Calls `on_abandoned` if the caller was canceled during the commit.
     """
     row = opened.row
+
+    def finish_abandoned(refusal: R) -> None:
+        if refusal is None:
+            stores.tasks.publish(row, opened.events)
+            if on_abandoned is not None:
+                on_abandoned()
+
     try:
-        refusal = await stores.database.write(work)
+        refusal = await stores.database.write(work, finish_abandoned)
     except ParentTaskEnded:
         raise TokenRefused("grant-ended") from None
     except IntegrityError as error:

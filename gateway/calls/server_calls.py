@@ -23,6 +23,7 @@ from gateway.calls.costs.reservations import Reservation
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
+from gateway.concurrency.background import run_in_background
 from gateway.state.effects.declared import with_effect
 from gateway.state.effects.store import DONE, FAILED, UNKNOWN
 from gateway.tasks.turns.in_flight import HeldShare
@@ -92,7 +93,8 @@ class ServerCalls:
             # Limit: raises LimitReached, PayloadTooLarge
             if request.act.verb != VERB_STOP_TASK:
                 shares += self._upstreams.limits.acquire(caller, request.act, params)
-            reserving = costs.reserving(caller, request.act, target) if costs.has_budget and request.act.action == CALL_TOOL else None
+            may_have_budget = request.act.action == CALL_TOOL and (costs.has_budget or caller.delegation.path)
+            reserving = costs.reservation_for(caller, request.act, target) if may_have_budget else None
             reservation = None if reserving is None else await reserving
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slots = self._upstreams.slots
@@ -127,11 +129,15 @@ class ServerCalls:
             if grant is not None:
                 self._authorizer.record_outcome(grant, outcome, effect_state)
                 if reservation is not None or target.prices or (result is not None and META_MEMBER in result):
-                    is_reserved = reservation is not None
-                    recording = costs.recording_of_tool_call(grant, target, result, had_effect=had_effect, is_reserved=is_reserved)
-                    await recording if recording is not None else None
+                    await self._record_cost(grant, target, result, had_effect=had_effect, is_reserved=reservation is not None)
                 if grant.effect_mark is not None:
                     await self._authorizer.effects.settle(grant)
+
+    async def _record_cost(self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool, is_reserved: bool) -> None:
+        """Charges and stores what a tool call has cost. The cancellation of the caller does not stop this."""
+        recording = self._parts.costs.recording_of_tool_call(grant, target, result, had_effect=had_effect, is_reserved=is_reserved)
+        if recording is not None:
+            await asyncio.shield(run_in_background(recording, "cost_not_recorded"))
 
     def _with_effect(self, ruling_request: RulingRequest, target: Registration) -> RulingRequest:
         """Returns the ruling request of a tool call with the effect that an operator declared for the tool."""

@@ -285,6 +285,8 @@ def _when_to_try_again(document: Mapping[str, Any]) -> str:
     """Returns what to do after a 429 or 503. A task in flight is to be watched, since sending its message again would repeat its acts."""
     if task := _find_member(document, "taskId"):
         return f"interlock task watch {shlex.quote(str(task))}"
+    if _find_member(document, "reason_id") == "run-budget-spent" or _find_member(document, "reason") == "RUN_BUDGET_SPENT":
+        return "interlock cost --budgets shows what is left of each budget"
     return "budgets restart at midnight UTC" if _is_budget_spent(document) else "the gateway is busy: try again in a moment"
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
 from gateway.events.settings import EventSettings, TriggerSettings, check_names
-from gateway.server.sections.costs import CostSettings, Price
+from gateway.server.sections.costs import CostSettings, Price, limit_problem
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.memory import MemorySettings
 from gateway.server.sections.state import StateSettings
@@ -147,13 +147,21 @@ class LimitRuleSettings(_StrictSettings):
     """One limit (gateway/calls/limits/meters.py). An omitted field is no limit."""
 
     who: Annotated[str, AfterValidator(lambda text: _check_kind_and_name(("user", "agent", "tenant"), text))] = ""
-    what: Annotated[str, AfterValidator(lambda text: _check_kind_and_name(("agent", "server", "tool"), text))] = ""
+    what: Annotated[str, AfterValidator(lambda text: _check_kind_and_name(("agent", "server", "tool", "workflow"), text))] = ""
     rate: float | None = Field(None, gt=0, le=COUNT_MAX)
     burst: float | None = Field(None, ge=1, le=COUNT_MAX)
     concurrent: int | None = Field(None, ge=0, le=COUNT_MAX)
     calls_per_day: int | None = Field(None, ge=0, le=COUNT_MAX)
     cost_per_day: float | None = Field(None, ge=0, le=COUNT_MAX)
+    cost_per_run: float | None = Field(None, ge=0, le=COUNT_MAX)
     max_bytes: int | None = Field(None, ge=0, le=COUNT_MAX)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> "LimitRuleSettings":
+        problem = limit_problem(self.what, self.model_dump(exclude_none=True, exclude={"who", "what"}))
+        if problem:
+            raise ValueError(problem)
+        return self
 
 
 class LimitsSettings(_StrictSettings):

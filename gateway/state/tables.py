@@ -15,7 +15,7 @@ EXPIRING = partial_index("expires IS NOT NULL")
 
 
 def columns_of_source() -> tuple[Column[Any], ...]:
-    """New columns for the author of a value: by whom, by which agent, in which task, and how sensitive it is."""
+    """Returns new columns for the author of a value: person, agent and task; and for its sensitivity."""
     return (
         Column("sensitivity", BigInteger, nullable=False),  # 0..3
         Column("updated_by", Text, nullable=False),  # tenant|issuer|subject of the person for whom the value was written

@@ -110,9 +110,9 @@ class Database:
     def enlist(self, participant: Participant) -> None:
         self._writer.enlist(participant)
 
-    async def write(self, work: Callable[[Batch], T]) -> T:
+    async def write(self, work: Callable[[Batch], T], on_abandoned: Callable[[T], object] | None = None) -> T:
         """Runs `work` in the next commit; see Writer.write."""
-        return await self._writer.write(work)
+        return await self._writer.write(work, on_abandoned)
 
     @property
     def is_writable(self) -> bool:

@@ -233,6 +233,28 @@ budgets = Table(
     Column("reserved", BigInteger, nullable=False, server_default="0"),  # millionths, of calls that have not ended
 )
 
+run_tasks = Table(
+    "run_tasks",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),  # that a step of a run has caused
+    Column("run_id", Text, nullable=False),  # no key: a run that this one does not wait for may end and go before the task
+    Column("step", Text, nullable=False),  # JSON pointer of the task in the document
+    deleted_with(tasks, ("tenant", "task_id"), "run_tasks_task"),
+)
+
+run_budgets = Table(
+    "run_budgets",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),  # JSON: who, what, subject, callee
+    Column("cost", BigInteger, nullable=False),  # millionths
+    Column("reserved", BigInteger, nullable=False),  # millionths, of calls that have not ended
+    Column("most", BigInteger, nullable=False),  # millionths that the budget had at its last reservation
+    deleted_with(tasks, ("tenant", "run_id"), "run_budgets_task"),
+)
+
 reservations = Table(
     "reservations",
     metadata,
@@ -268,6 +290,8 @@ costs = Table(
     Column("output_tokens", BigInteger),
     Column("quarantined", Text, nullable=False, server_default=""),  # why the report is not believed; empty: it is, or there is none
     Column("charged", BigInteger, nullable=False, server_default="0"),  # what budgets were charged, in millionths
+    Column("run_id", Text, nullable=False, server_default=""),  # the outermost run that caused it, or empty; no key: costs outlive runs
+    Column("step", Text, nullable=False, server_default=""),  # JSON pointer of the step of that run, or empty
     Index("costs_at", "tenant", "at"),
     Index("costs_owner", "tenant", "owner", "at"),
     Index("costs_txn", "tenant", "txn"),

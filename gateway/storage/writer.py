@@ -29,6 +29,7 @@ log = structlog.get_logger()
 class _Job(NamedTuple):
     work: Work[Any]
     future: "asyncio.Future[Any] | None"  # None: a posted write
+    on_abandoned: Callable[[Any], object] | None = None
 
 
 class Writer:
@@ -56,8 +57,11 @@ class Writer:
         self._loop = loop
         self._thread.start()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], on_abandoned: Callable[[T], object] | None = None) -> T:
         """Runs `work` in the next commit and returns its result once that is durable. `work` may run again after a rollback.
+
+        A caller that is canceled while it waits does not stop the commit. `on_abandoned` then gets the result, on the event loop, so that
+        what the commit took can be given back.
 
         Raises what `work` raised, IntegrityError for a duplicate, DataError, and WriteFailed for all other errors of the database.
         """
@@ -66,8 +70,13 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         if not self._submitted:
             self._loop.call_soon(self._submit)
-        self._submitted.append(_Job(work, future))
-        return await future
+        self._submitted.append(_Job(work, future, on_abandoned))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if on_abandoned is not None and future.done() and not future.cancelled() and future.exception() is None:
+                on_abandoned(future.result())  # the cancellation came after the commit
+            raise
 
     def _submit(self) -> None:
         """Hands over all jobs of one iteration of the event loop at once.
@@ -173,10 +182,13 @@ def _describe_error(error: Exception) -> str:
 
 
 def _resolve_futures(done: list[tuple[_Job, JobOutcome]]) -> None:
-    for (_, future), (result, error) in done:
-        if future is None or future.done():
+    for (_, future, on_abandoned), (result, error) in done:
+        if future is None:
             continue
-        if error is None:
+        if future.done():
+            if error is None and on_abandoned is not None:
+                on_abandoned(result)
+        elif error is None:
             future.set_result(result)
         else:
             future.set_exception(error)

@@ -25,6 +25,7 @@ from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
 from gateway.workflows.problems import BadRelaxation, DocumentRefused, WorkflowHasRuns
+from gateway.workflows.publishing.expected_calls import list_calls, read_calls
 from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
@@ -126,9 +127,11 @@ class WorkflowAdministration:
         }
 
     async def estimate(self, entry: Registration) -> dict[str, Any]:
-        """The steps, time, tokens and cost of a run, from past runs."""
+        """The steps, time, tokens and cost of a run, from past runs, and what each call of the document costs by price and past calls."""
         parts = self._parts
-        return await estimate(parts.store.database, entry.tenant, entry.name, entry.workflow_version, parts.currency)
+        found = await estimate(parts.store.database, entry.tenant, entry.name, entry.workflow_version, parts.currency)
+        calls = await list_calls(entry, self._registrar, parts.versions)
+        return found | await parts.store.database.read(lambda connection: read_calls(connection, calls, parts.currency))
 
     async def check_without_runs(self, tenant: str, name: str) -> None:
         """Raises WorkflowHasRuns while a run of the workflow has not ended."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 ANY_CALL: Final = "*"  # the price of every call that has none of its own
 MILLION: Final = 1_000_000
@@ -23,6 +23,17 @@ def parse_price(text: str) -> int:
     if found is None:
         raise BadPrice
     return int(found[1]) * MILLION + int((found[2] or "").ljust(6, "0"))
+
+
+def as_price_text(value: Any) -> Any:
+    """A number of a YAML file as the text that was written, so that no amount becomes a double. Anything else is unchanged."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def check_price(text: str) -> str:
+    """Returns the text of a price. Raises BadPrice."""
+    parse_price(text)
+    return text
 
 
 def parse_prices(texts: Mapping[str, str]) -> dict[str, int]:

@@ -20,12 +20,14 @@ class Shaky:
         self.is_sqlite = database.is_sqlite
         self.writes: list[Fate] = []
         self.reads = 0  # so many are not answered
+        self.begun = 0  # writes that were handed over
 
-    async def write(self, work: Callable[[Batch], T]) -> T:
+    async def write(self, work: Callable[[Batch], T], on_abandoned: Callable[[T], object] | None = None) -> T:
         fate = self.writes.pop(0) if self.writes else "kept"
         if fate == "refused":
             raise WriteFailed
-        result = await self._database.write(work)
+        self.begun += 1
+        result = await self._database.write(work, on_abandoned)
         if fate == "kept unseen":
             raise WriteFailed
         return result

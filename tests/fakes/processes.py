@@ -83,10 +83,11 @@ class ScriptedTools:
 
     def __init__(self) -> None:
         self.calls: list[McpRequest] = []
+        self.result = b"{}"
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         self.calls.append(request)
-        return McpAnswer(b"{}")
+        return McpAnswer(self.result)
 
 
 class Process:

@@ -78,7 +78,7 @@ class Approvals:
         now: Callable[[], int],
         requesters_of: Callable[[str, str], Awaitable[Collection[str]]],
     ) -> None:
-        """`requesters_of` returns the people, by owner key, who brought about what a service does in a transaction of a tenant."""
+        """`requesters_of` returns the owner keys of the people that caused what a service does in a transaction of a tenant."""
         self._requesters_of = requesters_of
         self._database = database
         self._audit = audit

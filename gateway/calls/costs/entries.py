@@ -45,8 +45,8 @@ class CostEntry(Struct, frozen=True):
     `charged` is what daily budgets were charged, which is the reservation where the amount is unknown. `quarantined` says why a report
     is not believed, and is empty for any other call.
 
-    `owner` is the person, `actor` the calling agent or empty, `workflow` the outermost workflow in the chain or empty. `task_id` is the
-    task of the turn; of a tool call without a task, the task of the agent that calls.
+    `owner` is the person, `actor` the calling agent or empty, `workflow` the outermost workflow in the chain or empty. `run_id` is the
+    outermost run that caused the call, and `step` the JSON pointer of the step of that run; both are empty for other calls.
     """
 
     tenant: str
@@ -62,6 +62,8 @@ class CostEntry(Struct, frozen=True):
     output_tokens: int | None = None
     quarantined: str = ""
     charged: int = 0
+    run_id: str = ""
+    step: str = ""
 
     def write(self, batch: Batch, place: tuple[str, int], task_id: str, at: int) -> None:
         """Adds the row. `place` is its key: a task and the number of the turn's last event, or a decision and 0."""

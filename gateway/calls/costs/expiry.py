@@ -8,10 +8,10 @@ import structlog
 from msgspec.structs import replace
 from sqlalchemy import Connection, Row, or_, select
 
+from gateway.calls.costs.causing_runs import read_causing_runs, with_run
 from gateway.calls.costs.entries import EXPIRED
-from gateway.calls.costs.reservations import StoredEntry, shares_of
+from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
-from gateway.calls.limits.meters import CallLimits
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import reservations, tasks
 from gateway.tasks.log import RUNNING_STATES
@@ -20,7 +20,6 @@ BATCH_SIZE: Final = 100
 GRACE_US: Final = 30_000_000  # between the end of a task and the expiry of its turn's reservation: the turn may still tell its cost
 LATE_US: Final = 86_400_000_000  # for which a turn that ends after its reservation expired corrects the charge
 RUNNING: Final = tuple(state.value for state in RUNNING_STATES)
-_CHARGE = "UPDATE budgets SET reserved = reserved - ?, cost = cost + ? WHERE tenant = ? AND day = ? AND name = ?"
 _MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND charged_at IS NULL"
 _FORGET = "DELETE FROM reservations WHERE charged_at < ?"
 log = structlog.get_logger()
@@ -29,15 +28,12 @@ log = structlog.get_logger()
 class ExpiredReservations:
     """Charges expired reservations. Any process may do it; one of them does. `now` returns microseconds since 1970."""
 
-    def __init__(self, database: Database, limits: CallLimits, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
         self._database = database
-        self._has_budget = limits.has_cost_budget
         self._now = now
 
     async def run_once(self) -> int:
         """Charges what has expired, and returns how many reservations. Raises ReadFailed and WriteFailed; the next run tries again."""
-        if not self._has_budget:
-            return 0
         now = self._now()
         found = await self._database.read(lambda connection: _read_expired(connection, now))
         charged = 0
@@ -66,8 +62,11 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
     if not batch.run(_MARK, (now, row.tenant, row.id)):
         return 0
     for share in shares_of(row):
-        batch.run(_CHARGE, (share.amount, share.amount, row.tenant, row.day, share.name))
+        change_share(batch, (row.tenant, row.day), share, -share.amount, share.amount)
     stored = msgspec.json.decode(row.entry, type=StoredEntry)
+    entry = stored.entry
+    if entry.workflow:
+        entry = with_run(entry, read_causing_runs(batch.connection, row.tenant, stored.task_id))
     place = (row.task_id, row.last_seq or 0) if row.task_id else (row.id, 0)
-    replace(stored.entry, charged=row.amount, quarantined=EXPIRED).write(batch, place, stored.task_id, now)
+    replace(entry, charged=row.amount, quarantined=EXPIRED).write(batch, place, stored.task_id, now)
     return 1

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.wire.token_usage import usage_in
 from adapters.contract import INVALID, AnswerRefused, Call, Event, Failed, Suspended
+from gateway.calls.costs.causing_runs import CausingRuns, with_run
+from gateway.calls.costs.contract_prices import TokenPrice, price_by_contract
 from gateway.calls.costs.entries import (
     USAGE_FIGURES,
     CostEntry,
@@ -25,11 +27,13 @@ from gateway.calls.costs.entries import (
     was_answered,
 )
 from gateway.calls.costs.estimates import CostEstimates
-from gateway.calls.costs.reservations import CallPlace, Reservation, Share, charge_unreserved, day_of, settle
+from gateway.calls.costs.reservations import BudgetShare, CallPlace, Reservation, Share, charge_unreserved, day_of, settle
+from gateway.calls.costs.run_shares import RunShares
 from gateway.calls.limits.meters import CallLimits, Meter
 from gateway.storage.database import Batch, Database
 from gateway.tasks.turns.costs import WriteCost
 from policies.callers import Caller
+from policies.delegation.chain import Delegation
 from policies.delegation.rulings import Act, Grant
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.cards.prices import MILLION
@@ -83,45 +87,59 @@ class CostLedger:
         load_prices: Callable[[], PriceTokens],
         *,
         currency: Currency,
-        is_workflow: Callable[[str, str], bool],
+        run_shares: RunShares,
         estimates: CostEstimates,
         now: Callable[[], int],
         clock: Callable[[], float],
         reports: CostReports,
+        contract_prices: Mapping[str, TokenPrice],
     ) -> None:
-        """`now` returns microseconds since 1970, `clock` the seconds that meters use."""
+        """`now` returns microseconds since 1970, `clock` the seconds that meters use. `contract_prices` are by model."""
         self.has_budget = limits.has_cost_budget  # so that calls may need reservations
         self._limits = limits
         self._database = database
         self._load_prices = load_prices
         self._currency = currency
-        self._is_workflow = is_workflow
+        self._run_shares = run_shares
         self._estimates = estimates
         self._now = now
         self._clock = clock
         self._reports = reports
+        self._contract_prices = contract_prices
 
-    def reserving(self, caller: Caller, act: Act, target: Registration) -> Coroutine[Any, Any, Reservation | None] | None:
-        """What returns the reservation that a call has to take; None, without any waiting, for a call that no cost budget counts.
+    @property
+    def causing_runs(self) -> CausingRuns:
+        return self._run_shares.runs
+
+    def reservation_for(self, caller: Caller, act: Act, target: Registration) -> Coroutine[Any, Any, Reservation | None] | None:
+        """Returns a coroutine for the reservation that a call has to take; None at once for a call that no cost budget counts.
 
         The coroutine returns None for a call that costs nothing. It raises BudgetSpent where the process knows that there is no room, and
         ReadFailed.
         """
-        if not self.has_budget or act.verb:
+        if act.verb:
             return None
-        meters = self._limits.cost_meters(caller.principal.owner_key, caller.delegation.actor, act)
-        return self._reserve(caller, act, target, meters) if meters else None
+        counted = self._find_counting(caller.delegation, caller.delegation.actor, act, tuple(hop.agent for hop in caller.delegation.path))
+        return self._reserve(caller, act, target, counted) if counted.has_budget else None
 
-    async def _reserve(self, caller: Caller, act: Act, target: Registration, meters: tuple[Meter, ...]) -> Reservation | None:
+    async def _reserve(self, caller: Caller, act: Act, target: Registration, counted: "_Counted") -> Reservation | None:
         tool = act.resource.removeprefix(f"{act.parent}.") if act.action == CALL_TOOL else ""
         price = target.price_of(tool)
         amount = await self._estimates.estimate(target, tool) if price is None else price
         if not amount:
             return None
-        shares: dict[str, tuple[Meter, Share]] = {}
-        for meter in sorted(meters, key=lambda each: each.cost_max):
-            reserved = amount if price is not None else min(amount, meter.cost_max)  # an estimate takes no more than all of a budget
-            shares.setdefault(meter.name, (meter, Share(meter.name, reserved, meter.cost_max)))
+        held = caller.delegation
+        found = [BudgetShare(_share_of(meter), meter.describe_scope(), meter) for meter in counted.meters]
+        if counted.within_runs:
+            found += await self._run_shares.find(held, held.actor, counted.workflows, held.task_id)
+        shares: dict[tuple[str, str], BudgetShare] = {}
+        for budget in sorted(found, key=lambda each: each.share.most):
+            share = budget.share
+            estimated = min(amount, share.most) or amount  # an estimate takes no more than all of a budget, unless that is nothing
+            reserved = amount if price is not None else estimated
+            shares.setdefault((share.run_id, share.name), budget._replace(share=share._replace(amount=reserved)))
+        if not shares:
+            return None
         reservation = Reservation(
             tuple(shares.values()),
             amount,
@@ -135,7 +153,7 @@ class CostLedger:
         return reservation
 
     def pricing_of(self, call: Call, ending: Event) -> Coroutine[Any, Any, WriteCost] | None:
-        """What prices and charges a turn that ended, and returns what stores its cost; None where there is nothing to store.
+        """Returns a coroutine that prices a turn and returns the write of its cost; None where there is nothing to store.
 
         That is so for a run of a workflow, whose steps have their own costs, and for a turn outside of runs and budgets without usage and
         price.
@@ -143,19 +161,20 @@ class CostLedger:
         target = call.target
         if target.kind == WORKFLOW_KIND or isinstance(ending, Suspended):
             return None
-        usage, workflow = usage_of(ending), self._workflow_of(call.grant, target)
-        meters = self._meters_of(call.grant, target)
-        if usage is None and not target.prices and not workflow and not meters:
+        usage, counted = usage_of(ending), self._find_counting_of(call.grant, target)
+        if usage is None and not target.prices and not counted.workflows and not counted.has_budget:
             return None
         is_answered = was_answered(ending)
         price = target.price_of(tool_of(call.grant, target)) if is_answered else None
         had_effect = not (ending.had_no_effect if isinstance(ending, Failed) else isinstance(ending, AnswerRefused) and bool(ending.kind))
-        return self._price(call.grant, target, CallOutcome(usage, price, is_answered, had_effect), meters)
+        return self._price(call.grant, target, CallOutcome(usage, price, is_answered, had_effect), counted)
 
     def recording_of_tool_call(
         self, grant: Grant, target: Registration, result: bytes | None, *, had_effect: bool = True, is_reserved: bool = False
     ) -> Coroutine[Any, Any, None] | None:
-        """What charges and stores a tool call without a task, without waiting for the commit; None where there is nothing to store.
+        """Returns a coroutine that prices and stores a tool call without a task; None where there is nothing to store.
+
+        The coroutine does not wait for the commit.
 
         `result` is None where the server did not answer, and may have had an effect unless `had_effect` is False. `is_reserved` says that
         the call has a reservation, which has to be settled.
@@ -166,15 +185,15 @@ class CostLedger:
         usage = usage_of_result(result) if result is not None else None
         if price is None and usage is None and not is_reserved:
             return None
-        meters = self._meters_of(grant, target)
-        return self._record_tool_call(grant, target, CallOutcome(usage, price, result is not None, had_effect), meters)
+        counted = self._find_counting_of(grant, target)
+        return self._record_tool_call(grant, target, CallOutcome(usage, price, result is not None, had_effect), counted)
 
-    async def _record_tool_call(self, grant: Grant, target: Registration, outcome: CallOutcome, meters: tuple[Meter, ...]) -> None:
-        write = await self._price(grant, target, outcome, meters, is_tool_call=True)
+    async def _record_tool_call(self, grant: Grant, target: Registration, outcome: CallOutcome, counted: "_Counted") -> None:
+        write = await self._price(grant, target, outcome, counted, is_tool_call=True)
         self._database.post(lambda batch: write(batch, "", 0))
 
     async def _price(
-        self, grant: Grant, target: Registration, outcome: CallOutcome, meters: tuple[Meter, ...], *, is_tool_call: bool = False
+        self, grant: Grant, target: Registration, outcome: CallOutcome, counted: "_Counted", *, is_tool_call: bool = False
     ) -> WriteCost:
         """The operator's price counts before the reported tokens, so that no agent sets what it costs by its report."""
         usage, quarantined = outcome.usage, quarantine_of(outcome.usage, self._reports.tokens_max)
@@ -184,23 +203,29 @@ class CostLedger:
         amount = outcome.price
         if amount is None and believed is not None:
             amount = await self._price_of_tokens(believed)
-            if amount is not None and self.has_budget:
+            if amount is not None and counted.has_budget:
                 self._estimates.learn(target, tool_of(grant, target), amount)
-        entry = self._entry_of(grant, target, amount, believed)
+        entry, shares = self._entry_of(grant, target, amount, believed), [_share_of(meter) for meter in counted.meters]
+        if counted.workflows:
+            runs = await self._run_shares.runs_of(entry.tenant, grant.decision.task_id)
+            entry = with_run(entry, runs)
+            if counted.within_runs:
+                shares += (each.share for each in self._run_shares.of(grant.delegation, counted.actor, counted.workflows, runs))
         reason = quarantined or _reason_without_cost(outcome, amount)
-        return self._writer_of(grant, entry, meters, _Charge(amount if outcome.had_effect else 0, reason, quarantined, usage, is_tool_call))
+        charge = _Charge(amount if outcome.had_effect else 0, reason, quarantined, usage, is_tool_call, tuple(shares))
+        return self._writer_of(grant, entry, counted.meters, charge)
 
     def _writer_of(self, grant: Grant, entry: CostEntry, meters: tuple[Meter, ...], charge: "_Charge") -> WriteCost:
-        """What settles the reservation of the call, and stores its cost, in one commit."""
-        decision, at, names = grant.decision, self._now(), [meter.name for meter in meters]
+        """Returns the write that settles the reservation of the call and stores its cost, in one commit."""
+        decision, at = grant.decision, self._now()
 
         def write(batch: Batch, task_id: str, seq: int) -> None:
             charged = 0
-            if names:
+            if charge.shares:
                 settled = settle(batch, CallPlace(entry.tenant, decision.id, task_id), charge.cost)
                 charged = settled or 0
                 if settled is None and charge.cost:
-                    charge_unreserved(batch, entry.tenant, day_of(at), names, charged := charge.cost)
+                    charge_unreserved(batch, entry.tenant, day_of(at), charge.shares, charged := charge.cost)
                 for meter in meters:
                     meter.taken_until = 0.0  # what is left has changed
             is_by_reservation = entry.amount is None and charged > 0
@@ -217,6 +242,8 @@ class CostLedger:
 
     async def _price_of_tokens(self, usage: Mapping[str, Any]) -> int | None:
         """The price in millionths of the currency; None for an unknown model, or without tokens by kind."""
+        if (agreed := price_by_contract(self._contract_prices, usage)) is not None:
+            return agreed
         rate = self._currency.per_dollar
         if rate is None or "model" not in usage or not ("input_tokens" in usage and "output_tokens" in usage):
             return None
@@ -224,18 +251,43 @@ class CostLedger:
         return None if dollars is None else int((dollars * rate * MILLION).to_integral_value(ROUND_HALF_UP))
 
     def _entry_of(self, grant: Grant, target: Registration, amount: int | None, usage: Mapping[str, Any] | None = None) -> CostEntry:
-        return entry_of(grant, target, self._workflow_of(grant, target), amount, usage)
+        workflows = self._run_shares.workflows_in(grant.delegation.principal.tenant, calling_agents(grant, target))
+        return entry_of(grant, target, workflows[0].name if workflows else "", amount, usage)
 
-    def _meters_of(self, grant: Grant, target: Registration) -> tuple[Meter, ...]:
-        """The meters that count the costs of a call; none where there is no cost budget at all."""
-        if not self.has_budget:
-            return ()
+    def _find_counting_of(self, grant: Grant, target: Registration) -> "_Counted":
         callers = calling_agents(grant, target)
-        return self._limits.cost_meters(grant.delegation.principal.owner_key, callers[-1] if callers else "", grant.decision.act)
+        return self._find_counting(grant.delegation, callers[-1] if callers else "", grant.decision.act, callers)
 
-    def _workflow_of(self, grant: Grant, target: Registration) -> str:
-        tenant = grant.delegation.principal.tenant
-        return next((agent for agent in calling_agents(grant, target) if self._is_workflow(tenant, agent)), "")
+    def _find_counting(self, held: Delegation, actor: str, act: Act, callers: tuple[str, ...]) -> "_Counted":
+        """What counts the costs of a call by `actor`. `callers` are the agents of its chain."""
+        workflows = self._run_shares.workflows_in(held.principal.tenant, callers) if callers else ()
+        if not (workflows or self.has_budget):
+            return NOTHING_COUNTS
+        meters = self._limits.cost_meters(held.principal.owner_key, actor, act, workflows) if self.has_budget else ()
+        return _Counted(actor, meters, workflows, bool(workflows) and self._run_shares.count(held, actor, workflows))
+
+
+class _Counted(NamedTuple):
+    """What counts the cost of a call: meters of budgets for a day, and with `within_runs` also budgets of runs or documents.
+
+    `workflows` are those in the chain of the call, the outermost first.
+    """
+
+    actor: str
+    meters: tuple[Meter, ...]
+    workflows: tuple[Registration, ...]
+    within_runs: bool
+
+    @property
+    def has_budget(self) -> bool:
+        return bool(self.meters) or self.within_runs
+
+
+NOTHING_COUNTS: Final = _Counted("", (), (), within_runs=False)
+
+
+def _share_of(meter: Meter) -> Share:
+    return Share(meter.name, 0, meter.cost_max)
 
 
 class _Charge(NamedTuple):
@@ -246,6 +298,7 @@ class _Charge(NamedTuple):
     report_problem: Quarantine | None
     usage: Mapping[str, Any] | None
     is_tool_call: bool
+    shares: tuple[Share, ...]  # of the budgets that count the call
 
 
 def _reason_without_cost(outcome: CallOutcome, amount: int | None) -> Quarantine | None:

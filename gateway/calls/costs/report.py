@@ -1,4 +1,4 @@
-"""Costs by person, agent, tool, workflow, tenant or day, as /api/cost shows them."""
+"""Costs by person, agent, tool, workflow, run, step, tenant or day, as /api/cost shows them."""
 
 import heapq
 from collections.abc import Iterable
@@ -26,6 +26,8 @@ class CostGroup(StrEnum):
     AGENT = "agent"
     TOOL = "tool"
     WORKFLOW = "workflow"
+    RUN = "run"
+    STEP = "step"
     TENANT = "tenant"
     DAY = "day"
 
@@ -94,6 +96,10 @@ def _priced_key(group: CostGroup) -> ColumnElement[Any]:
             return case((costs.c.tool == "", ""), else_=costs.c.target + "." + costs.c.tool)
         case CostGroup.WORKFLOW:
             return costs.c.workflow
+        case CostGroup.RUN:
+            return costs.c.run_id
+        case CostGroup.STEP:
+            return case((costs.c.step == "", ""), else_=costs.c.workflow + costs.c.step)
         case CostGroup.TENANT:
             return costs.c.tenant
     return costs.c.at // DAY_US
@@ -108,7 +114,7 @@ def _unpriced_key(group: CostGroup) -> ColumnElement[Any]:
             return tasks.c.agent
         case CostGroup.TENANT:
             return tasks.c.tenant
-        case CostGroup.TOOL | CostGroup.WORKFLOW:
+        case CostGroup.TOOL | CostGroup.WORKFLOW | CostGroup.RUN | CostGroup.STEP:
             return literal("")
     return tasks.c.updated // DAY_US
 
@@ -140,13 +146,13 @@ def _unpriced_sums(tenant: str, wanted: CostFilter, key: ColumnElement[Any]) -> 
 
 def _sums_of(connection: Connection, query: "Select[Any]", limit: int, after: Any) -> list[_Sums]:
     inner = query.group_by("key").subquery()
-    rows = select(inner).order_by(_order_key(connection, inner.c.key)).limit(limit)
+    rows = select(inner).order_by(in_byte_order(connection, inner.c.key)).limit(limit)
     if after is not None:
-        rows = rows.where(_order_key(connection, inner.c.key) > after)
+        rows = rows.where(in_byte_order(connection, inner.c.key) > after)
     return [_Sums(row[0], Cost(*map(int, row[1:5])), *map(int, row[5:8])) for row in connection.execute(rows)]
 
 
-def _order_key(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:
+def in_byte_order(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:
     """PostgreSQL orders texts by the database's locale, and pages need the order that Python has too: that of bytes."""
     is_text = connection.dialect.name == "postgresql" and key.type.python_type is str
     return key.collate("C") if is_text else key

@@ -1,4 +1,4 @@
-"""Reservations: what a call may cost is taken from daily budgets in the commit that grants it, and settled in the commit of its end."""
+"""Reservations: what a call may cost is taken from budgets in the commit that grants it, and settled in the commit of its end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,19 @@ from sqlalchemy import Connection, Row, select
 
 from gateway.calls.costs.entries import EXPIRED, CostEntry
 from gateway.calls.limits.budgets import BUDGETS_LOCK
-from gateway.calls.limits.meters import BudgetSpent, Meter, seconds_of_day_left
+from gateway.calls.limits.meters import BudgetSpent, Meter, RunBudgetSpent, seconds_of_day_left
 from gateway.storage.batch import Batch
-from gateway.storage.tables import budgets, reservations
+from gateway.storage.tables import budgets, reservations, run_budgets
 from policies.delegation.rulings import Grant
 from registry.cards.prices import format_price
 
 TOOL_CALL_SECONDS: Final = 3600.0  # after which the reservation of a tool call expires; a call with its questions takes less
 TURN_MARGIN_SECONDS: Final = 600.0  # after a turn's deadline, until its reservation expires
+RUN_RETRY_SECONDS: Final = 60.0  # after which a retry may find that calls at work have given something back
+RUN_ADVICE: Final = (
+    "The workflow may catch this error (type budget-spent). To let the run cost more, publish its document with a higher "
+    "`budget.perRun`, or have an operator raise `cost_per_run`."
+)
 SECONDS_MAX: Final = 8 * 86_400.0  # of a reservation; a turn takes a week at most
 _TAKE = (
     "INSERT INTO budgets (tenant, day, name, calls, cost, reserved) VALUES (?, ?, ?, 0, 0, ?) "
@@ -25,6 +30,17 @@ _TAKE = (
     "WHERE budgets.cost + budgets.reserved + excluded.reserved <= ?"
 )
 _SETTLE = "UPDATE budgets SET reserved = reserved - ?, cost = cost + ? WHERE tenant = ? AND day = ? AND name = ?"
+_TAKE_OF_RUN = (
+    "INSERT INTO run_budgets (tenant, run_id, name, cost, reserved, most) VALUES (?, ?, ?, 0, ?, ?) "
+    "ON CONFLICT (tenant, run_id, name) DO UPDATE SET reserved = run_budgets.reserved + excluded.reserved, most = excluded.most "
+    "WHERE run_budgets.cost + run_budgets.reserved + excluded.reserved <= excluded.most"
+)
+_SETTLE_OF_RUN = "UPDATE run_budgets SET reserved = reserved - ?, cost = cost + ? WHERE tenant = ? AND run_id = ? AND name = ?"
+_CHARGE_RUN = (
+    "INSERT INTO run_budgets (tenant, run_id, name, cost, reserved, most) "
+    "SELECT tenant, id, ?, ?, 0, ? FROM tasks WHERE tenant = ? AND id = ? "
+    "ON CONFLICT (tenant, run_id, name) DO UPDATE SET cost = run_budgets.cost + excluded.cost"
+)
 _CHARGE = (
     "INSERT INTO budgets (tenant, day, name, calls, cost, reserved) VALUES (?, ?, ?, 0, ?, 0) "
     "ON CONFLICT (tenant, day, name) DO UPDATE SET cost = budgets.cost + excluded.cost"
@@ -34,11 +50,23 @@ _FORGET_EXPIRED = "DELETE FROM costs WHERE tenant = ? AND id = ? AND quarantined
 
 
 class Share(NamedTuple):
-    """What a call takes of one budget. Amounts are millionths of the currency; `most` is what the budget has for a day."""
+    """What a call takes of one budget. Amounts are millionths of the currency.
+
+    `most` is what the budget has for a day, or with a `run_id` for that run.
+    """
 
     name: str
     amount: int
     most: int
+    run_id: str = ""
+
+
+class BudgetShare(NamedTuple):
+    """A share, and what its refusal says. `meter` knows what is left of a budget for a day; None: only the database knows it."""
+
+    share: Share
+    scope: str  # names the budget
+    meter: Meter | None = None
 
 
 class Shortage(NamedTuple):
@@ -47,6 +75,10 @@ class Shortage(NamedTuple):
     share: Share
     cost: int
     reserved: int
+
+    @property
+    def left(self) -> int:
+        return max(0, self.share.most - self.cost - self.reserved)
 
 
 class CallPlace(NamedTuple):
@@ -66,12 +98,12 @@ class StoredEntry(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one call takes from the daily budgets of its caller and callee, once its Grant is recorded.
+    """What one call takes from the budgets of its caller, its callee and the runs above it, once its Grant is recorded.
 
     `report` counts a refusal for the audit. `now` returns microseconds since 1970, `clock` the seconds that meters use.
     """
 
-    shares: tuple[tuple[Meter, Share], ...]
+    shares: tuple[BudgetShare, ...]
     amount: int
     currency: str
     entry_of: Callable[[Grant], CostEntry]
@@ -82,10 +114,12 @@ class Reservation:
     def check_known_room(self) -> None:
         """Raises BudgetSpent where the process knows that a budget has no room. Most calls that are refused end here."""
         clock = self.clock()
-        for meter, share in self.shares:
+        for budget in self.shares:
+            if (meter := budget.meter) is None:
+                continue
             known = max(meter.cost, meter.taken if clock < meter.taken_until else 0)
-            if known + share.amount > share.most:
-                raise self._refusal(meter, share, share.most - known)
+            if known + budget.share.amount > budget.share.most:
+                raise self._refusal(budget, Shortage(budget.share, meter.cost, known - meter.cost))
 
     def take(self, batch: Batch, grant: Grant, task_id: str = "", deadline: float | None = None) -> BudgetSpent | None:
         """Reserves in this transaction, or changes nothing and returns the refusal.
@@ -94,11 +128,12 @@ class Reservation:
         """
         decision, tenant, now = grant.decision, grant.delegation.principal.tenant, self.now()
         day = day_of(now)
-        shortage = take_shares(batch, tenant, day, [share for _, share in self.shares])
+        shortage = take_shares(batch, tenant, day, [budget.share for budget in self.shares])
         if shortage is not None:
-            meter = next(meter for meter, share in self.shares if share == shortage.share)
-            meter.note_taken(shortage.cost + shortage.reserved, self.clock())
-            return self._refusal(meter, shortage.share, shortage.share.most - shortage.cost - shortage.reserved)
+            short = next(budget for budget in self.shares if budget.share == shortage.share)
+            if short.meter is not None:
+                short.meter.note_taken(shortage.cost + shortage.reserved, self.clock())
+            return self._refusal(short, shortage)
         stored = StoredEntry(self.entry_of(grant), task_id or decision.task_id)
         batch.add(
             reservations,
@@ -107,7 +142,7 @@ class Reservation:
                 "id": decision.id,
                 "task_id": task_id,
                 "day": day,
-                "shares": msgspec.json.encode([share for _, share in self.shares]).decode(),
+                "shares": msgspec.json.encode([budget.share for budget in self.shares]).decode(),
                 "entry": msgspec.json.encode(stored).decode(),
                 "amount": self.amount,
                 "until": _expiry(now, deadline),
@@ -115,14 +150,19 @@ class Reservation:
         )
         return None
 
-    def _refusal(self, meter: Meter, share: Share, left: int) -> BudgetSpent:
-        left_text, most, needed = (format_price(max(0, each)) for each in (left, share.most, share.amount))
-        summary = f"The budget for today has no room for this call ({meter.describe_scope()})"
+    def _refusal(self, budget: BudgetShare, shortage: Shortage) -> BudgetSpent:
+        share = shortage.share
+        figures = (shortage.left, share.most, share.amount, shortage.cost, shortage.reserved)
+        left, most, needed, spent, reserved = map(format_price, figures)
+        of_what = f"run {share.run_id}" if share.run_id else "today"
         text = (
-            f"{summary}: {left_text} of {most} {self.currency} are left, and the call reserves {needed}. "
-            "Calls at work give back what they do not cost. The budget begins anew at midnight, UTC."
+            f"The budget for {of_what} has no room for this call ({budget.scope}): {left} of {most} {self.currency} are left, and the call "
+            f"reserves {needed}. {spent} are spent, and {reserved} are reserved by calls at work, which give back what they do not cost. "
         )
-        return BudgetSpent(text, seconds_of_day_left(self.now() / 1_000_000), f"{summary}.")
+        if share.run_id:
+            return RunBudgetSpent(text + RUN_ADVICE, RUN_RETRY_SECONDS, f"The budget for a run has no room for a call ({budget.scope}).")
+        summary = f"The budget for today has no room for this call ({budget.scope})."
+        return BudgetSpent(text + "The budget begins anew at midnight, UTC.", seconds_of_day_left(self.now() / 1_000_000), summary)
 
 
 Reserving = Reservation | None
@@ -164,17 +204,36 @@ def take_shares(batch: Batch, tenant: str, day: str, shares: Sequence[Share]) ->
     batch.lock(BUDGETS_LOCK)
     taken: list[Share] = []
     for share in sorted(shares):
-        if share.amount > share.most or not batch.run(_TAKE, (tenant, day, share.name, share.amount, share.most)):
+        if share.amount > share.most or not _take(batch, tenant, day, share):
             for each in taken:
-                batch.run(_SETTLE, (each.amount, 0, tenant, day, each.name))
+                change_share(batch, (tenant, day), each, -each.amount, 0)
             return _shortage_of(batch.connection, tenant, day, share)
         taken.append(share)
     return None
 
 
+def _take(batch: Batch, tenant: str, day: str, share: Share) -> int:
+    """Reserves one share. Returns 0 where the budget has no room."""
+    if share.run_id:
+        return batch.run(_TAKE_OF_RUN, (tenant, share.run_id, share.name, share.amount, share.most))
+    return batch.run(_TAKE, (tenant, day, share.name, share.amount, share.most))
+
+
+def change_share(batch: Batch, place: tuple[str, str], share: Share, reserved: int, cost: int) -> None:
+    """Adds to what is reserved and charged of one budget. `place` is a tenant and the day of a budget for a day."""
+    tenant, day = place
+    if share.run_id:
+        batch.run(_SETTLE_OF_RUN, (-reserved, cost, tenant, share.run_id, share.name))
+    else:
+        batch.run(_SETTLE, (-reserved, cost, tenant, day, share.name))
+
+
 def _shortage_of(connection: Connection, tenant: str, day: str, share: Share) -> Shortage:
-    columns = budgets.c
+    columns, of_run = budgets.c, run_budgets.c
     query = select(columns.cost, columns.reserved).where(columns.tenant == tenant, columns.day == day, columns.name == share.name)
+    if share.run_id:
+        same = (of_run.tenant == tenant, of_run.run_id == share.run_id, of_run.name == share.name)
+        query = select(of_run.cost, of_run.reserved).where(*same)
     row = connection.execute(query).first()
     return Shortage(share, *((row.cost, row.reserved) if row is not None else (0, 0)))
 
@@ -202,8 +261,8 @@ def settle_row(batch: Batch, row: "Row[Any]", cost: int | None) -> None:
     has_expired = row.charged_at is not None
     for share in shares_of(row):
         charged = share.amount if cost is None else cost
-        change = (0, charged - share.amount) if has_expired else (share.amount, charged)
-        batch.run(_SETTLE, (*change, row.tenant, row.day, share.name))
+        change = (0, charged - share.amount) if has_expired else (-share.amount, charged)
+        change_share(batch, (row.tenant, row.day), share, *change)
     batch.run(_DELETE, (row.tenant, row.id))
     if has_expired:
         batch.run(_FORGET_EXPIRED, (row.tenant, row.task_id or row.id, EXPIRED))
@@ -214,8 +273,11 @@ def shares_of(row: "Row[Any]") -> list[Share]:
     return sorted(msgspec.json.decode(row.shares, type=list[Share]))
 
 
-def charge_unreserved(batch: Batch, tenant: str, day: str, names: Sequence[str], cost: int) -> None:
+def charge_unreserved(batch: Batch, tenant: str, day: str, shares: Sequence[Share], cost: int) -> None:
     """Charges a call for which nothing was reserved, such as a turn that an agent began by itself."""
     batch.lock(BUDGETS_LOCK)
-    for name in sorted(names):
-        batch.run(_CHARGE, (tenant, day, name, cost))
+    for share in sorted(shares):
+        if share.run_id:
+            batch.run(_CHARGE_RUN, (share.name, cost, share.most, tenant, share.run_id))
+        else:
+            batch.run(_CHARGE, (tenant, day, share.name, cost))

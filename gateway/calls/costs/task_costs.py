@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, column, select, table
+from sqlalchemy import Connection, column, func, select, table
 
 from adapters.task import TaskState
-from gateway.storage.tables import costs, tasks
+from gateway.storage.tables import costs, run_tasks, tasks
 from registry.cards.prices import format_price
 
 TASKS_MAX: Final = 100_000  # that are read at once
 ENDED_BY_WORK: Final = (TaskState.COMPLETED.value, TaskState.FAILED.value, TaskState.CANCELED.value)
-RUNS: Final = table("workflow_runs", column("tenant"), column("id"))  # gateway/workflows/runs/tables.py has the whole of it
+RUNS: Final = table("workflow_runs", *map(column, ("tenant", "id", "workflow")))  # gateway/workflows/runs/tables.py has the whole of it
 
 
 class Cost(Struct, frozen=True):
@@ -83,9 +83,11 @@ class TaskCosts:
 def read_task_costs(connection: Connection, tenant: str, txns: Sequence[str]) -> TaskCosts:
     """The costs of the tasks of these transactions."""
     is_run = (RUNS.c.tenant == tasks.c.tenant) & (RUNS.c.id == tasks.c.id)
-    query = select(tasks.c.id, tasks.c.parent_id, tasks.c.state, RUNS.c.id.label("run_id")).outerjoin(RUNS, is_run)
+    is_caused = (run_tasks.c.tenant == tasks.c.tenant) & (run_tasks.c.task_id == tasks.c.id)
+    above_id = func.coalesce(run_tasks.c.run_id, tasks.c.parent_id).label("above_id")  # a run that is not waited for has no parent task
+    query = select(tasks.c.id, above_id, tasks.c.state, RUNS.c.id.label("run_id")).outerjoin(RUNS, is_run).outerjoin(run_tasks, is_caused)
     query = query.where(tasks.c.tenant == tenant, tasks.c.txn.in_(txns)).limit(TASKS_MAX)
-    found = [_TaskOfTree(row.id, row.parent_id, row.run_id is None and row.state in ENDED_BY_WORK) for row in connection.execute(query)]
+    found = [_TaskOfTree(row.id, row.above_id, row.run_id is None and row.state in ENDED_BY_WORK) for row in connection.execute(query)]
     turns: dict[str, list[int | None]] = defaultdict(list)
     tool_calls: dict[str, list[int]] = defaultdict(list)
     quarantined = Counter[str]()

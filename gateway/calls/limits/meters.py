@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from adapters.task import Message, encode
+from gateway.calls.limits.limit import Limit
 from policies.callers import Caller
 from policies.delegation.rulings import Act
+from registry.cards.card import Registration
 from registry.names import InvalidMember
 
 MILLION = 1_000_000
@@ -45,56 +46,12 @@ class BudgetSpent(LimitReached):
     """The calls or the cost of today, in UTC, have reached a daily budget, or what is left of it does not cover the call."""
 
 
+class RunBudgetSpent(BudgetSpent):
+    """What is left of the budget of a run does not cover a call that the run causes."""
+
+
 class PayloadTooLarge(InvalidMember):
     """The arguments or the message have more bytes than `max_bytes` allows. `field` names which; both texts are safe to show."""
-
-
-class Limit(Struct, frozen=True):
-    """One entry of `limits.per`. A `*` in `who` or `what` gives each subject or callee a meter of its own; empty means one shared meter.
-
-    A bound of None is no bound.
-    """
-
-    who: str = ""  # user:NAME | agent:NAME | tenant:NAME
-    what: str = ""  # agent:NAME | server:NAME | tool:SERVER.TOOL
-    rate: float | None = None  # calls a second
-    burst: float | None = None
-    concurrent: int | None = None
-    calls_per_day: int | None = None
-    cost_per_day: float | None = None
-    max_bytes: int | None = None
-
-    @property
-    def is_budget(self) -> bool:
-        return self.calls_per_day is not None or self.cost_per_day is not None
-
-    def subject_of(self, owner: str, actor: str) -> str | None:
-        """Returns the subject whose meter counts a call of this owner and agent.
-
-        Returns an empty text for a shared meter, and None if the limit does not apply.
-        """
-        kind, _, name = self.who.partition(":")
-        tenant, _, person = owner.split("|", 2)
-        found = {"": "", "user": owner, "agent": actor, "tenant": tenant}[kind]
-        if kind in ("", "tenant"):
-            return "" if name in ("", "*", found) else None
-        if not found or (kind == "user" and not person):
-            return None
-        return found if name in ("*", found, person if kind == "user" else found) else None
-
-    def callee_of(self, act: Act) -> str | None:
-        """Returns the callee whose meter counts this act, empty for a shared meter, or None if the limit does not apply to the act."""
-        if not self.what:
-            return ""
-        kind, _, name = self.what.partition(":")
-        if kind == "agent":
-            found = act.parent if act.action == "invokeAgent" else ""
-        elif kind == "server":
-            found = act.parent if act.action != "invokeAgent" else ""
-        else:
-            found = act.resource if act.action == "callTool" else ""
-        fits = name == "*" or name == found or (name.endswith(".*") and found.startswith(name[:-1]))
-        return found if found and fits else None
 
 
 class MeterKey(NamedTuple):
@@ -192,8 +149,16 @@ class Meter:
         self.filled_at = now
 
     def describe_scope(self) -> str:
-        """Returns whom and what the limit is of, for the text of a refusal."""
-        return " for ".join(filter(None, (self.limit.who, self.limit.what))) or "all together"
+        """Returns the scope of the limit, for the text of a refusal."""
+        return _scope_of(self.limit)
+
+
+class RunBudget(NamedTuple):
+    """What each run that one budget counts may cost, in millionths. `scope` names the budget in refusals."""
+
+    name: str
+    most: int
+    scope: str
 
 
 class RefusalReport(NamedTuple):
@@ -218,9 +183,14 @@ class CallLimits:
         self._meters_by_caller: dict[str, dict[str, tuple[Meter, ...]]] = {}
         self._spent_today: Mapping[tuple[str, str], tuple[int, int]] = {}
         self._cost_limits = tuple((at, limit) for at, limit in enumerate(limits) if limit.cost_per_day is not None)
-        self.has_cost_budget = bool(self._cost_limits)
+        self._run_limits = tuple(limit for limit in limits if limit.cost_per_run is not None)
+        self.has_cost_budget = bool(self._cost_limits or self._run_limits)
         self._limits_size = any(limit.max_bytes is not None for limit in limits)
         self.refusals: Counter[RefusalReport] = Counter()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self._limits
 
     @property
     def has_budget(self) -> bool:
@@ -266,7 +236,7 @@ class CallLimits:
         return meters
 
     def count_request(self, caller: Caller) -> None:
-        """Counts a request to the HTTP API. Only rate limits with `who` and without `what` apply. Raises RateLimited."""
+        """Counts a request to the HTTP API. Only rate limits of callers, without a callee, apply. Raises RateLimited."""
         self.count_request_of(caller.principal.owner_key, caller.delegation.actor)
 
     def count_request_of(self, owner: str, actor: str) -> None:
@@ -289,14 +259,32 @@ class CallLimits:
         for meter in meters:
             meter.tokens -= 1
 
-    def cost_meters(self, owner: str, actor: str, act: Act) -> tuple[Meter, ...]:
-        """Returns the meters whose daily costs a call of this user and acting agent counts in. `owner` is tenant|issuer|subject."""
-        found = [
-            self._find_or_create_meter(at, owner, subject, thing)
-            for at, limit in self._cost_limits
-            if (subject := limit.subject_of(owner, actor)) is not None and (thing := limit.callee_of(act)) is not None
-        ]
+    def cost_meters(self, owner: str, actor: str, act: Act, workflows: Sequence[Registration] = ()) -> tuple[Meter, ...]:
+        """Returns the meters whose daily costs a call of this user and acting agent counts in. `owner` is tenant|issuer|subject.
+
+        `workflows` are those in the chain of the call.
+        """
+        found: list[Meter] = []
+        for at, limit in self._cost_limits:
+            subject = limit.subject_of(owner, actor)
+            if subject is None:
+                continue
+            if limit.is_of_workflow:
+                callees = [each.name for each in workflows if limit.counts_workflow(each.name)]
+            else:
+                callees = [callee for callee in (limit.callee_of(act),) if callee is not None]
+            found += (self._find_or_create_meter(at, owner, subject, callee) for callee in callees)
         return tuple(found)
+
+    def run_budgets(self, owner: str, actor: str, workflow: str) -> tuple[RunBudget, ...]:
+        """Returns the budgets that each run of a workflow has for this user and acting agent."""
+        return tuple(
+            RunBudget(name_of_budget(limit.who, limit.what, subject, workflow), round(limit.cost_per_run * MILLION), _scope_of(limit))
+            for limit in self._run_limits
+            if limit.cost_per_run is not None
+            and limit.counts_workflow(workflow)
+            and (subject := limit.subject_of(owner, actor)) is not None
+        )
 
     def unwritten_meters(self) -> list[Meter]:
         """Returns the budget meters with calls that are not in the database yet."""
@@ -344,14 +332,14 @@ class CallLimits:
         meter = self._meters.get(key)
         if meter is None:
             limit = self._limits[limit_index]
-            name = _encode_name([limit.who, limit.what, subject, callee]).decode()
+            name = name_of_budget(limit.who, limit.what, subject, callee)
             meter = self._meters[key] = Meter(limit, key.tenant, name, self._now())
             if limit.is_budget:
                 meter.calls, meter.cost = self._spent_today.get((key.tenant, name), (0, 0))
         return meter
 
     def take_refusals(self) -> Counter[RefusalReport]:
-        """Returns the counts of refusals, and begins to count anew."""
+        """Returns the counts of refusals and resets them."""
         taken, self.refusals = self.refusals, Counter()
         return taken
 
@@ -360,6 +348,15 @@ class CallLimits:
         report = RefusalReport(owner.partition("|")[0], owner, actor, type(error).__name__, limit)
         if report in self.refusals or len(self.refusals) < REPORTED_MAX:
             self.refusals[report] += 1
+
+
+def _scope_of(limit: Limit) -> str:
+    return " for ".join(filter(None, (limit.who, limit.what))) or "all together"
+
+
+def name_of_budget(who: str, what: str, subject: str, callee: str) -> str:
+    """The name of a budget in the database."""
+    return _encode_name([who, what, subject, callee]).decode()
 
 
 def _check_size(meters: tuple[Meter, ...], payload: bytes | Message) -> None:

@@ -35,7 +35,8 @@ class ResumedTurns:
             opened, live_events = parts.pausing.resumed_state(row, with_grant(row, grant)), self._stores.tasks.live_events(row)
             shares = self._acquire_concurrency(caller, call)
             try:
-                reserving = parts.costs.reserving(caller, grant.decision.act, target) if parts.costs.has_budget else None
+                may_have_budget = parts.costs.has_budget or caller.delegation.path
+                reserving = parts.costs.reservation_for(caller, grant.decision.act, target) if may_have_budget else None
                 reservation = None if reserving is None else await reserving
                 await parts.authorizer.record_task_opening(call, opened, row, reservation=reservation)
             except BaseException:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,11 @@ class TurnRunner:
         key = prepared_turn.opened.row.id
         running = self._background_turns[key] = asyncio.create_task(self.run(prepared_turn))
         running.add_done_callback(lambda done: _log_failure(self._background_turns, key, done))
+
+    def run_unattended(self, prepared_turn: PreparedTurn) -> None:
+        """Runs a turn whose caller left during the commit that recorded it, so that no recorded message stays unsent."""
+        self._in_flight.add_turn(prepared_turn.opened.row.id, "")
+        self.run_in_background(replace(prepared_turn, parent_id="", span=None))
 
     async def run(self, prepared_turn: PreparedTurn) -> TurnState:
         """Runs a turn and returns the state of its task. For an abandoned turn it reads the state.

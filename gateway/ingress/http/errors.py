@@ -16,7 +16,7 @@ from gateway.calls.authorizer import ApprovalNeeded, CallRefused
 from gateway.calls.consent.account_connections import UnknownConnection
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.consent.approval_votes import AlreadyVoted, ApprovalClosed, OwnApproval, UnknownApproval
-from gateway.calls.limits.meters import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
+from gateway.calls.limits.meters import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, RunBudgetSpent, TooManyCalls
 from gateway.calls.limits.open_streams import TooManyStreams
 from gateway.calls.limits.slots import Overloaded
 from gateway.calls.revocation.grants import UnknownGrant
@@ -232,6 +232,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     RateLimited: ErrorMapping(429, -32012, "rate-limited", keeps_http_status=True),
     TooManyCalls: ErrorMapping(429, -32012, "too-many-calls", keeps_http_status=True),
     BudgetSpent: ErrorMapping(429, -32012, "budget-spent", keeps_http_status=True),
+    RunBudgetSpent: ErrorMapping(429, -32012, "run-budget-spent", keeps_http_status=True),
     Overloaded: ErrorMapping(503, -32013, "overloaded", keeps_http_status=True),
     PayloadTooLarge: ErrorMapping(413, -32602, "payload-too-large", keeps_http_status=True),
     ApprovalNeeded: ErrorMapping(403, -32010, "approval-needed", is_mcp_http_200=True),

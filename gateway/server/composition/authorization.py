@@ -6,7 +6,8 @@ from typing import Any
 
 from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import CallAuthorizer, RequireInPerson
-from gateway.calls.limits.meters import CallLimits, Limit
+from gateway.calls.limits.limit import Limit
+from gateway.calls.limits.meters import CallLimits
 from gateway.registration.tool_schemas import known_tools_of
 from gateway.server.sections.identity import IssuerSettings
 from gateway.server.settings import Settings

@@ -7,12 +7,16 @@ from functools import partial
 import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
+from gateway.calls.costs.causing_runs import CausingRuns
+from gateway.calls.costs.contract_prices import TokenPrice
 from gateway.calls.costs.estimates import CostEstimates, ReservationBounds
 from gateway.calls.costs.ledger import CostLedger, CostReports, Currency, PriceTokens
+from gateway.calls.costs.run_shares import RunShares
 from gateway.calls.limits import open_files
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
 from gateway.server.composition.built_in import sandbox as calculations
+from gateway.server.sections.costs import TokenPriceSettings
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import ClientLimits
 from gateway.storage.database import Database
@@ -22,7 +26,7 @@ from policies.audit.log import AuditLog
 from policies.authority import Authority
 from policies.ids import now_us
 from registry.cards.prices import parse_price
-from registry.store import Registry, has_workflow
+from registry.store import Registry, find_workflow
 
 log = structlog.get_logger()
 
@@ -64,12 +68,17 @@ def build_costs(
         database,
         _load_prices,
         currency=Currency(code, Decimal(1) if code == "USD" else said.usd_rate),
-        is_workflow=partial(has_workflow, registry),
+        run_shares=RunShares(limits, partial(find_workflow, registry), CausingRuns(database, time.monotonic)),
         estimates=CostEstimates(database, time.monotonic, bounds),
         now=now_us,
         clock=time.monotonic,
         reports=CostReports(said.tokens_max, count, audit.record),
+        contract_prices={model: _token_price(each) for model, each in said.models.items()},
     )
+
+
+def _token_price(said: TokenPriceSettings) -> TokenPrice:
+    return TokenPrice(*(parse_price(text) for text in (said.input, said.output, said.input if said.cached is None else said.cached)))
 
 
 def _load_prices() -> PriceTokens:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
+from gateway.calls.costs.balances import DayBudgets
 from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
@@ -91,7 +92,7 @@ def build_framework_app(
         "/api/connections": lambda: [admin_connections.routes(connections, authenticate)],
         **_registry_areas(gateway, authenticate, access, changes),
         **_authority_areas(gateway, authenticate, check_in_person, revocation),
-        **_record_areas(gateway, authenticate, check_in_person),
+        **_record_areas(gateway, access, authenticate, check_in_person),
         **_workflow_areas(gateway, access, authenticate, check_in_person),
     }
     return build_api(authentication, areas, is_operator=access.is_operator)
@@ -199,7 +200,13 @@ def _state_areas(gateway: Gateway, authenticate: TokenGuard) -> RouteAreas:
     }
 
 
-def _record_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> RouteAreas:
+def _cost_parts(gateway: Gateway, access: RegistryAccess) -> admin_cost.CostParts:
+    day_budgets = DayBudgets(gateway.limits.limits, gateway.registry)
+    load = gateway.workflows.load
+    return admin_cost.CostParts(gateway.database, gateway.settings.costs.currency, day_budgets, access.find, load, now_us)
+
+
+def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> RouteAreas:
     """Returns the areas of what the gateway records: tasks, the audit, costs, facts, and webhooks that could not be delivered."""
     database, authorize, currency = gateway.database, gateway.authorize, gateway.settings.costs.currency
     oversight = Oversight(database, gateway.rulings.authority.could_allow, authorize)
@@ -209,7 +216,7 @@ def _record_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: R
         "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
         "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
-        "/api/cost": lambda: [admin_cost.routes(database, currency, authenticate, authorize)],
+        "/api/cost": lambda: [admin_cost.routes(_cost_parts(gateway, access), authenticate, authorize)],
         "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],
     }
 

@@ -235,7 +235,7 @@ class Gateway:
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
-        self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, self.limits, now_us).run_once)
+        self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, now_us).run_once)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.upstreams.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.open_streams.sweep)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
@@ -313,6 +313,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         folder=gateway.settings.workflows,
         authorizer=gateway.calls.parts.authorizer,
         call_state_of=gateway.catalog.resilience.describe_agent,
+        costs=gateway.calls.parts.costs,
         currency=gateway.settings.costs.currency,
         events=gateway.events,
     )

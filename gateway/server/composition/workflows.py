@@ -11,6 +11,7 @@ import structlog
 
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.costs.ledger import CostLedger
 from gateway.calls.resumption.takeover import Takeover
 from gateway.concurrency.background import run_in_background
 from gateway.server.composition.events.lazy import LazyEvents
@@ -60,6 +61,7 @@ class WorkflowDependencies:
     authorizer: CallAuthorizer
     call_state_of: Callable[[Registration], dict[str, Any]]
     events: EventParts
+    costs: CostLedger
     currency: str = "USD"  # of costs
 
 
@@ -142,7 +144,9 @@ class LazyWorkflows:
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
         could_allow = given.rulings.authority.could_allow
-        steps = StepCalls(given.agents, given.rulings.caller_resolver, stores, given.registry, StarterRights(given.authorizer, could_allow))
+        rights = StarterRights(given.authorizer, could_allow)
+        resolver = given.rulings.caller_resolver
+        steps = StepCalls(given.agents, resolver, stores, given.registry, rights, causing_runs=given.costs.causing_runs)
         matcher = EventMatcher(evaluator := Evaluator())
         events = EventSteps(Listens(store), matcher, steps, given.authorize, self.events.store, could_allow=could_allow)
         return EngineParts(

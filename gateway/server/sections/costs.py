@@ -1,25 +1,32 @@
 """Settings of costs: the currency, and what calls of unknown cost reserve."""
 
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from registry.cards.prices import parse_price
+from registry.cards.prices import as_price_text, check_price
+
+Price = Annotated[str, BeforeValidator(as_price_text), AfterValidator(check_price)]  # an amount such as 0.02
 
 
-def as_text(value: Any) -> Any:
-    """Numbers of a YAML file as the text that was written, so that none becomes a double."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+def limit_problem(what: str, bounds: Iterable[str]) -> str:
+    """What is wrong with the bounds of one limit of `limits.per`; empty for nothing."""
+    if not what.startswith("workflow:"):
+        return "`cost_per_run` needs `what: workflow:NAME`" if "cost_per_run" in bounds else ""
+    wrong = sorted({*bounds} - {"cost_per_day", "cost_per_run"})
+    return f"a limit of a workflow bounds its costs only, not {', '.join(wrong)}; limit its calls with `what: agent:NAME`" if wrong else ""
 
 
-def _check_price(text: str) -> str:
-    """Returns the text of a price. Raises ValueError for a text that is none."""
-    parse_price(text)
-    return text
+class TokenPriceSettings(BaseModel):
+    """What a million tokens of a model cost by a contract, in `currency`."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-Price = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_price)]  # an amount such as 0.02
+    input: Price
+    output: Price
+    cached: Price | None = None  # of input that the vendor had cached; as other input if left out
 
 
 class CostSettings(BaseModel):
@@ -28,7 +35,8 @@ class CostSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
-    usd_rate: Annotated[Decimal | None, BeforeValidator(as_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
+    usd_rate: Annotated[Decimal | None, BeforeValidator(as_price_text)] = Field(None, gt=0, le=1_000_000)  # what one US dollar is in it
     reservation: Price = "0.01"  # what a turn of an agent reserves about whose cost nothing is known
     reservation_max: Price = "10"  # the most that an estimate reserves
+    models: dict[str, TokenPriceSettings] = {}  # by the name of the model that agents report
     tokens_max: int = Field(10_000_000, ge=1, le=1_000_000_000)  # of a kind in one turn; a report of more is not believed

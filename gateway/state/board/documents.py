@@ -39,7 +39,7 @@ def held_document(held: HeldValue, with_value: bool = True) -> dict[str, Any]:
 
 
 def source_document(source: ValueSource) -> dict[str, Any]:
-    """Who wrote something. It is untrusted where an agent wrote it, since a model may have been talked into it."""
+    """The author of a value, as /api shows it. A value that an agent wrote is untrusted, since its model may follow injected text."""
     if not source.owner:
         return {"sensitivity": source.sensitivity, "source": None}
     return {

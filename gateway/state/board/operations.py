@@ -248,7 +248,7 @@ def _request(caller: Caller, act: Act, sensitivity: int = 0, arguments: Mapping[
 
 
 def _source_of(batch: Batch, grant: Grant, at_least: int) -> ValueSource:
-    """Who writes by this grant. What the transaction has read makes the value as sensitive."""
+    """Returns the author that this grant allows to write. The value is as sensitive as what the transaction has read."""
     delegation = grant.delegation
     principal, chain = delegation.principal, tuple(hop.agent for hop in delegation.path)
     taint = read_totals(batch.connection, principal.tenant, delegation.txn).taint if delegation.txn else 0

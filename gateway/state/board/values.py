@@ -15,7 +15,7 @@ ChangeKind = Literal["set", "deleted", "expired"]
 
 
 class ValueSource(Struct, frozen=True):
-    """Who wrote a value: for which person (tenant|issuer|subject), by which agents, in which task, and by which decision.
+    """The author of a value: the person (tenant|issuer|subject), the agents that acted for the person, the task and the decision.
 
     `sensitivity` (0..3) is that of what the writer's transaction had read.
     """

@@ -51,7 +51,7 @@ class KeyRef(Struct, frozen=True):
 
 
 class NewValue(Struct, frozen=True):
-    """A value to be set: its JSON, who writes it, what it asks of the current value, and when it expires (microseconds since 1970)."""
+    """A value to be set: its JSON, its author, its conditions on the current value, and when it expires (microseconds since 1970)."""
 
     ref: KeyRef
     value: str

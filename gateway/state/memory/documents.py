@@ -46,6 +46,6 @@ def stored_document(stored: StoredFact, to_text: ToText, *, is_for_agent: bool) 
 
 
 def source_document(source: Authorship, *, is_for_agent: bool) -> dict[str, Any]:
-    """Whether a person or an agent wrote a version, which agent, in which task, and for whom."""
+    """The author of a version, as /api shows it: a person, or an agent with its task and the person that it acted for."""
     author = {} if is_for_agent else {"author": source.author}
     return {"written_by": "agent" if source.agent else "person", "agent": source.agent or None, "task_id": source.task_id or None, **author}

@@ -56,7 +56,7 @@ class MemoryScope(Struct, frozen=True):
 
 
 class Authorship(Struct, frozen=True):
-    """Who wrote a version: `agent` is empty where a person did. `author` is that person, or the one for whom the agent acted."""
+    """The author of a version: a person, with an empty `agent`, or an agent that acted for the person `author`."""
 
     author: str
     agent: str = ""

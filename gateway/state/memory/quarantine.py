@@ -23,7 +23,7 @@ class UnknownQuarantine(Exception):
 
 
 class SourceQuarantine(Struct, frozen=True):
-    """One quarantined source: by whom (tenant|issuer|subject), why, since when (microseconds since 1970), and how many facts it holds."""
+    """One quarantined source: its operator (tenant|issuer|subject), reason, begin (microseconds since 1970), and number of facts."""
 
     agent: str
     author: str

@@ -43,7 +43,7 @@ class StoredFact(Struct, frozen=True):
 
 
 class FactReader:
-    """Reads facts for those who may see them."""
+    """Reads facts for callers with the right to see them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -78,11 +78,11 @@ class FactReader:
 
     async def export(self, tenant: str, person: str) -> AsyncIterator[StoredFact]:
         """Yields every fact about a person, and every one that they or agents for them wrote or corrected, with its whole history."""
-        found = await self._database.read(partial(_exported, tenant=tenant, person=person, after=""))
+        found = await self._database.read(partial(_read_export, tenant=tenant, person=person, after=""))
         while found:
             for stored in found:
                 yield stored
-            found = await self._database.read(partial(_exported, tenant=tenant, person=person, after=found[-1].fact.id))
+            found = await self._database.read(partial(_read_export, tenant=tenant, person=person, after=found[-1].fact.id))
 
 
 def read_page(connection: Connection, view: FactView, page: FactPage) -> tuple[list[Fact], str | None]:
@@ -126,7 +126,7 @@ def _parse_rank(cursor: str) -> dict[str, Any]:
     return {"score": int(score), "updated": updated, "id": fact_id}
 
 
-def _exported(connection: Connection, tenant: str, person: str, after: str) -> list[StoredFact]:
+def _read_export(connection: Connection, tenant: str, person: str, after: str) -> list[StoredFact]:
     columns = memory_facts.c
     query = select(memory_facts, is_quarantined().label("held")).where(has_to_do_with(tenant, person), columns.id > after)
     rows = connection.execute(query.order_by(columns.id).limit(EXPORTED_AT_ONCE)).all()

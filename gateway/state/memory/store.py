@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Row, select
 
 from gateway.state.memory.facts import (
@@ -50,7 +51,7 @@ _CLOSE_SCOPE: Final = "DELETE FROM memory_scopes WHERE tenant = ? AND owner = ? 
 
 
 class FactWriter(Struct, frozen=True):
-    """Who writes, in which transaction, by which ruling; and what they may see, so that they correct only what they can read."""
+    """A writer of facts with its transaction and ruling, and with what it may see, since it corrects only what it can read."""
 
     source: Authorship
     txn: str = ""
@@ -118,23 +119,21 @@ class FactStore:
             raise BadFact("text", "is missing: there is nothing to correct")
 
         def work(batch: Batch) -> Fact:
-            row, current = _locked(batch, fact, writer, now)
+            row, current = _lock_fact(batch, fact, writer, now)
             if change.version not in (None, current.version):
                 raise FactChanged
             if current.version >= VERSIONS_MAX:
                 raise MemoryFull(f"the fact has {VERSIONS_MAX} versions; forget it and put it anew")
             least = max(_taint_of(batch, fact.scope.tenant, writer), current.sensitivity if writer.source.agent else 0)
             wanted = current.sensitivity if change.sensitivity is None else change.sensitivity
-            newer = Fact(
-                current.id,
-                current.scope,
-                current.version + 1,
-                current.text if text is None else text,
-                max(wanted, least),
-                writer.source,
-                current.created,
-                now,
-                current.expires if change.expires is None else change.expires,
+            newer = replace(
+                current,
+                version=current.version + 1,
+                text=current.text if text is None else text,
+                sensitivity=max(wanted, least),
+                source=writer.source,
+                updated=now,
+                expires=current.expires if change.expires is None else change.expires,
             )
             self._replace(batch, row, current, newer)
             self._record(batch, "memory-corrected", newer, writer)
@@ -145,7 +144,7 @@ class FactStore:
     def _replace(self, batch: Batch, row: Row[Any], current: Fact, newer: Fact) -> None:
         kept = {"tenant": row.tenant, "fact_id": row.id, "version": current.version, "text": current.text, "at": current.updated}
         batch.add(memory_versions, {**kept, "sensitivity": current.sensitivity, **source_columns(current.source)})
-        salt = _salt_of(batch, current.scope)
+        salt, _ = _read_scope(batch, current.scope)
         source, digest = newer.source, keyed_digest(newer.text, salt)
         said = (newer.version, newer.text, digest, newer.sensitivity, source.agent, source.task_id, source.author)
         batch.run(_CORRECT, (*said, newer.updated, newer.expires, row.tenant, row.id))
@@ -157,7 +156,7 @@ class FactStore:
         """Deletes a fact with its history. Raises UnknownFact, and WrittenByPerson for an agent."""
 
         def work(batch: Batch) -> None:
-            row, current = _locked(batch, fact, writer, self.now())
+            row, current = _lock_fact(batch, fact, writer, self.now())
             _delete_rows(batch, [row])
             self._record(batch, "memory-forgotten", current, writer)
 
@@ -209,20 +208,19 @@ def _take_place(batch: Batch, scope: MemoryScope) -> tuple[str, int]:
     """Counts one more fact, which keeps other processes from counting in this scope until the commit; returns its salt and the count."""
     batch.run(_OPEN_SCOPE, (*scope.columns, secrets.token_hex(SALT_BYTES)))
     _count(batch, scope, 1)
-    columns = memory_scopes.c
-    mine = (columns.tenant == scope.tenant) & (columns.owner == scope.owner) & (columns.workflow == scope.workflow)
-    row = batch.connection.execute(select(columns.salt, columns.facts).where(mine)).one()
-    return row.salt, row.facts
+    return _read_scope(batch, scope)
 
 
 def _count(batch: Batch, scope: MemoryScope, more: int) -> None:
     batch.run(_COUNT, (more, *scope.columns))
 
 
-def _salt_of(batch: Batch, scope: MemoryScope) -> str:
+def _read_scope(batch: Batch, scope: MemoryScope) -> tuple[str, int]:
+    """The salt of a scope, and how many facts it has."""
     columns = memory_scopes.c
     mine = (columns.tenant == scope.tenant) & (columns.owner == scope.owner) & (columns.workflow == scope.workflow)
-    return str(batch.connection.execute(select(columns.salt).where(mine)).scalar_one())
+    row = batch.connection.execute(select(columns.salt, columns.facts).where(mine)).one()
+    return row.salt, row.facts
 
 
 def _same_fact(batch: Batch, scope: MemoryScope, digest: str, writer: FactWriter, now: int) -> Fact | None:
@@ -233,7 +231,7 @@ def _same_fact(batch: Batch, scope: MemoryScope, digest: str, writer: FactWriter
     return None if row is None else fact_from_row(row)
 
 
-def _locked(batch: Batch, fact: Fact, writer: FactWriter, now: int) -> tuple[Row[Any], Fact]:
+def _lock_fact(batch: Batch, fact: Fact, writer: FactWriter, now: int) -> tuple[Row[Any], Fact]:
     """The fact as it is now, which no other process changes until the commit. Raises UnknownFact, and WrittenByPerson for an agent."""
     columns = memory_facts.c
     query = select(memory_facts).where(in_scope(fact.scope), columns.id == fact.id, is_found(writer.clearance, now)).with_for_update()

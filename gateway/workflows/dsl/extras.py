@@ -1,11 +1,13 @@
 """What a document may say to this gateway beside the DSL, in `metadata.gateway` of the document and of its tasks."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.workflows.dsl.constructs import ENTRY_NAME
 from gateway.workflows.dsl.durations import EDITOR_PATTERN, milliseconds_of
+from registry.cards.budgets import WorkflowBudget
+from registry.cards.prices import as_price_text, check_price, parse_price
 
 DEADLINE: Final = "P30D"
 
@@ -15,10 +17,20 @@ class Extra(BaseModel):
 
 
 class Concurrency(Extra):
-    """`runs`: how many runs are at once, whoever starts them; `overlap`: what becomes of one more that a schedule or an event starts."""
+    """`runs`: how many runs of all starters are at once; `overlap`: what becomes of one more that a schedule or an event starts."""
 
     runs: int = Field(1000, ge=1, le=100_000)
     overlap: Literal["queue", "skip", "cancel-previous"] = "queue"
+
+
+Amount = Annotated[str, BeforeValidator(as_price_text), AfterValidator(check_price)]
+
+
+class Budget(Extra):
+    """What one run, and what all runs of a day in UTC, may cost in the currency of the gateway."""
+
+    per_run: Amount | None = Field(None, alias="perRun")
+    per_day: Amount | None = Field(None, alias="perDay")
 
 
 class DocumentExtras(Extra):
@@ -30,6 +42,7 @@ class DocumentExtras(Extra):
     deadline: str = Field(DEADLINE, json_schema_extra={"pattern": EDITOR_PATTERN})
     run_as: str | None = Field(None, alias="runAs", pattern=ENTRY_NAME)
     concurrency: Concurrency = Concurrency()
+    budget: Budget = Budget()
     tags: list[str] = Field([], max_length=20)
     examples: list[str] = Field([], max_length=20)
 
@@ -38,6 +51,11 @@ class DocumentExtras(Extra):
     def _check_deadline(cls, text: str) -> str:
         milliseconds_of(text)
         return text
+
+    @property
+    def cost_budget(self) -> WorkflowBudget:
+        """The budget in millionths."""
+        return WorkflowBudget(*(None if text is None else parse_price(text) for text in (self.budget.per_run, self.budget.per_day)))
 
     @property
     def runs_max(self) -> int | None:

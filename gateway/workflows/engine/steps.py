@@ -19,9 +19,11 @@ from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallAuthorizer, CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
+from gateway.calls.costs.causing_runs import CausingRuns
 from gateway.calls.limits.meters import BudgetSpent, LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
-from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.storage.database import Batch, ReadFailed, WriteFailed
+from gateway.storage.tables import run_tasks
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import ParentTaskEnded, TaskNotWaiting, TaskRow, UnknownTask, task_from_events
 from gateway.tasks.reader import IdempotencyConflict, TaskReader, is_suspended, scoped_idempotency_key
@@ -132,10 +134,20 @@ _ANSWER_PROBLEMS: Final = (
 class StepCalls:
     """Delegates steps. A step that is repeated after a crash finds its task by its idempotency key."""
 
-    def __init__(self, agents: AgentCalls, callers: CallerResolver, stores: TaskStores, registry: Registry, rights: StarterRights) -> None:
+    def __init__(
+        self,
+        agents: AgentCalls,
+        callers: CallerResolver,
+        stores: TaskStores,
+        registry: Registry,
+        rights: StarterRights,
+        *,
+        causing_runs: CausingRuns,
+    ) -> None:
         self._registry = registry
         self._agents = agents
         self._rights = rights
+        self._causing_runs = causing_runs
         self._callers = callers
         self._stores = stores
         self._reader = TaskReader(stores.tasks)
@@ -228,9 +240,12 @@ class StepCalls:
                 caller = await self.caller(identity, instance)
                 if is_detached:
                     caller = await self._callers.resolve_detached(identity.run.tenant, identity.workflow, identity.grant_id)
-                return await self._start_to_the_end(caller, _agent_request(identity, key, request))
+                started = await self._start_to_the_end(caller, _agent_request(identity, key, request))
+                if not has_workflow(self._registry, identity.run.tenant, request.agent):
+                    self._causing_runs.learn_step(identity.run.tenant, started.row.id, identity.run.id, instance)
+                return started
             except BudgetSpent as spent:
-                raise standard_error("communication", f"{request.target}: {spent}", instance, 429) from spent
+                raise own_error("budget-spent", 429, "Budget Spent", f"{request.target}: {spent}", instance) from spent
             except (LimitReached, TooManyTasks) as busy:
                 if attempt + 1 == PLACE_ATTEMPTS:
                     text = f"{request.target}: {str(busy) or 'the run has too many tasks at work'}"
@@ -334,4 +349,10 @@ def _agent_request(identity: RunIdentity, key: StepKey, request: StepRequest) ->
         is_key_new=identity.is_first_turn,
         is_watched=True,
         metadata=metadata,
+        opening_write=partial(_write_cause, identity.run.id, key.pointer),
     )
+
+
+def _write_cause(run_id: str, step: str, batch: Batch, row: TaskRow) -> None:
+    """Records which step of a run has caused a task."""
+    batch.add(run_tasks, {"tenant": row.tenant, "task_id": row.id, "run_id": run_id, "step": step})

@@ -20,6 +20,7 @@ from gateway.workflows.publishing.needs import Need, needs_of
 from gateway.workflows.publishing.state_rights import state_permissions
 from gateway.workflows.runs.store import RunStore
 from policies.delegation.run_as import ServicePrincipals
+from registry.cards.budgets import BUDGET_FACT
 from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.changes import RegistryChange
@@ -123,12 +124,18 @@ class WorkflowRegistrar:
                 FEATURES: msgspec.structs.asdict(ENGINE_FEATURES),
                 VERSION_FACT: version,
                 "document": f"{about.namespace}/{about.name}@{about.version}",
+                **({BUDGET_FACT: budget} if (budget := about.metadata.gateway.cost_budget.to_fact()) else {}),
             },
             card=read_card(card),
             card_text=json.dumps(card, ensure_ascii=False),
             contracts=contracts_of(document),
             memory=memory_of(self._needs(tenant, document)),
         )
+
+    def targets_of(self, tenant: str, document: Document) -> list[tuple[Need, Registration | None]]:
+        """What a document calls, with the registrations that it names; None for a name that the registry does not have."""
+        known = {entry.name: entry for entry in self._registry.list(tenant)}
+        return [(need, known.get(need.name)) for need in self._needs(tenant, document)]
 
     def _needs(self, tenant: str, document: Document) -> list[Need]:
         return [need for need in needs_of(document, self._fitness.servers(tenant)) if isinstance(need, Need)]

@@ -67,3 +67,18 @@ def test_a_variable_of_a_list_is_named_as_a_whole(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("INTERLOCK_AGENTS", '[{"name": "a", "rank": "high"}]')
     with pytest.raises(BadSettings, match=r"agents\[0\]\.rank \(INTERLOCK_AGENTS or a flag\): must be a whole number"):
         load_settings(None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"what": "agent:sales", "cost_per_run": 1}, "`cost_per_run` needs `what: workflow:NAME`"),
+        ({"what": "workflow:refund", "rate": 2, "cost_per_day": 1}, "bounds its costs only, not rate"),
+        ({"what": "flow:refund", "cost_per_day": 1}, "workflow:NAME"),
+    ],
+)
+def test_a_limit_of_a_workflow_bounds_costs_only(tmp_path: Path, entry: dict[str, object], problem: str) -> None:
+    (tmp_path / "interlock.yaml").write_text(json.dumps({"limits": {"per": [entry]}}))
+    with pytest.raises(BadSettings) as refused:
+        load_settings(tmp_path / "interlock.yaml")
+    assert "limits.per" in str(refused.value) and problem in str(refused.value)

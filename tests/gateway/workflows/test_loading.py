@@ -44,6 +44,13 @@ def test_a_value_that_may_be_of_several_types_has_one_problem(task: str, path: s
     assert problem.path == path and reason in problem.reason
 
 
+@pytest.mark.parametrize("budget", ["{perRun: -1}", "{perRun: free}", "{perDay: true}", "{perDay: 1e9}", "{perWeek: 1}"])
+def test_what_is_no_budget_is_refused(budget: str) -> None:
+    text = text_of("- a: {set: {x: 1}}").replace("version: '1.0.0'}", f"version: '1.0.0', metadata: {{gateway: {{budget: {budget}}}}}}}", 1)
+    ((_, path),) = problems(text)
+    assert path == f"/document/metadata/gateway/budget/{budget.strip('{').partition(':')[0]}"
+
+
 def test_yaml_is_read_as_version_1_2() -> None:
     assert read_source("{on: yes, no: off, n: 1_0, t: 2020-01-01}").data == {"on": "yes", "no": "off", "n": "1_0", "t": "2020-01-01"}
     assert read_source("a: [true, False, null, ~, 12, -1.5, 1e3, '1']").data == {"a": [True, False, None, None, 12, -1.5, 1000.0, "1"]}

@@ -21,7 +21,7 @@ DECIDE_HELD: Act = structs.replace(DECIDE_APPROVALS, verb="decide-held-value")
 
 
 class HeldValues:
-    """Held values for people. The role that owns the prefix decides on a value, or who has approval:decide."""
+    """Held values for people. A person decides on a value with the role that owns its prefix, or with approval:decide."""
 
     def __init__(self, store: BoardStore, authorizer: BoardAuthorizer, rules: PrefixRules, feed: BoardFeed, audit: AuditLog) -> None:
         self._store = store

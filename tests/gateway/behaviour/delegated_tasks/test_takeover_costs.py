@@ -57,7 +57,7 @@ async def test_a_turn_that_nobody_can_finish_is_charged_by_its_reservation(here:
     assert await there.takeover.run_once() == 1
     await ended(there, task_id)
     gateway = there.gateway
-    soon = ExpiredReservations(gateway.database, gateway.limits, lambda: now_us() + 60_000_000)
+    soon = ExpiredReservations(gateway.database, lambda: now_us() + 60_000_000)
     await soon.run_once()
     assert await read(there, budgets.c.cost, budgets.c.reserved) == [(RESERVED, 0)]
     assert [(amount, charged) for amount, charged in await read(there, costs.c.amount, costs.c.charged) if charged] == [(None, RESERVED)]

@@ -318,7 +318,7 @@ async def test_an_abandoned_process_leaves_nothing_reserved(tmp_path: Path, data
     async with till(tmp_path, database_url, {**OF_SALES, "cost_per_day": 0.05}) as desk:
         sending, gate = await begin_turn(desk)
         gateway = desk.home.gateway
-        week_later = ExpiredReservations(gateway.database, gateway.limits, lambda: now_us() + 9 * 86_400_000_000)
+        week_later = ExpiredReservations(gateway.database, lambda: now_us() + 9 * 86_400_000_000)
         assert await week_later.run_once() == 1
         assert await desk.rows() == [(None, 20_000, "expired")] and await desk.spent() == [(20_000, 0)]
         gate.set()

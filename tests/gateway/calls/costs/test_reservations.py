@@ -11,25 +11,24 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from gateway.calls.costs.entries import CostEntry
 from gateway.calls.costs.expiry import GRACE_US, ExpiredReservations
 from gateway.calls.costs.reservations import CallPlace, Share, StoredEntry, charge_unreserved, settle, take_shares
-from gateway.calls.limits.meters import CallLimits, Limit
 from gateway.storage.database import Batch, Database, engine_for
-from gateway.storage.tables import budgets, costs, reservations
-from tests.fakes.clock import Clock
+from gateway.storage.tables import budgets, costs, reservations, run_budgets, tasks
 
 DAY = "2026-11-23"
-NARROW, WIDE = "narrow", "wide"
-MOST = {NARROW: 100, WIDE: 150}
+NARROW, WIDE, RUN, OUTER_RUN = "narrow", "wide", "run", "outer run"
+MOST = {NARROW: 100, WIDE: 150, RUN: 60, OUTER_RUN: 90}
+RUNS = {RUN: "t_inner", OUTER_RUN: "t_outer"}  # budgets of runs; the others are for a day
 numbers = count()
 
 
 def reserve(batch: Batch, tenant: str, call: str, amount: int, names: tuple[str, ...] = (NARROW,), task_id: str = "") -> bool:
     """Takes a call's reservation, as the commit of its grant does."""
-    shares = [Share(name, amount, MOST[name]) for name in names]
+    shares = [Share(name, amount, MOST[name], RUNS.get(name, "")) for name in names]
     if take_shares(batch, tenant, DAY, shares) is not None:
         return False
     entry = StoredEntry(CostEntry(tenant, "o", "", "sales", "", "", "x", None), task_id)
@@ -41,8 +40,23 @@ def reserve(batch: Batch, tenant: str, call: str, amount: int, names: tuple[str,
 
 async def stored(database: Database, tenant: str) -> dict[str, tuple[int, int]]:
     """What is spent and reserved of each budget."""
-    query = select(budgets.c.name, budgets.c.cost, budgets.c.reserved).where(budgets.c.tenant == tenant)
-    return {row.name: (row.cost, row.reserved) for row in await database.read(lambda connection: connection.execute(query).all())}
+    found: dict[str, tuple[int, int]] = {}
+    for table in (budgets, run_budgets):
+        query = select(table.c.name, table.c.cost, table.c.reserved).where(table.c.tenant == tenant)
+        found |= {row.name: (row.cost, row.reserved) for row in await database.read(partial(_execute, query=query))}
+    return found
+
+
+def _execute(connection: Connection, query: Any) -> Any:
+    return connection.execute(query).all()
+
+
+def open_runs(batch: Batch, tenant: str) -> None:
+    """Adds the tasks of the runs that have budgets."""
+    for task_id in RUNS.values():
+        empty = dict.fromkeys(("context_id", "agent", "parent_id", "txn", "decision_id", "grant_id", "runner", "vendor_ref"), "")
+        row = {"tenant": tenant, "id": task_id, "owner": "o", "state": "TASK_STATE_WORKING", "last_seq": 0, "created": 0, "updated": 0}
+        batch.add(tasks, {**empty, **row, "request_digest": "", "trace": ""})
 
 
 @dataclass
@@ -64,7 +78,7 @@ class Model:
             self.cost[name] += amount if cost is None else cost
 
 
-NAMES = st.sampled_from([(NARROW,), (WIDE,), (NARROW, WIDE)])
+NAMES = st.lists(st.sampled_from([*MOST]), min_size=1, unique=True).map(tuple)  # any budgets at once
 RESERVE = st.tuples(st.just("reserve"), st.integers(1, 70), NAMES)
 SETTLE = st.tuples(st.just("settle"), st.integers(0, 9), st.none() | st.integers(0, 70))
 COMMITS = st.lists(st.tuples(st.integers(0, 1), st.lists(RESERVE | SETTLE, min_size=1, max_size=4)), min_size=1, max_size=12)
@@ -95,6 +109,7 @@ async def _compare_with_model(database_url: str, commits: list[Any]) -> None:
         each.start()
     try:
         tenant, model = f"t{next(numbers)}", Model()
+        await opened[0].write(partial(open_runs, tenant=tenant))
         for process, calls in commits:
             await opened[process % len(opened)].write(partial(_run, tenant=tenant, model=model, calls=calls))
             found = await stored(opened[0], tenant)
@@ -122,7 +137,7 @@ def _run(batch: Batch, tenant: str, model: Model, calls: list[Any]) -> None:
 
 
 async def test_of_fifty_parallel_calls_one_gets_the_last_cent(stores: tuple[Database, Database]) -> None:  # attack CST-01
-    await stores[0].write(lambda batch: charge_unreserved(batch, "acme", DAY, [NARROW], 90))
+    await stores[0].write(lambda batch: charge_unreserved(batch, "acme", DAY, [Share(NARROW, 0, MOST[NARROW])], 90))
     begun = await asyncio.gather(*(stores[at % 2].write(partial(reserve, tenant="acme", call=f"d{at}", amount=10)) for at in range(50)))
     assert begun.count(True) == 1
     assert await stored(stores[0], "acme") == {NARROW: (90, 10)}
@@ -147,6 +162,31 @@ async def test_a_call_that_one_budget_refuses_takes_nothing_of_another(database:
     assert await stored(database, "acme") == {NARROW: (0, 100)} | ({WIDE: (0, 0)} if WIDE in await stored(database, "acme") else {})
 
 
+async def test_fifty_calls_with_three_budgets_take_what_the_tightest_has(stores: tuple[Database, Database]) -> None:  # attack CST-01
+    """A budget for a day and those of two runs, one within the other, raced by both processes."""
+    await stores[0].write(partial(open_runs, tenant="acme"))
+    names = (NARROW, OUTER_RUN, RUN)
+    take = partial(reserve, tenant="acme", amount=10, names=names)
+    begun = await asyncio.gather(*(stores[at % 2].write(partial(take, call=f"d{at}")) for at in range(50)))
+    assert begun.count(True) == 6
+    assert await stored(stores[0], "acme") == {NARROW: (0, 60), RUN: (0, 60), OUTER_RUN: (0, 60)}
+    taken = [f"d{at}" for at, is_taken in enumerate(begun) if is_taken]
+    settled = [stores[at % 2].write(partial(settle, place=CallPlace("acme", call, ""), cost=4)) for at, call in enumerate(taken)]
+    assert await asyncio.gather(*settled) == [4] * 6
+    assert await stored(stores[0], "acme") == {NARROW: (24, 0), RUN: (24, 0), OUTER_RUN: (24, 0)}
+
+
+async def test_what_a_run_that_is_gone_costs_is_settled(database: Database) -> None:
+    """The tasks of runs have a retention, and a call may end after it."""
+    await database.write(partial(open_runs, tenant="acme"))
+    await database.write(lambda batch: reserve(batch, "acme", "d1", 10, (NARROW, RUN)))
+    await database.write(lambda batch: batch.run("DELETE FROM tasks WHERE tenant = ?", ("acme",)))
+    assert await database.write(lambda batch: settle(batch, CallPlace("acme", "d1", ""), 4)) == 4
+    unreserved = [Share(NARROW, 0, MOST[NARROW]), Share(RUN, 0, MOST[RUN], RUNS[RUN])]
+    await database.write(lambda batch: charge_unreserved(batch, "acme", DAY, unreserved, 5))
+    assert await stored(database, "acme") == {NARROW: (9, 0)}
+
+
 async def test_a_call_that_costs_more_than_it_reserved_is_charged_all_of_it(database: Database) -> None:
     await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
     assert await database.write(lambda batch: settle(batch, CallPlace("acme", "d1", ""), 120)) == 120
@@ -166,7 +206,7 @@ class TestExpiry:
 
     @staticmethod
     def sweeper(database: Database, now: int) -> ExpiredReservations:
-        return ExpiredReservations(database, CallLimits([Limit("user:*", cost_per_day=1)], Clock(), Clock()), lambda: now)
+        return ExpiredReservations(database, lambda: now)
 
     async def test_a_reservation_that_expires_is_charged_and_shown(self, database: Database) -> None:
         await database.write(lambda batch: reserve(batch, "acme", "d1", 60))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,34 @@ def test_costs_of_all_pages_are_shown_with_their_total(interlock: CommandLine, a
     assert [line.strip().split("  ")[0] for line in ran.out.splitlines() if "unknown" in line] == ["(no workflow)"]
     assert interlock("cost", "--json").json["total"]["amount"] == "0.42"
     assert interlock("cost", "--by", "planet").code == 2
+
+
+def test_what_is_left_of_budgets_is_shown_by_scope(interlock: CommandLine, api: GatewayApi) -> None:
+    amounts = {"budget": "0.50", "spent": "0.02", "reserved": "0.01", "left": "0.47", "currency": "USD"}
+    of_day = {"who": "user:*", "what": "agent:*", "subject": "default|x|alice", "callee": "sales", "run": None, **amounts}
+    of_run = {**of_day, "who": "", "subject": "", "what": "workflow:refund", "callee": "refund", "run": "t_1", "left": None}
+    for period, each in (("day", of_day), ("run", of_run)):
+        api.on(f"GET /api/cost/budgets?period={period}&everybody=false", {"items": [each], "next": None})
+    ran = interlock("cost", "--budgets")
+    assert ran.code == 0, ran.err
+    lines = [re.split(r"\s{2,}", line.strip()) for line in ran.out.splitlines()]
+    assert ["alice, agent sales, today", "0.47", "0.50", "0.02", "0.01", "USD"] in lines
+    assert ["workflow refund, run t_1", "unknown", "0.50", "0.02", "0.01", "USD"] in lines
+    assert interlock("cost", "--budgets", "--estimate", "x").code == 2
+
+
+def test_an_estimate_says_what_it_rests_on(interlock: CommandLine, api: GatewayApi) -> None:
+    past = {"kind": "agent", "amount": "0.01", "most": "0.02", "currency": "USD", "source": "past-calls", "calls": 3}
+    api.on("GET /api/cost/estimate?target=sales", {"target": "sales", **past})
+    ran = interlock("cost", "--estimate", "sales")
+    assert all(text in ran.out for text in ("0.01 USD", "0.02 USD", "3 past calls")), ran.err
+    api.on("GET /api/cost/estimate?target=idle", {"target": "idle", **past, "amount": None, "most": None, "source": "unknown"})
+    assert "unknown" in interlock("cost", "--estimate", "idle").out
+    calls = [{"path": "/do/0/ask/with/agent", "target": "sales", **past}]
+    sums = {"amount": "0.01", "most": "0.02", "currency": "USD", "unpriced": 1}
+    api.on("GET /api/cost/estimate?target=flow", {"kind": "workflow", "cost": None, "calls": calls, "calls_cost": sums})
+    shown = interlock("cost", "--estimate", "flow").out
+    assert "0.01 USD + 1 unpriced call" in shown and "/do/0/ask/with/agent" in shown
 
 
 def test_prices_are_set_for_agents_servers_and_tools(interlock: CommandLine, api: GatewayApi) -> None:
