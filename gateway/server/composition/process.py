@@ -47,7 +47,7 @@ from gateway.server.composition.events.rules import build_events, read_event_rul
 from gateway.server.composition.events.webhooks import build_webhooks
 from gateway.server.composition.rulings import Rulings, build_rulings
 from gateway.server.composition.storage import open_storage
-from gateway.server.composition.workflows import LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
+from gateway.server.composition.workflows import CLAIMS_SECONDS, LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
@@ -248,9 +248,9 @@ class Gateway:
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.webhooks.events.sweep)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.subjects.claims.prune)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
+        self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
+        for sweep in (self.authorizer.effects.sweep, self.subjects.claims.prune, self.account_connections.sweep):
+            self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.memory.store.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -315,6 +315,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         call_state_of=gateway.catalog.resilience.describe_agent,
         currency=gateway.settings.costs.currency,
         events=gateway.events,
+        claims=gateway.subjects.claims,
     )
 
 

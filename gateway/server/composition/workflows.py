@@ -16,11 +16,13 @@ from gateway.concurrency.background import run_in_background
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
+from gateway.state.claims.operations import ClaimOperations, ClaimRulings
+from gateway.state.claims.store import SubjectClaims
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
 from policies.callers import Caller
-from policies.delegation.rulings import Act
+from policies.delegation.rulings import Act, Grant
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.seeds import DEFAULT_TENANT
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.scheduled_starts import ScheduledStarts
+    from gateway.workflows.engine.steps import StepCalls
+    from gateway.workflows.engine.suspension.claim_steps import ClaimParts
     from gateway.workflows.engine.waking import RunWaker
     from gateway.workflows.event_operations import EventOperations
     from gateway.workflows.operations import RunOperations
@@ -37,10 +41,12 @@ if TYPE_CHECKING:
     from gateway.workflows.publishing.folder import WorkflowFolder
     from gateway.workflows.publishing.registrar import WorkflowRegistrar
     from gateway.workflows.runs.people.renewal import RunRenewal
+    from gateway.workflows.runs.store import RunStore
 
 WAKE_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0  # between log lines while documents are published at start
 LOST_SECONDS = 10.0
+CLAIMS_SECONDS = 2.0
 log = structlog.get_logger()
 
 
@@ -53,13 +59,14 @@ class WorkflowDependencies:
     agents: AgentCalls
     takeover: Takeover
     rulings: Rulings
-    authorize: Callable[[Caller, Act, str], Awaitable[object]]
+    authorize: Callable[[Caller, Act, str], Awaitable[Grant]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
     authorizer: CallAuthorizer
     call_state_of: Callable[[Registration], dict[str, Any]]
     events: EventParts
+    claims: SubjectClaims
     currency: str = "USD"  # of costs
 
 
@@ -158,8 +165,25 @@ class LazyWorkflows:
             stores.audit,
             StepTargets(given.registry, TargetRights(steps, given.authorizer, could_allow, given.call_state_of)),
             events,
+            self._build_claims(store, steps),
             given.currency,
         )
+
+    def _build_claims(self, store: "RunStore", steps: "StepCalls") -> "ClaimParts":
+        from gateway.workflows.engine.suspension.claim_steps import ClaimParts
+        from gateway.workflows.engine.suspension.run_claims import RunClaims
+
+        given = self._dependencies
+
+        async def authorize(caller: Caller, act: Act) -> Grant:
+            return await given.authorize(caller, act, caller.delegation.task_id)
+
+        operations = ClaimOperations(given.claims, ClaimRulings(authorize, given.rulings.authority.could_allow))
+        return ClaimParts(store, RunClaims(store, given.claims), operations, steps)
+
+    async def tend_claims(self) -> int:
+        """Renews and ends the claims of runs, where the engine is loaded. Returns how many runs hold claims or wait for them."""
+        return await self._parts.claims.claims.tend() if "_administration" in self.__dict__ else 0
 
     @cached_property
     def _fitness(self) -> "Fitness":

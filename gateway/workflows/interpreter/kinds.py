@@ -92,7 +92,9 @@ async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scop
     is_over = True
     try:
         if task.fork.compete and winner is None:
-            return await _first_output(run, started, scope), None
+            output = await _first_output(run, started, scope)
+            await _settle_losers(run, started, scope)
+            return output, None
         outputs = [output for output, _ in await every_output(started)]
         return (outputs[0] if task.fork.compete else outputs), None
     except RunSuspended:
@@ -104,6 +106,14 @@ async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scop
         await asyncio.gather(*started, return_exceptions=True)
         for place in places if is_over else ():
             run.effects.abandon(place.key)
+
+
+async def _settle_losers(run: Interpreter, branches: Sequence["asyncio.Future[tuple[Any, str]]"], scope: Scope) -> None:
+    """Ends the branches that have lost, and what they have claimed."""
+    for each in branches:
+        each.cancel()
+    await asyncio.gather(*branches, return_exceptions=True)
+    await run.effects.settle(scope.enter("fork", "branches").key)
 
 
 async def every_output(branches: Sequence["asyncio.Future[Any]"]) -> list[Any]:
@@ -156,6 +166,7 @@ async def run_try(run: Interpreter, task: TryTask, at: TaskAtWork, scope: Scope)
             bound = scope.bind({task.catch.as_: _shown(error.fault)})
             if not await _is_caught(run, task.catch, error.fault, at, bound):
                 raise
+            await run.effects.settle(scope.attempt(attempt).enter("try").key)
             delay = None  # a step whose outcome is unknown may have had its effect, and is not repeated
             if error.fault.type != OUTCOME_UNKNOWN:
                 delay = await _retry_delay(run, task.catch, attempt + 1, waited, at=at, scope=bound)

@@ -1,0 +1,24 @@
+"""The twenty-fourth schema: claims that tasks of runs hold while they last."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0024"
+down_revision = "0021"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "workflow_claims",
+        *(sa.Column(name, sa.Text(), primary_key=True, nullable=False) for name in ("tenant", "run_id", "key")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("subject", "claim_id")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("token", "lease", "version")),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["tenant", "run_id"], ["workflow_runs.tenant", "workflow_runs.id"], name="workflow_claims_run", ondelete="CASCADE"
+        ),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("workflow_claims")
