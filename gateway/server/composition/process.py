@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -41,7 +41,7 @@ from gateway.server.composition.built_in.memory import build_memory, facts_finde
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
-from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
+from gateway.server.composition.built_in.subjects import Subjects, build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
 from gateway.server.composition.events.webhooks import build_webhooks
@@ -53,6 +53,7 @@ from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
+from gateway.state.effects.view import PlannedEffect
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -160,7 +161,7 @@ class Gateway:
         self.board = LazyBoard(
             BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder)
         )
-        self.subjects = build_subjects(self.database, self.board.rulings, self.rulings.authority.could_allow, self.events.recorder)
+        self.subjects = _build_subjects(self)
         self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
@@ -298,6 +299,14 @@ def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer
         *offer_claims(settings, lambda: gateway.subjects.build_tools()),
         *offer_memory(settings, lambda: gateway.memory),
     )
+
+
+def _build_subjects(gateway: Gateway) -> Subjects:
+    async def find_plans(caller: Caller, subject: str) -> Sequence[PlannedEffect]:
+        return await gateway.workflows.find_plans(caller, subject)
+
+    could_allow = gateway.rulings.authority.could_allow
+    return build_subjects(gateway.database, gateway.board.rulings, could_allow, gateway.events.recorder, find_plans)
 
 
 def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:

@@ -18,6 +18,7 @@ from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
+from gateway.state.effects.view import PlannedEffect
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
+    from gateway.workflows.publishing.planned_effects import PlannedEffects
     from gateway.workflows.publishing.registrar import WorkflowRegistrar
     from gateway.workflows.runs.people.renewal import RunRenewal
     from gateway.workflows.runs.store import RunStore
@@ -165,21 +167,9 @@ class LazyWorkflows:
             stores.audit,
             StepTargets(given.registry, TargetRights(steps, given.authorizer, could_allow, given.call_state_of)),
             events,
-            self._build_claims(store, steps),
+            _build_claims(given, store, steps),
             given.currency,
         )
-
-    def _build_claims(self, store: "RunStore", steps: "StepCalls") -> "ClaimParts":
-        from gateway.workflows.engine.suspension.claim_steps import ClaimParts
-        from gateway.workflows.engine.suspension.run_claims import RunClaims
-
-        given = self._dependencies
-
-        async def authorize(caller: Caller, act: Act) -> Grant:
-            return await given.authorize(caller, act, caller.delegation.task_id)
-
-        operations = ClaimOperations(given.claims, ClaimRulings(authorize, given.rulings.authority.could_allow))
-        return ClaimParts(store, RunClaims(store, given.claims), operations, steps)
 
     async def tend_claims(self) -> int:
         """Renews and ends the claims of runs, where the engine is loaded. Returns how many runs hold claims or wait for them."""
@@ -249,6 +239,17 @@ class LazyWorkflows:
 
         return WorkflowAdministration(self._registrar, self._parts, self._waker, self._dependencies.stores.tasks, starter=self._starter)
 
+    async def find_plans(self, caller: Caller, subject: str) -> Sequence[PlannedEffect]:
+        """What open runs are going to do to a subject, and the next runs of schedules of workflows that the caller may start or audit."""
+        has_workflows = any(entry.kind == WORKFLOW_KIND for entry in self._dependencies.registry.list(caller.principal.tenant))
+        return await (await asyncio.to_thread(lambda: self._plans)).find(caller, subject) if has_workflows else ()
+
+    @cached_property
+    def _plans(self) -> "PlannedEffects":
+        from gateway.workflows.publishing.planned_effects import PlannedEffects
+
+        return PlannedEffects(self._dependencies.registry, self._parts, self._dependencies.rulings.authority.could_allow)
+
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
@@ -313,6 +314,18 @@ class LazyWorkflows:
         """Ends the workers that evaluate expressions."""
         if "_parts" in self.__dict__:
             await self._parts.evaluator.close()
+
+
+def _build_claims(given: WorkflowDependencies, store: "RunStore", steps: "StepCalls") -> "ClaimParts":
+    """What has tasks of runs hold claims, with the rights of the runs."""
+    from gateway.workflows.engine.suspension.claim_steps import ClaimParts
+    from gateway.workflows.engine.suspension.run_claims import RunClaims
+
+    async def authorize(caller: Caller, act: Act) -> Grant:
+        return await given.authorize(caller, act, caller.delegation.task_id)
+
+    operations = ClaimOperations(given.claims, ClaimRulings(authorize, given.rulings.authority.could_allow))
+    return ClaimParts(store, RunClaims(store, given.claims), operations, steps)
 
 
 async def _run_all(*rounds: Awaitable[int]) -> int:

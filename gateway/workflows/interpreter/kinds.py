@@ -28,7 +28,7 @@ from gateway.workflows.dsl.document import (
 )
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted, WantedEvent
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, matches, standard_error
-from gateway.workflows.interpreter.evaluation import TaskAtWork
+from gateway.workflows.interpreter.evaluation import Evaluation, TaskAtWork
 from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, TaskFunction, pointer_step
 from gateway.workflows.interpreter.retries import delay_before, limit_of
 from gateway.workflows.interpreter.scope import Scope
@@ -294,16 +294,23 @@ async def run_workflow(run: Interpreter, task: RunTask, at: TaskAtWork, scope: S
 
 
 async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | CallHttp, at: TaskAtWork, scope: Scope) -> Done:
+    return await run.effects.call(scope.key, await prepare_call(run.evaluation, task, at, scope)), None
+
+
+async def prepare_call(evaluation: Evaluation, task: Any, at: TaskAtWork, scope: Scope) -> PreparedCall:
+    """A call with the values of its arguments. Raises WorkflowError (expression)."""
+    if isinstance(task, CallFunction):
+        return _prepared(task.call, await evaluation.value(task.with_, at.input, scope, at), at, scope)
     arguments = task.with_.model_dump(mode="json", exclude_unset=True)
     if isinstance(task, CallHttp):
         endpoint = arguments.pop("endpoint")
         uri = endpoint if isinstance(endpoint, str) else endpoint["uri"]
-        arguments["uri"] = await run.evaluation.uri(uri, at.input, scope, at)
+        arguments["uri"] = await evaluation.uri(uri, at.input, scope, at)
         arguments["template"] = uri
         if not isinstance(endpoint, str) and "authentication" in endpoint:
             arguments["authentication"] = endpoint["authentication"]
-    filled = await run.evaluation.value(arguments, at.input, scope, at)
-    return await run.effects.call(scope.key, _prepared(task.call, filled, at, scope)), None
+    filled = await evaluation.value(arguments, at.input, scope, at)
+    return _prepared(task.call, filled, at, scope)
 
 
 def _prepared(function: str, arguments: Mapping[str, Any], at: TaskAtWork, scope: Scope) -> PreparedCall:

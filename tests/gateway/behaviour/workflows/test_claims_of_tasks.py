@@ -1,6 +1,5 @@
 """Tasks of documents that claim a subject: held while the task lasts, in any process, and lost only to a higher priority."""
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -92,12 +91,6 @@ class Desk(Workflows):
 async def desk(tmp_path: Path, database_url: str) -> AsyncIterator[Desk]:
     async with house(tmp_path / "home", database_url, roles=ROLES, users=USERS) as built:
         yield Desk(built)
-
-
-@pytest.fixture
-def light_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """For what does not depend on the database."""
-    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'interlock.db')}"
 
 
 @pytest.fixture
