@@ -164,7 +164,7 @@ class Gateway:
         self.subjects = _build_subjects(self)
         self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
-        self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
+        self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of, self.board.settling_write)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.stores.tasks.subscribe_to_looks(self.workflows.renew_roles)
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)

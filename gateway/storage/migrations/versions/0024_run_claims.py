@@ -1,4 +1,4 @@
-"""The twenty-fourth schema: claims that tasks of runs hold while they last."""
+"""The twenty-fourth schema: claims that tasks of runs hold while they last, and questions about values that miss their schema."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,11 @@ def upgrade() -> None:
             ["tenant", "run_id"], ["workflow_runs.tenant", "workflow_runs.id"], name="workflow_claims_run", ondelete="CASCADE"
         ),
     )
+    op.add_column("state_held", sa.Column("approval_id", sa.Text(), nullable=False, server_default=""))
+    op.add_column("state_held", sa.Column("expires", sa.BigInteger()))
 
 
 def downgrade() -> None:
+    for name in ("expires", "approval_id"):
+        op.drop_column("state_held", name)
     op.drop_table("workflow_claims")
