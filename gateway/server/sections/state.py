@@ -62,3 +62,8 @@ class StateSettings(_SectionSettings):
     changes_per_key: int = Field(100, ge=1, le=100_000)  # that the history keeps
     history_days: int = Field(90, ge=1, le=3650)  # after which history is deleted
     prefixes: Annotated[list[PrefixSettings], AfterValidator(_check_prefixes)] = []
+
+    @property
+    def backed_prefixes(self) -> dict[str, str]:
+        """The server that holds the values of a prefix, by the prefix."""
+        return {each.prefix: each.backed_by.server for each in self.prefixes if each.backed_by is not None}
