@@ -41,6 +41,11 @@ def task_of_claim(key: StepKey) -> StepKey:
     return replace(key, pointer=key.pointer.removesuffix("".join(f"/{step}" for step in CLAIM_PLACE)))
 
 
+def is_of_claim(key: StepKey) -> bool:
+    """Whether an effect is the taking of a claim, or the wait for one."""
+    return task_of_claim(key) != key
+
+
 def claim_denied(detail: str, instance: str, *, is_cooling: bool = False) -> WorkflowError:
     """The error of a task whose claim was refused: another holder has the subject, or it cools down."""
     kind, title = ("cool-down", "Cooling Down") if is_cooling else ("claim-denied", "Claim Denied")

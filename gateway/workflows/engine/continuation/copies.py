@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import UNSET
 
+from gateway.workflows.interpreter.claims import is_of_claim
 from gateway.workflows.interpreter.compensations import BEGUN, ENDED, ORDER, decode_plan, is_undoing, undone_step
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
 from gateway.workflows.runs.journal import CALL, CLAIM, DUE, LIMIT, StepRow
@@ -26,12 +27,12 @@ def steps_to_redrive(steps: Sequence[StepRow], fault: Fault | None) -> list[Step
         keys = {step.key for step in undone}
         kept = [step for step in kept if step.key not in keys and step.started < first]
     failed = None if fault is None else _failed_step(kept, fault)
-    return [step for step in kept if not is_granted_claim(step) and (failed is None or step.step_key != failed.step_key)]
+    return [step for step in kept if step is not failed and not is_granted_claim(step)]
 
 
 def is_granted_claim(step: StepRow) -> bool:
-    """Whether the run held a claim, which another run takes for itself."""
-    return step.kind == CLAIM and step.result.fault is UNSET
+    """Whether the run held a claim by this step, or waited for one: another run takes its claims itself."""
+    return (step.kind == CLAIM and step.result.fault is UNSET) or (step.kind == DUE and is_of_claim(step.step_key))
 
 
 def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 from gateway.calls.authorizer import CallRefused
+from gateway.concurrency.background import run_in_background
 from gateway.state.claims.claim import Claim
 from gateway.state.claims.operations import BadClaim, ClaimOperations, ClaimOrder
 from gateway.state.claims.problems import ClaimRefused, CoolingDown, TooManyClaims
@@ -85,8 +86,13 @@ class ClaimSteps:
         order = ClaimOrder(wanted.subject, wanted.effect, wanted.purpose, wanted.priority, *seconds)
         tenant = self._run.tenant
         version = await self._parts.store.database.read(lambda connection: read_subject_version(connection, tenant, wanted.subject))
+        self._entered.add(key)
+        taking = asyncio.ensure_future(self._parts.operations.take(caller, order))
         try:
-            return await self._parts.operations.take(caller, order)
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:  # the run goes on without the task, and nothing else knows of the claim
+            run_in_background(self._give_back(taking), "claim_not_released", run=self._run.id)
+            raise
         except ClaimRefused:
             if wanted.wait:
                 await self._claims.wait(KeptClaim(self._run, key_text(key), wanted.subject, version=version, state=WAITING))
@@ -100,6 +106,11 @@ class ClaimSteps:
         except TooManyClaims as error:
             detail = "the person who started the run holds as many claims as allowed"
             raise standard_error("communication", detail, key.pointer, 429) from error
+
+    async def _give_back(self, taking: "asyncio.Future[Claim]") -> None:
+        """Releases a claim that was taken after its task was canceled."""
+        with suppress(ClaimRefused, CallRefused, BadClaim, TooManyClaims):
+            await self._claims.release_unkept(self._run, await taking)
 
     def keeping_write(self, key: StepKey, wanted: WantedClaim, taken: Mapping[str, Any]) -> Callable[[Batch], None]:
         """Stores that the task holds the claim, in the commit that journals it."""

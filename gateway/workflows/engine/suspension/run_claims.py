@@ -109,6 +109,16 @@ class RunClaims:
         """Ends the claim of a task, unless other tasks of the run or of runs above it hold it too. Returns False where it was lost."""
         return await self._database.write(lambda batch: self._release(batch, run, key))
 
+    async def release_unkept(self, run: RunKey, claim: Claim) -> None:
+        """Ends a claim that the run has taken, unless one of its tasks holds it."""
+
+        def work(batch: Batch) -> None:
+            lock_subject(batch, run.tenant, claim.subject)
+            if _is_last_holder(batch, run, claim):
+                self._claims.release_in(batch, run.tenant, claim)
+
+        await self._database.write(work)
+
     async def release_known(self, run: RunKey) -> None:
         """Ends the claims of a run that this process has seen; `tend` ends those of others."""
         if run in self._known:

@@ -200,6 +200,28 @@ async def test_a_failed_task_keeps_its_claim_until_it_is_undone(light_desk: Desk
     assert found == ["held"] and (row.state, row.ended_as) == ("cooling", "released")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- outer: {try: [{care: {metadata: {gateway: {claim: @}}, do: [{no: {raise: {error: {type: 'urn:tests:no', status: 409}}}}]}}], "
+        "catch: {do: [{on: {set: {caught: true}}}]}}",
+        "- race: {fork: {compete: true, branches: [{care: {metadata: {gateway: {claim: @}}, do: [{step: {wait: PT1H}}]}}, "
+        "{fast: {wait: PT0.1S}}]}}",
+    ],
+)
+async def test_a_claim_is_released_once_the_run_goes_on_without_its_task(light_desk: Desk, text: str) -> None:
+    run = await light_desk.begin(body(f"\ndo:\n{text}\n- later: {{call: gateway.signal, with: {{name: later}}}}\n"))
+
+    async def waits_later() -> bool:
+        return "/later" in (await light_desk.show(run, "ann"))["note"]
+
+    async def is_released() -> bool:
+        return [(row.state, row.ended_as) for row in await light_desk.claim_rows()] == [("ended", "released")]
+
+    await until(waits_later)
+    await until(is_released)
+
+
 async def test_a_canceled_run_releases_its_claim(desk: Desk) -> None:
     run = await desk.begin(body(BLOCK, ASK))
     await desk.reached(run, "SUSPENDED", user="ann")
