@@ -20,7 +20,7 @@ from gateway.workflows.dsl.walk import tasks as tasks_of
 from gateway.workflows.engine.adapter import EngineParts
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.steps import StepRequest
-from gateway.workflows.interpreter.claims import wanted_claim
+from gateway.workflows.interpreter.claims import CLAIM_PLACE, wanted_claim
 from gateway.workflows.interpreter.effects import StepKey, SubRun
 from gateway.workflows.interpreter.errors import WorkflowError
 from gateway.workflows.interpreter.evaluation import Data, Evaluation, TaskAtWork
@@ -48,6 +48,11 @@ class _Step(Struct, frozen=True):
     target: str
     entry: str = ""
     declared: EffectDeclaration | None = None
+
+    @property
+    def place(self) -> str:
+        """The place under which the journal of a run has the step."""
+        return self.placed.path if self.declared is not None else "/".join((self.placed.path, *CLAIM_PLACE))
 
 
 class PlannedEffects:
@@ -79,7 +84,7 @@ class PlannedEffects:
         found = []
         for row in rows:
             for step in await self._steps_of(tenant, row.workflow, row.version, subject):
-                if (row.id, step.placed.path) in done or (row.id, step.entry) in done:
+                if (row.id, step.place) in done or (row.id, step.entry) in done:
                     continue
                 if await self._subject_of(tenant, row.workflow, row.version, step, row.input, reader=reader) == subject:
                     found.append(_planned(step, row.workflow, run_id=row.id, owner=row.owner, at=row.wake_at))
