@@ -177,7 +177,7 @@ def schema(config: home.Config = None) -> None:
 
 def doubts_about(settings: "Settings", rules: "RuleSet") -> list[str]:
     """The warnings about valid policies, those included that read values which a server holds."""
-    from policies.cedar.unstored_facts import unstored_fact_warnings
+    from policies.cedar.files.unstored_facts import unstored_fact_warnings
 
     held = unstored_fact_warnings(rules.operator_policies, rules.operator_places, settings.state.backed_prefixes)
     return [*rules.warnings, *held]

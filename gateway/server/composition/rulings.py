@@ -17,7 +17,7 @@ from policies.audit.log import AuditLog
 from policies.authority import Authority
 from policies.callers import CallerResolver
 from policies.cedar.engine import PolicyEngine
-from policies.cedar.unstored_facts import unstored_fact_warnings
+from policies.cedar.files.unstored_facts import unstored_fact_warnings
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
 from policies.environment import RulingEnvironment

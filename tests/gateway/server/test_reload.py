@@ -193,3 +193,4 @@ async def test_the_log_names_a_rule_that_reads_a_value_of_a_server(
         await until(lambda: is_said("first"), every=0.05)
         (folder / "ours.cedar").write_text(rule.replace("NAME", "second"))
         await until(lambda: is_said("second"), every=0.05)
+        assert said.count("policy_doubtful") >= 2

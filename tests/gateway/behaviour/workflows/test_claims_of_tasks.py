@@ -220,6 +220,7 @@ async def test_a_claim_is_released_once_the_run_goes_on_without_its_task(light_d
 
     await until(waits_later)
     await until(is_released)
+    assert (await light_desk.taken()).status_code == 201
 
 
 async def test_a_canceled_run_releases_its_claim(desk: Desk) -> None:
