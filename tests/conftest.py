@@ -107,6 +107,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
+def light_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """An empty, migrated database for what does not depend on the kind of database."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'interlock.db')}"
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(engine_for(database_url), stale_seconds=LONG_TIMEOUTS.stale_epochs)
     opened.start()

@@ -1,7 +1,7 @@
 """Reloads policies and signing keys while the gateway runs. Each process polls for changes, and announces them by an epoch."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -27,8 +27,11 @@ class PolicyReload:
         audit: AuditLog,
         invalidate: Callable[[], None],
         generation: Callable[[], int] = lambda: 0,
+        *,
+        find_doubts: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`generation` changes with the registry, whose tools policies refer to."""
+        """`generation` changes with the registry, whose tools policies refer to. `find_doubts`: warnings beside those of the engine."""
+        self._find_doubts = find_doubts
         self._database = database
         self._generation = generation
         self._checked_generation = -1
@@ -63,7 +66,10 @@ class PolicyReload:
     async def _check_against_tools(self) -> None:
         """Checks the policies against the registered tools again. Warnings don't change the policies."""
         async with self._reload_lock:
-            self._checked_generation, previous_version = self._generation(), self._engine.version
+            is_first, previous_version = self._checked_generation == -1, self._engine.version
+            self._checked_generation = self._generation()
+            for doubt in self._find_doubts() if is_first else ():
+                log.warning("policy_doubtful", policy=doubt)
             for doubt in await asyncio.to_thread(self._engine.recheck_tools):
                 log.warning("policy_doubtful", policy=doubt)
             if self._engine.version != previous_version:
@@ -77,7 +83,7 @@ class PolicyReload:
             log.error("policies_refused", file=problem.file, line=problem.line, problem=problem.problem, version=self._engine.version)
             return
         log.info("policies_read", version=self._engine.version)
-        for doubt in self._engine.warnings:
+        for doubt in (*self._engine.rules.warnings, *self._find_doubts()):
             log.warning("policy_doubtful", policy=doubt)
 
     def _record_and_announce(self, batch: Batch, previous_version: str, current_version: str) -> None:

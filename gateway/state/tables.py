@@ -76,9 +76,11 @@ state_held = Table(
     Column("problem", Text, nullable=False),  # how it misses the schema
     *columns_of_source(),
     Column("at", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),  # pending | accepted | dropped
+    Column("state", Text, nullable=False),  # pending | accepted | dropped | expired
     Column("decided_by", Text, nullable=False),  # tenant|issuer|subject, or empty
     Column("decided", BigInteger),
+    Column("approval_id", Text, nullable=False, server_default=""),  # of the question to people, or empty
+    Column("expires", BigInteger),  # when the question expires, and the value is dropped
     Index("state_held_pending", "tenant", "at", **PENDING),
     Index("state_held_at", "at"),
 )

@@ -29,7 +29,7 @@ from gateway.workflows.publishing.expected_calls import list_calls, read_calls
 from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
-from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
+from gateway.workflows.runs.journal import CALL, CLAIM, PLAN, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
 from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint
@@ -183,7 +183,7 @@ class WorkflowAdministration:
             "input": mask_secrets(run.input),
             "continued_by": await continuations_of(parts.store.database, run.key),
             "cost": cost_of(run_id),
-            "steps": [step_document(step) | {"cost": cost_of(step.task_id)} for step in steps if step.kind == CALL],
+            "steps": [step_document(step) | {"cost": cost_of(step.task_id)} for step in steps if step.kind in (CALL, CLAIM)],
             "plans": [mask_secrets(plan_document(step)) for step in steps if step.kind == PLAN],
             "checkpoints": [_checkpoint_in_run(_as_shown(each, found.task), may_answer) for each in checkpoints],
         }

@@ -247,9 +247,9 @@ class PolicyEngine:
         return self._rules.version
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """The warnings of the current rule set."""
-        return self._rules.warnings
+    def rules(self) -> RuleSet:
+        """The current rule set, with its warnings."""
+        return self._rules
 
     @property
     def permitted_roles(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ from policies.tables import approval_votes, approvals
 
 ARGUMENTS_KEPT_US = 7 * 86_400 * 1_000_000  # how long the arguments of a closed approval are kept
 REASON_MAX = 1000
+WRITE_STATE = "writeState"  # the action of a question about a value of the board
 _LOCK_PENDING = "UPDATE approvals SET needed = needed WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
 _UPDATE_STATE = "UPDATE approvals SET state = ?, reason = ?, closed = ? WHERE tenant = ? AND id = ?"
 _CLOSE_EXPIRED = "UPDATE approvals SET state = 'expired', closed = expires WHERE closed IS NULL AND grant_id = '' AND expires <= ?"
@@ -77,8 +78,13 @@ class Approvals:
         audit: AuditLog,
         now: Callable[[], int],
         requesters_of: Callable[[str, str], Awaitable[Collection[str]]],
+        settling_write: Callable[[Caller, str, str], Awaitable[Callable[[Batch, bool], None]]],
     ) -> None:
-        """`requesters_of` returns the owner keys of the people that caused what a service does in a transaction of a tenant."""
+        """`requesters_of` returns the owner keys of the people that caused what a service does in a transaction of a tenant.
+
+        `settling_write` returns what writes a value of the board, or drops it, in the commit of the vote that decides on it.
+        """
+        self._settling_write = settling_write
         self._requesters_of = requesters_of
         self._database = database
         self._audit = audit
@@ -126,10 +132,13 @@ class Approvals:
     async def vote(self, caller: Caller, approval_id: str, vote: Vote, decision_id: str) -> dict[str, Any]:
         """Records a vote and returns the approval. One denial denies. `decision_id` is the decision that allowed the vote.
 
-        Raises OwnApproval, UnknownApproval, ApprovalClosed and AlreadyVoted.
+        Raises OwnApproval, UnknownApproval, ApprovalClosed and AlreadyVoted, and StaleVersion for a value of the board that has changed.
         """
         await self.check_voter(caller, approval_id)
         principal, now = caller.principal, self._now()
+        asked = await self._database.read(lambda connection: _find_row(connection, principal.tenant, approval_id))
+        is_of_board = asked is not None and json.loads(asked.act)["action"] == WRITE_STATE
+        settle = await self._settling_write(caller, approval_id, decision_id) if is_of_board else None
 
         def work(batch: Batch) -> dict[str, Any]:
             locked = batch.run(_LOCK_PENDING, (principal.tenant, approval_id, now))  # serializes concurrent votes
@@ -145,6 +154,8 @@ class Approvals:
                 batch.run(_UPDATE_STATE, (state, "" if vote.allows else vote.reason, closed, row.tenant, row.id))
                 body = {"approval": row.id, "state": state, "by": principal.owner_key}
                 write_notice(batch, Notice(row.tenant, "approval.decided", row.id, row.task_id, row.owner, body, now))
+                if settle is not None:
+                    settle(batch, state == "approved")
             self._audit.record(batch, _vote_record(row, caller, vote, decision_id, state))
             return self._full_document(batch.connection, _read_locked_row(batch.connection, row))
 

@@ -157,13 +157,15 @@ def _check_database(settings: "Settings") -> Finding:
 
 
 def _check_policies(settings: "Settings") -> Finding:
+    from gateway.cli.local.policy import doubts_about
     from policies.cedar.engine import BadPolicy, load_rules
 
     try:
         rules = load_rules(settings.roles, Path(settings.policies) if settings.policies else None)
     except BadPolicy as error:
         return Finding("policies", False, str(error), "correct the file; interlock policy check")
-    return Finding("policies", True, f"{len(rules.id_by_key)} policies, version {rules.version}", "; ".join(rules.warnings))
+    doubts = "; ".join(doubts_about(settings, rules))
+    return Finding("policies", True, f"{len(rules.id_by_key)} policies, version {rules.version}", doubts)
 
 
 def check_workflow_documents(settings: "Settings") -> Iterator[Finding]:

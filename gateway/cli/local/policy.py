@@ -36,12 +36,12 @@ def check(
     rules = _load_rules(chosen, folder)
     names = sorted(set(rules.id_by_key.values()))
     if as_json:
-        screen.print_json({"version": rules.version, "policies": names, "doubts": rules.warnings})
+        screen.print_json({"version": rules.version, "policies": names, "doubts": doubts_about(chosen, rules)})
         return
     screen.print_text(f"{len(rules.id_by_key)} policies are valid, version {rules.version}")
     several = Counter(rules.id_by_key.values())
     screen.print_text("\n".join(f"  {name}" + (f" ({several[name]} policies)" if several[name] > 1 else "") for name in names))
-    for doubt in rules.warnings:
+    for doubt in doubts_about(chosen, rules):
         screen.print_problem(f"warning: {doubt}")
 
 
@@ -173,6 +173,14 @@ def schema(config: home.Config = None) -> None:
     from policies.cedar.engine import schema_text
 
     screen.print_text(schema_text(registered_tools(chosen)))
+
+
+def doubts_about(settings: "Settings", rules: "RuleSet") -> list[str]:
+    """The warnings about valid policies, those included that read values which a server holds."""
+    from policies.cedar.files.unstored_facts import unstored_fact_warnings
+
+    held = unstored_fact_warnings(rules.operator_policies, rules.operator_places, settings.state.backed_prefixes)
+    return [*rules.warnings, *held]
 
 
 def _load_rules(settings: "Settings", folder: Path | None) -> "RuleSet":

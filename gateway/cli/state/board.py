@@ -147,7 +147,8 @@ def _send(method: str, key: str, value: Any, *, version: str, params: dict[str, 
     if as_json:
         screen.print_json(stored)
     elif "held" in stored:
-        screen.print_text(f"{key} is unchanged: the value {stored['held']['problem']}; it is held back as {stored['held']['id']}")
+        asked = f"; people are asked: interlock approval show {stored['held']['approval']}" if "approval" in stored["held"] else ""
+        screen.print_text(f"{key} is unchanged: the value {stored['held']['problem']}; it is held back as {stored['held']['id']}{asked}")
     elif "version" in stored:
         screen.print_text(f"{key} is at version {stored['version']}")
     else:

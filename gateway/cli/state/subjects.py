@@ -18,7 +18,7 @@ def show(
     subject: Annotated[str, typer.Argument(help="Whom agents act on, such as customer:42.", metavar="SUBJECT")],
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show what was done and is under way, what holds and claims a subject, and which conflicts were refused."""
+    """Show what was done, is under way and planned, what holds and claims a subject, and which conflicts were refused."""
     view = call_gateway("GET", f"{PATH}/{quote_segment(subject)}")
     if as_json:
         screen.print_json(view)
@@ -48,6 +48,9 @@ def _rows_of(view: Mapping[str, Any]) -> Iterable[tuple[object, ...]]:
         yield title, claim["effect"], _person(claim, "owner"), "", _time(claim["until"]), claim["purpose"]
     for each in (*view["under_way"], *view["done"]):
         yield each["state"], each["effect"], _person(each, "owner"), _time(each["at"]), "", each["purpose"]
+    for each in view["planned"]:
+        title = "planned" if each["certain"] else "possible"
+        yield title, each["effect"], _person(each, "owner"), _time(each["at"]), "", each["purpose"]
 
 
 def _person(fact: Mapping[str, Any], member: str) -> str:

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -41,18 +41,19 @@ from gateway.server.composition.built_in.memory import build_memory, facts_finde
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
 from gateway.server.composition.built_in.state import BoardDependencies, LazyBoard, offer_state
-from gateway.server.composition.built_in.subjects import build_subjects, offer_claims
+from gateway.server.composition.built_in.subjects import Subjects, build_subjects, offer_claims
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
 from gateway.server.composition.events.webhooks import build_webhooks
 from gateway.server.composition.rulings import Rulings, build_rulings
 from gateway.server.composition.storage import open_storage
-from gateway.server.composition.workflows import LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
+from gateway.server.composition.workflows import CLAIMS_SECONDS, LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
+from gateway.state.effects.view import PlannedEffect
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -160,10 +161,10 @@ class Gateway:
         self.board = LazyBoard(
             BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder)
         )
-        self.subjects = build_subjects(self.database, self.board.rulings, self.rulings.authority.could_allow, self.events.recorder)
+        self.subjects = _build_subjects(self)
         self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
-        self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
+        self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of, self.board.settling_write)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.stores.tasks.subscribe_to_looks(self.workflows.renew_roles)
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)
@@ -248,9 +249,9 @@ class Gateway:
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.webhooks.events.sweep)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.authorizer.effects.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.subjects.claims.prune)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
+        self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
+        for sweep in (self.authorizer.effects.sweep, self.subjects.claims.prune, self.account_connections.sweep):
+            self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.memory.store.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -300,6 +301,14 @@ def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer
     )
 
 
+def _build_subjects(gateway: Gateway) -> Subjects:
+    async def find_plans(caller: Caller, subject: str) -> Sequence[PlannedEffect]:
+        return await gateway.workflows.find_plans(caller, subject)
+
+    could_allow = gateway.rulings.authority.could_allow
+    return build_subjects(gateway.database, gateway.board.rulings, could_allow, gateway.events.recorder, find_plans)
+
+
 def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
     return WorkflowDependencies(
         gateway.registry,
@@ -316,6 +325,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         costs=gateway.calls.parts.costs,
         currency=gateway.settings.costs.currency,
         events=gateway.events,
+        claims=gateway.subjects.claims,
     )
 
 

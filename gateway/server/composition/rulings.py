@@ -1,6 +1,7 @@
 """Builds authentication, the authority and revocation."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from policies.audit.log import AuditLog
 from policies.authority import Authority
 from policies.callers import CallerResolver
 from policies.cedar.engine import PolicyEngine
+from policies.cedar.files.unstored_facts import unstored_fact_warnings
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
 from policies.environment import RulingEnvironment
@@ -76,7 +78,16 @@ def build_rulings(
         environment=environment,
         engine=engine,
         authority=authority,
-        policy_reload=PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.generation),
+        policy_reload=_build_reload(database, engine, audit, authority, registry, settings=settings),
         minting=minting,
         hop_tokens=HopTokens(keys, token_verifier, grants, minting),
     )
+
+
+def _build_reload(
+    database: Database, engine: PolicyEngine, audit: AuditLog, authority: Authority, registry: Registry, *, settings: Settings
+) -> PolicyReload:
+    def find_doubts() -> Iterator[str]:
+        return unstored_fact_warnings(engine.rules.operator_policies, engine.rules.operator_places, settings.state.backed_prefixes)
+
+    return PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.generation, find_doubts=find_doubts)

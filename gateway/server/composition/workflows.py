@@ -17,11 +17,14 @@ from gateway.concurrency.background import run_in_background
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
+from gateway.state.claims.operations import ClaimOperations, ClaimRulings
+from gateway.state.claims.store import SubjectClaims
+from gateway.state.effects.view import PlannedEffect
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
 from policies.callers import Caller
-from policies.delegation.rulings import Act
+from policies.delegation.rulings import Act, Grant
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.seeds import DEFAULT_TENANT
@@ -31,17 +34,22 @@ if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.scheduled_starts import ScheduledStarts
+    from gateway.workflows.engine.steps import StepCalls
+    from gateway.workflows.engine.suspension.claim_steps import ClaimParts
     from gateway.workflows.engine.waking import RunWaker
     from gateway.workflows.event_operations import EventOperations
     from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
+    from gateway.workflows.publishing.planned_effects import PlannedEffects
     from gateway.workflows.publishing.registrar import WorkflowRegistrar
     from gateway.workflows.runs.people.renewal import RunRenewal
+    from gateway.workflows.runs.store import RunStore
 
 WAKE_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0  # between log lines while documents are published at start
 LOST_SECONDS = 10.0
+CLAIMS_SECONDS = 2.0
 log = structlog.get_logger()
 
 
@@ -54,7 +62,7 @@ class WorkflowDependencies:
     agents: AgentCalls
     takeover: Takeover
     rulings: Rulings
-    authorize: Callable[[Caller, Act, str], Awaitable[object]]
+    authorize: Callable[[Caller, Act, str], Awaitable[Grant]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
@@ -62,6 +70,7 @@ class WorkflowDependencies:
     call_state_of: Callable[[Registration], dict[str, Any]]
     events: EventParts
     costs: CostLedger
+    claims: SubjectClaims
     currency: str = "USD"  # of costs
 
 
@@ -162,8 +171,13 @@ class LazyWorkflows:
             stores.audit,
             StepTargets(given.registry, TargetRights(steps, given.authorizer, could_allow, given.call_state_of)),
             events,
+            _build_claims(given, store, steps),
             given.currency,
         )
+
+    async def tend_claims(self) -> int:
+        """Renews and ends the claims of runs, where the engine is loaded. Returns how many runs hold claims or wait for them."""
+        return await self._parts.claims.claims.tend() if "_administration" in self.__dict__ else 0
 
     @cached_property
     def _fitness(self) -> "Fitness":
@@ -229,6 +243,17 @@ class LazyWorkflows:
 
         return WorkflowAdministration(self._registrar, self._parts, self._waker, self._dependencies.stores.tasks, starter=self._starter)
 
+    async def find_plans(self, caller: Caller, subject: str) -> Sequence[PlannedEffect]:
+        """What open runs are going to do to a subject, and the next runs of schedules of workflows that the caller may start or audit."""
+        has_workflows = any(entry.kind == WORKFLOW_KIND for entry in self._dependencies.registry.list(caller.principal.tenant))
+        return await (await asyncio.to_thread(lambda: self._plans)).find(caller, subject) if has_workflows else ()
+
+    @cached_property
+    def _plans(self) -> "PlannedEffects":
+        from gateway.workflows.publishing.planned_effects import PlannedEffects
+
+        return PlannedEffects(self._dependencies.registry, self._parts, self._dependencies.rulings.authority.could_allow)
+
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
@@ -293,6 +318,18 @@ class LazyWorkflows:
         """Ends the workers that evaluate expressions."""
         if "_parts" in self.__dict__:
             await self._parts.evaluator.close()
+
+
+def _build_claims(given: WorkflowDependencies, store: "RunStore", steps: "StepCalls") -> "ClaimParts":
+    """What has tasks of runs hold claims, with the rights of the runs."""
+    from gateway.workflows.engine.suspension.claim_steps import ClaimParts
+    from gateway.workflows.engine.suspension.run_claims import RunClaims
+
+    async def authorize(caller: Caller, act: Act) -> Grant:
+        return await given.authorize(caller, act, caller.delegation.task_id)
+
+    operations = ClaimOperations(given.claims, ClaimRulings(authorize, given.rulings.authority.could_allow))
+    return ClaimParts(store, RunClaims(store, given.claims), operations, steps)
 
 
 async def _run_all(*rounds: Awaitable[int]) -> int:

@@ -39,7 +39,8 @@ class PrefixSettings(_SectionSettings):
     owner: str = ""  # the role whose people decide on values that are held back
     value_schema: dict[str, Any] | None = None  # JSON Schema 2020-12 of the values
     ttl: int | None = Field(None, ge=1, le=10 * YEAR)  # seconds that a value lives at most
-    on_misfit: Literal["refuse", "hold"] = "refuse"  # what happens to a value that misses the schema
+    on_misfit: Literal["refuse", "hold", "ask"] = "refuse"  # what happens to a value that misses the schema
+    ask_seconds: int = Field(7 * 86_400, ge=60, le=30 * 86_400)  # for which people may answer where they are asked
     sensitivity: int = Field(0, ge=0, le=3)  # of each value, at least
     backed_by: BackingSettings | None = None
 
@@ -61,3 +62,8 @@ class StateSettings(_SectionSettings):
     changes_per_key: int = Field(100, ge=1, le=100_000)  # that the history keeps
     history_days: int = Field(90, ge=1, le=3650)  # after which history is deleted
     prefixes: Annotated[list[PrefixSettings], AfterValidator(_check_prefixes)] = []
+
+    @property
+    def backed_prefixes(self) -> dict[str, str]:
+        """The server that holds the values of a prefix, by the prefix."""
+        return {each.prefix: each.backed_by.server for each in self.prefixes if each.backed_by is not None}

@@ -35,6 +35,8 @@ def change_document(change: Change) -> dict[str, Any]:
 def held_document(held: HeldValue, with_value: bool = True) -> dict[str, Any]:
     """A value that is held back, and why."""
     document = {"id": held.id, "key": held.key, "state": held.state, "base": held.base, "problem": held.problem}
+    if held.approval_id and held.expires is not None:
+        document |= {"approval": held.approval_id, "expires": to_rfc3339(held.expires)}
     return document | ({"value": held.decode()} if with_value else {}) | source_document(held.source) | {"at": to_rfc3339(held.at)}
 
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from gateway.state.board.feed import BoardFeed
+from gateway.state.board.held_values.questions import ask_about
 from gateway.state.board.held_values.rows import HeldValue, hold_value
 from gateway.state.board.keys import check_key, check_prefix, is_key
 from gateway.state.board.merge_patch import Edit
@@ -216,8 +217,9 @@ class Board:
         problem = self._rules.problem_of(ref.key, value)
         if not problem:
             return set_locked_value(batch, counters, current, new, now=now, limits=self._store.limits)
-        if rule.on_misfit == "hold":
-            return hold_value(batch, new, version, problem, now)
+        if rule.on_misfit != "refuse":
+            held = hold_value(batch, new, version, problem, now)
+            return ask_about(batch, held, grant, rule.ask_seconds) if rule.on_misfit == "ask" else held
         raise MisfitValue(ref.key, problem, rule.owner)
 
     async def _write_backed(

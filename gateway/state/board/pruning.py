@@ -1,7 +1,7 @@
 """Periodic work on the board: deletes what has expired, and old history."""
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
@@ -16,6 +16,7 @@ PRUNED_MAX: Final = 5000  # changes that one round deletes
 DAY_US: Final = 86_400 * 1_000_000
 _MARK_PRUNED: Final = "UPDATE state_counters SET pruned = ? WHERE tenant = ? AND pruned < ?"
 _PRUNE: Final = "DELETE FROM state_changes WHERE tenant = ? AND seq <= ? AND at < ?"
+_EXPIRE_HELD: Final = "UPDATE state_held SET state = 'expired', decided = ? WHERE state = 'pending' AND expires <= ?"
 _PRUNE_HELD: Final = "DELETE FROM state_held WHERE at < ?"
 
 
@@ -32,6 +33,8 @@ class BoardPruning:
         due = await database.read(lambda connection: _read_due(connection, now))
         for ref in due:
             await database.write(partial(_expire, ref=ref, now=now))
+        if await database.read(lambda connection: connection.execute(_overdue_held(now)).first()):
+            await database.write(lambda batch: batch.run(_EXPIRE_HELD, (now, now)))
         await self._prune(now - self._kept_us)
         return len(due)
 
@@ -41,6 +44,11 @@ class BoardPruning:
             await database.write(partial(_prune, tenant=tenant, seq=seq, before=before))
         if await database.read(lambda connection: connection.execute(select(state_held.c.id).where(state_held.c.at < before)).first()):
             await database.write(lambda batch: batch.run(_PRUNE_HELD, (before,)))
+
+
+def _overdue_held(now: int) -> Any:
+    """Values about which people were asked, and whose time to answer is over."""
+    return select(state_held.c.id).where(state_held.c.state == "pending", state_held.c.expires <= now).limit(1)
 
 
 def _read_due(connection: Connection, now: int) -> list[KeyRef]:

@@ -11,7 +11,7 @@ from gateway.state.board.problems import BadKey
 ANY_SEGMENT: Final = "*"
 SECOND_US: Final = 1_000_000
 TTL_MAX: Final = 10 * 365 * 86_400  # seconds
-OnMisfit = Literal["refuse", "hold"]
+OnMisfit = Literal["refuse", "hold", "ask"]
 
 
 class ValueSchema(Protocol):
@@ -45,6 +45,7 @@ class PrefixRule(Struct, frozen=True):
     on_misfit: OnMisfit = "refuse"
     sensitivity: int = 0
     backing: Backing | None = None
+    ask_seconds: int = 604_800  # for which people may answer a question about a value
 
     def covers(self, segments: Sequence[str]) -> bool:
         """Whether the key of these segments is the prefix, or below it."""

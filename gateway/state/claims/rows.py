@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 from sqlalchemy import Connection, Row, select
 
-from gateway.state.claims.claim import Claim, ClaimRequest, Holder
+from gateway.state.claims.claim import Claim, ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.tables import COOLING, ENDED, HELD, claims
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.queries import run_query
@@ -43,7 +43,7 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
         batch.run(_END, (ENDED, now, PRE_EMPTED, claim_id, wanted.tenant, claim.id))
     covering = (claim for claim in found if claim.is_held(now) and claim.effect == wanted.effect and claim not in blocking)
     if (own := next(covering, None)) is not None:
-        return _extend(batch, wanted, own, now)
+        return _extend(batch, wanted, own, claim_id, now)
     return _insert(batch, wanted, claim_id, now)
 
 
@@ -74,11 +74,16 @@ def _end_if_over(batch: Batch, wanted: ClaimRequest, claim: Claim, now: int) -> 
     return True
 
 
-def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, now: int) -> Claim:
-    """The claim of a holder that asks again: with the later end, and with the new priority, which others' rulings depend on."""
+def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, claim_id: str, now: int) -> Claim:
+    """The claim of a holder that asks again: with the later end, and with the new priority, which others' rulings depend on.
+
+    A call of the holder's that claims by its declared effect lowers no priority.
+    """
     if own.holder != wanted.holder:
         return own
-    longer = replace(own, until=max(own.until, now + wanted.lease), priority=wanted.priority)
+    is_call = bool(wanted.decision_id) and claim_id == claim_id_of(wanted.decision_id)
+    priority = max(own.priority, wanted.priority) if is_call else wanted.priority
+    longer = replace(own, until=max(own.until, now + wanted.lease), priority=priority)
     batch.run(_EXTEND, (longer.until, longer.priority, wanted.tenant, own.id))
     if longer.priority != own.priority:
         raise_subject_version(batch, wanted.tenant, wanted.subject)

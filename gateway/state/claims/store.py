@@ -101,11 +101,12 @@ class SubjectClaims:
         claim = await self._find_own(tenant, claim_id, holder, token)
         if claim.is_of_call and cool_down is not None:
             cool_down = max(cool_down, claim.cool_down)
-        if not await self._database.write(lambda batch: self._release(batch, tenant, claim, cool_down)):
+        if not await self._database.write(lambda batch: self.release_in(batch, tenant, claim, cool_down)):
             raise await self._loss_of(tenant, claim_id)
         return await self.find(tenant, claim_id)
 
-    def _release(self, batch: Batch, tenant: str, claim: Claim, cool_down: int | None) -> bool:
+    def release_in(self, batch: Batch, tenant: str, claim: Claim, cool_down: int | None = None) -> bool:
+        """Ends a claim in a commit of the caller's. Returns False where its holder had lost it."""
         if not release_claim(batch, tenant, claim, cool_down, self.clock):
             return False
         _record_change(self._recorder, batch, tenant, claim, "released")

@@ -1,12 +1,12 @@
 """Looks at subjects with the rights of the caller: the view of one, and lists of conflicts."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gateway.state.board.permissions import BoardAuthorizer, act_of_reading
 from gateway.state.claims.operations import BadClaim, act_of_reading_subject
 from gateway.state.effects.facts import HOLDS, OPT_OUTS, BoardFacts, board_values
-from gateway.state.effects.view import ConflictPage, SubjectReader, list_open_conflicts, read_subject
+from gateway.state.effects.view import ConflictPage, PlannedEffect, SubjectReader, list_open_conflicts, read_subject
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import BadSubject, check_subject, key_prefix_of
 from gateway.storage.database import Database
@@ -16,6 +16,7 @@ from policies.delegation.rulings import Act, Grant
 from policies.delegation.terms import Terms
 
 T = TypeVar("T")
+FindPlans = Callable[[Caller, str], Awaitable[Sequence[PlannedEffect]]]
 
 
 class SubjectLooks:
@@ -29,12 +30,15 @@ class SubjectLooks:
         sees_people: Callable[[Caller], bool],
         *,
         rulings: BoardAuthorizer,
+        find_plans: FindPlans,
     ) -> None:
+        """`find_plans` returns what runs and schedules that the caller may know of are going to do to a subject."""
         self._database = database
         self._clock = clock
         self._authorize = authorize
         self._rulings = rulings
         self._sees_people = sees_people
+        self._find_plans = find_plans
 
     async def show(self, caller: Caller, subject: str) -> dict[str, Any]:
         """The view of a subject, which needs state:read:KIND/ID. Raises BadClaim, CallRefused and TooManyFacts.
@@ -51,8 +55,9 @@ class SubjectLooks:
         facts, highest = await self._readable(caller, key_prefix_of(name), found)
         if highest:
             await self._rulings.authorize(caller, RulingRequest(act, tenant, terms=Terms(highest)))
-        reader = SubjectReader(caller.principal.tenant, caller.principal.owner_key, self._sees_people(caller))
-        return await self._database.read(lambda connection: read_subject(connection, reader, name, facts, self._clock))
+        planned = await self._find_plans(caller, name)
+        reader = SubjectReader(tenant, caller.principal.owner_key, self._sees_people(caller))
+        return await self._database.read(lambda connection: read_subject(connection, reader, name, facts, self._clock, planned=planned))
 
     async def _readable(self, caller: Caller, prefix: str, found: BoardFacts) -> tuple[BoardFacts, int]:
         """The facts whose values the caller may read by key, and the highest sensitivity of these values."""

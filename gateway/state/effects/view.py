@@ -1,6 +1,7 @@
-"""One view of a subject: what agents did and do, what holds and claims it, and which conflicts were refused."""
+"""One view of a subject: what agents did, do and plan to do, what holds and claims it, and which conflicts were refused."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,23 @@ class SubjectReader(Struct, frozen=True):
         return owner if self.sees_people or owner == self.owner else None
 
 
+class PlannedEffect(Struct, frozen=True):
+    """An effect that a step has not had yet, or a claim that it has not taken. `at`: when its run goes on or begins by itself.
+
+    `run_id` is empty for the next run of a schedule. `is_certain`: the subject is known; otherwise only that it is of this kind.
+    """
+
+    effect: str
+    purpose: str
+    target: str
+    workflow: str
+    step: str
+    run_id: str = ""
+    owner: str = ""
+    at: int | None = None
+    is_certain: bool = True
+
+
 class ConflictPage(Struct, frozen=True):
     """Which conflicts a list shows: of one owner or of all, before a place (the time and id of a decision), at most `limit`."""
 
@@ -43,7 +61,13 @@ class ConflictPage(Struct, frozen=True):
 
 
 def read_subject(
-    connection: Connection, reader: SubjectReader, subject: str, board_facts: BoardFacts, clock: SubjectClock
+    connection: Connection,
+    reader: SubjectReader,
+    subject: str,
+    board_facts: BoardFacts,
+    clock: SubjectClock,
+    *,
+    planned: Sequence[PlannedEffect] = (),
 ) -> dict[str, Any]:
     """The view as JSON. `board_facts`: what the reader may see of the board."""
     now = clock.read(connection)
@@ -59,6 +83,7 @@ def read_subject(
         "claims": [_claim(reader, claim, now) for claim in claims],
         "under_way": [each for each in effects if each["state"] == "under-way"],
         "done": [each for each in effects if each["state"] != "under-way"],
+        "planned": [_planned(reader, each) for each in planned[:SHOWN_MAX]],
         "conflicts": [_conflict(reader, row) for row in _read_conflicts(connection, conflicts, SHOWN_MAX)],
     }
 
@@ -156,6 +181,21 @@ def _claim(reader: SubjectReader, claim: Claim, now: int) -> dict[str, Any]:
         "until": to_rfc3339(claim.until if claim.is_held(now) else claim.free_at),
         "agent": holder.agent,
         "owner": reader.name(holder.owner),
+    }
+
+
+def _planned(reader: SubjectReader, planned: PlannedEffect) -> dict[str, Any]:
+    is_known = bool(planned.owner) and reader.name(planned.owner) is not None
+    return {
+        "effect": planned.effect,
+        "purpose": planned.purpose,
+        "target": planned.target,
+        "agent": planned.workflow,
+        "step": planned.step,
+        "run": planned.run_id if is_known else None,
+        "owner": planned.owner if is_known else None,
+        "at": None if planned.at is None else to_rfc3339(planned.at),
+        "certain": planned.is_certain,
     }
 
 

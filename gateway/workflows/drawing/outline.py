@@ -111,7 +111,10 @@ def _last(uri: str) -> str:
 def _words(task: TaskBase) -> str:
     """What a task does, in a few words."""
     describe = _WORDS.get(type(task))
-    return describe(task) if describe else ""
+    words = [describe(task)] if describe else []
+    if (claim := task.metadata.gateway.claim) is not None:
+        words.append("claims a subject" if claim.effect == "*" else f"claims {claim.effect}")
+    return ", ".join(words)
 
 
 def _call_of_tool(task: CallMcp) -> str:

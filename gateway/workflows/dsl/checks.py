@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from gateway.workflows.dsl.checkpoints import CHECKPOINTS, checkpoint_problems
 from gateway.workflows.dsl.constructs import Resource
 from gateway.workflows.dsl.coordination import agent_argument_problems, plan_argument_problems
 from gateway.workflows.dsl.determinism import COMPUTE, REASONING, determinism_problems
@@ -22,7 +23,6 @@ from gateway.workflows.dsl.document import (
     TaskBase,
     TryTask,
 )
-from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.dsl.extras import TaskExtras
 from gateway.workflows.dsl.loading import Source, pointer
 from gateway.workflows.dsl.targets import agent_of
@@ -37,7 +37,6 @@ NOT_RUN: Final = {
     "grpc": "calls by gRPC are not supported; register the service as an agent or a server",
     "asyncapi": "calls by AsyncAPI are not supported; use emit and listen",
 }
-CHECKPOINTS: Final = ("gateway.approve", "gateway.choose", "gateway.form", "gateway.signal")
 FUNCTIONS: Final = (
     *CHECKPOINTS,
     "gateway.plan",
@@ -174,7 +173,7 @@ def _calls(document: Document, task: TaskBase, path: str) -> Found:
         case CallFunction(call=name, with_=given) if name == COMPUTE:
             yield from _computation(given, path)
         case CallFunction(call=name, with_=arguments) if name in CHECKPOINTS:
-            yield from _checkpoint_times(arguments, f"{path}/with")
+            yield from ((f"{path}/with{at}", reason) for at, reason in checkpoint_problems(name, arguments))
         case CallFunction(call="gateway.plan", with_=arguments):
             yield from ((f"{path}/with{at}", reason) for at, reason in plan_argument_problems(arguments))
         case CallFunction(call="gateway.agent", with_=arguments):
@@ -184,21 +183,6 @@ def _calls(document: Document, task: TaskBase, path: str) -> Found:
     for where in ("endpoint", "server", "agentCard", "document"):
         if _has_credentials(task, where):
             yield f"{path}/with/{where}", "carries credentials; they belong to the registered agent or server"
-
-
-def _checkpoint_times(given: Mapping[str, Any], path: str) -> Found:
-    """Durations of a checkpoint that are written out and can't be read; those of expressions are known when the run comes there."""
-    escalate = given.get("escalate")
-    for holder, member, at in ((given, "expires", path), (escalate, "after", f"{path}/escalate")):
-        if not isinstance(holder, Mapping) or member not in holder:
-            continue
-        value = holder[member]
-        if isinstance(value, str) and "${" in value:
-            continue
-        try:
-            milliseconds_of(value if isinstance(value, str) else "")
-        except ValueError as error:
-            yield f"{at}/{member}", str(error)
 
 
 def _computation(given: Mapping[str, Any], path: str) -> Found:

@@ -6,10 +6,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gateway.workflows.dsl.constructs import ENTRY_NAME
 from gateway.workflows.dsl.durations import EDITOR_PATTERN, milliseconds_of
+from gateway.workflows.expressions.templates import expression_in
 from registry.cards.budgets import WorkflowBudget
+from registry.cards.effects import EFFECT_NAME, SUBJECT_NAME
 from registry.cards.prices import as_price_text, check_price, parse_price
 
 DEADLINE: Final = "P30D"
+SECOND: Final = 1000  # milliseconds
+DAY: Final = 86_400 * SECOND
+PURPOSE_MAX: Final = 200  # characters
 
 
 class Extra(BaseModel):
@@ -70,11 +75,71 @@ class Check(Extra):
     agent: str | None = None
 
 
+class BlockClaim(Extra):
+    """A claim that a task holds from its beginning to its end (docs/conflicts.md). Durations are ISO 8601.
+
+    `subject` and `purpose` may be expressions on the input of the task. `lease`: how long the claim outlives the gateway. `wait`: how long
+    the run waits while others have the subject.
+    """
+
+    subject: str = Field(min_length=1, max_length=2000)
+    effect: str = "*"
+    purpose: str = Field("", max_length=2000)
+    priority: int = Field(100, ge=0, le=1000)
+    lease: str = Field("PT10M", json_schema_extra={"pattern": EDITOR_PATTERN})
+    cool_down: str = Field("PT0S", alias="coolDown", json_schema_extra={"pattern": EDITOR_PATTERN})
+    wait: str = Field("PT0S", json_schema_extra={"pattern": EDITOR_PATTERN})
+
+    @field_validator("subject")
+    @classmethod
+    def _check_subject(cls, text: str) -> str:
+        if "${" not in text and not SUBJECT_NAME.fullmatch(text):
+            raise ValueError("is no subject such as customer:42, and no expression that makes one")
+        return text
+
+    @field_validator("effect")
+    @classmethod
+    def _check_effect(cls, text: str) -> str:
+        if text != "*" and not EFFECT_NAME.fullmatch(text):
+            raise ValueError("is no effect such as outbound-email, and not * for all effects")
+        return text
+
+    @field_validator("purpose")
+    @classmethod
+    def _check_purpose(cls, text: str) -> str:
+        if expression_in(text) is None and (len(text) > PURPOSE_MAX or not text.isprintable()):
+            raise ValueError(f"is not one line of text, of at most {PURPOSE_MAX} characters")
+        return text
+
+    @field_validator("lease")
+    @classmethod
+    def _check_lease(cls, text: str) -> str:
+        return _check_length(text, 30 * SECOND, DAY, "30 seconds to a day")
+
+    @field_validator("cool_down")
+    @classmethod
+    def _check_cool_down(cls, text: str) -> str:
+        return _check_length(text, 0, 366 * DAY, "at most 366 days")
+
+    @field_validator("wait")
+    @classmethod
+    def _check_wait(cls, text: str) -> str:
+        return _check_length(text, 0, 366 * DAY, "at most 366 days")
+
+
+def _check_length(text: str, least: int, most: int, words: str) -> str:
+    """Returns a duration of whole seconds. Raises ValueError for one that is shorter or longer, in milliseconds."""
+    found = milliseconds_of(text)
+    if not least <= found <= most or found % SECOND:
+        raise ValueError(f"is not {words}, in whole seconds")
+    return text
+
+
 class TaskExtras(Extra):
     """`kind`: whether a step computes or reasons. `min_confidence`: its answer is an error below that, or without `confidence`.
 
     `compensate`: the function that undoes the step when the run fails later. `idempotent`: doing it twice has the effect of doing it once,
-    so a step whose outcome is unknown may be repeated.
+    so a step whose outcome is unknown may be repeated. `claim`: what the task claims while it lasts.
     """
 
     kind: Literal["deterministic", "ai"] | None = None
@@ -83,6 +148,7 @@ class TaskExtras(Extra):
     check: Check | None = None
     compensate: str | None = None
     idempotent: bool = False
+    claim: BlockClaim | None = None
 
 
 class DocumentMetadata(BaseModel):

@@ -12,6 +12,7 @@ from gateway.workflows.dsl.loading import pointer
 BEFORE_INPUT: Final = frozenset({"context", "workflow", "runtime", "task"})
 IN_TASK: Final = BEFORE_INPUT | {"input"}
 WITH_OUTPUT: Final = IN_TASK | {"output"}
+CLAIM: Final = "claim"  # `$claim`: what a task has claimed, with its fencing token
 
 Items = Sequence[Mapping[str, TaskBase]]
 
@@ -64,9 +65,14 @@ def _lists(listed: TaskList) -> Iterator[TaskList]:
         yield from _within(placed)
 
 
+def _variables_within(placed: PlacedTask) -> frozenset[str]:
+    """The variables that expressions of a task and of the tasks within it may use."""
+    return placed.variables if placed.task.metadata.gateway.claim is None else placed.variables | {CLAIM}
+
+
 def _within(placed: PlacedTask) -> Iterator[TaskList]:
     """The lists within one task."""
-    task, path, known = placed.task, placed.path, placed.variables
+    task, path, known = placed.task, placed.path, _variables_within(placed)
     match task:
         case DoTask(do=items):
             yield from _lists(TaskList(f"{path}/do", items, known))
@@ -103,8 +109,11 @@ def expressions(document: Document) -> Iterator[PlacedExpression]:
 
 
 def _of_task(placed: PlacedTask) -> Iterator[PlacedExpression]:
-    task, path, known = placed.task, placed.path, placed.variables
-    yield from _templates(f"{path}/if", task.if_, known | BEFORE_INPUT, bare=True)
+    task, path, known = placed.task, placed.path, _variables_within(placed)
+    yield from _templates(f"{path}/if", task.if_, placed.variables | BEFORE_INPUT, bare=True)
+    if (claim := task.metadata.gateway.claim) is not None:
+        said = {"subject": claim.subject, "purpose": claim.purpose}
+        yield from _templates(f"{path}/metadata/gateway/claim", said, placed.variables | BEFORE_INPUT, bare=False)
     yield from _of_input(path, task.input, known)
     yield from _templates(f"{path}/output/as", task.output.as_, known | IN_TASK, bare=True)
     yield from _templates(f"{path}/export/as", task.export.as_, known | WITH_OUTPUT, bare=True)

@@ -263,7 +263,8 @@ def _steps_to(data: Any, location: Steps, *, is_missing: bool) -> Steps:
         if isinstance(data, dict) and at_item and step == kind_of(data):
             at_item = False
         elif isinstance(data, dict) and step in data:
-            at_item = (isinstance(data[step], dict) and len(data) == 1) or (bool(steps) and steps[-1] == "functions")
+            is_element = bool(steps) and isinstance(steps[-1], int)
+            at_item = (isinstance(data[step], dict) and len(data) == 1 and is_element) or steps[-1:] == ["functions"]
             steps.append(step)
             data = data[step]
         elif isinstance(data, list) and isinstance(step, int) and step < len(data):

@@ -39,7 +39,9 @@ from gateway.workflows.engine.checkpoint_steps import CheckpointSteps
 from gateway.workflows.engine.effects import JournaledEffects
 from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.requests import answer_parts
+from gateway.workflows.engine.results import fault_ending, misfit_ending
 from gateway.workflows.engine.steps import RightsEnded, RunIdentity, StepCalls
+from gateway.workflows.engine.suspension.claim_steps import ClaimParts
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepRecorder
 from gateway.workflows.engine.waking import REMOVED_TEXT
@@ -61,7 +63,6 @@ from registry.cards.card import Registration
 from registry.cards.republish import SKILL_SELECTION
 
 OUTPUT_ARTIFACT: Final = "output"
-FAULT_MEDIA_TYPE: Final = "application/problem+json"
 RIGHTS_ENDED_TEXT: Final = "The run stopped, because the rights under which it was started have ended."
 DEADLINE_TEXT: Final = "The run took longer than its workflow allows (metadata.gateway.deadline)."
 DEADLINE_FAULT: Final = replace(standard_error("timeout", DEADLINE_TEXT, "").fault, title="Deadline Passed")
@@ -75,7 +76,6 @@ UNREADABLE_FAULT: Final = Fault(f"{OWN}document-refused", 500, "Document Refused
 UNREADABLE_US: Final = 60_000_000  # until the next process looks at such a run
 DETAIL_MAX: Final = 1000  # characters
 POSTPONING: Final = (WriteFailed, ReadFailed, ShuttingDown)  # the turn ends without an ending, and is taken up when the database is back
-MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no new runs."
 log = structlog.get_logger()
 
 
@@ -101,6 +101,7 @@ class EngineParts:
     audit: AuditLog
     targets: StepTargets
     events: EventSteps
+    claims: ClaimParts
     currency: str = "USD"  # of costs
 
 
@@ -115,7 +116,7 @@ class WorkflowAdapter:
         identity = _identity_of(call, turn.message)
         problems = await self._parts.fitness.problems_of(call.target)
         if problems and not turn.answers and await self._is_new(identity):
-            yield _misfit(problems)
+            yield misfit_ending(problems)
             return
         row = _new_run(identity, call, _input_of(turn.message), self._parts.store.now())
         async for event in self._interpret(dataclasses.replace(identity, is_first_turn=not turn.answers), call, row, turn):
@@ -133,8 +134,9 @@ class WorkflowAdapter:
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """The run stops with its turn, and nothing of it goes on after its task has ended. Its open questions are withdrawn."""
-        with suppress(WriteFailed, ReadFailed):  # `Checkpoints.withdraw_ended` withdraws them later
-            await self._parts.checkpoints.withdraw(_identity_of(call, None).run)
+        with suppress(WriteFailed, ReadFailed):  # `Checkpoints.withdraw_ended` and `RunClaims.tend` do so later
+            await self._parts.checkpoints.withdraw(run := _identity_of(call, None).run)
+            await self._parts.claims.claims.release_known(run)
         return True
 
     async def _is_new(self, identity: RunIdentity) -> bool:
@@ -287,6 +289,7 @@ class _RunTurn:
             recorder=StepRecorder(parts.audit, self._identity),
             targets=parts.targets,
             events=parts.events,
+            claims=parts.claims,
             started=row.started,
         )
 
@@ -336,11 +339,12 @@ class _RunTurn:
     async def _fail(self, fault: Fault) -> list[Event]:
         await self._close()
         await self._parts.store.fail(self._identity.run, msgspec.json.encode(fault).decode())
-        return [_failure(fault)]
+        return [fault_ending(fault)]
 
     async def _close(self) -> None:
-        """Ends what the run has begun and waits for no longer."""
+        """Ends what the run has begun and waits for no longer, and releases what it has claimed."""
         await self._parts.steps.cancel_open_of(self._identity)
+        await self._parts.claims.claims.release_known(self._identity.run)
         await self._parts.checkpoints.withdraw(self._identity.run)
 
 
@@ -373,24 +377,6 @@ def _input_of(message: Message) -> Any:
         return data
     text = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
     return {"text": text} if text else {}
-
-
-def _misfit(problems: tuple[Problem, ...]) -> Failed:
-    """The refusal of a new run, with each thing that no longer fits."""
-    first = "; ".join(f"{each.path or '/'} (line {each.line}) {each.reason}" for each in problems[:5])
-    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-    words = f"{MISFIT_TEXT} {first}{more}"
-    found = [{"line": each.line, "path": each.path, "reason": each.reason} for each in problems]
-    parts = (Part(text=words), Part(data={"problems": found}, media_type=FAULT_MEDIA_TYPE))
-    return Failed(words, Message("misfit", Role.AGENT, parts), rejected=True)
-
-
-def _failure(fault: Fault) -> Failed:
-    """A run that faulted, in words, with the problem details (RFC 7807) as data."""
-    words = f"{fault.title or fault.type} at {fault.instance or '/'}: {fault.detail or ''}".rstrip(": ")
-    shown = {name: value for name in Fault.__struct_fields__ if (value := getattr(fault, name)) is not UNSET}
-    parts = (Part(text=words), Part(data=shown, media_type=FAULT_MEDIA_TYPE))
-    return Failed(words, Message(f"fault-{fault.status}", Role.AGENT, parts))
 
 
 def _message(identity: RunIdentity, text: str) -> Message:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.tasks.contracts.json_schema import BadSchema, check_schema
+from gateway.workflows.dsl.checkpoints import APPROVAL_SCHEMA, OPTIONS_MAX, PROMPT_MAX
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity
@@ -14,7 +15,6 @@ from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey
 from gateway.workflows.interpreter.errors import standard_error
 from gateway.workflows.runs.people.checkpoints import (
-    APPROVAL_SCHEMA,
     APPROVE,
     CHOOSE,
     FORM,
@@ -32,8 +32,6 @@ from gateway.workflows.runs.store import RunRow
 
 CHECKPOINTS: Final[Mapping[str, str]] = {f"gateway.{kind}": kind for kind in (APPROVE, CHOOSE, FORM, SIGNAL)}
 EXPIRES: Final = "P7D"
-PROMPT_MAX: Final = 4000  # characters
-OPTIONS_MAX: Final = 100
 
 
 class _Audience(Struct, frozen=True, forbid_unknown_fields=True):

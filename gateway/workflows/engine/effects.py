@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -23,14 +22,16 @@ from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
 from gateway.workflows.engine.steps import NoPlace, RunIdentity, SignInNeeded, StepAwaitsTask, StepCalls, StepRequest
+from gateway.workflows.engine.suspension.claim_steps import ClaimParts, ClaimSteps
+from gateway.workflows.engine.suspension.time_limits import LIMITS, TimeLimit, arm_limits
+from gateway.workflows.engine.suspension.waits import Wait, WaitCollector
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
-from gateway.workflows.engine.waits import Wait, WaitCollector
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
-from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, Spent, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, Spent, StepKey, SubRun, Wanted, WantedClaim
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
 from gateway.workflows.problems import EventConflict
-from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
+from gateway.workflows.runs.journal import CALL, CLAIM, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.people.checkpoints import PENDING
 from gateway.workflows.runs.store import RunStore, key_text
 from gateway.workflows.runs.values import canonical_value
@@ -39,25 +40,12 @@ from registry.cards.prices import format_price
 A = TypeVar("A")
 Perform = Callable[[StepKey, A, StepNotes], Awaitable[Any]]
 """Has the effect of a step, with what the step was given, and notes what becomes known of it."""
+Also = Callable[[Any], Callable[[Batch], object]]
+"""What is written in the commit of a result, for its value."""
 HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
 SIGN_IN_TEXT: Final = "the roles of the person who started the run count no more; the run goes on when they sign in and look at it"
 AUTH_TEXT: Final = "waits until people allow it, or until an account is connected"
-_LIMITS: ContextVar[tuple["_TimeLimit", ...]] = ContextVar("limits", default=())
-
-
-class _TimeLimit:
-    """The time limit of a task. It runs from the first effect that the journal lacks: what is replayed had its time before."""
-
-    def __init__(self, timer: asyncio.Timeout, due: int) -> None:
-        self.due = due
-        self._timer = timer
-        self._is_armed = False
-
-    def arm(self, now: int) -> None:
-        if not self._is_armed:
-            self._is_armed = True
-            self._timer.reschedule(asyncio.get_running_loop().time() + max(0, self.due - now) / 1_000_000)
 
 
 class _JournaledResults:
@@ -74,9 +62,11 @@ class _JournaledResults:
         recorder: StepRecorder,
         targets: StepTargets,
         events: EventSteps,
+        claims: ClaimParts,
         started: int,
     ) -> None:
         self.waits = WaitCollector()
+        self._claims = ClaimSteps(claims, identity, self.waits)
         self.is_stopping = False  # this process stops working on the run: what it began goes on elsewhere
         self.is_over = False  # the time of the run is over: nothing new begins but what undoes it
         self._identity = identity
@@ -90,7 +80,12 @@ class _JournaledResults:
         self._now = started
 
     async def _perform_once(
-        self, key: StepKey, perform: Perform[A], argument: A, also: Callable[[Any], Callable[[Batch], object]] | None = None
+        self,
+        key: StepKey,
+        perform: Perform[A],
+        argument: A,
+        also: Callable[[Any], Callable[[Batch], object]] | None = None,
+        kind: str = CALL,
     ) -> Any:
         """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended.
 
@@ -114,8 +109,8 @@ class _JournaledResults:
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
             notes.decision_id = error.decision_id or notes.decision_id
-        trail = trail_of(notes, _given(argument), result)
-        row = StepRow(key_text(key), CALL, notes.task_id, notes.started, self._store.now(), result, key, trail)
+        trail = trail_of(notes, argument, result)
+        row = StepRow(key_text(key), kind, notes.task_id, notes.started, self._store.now(), result, key, trail)
         with self._leaving_on_outage():
             return self._replayed(await self._add(row, also(result.value) if also is not None and result.fault is UNSET else None))
 
@@ -169,12 +164,9 @@ class _JournaledResults:
         return step.result.value
 
     async def _arm_limits(self) -> None:
-        """Has the time limits around an effect run. Never returns when one of them is over: its end cancels this effect."""
-        now, limits = self._store.now(), _LIMITS.get()
-        for limit in limits:
-            limit.arm(now)
-        if any(limit.due <= now for limit in limits):
-            await asyncio.Event().wait()
+        """Never returns in a task whose time is over, or that has lost its claim: the end of that task cancels this effect."""
+        await arm_limits(self._store.now())
+        await self._claims.wait_if_lost()
 
     async def record(self, key: StepKey, value: Any) -> Any:
         return await self._record(key, "", RECORD, value)
@@ -297,17 +289,33 @@ class JournaledEffects(_JournaledResults):
         due = await self._record(key, "#limit", LIMIT, self._store.now() + milliseconds * 1000)
         try:
             async with asyncio.timeout(None) as timer:
-                entered = _LIMITS.set((*_LIMITS.get(), _TimeLimit(timer, due)))
+                entered = LIMITS.set((*LIMITS.get(), TimeLimit(timer, due)))
                 try:
                     yield
                 except RunSuspended:
                     self.waits.add_moment(key, due, "")
                     raise
                 finally:
-                    _LIMITS.reset(entered)
+                    LIMITS.reset(entered)
         except TimeoutError:
             self.abandon(key)
             raise
+
+    @asynccontextmanager
+    async def claim(self, key: StepKey, wanted: WantedClaim) -> AsyncIterator[Mapping[str, Any]]:
+        is_new = self._journal.find(key_text(key)) is None
+        taken = await self._perform_once(key, self._take_claim, wanted, partial(self._claims.keeping_write, key, wanted), CLAIM)
+        async with self._claims.hold(key, taken, is_new=is_new):
+            yield taken
+
+    async def _take_claim(self, key: StepKey, wanted: WantedClaim, notes: StepNotes) -> Any:
+        notes.target = f"claim {wanted.subject}"
+        now = self._store.now()
+        due = await self._record(key, "#due", DUE, now + wanted.wait * 1000) if wanted.wait else now
+        return await self._claims.take(key, wanted, due)
+
+    async def settle(self, key: StepKey) -> None:
+        await self._claims.settle(key)
 
     async def look_up(self, key: StepKey, question: LookUp) -> Any:
         if (step := self._journal.find(key_text(key))) is not None:
@@ -380,18 +388,6 @@ class JournaledEffects(_JournaledResults):
 
     def left(self, key: StepKey, output: Any, fault: Fault | None) -> None:
         """Nothing, as for `entered`."""
-
-
-def _given(argument: Any) -> Any:
-    """What a step received, as its trail shows it."""
-    match argument:
-        case PreparedCall():
-            return argument.arguments
-        case SubRun():
-            return argument.input
-        case Wanted():
-            return {argument.mode: [each.attributes for each in argument.filters]}
-    return argument
 
 
 def _is_idempotent(metadata: Mapping[str, Any]) -> bool:

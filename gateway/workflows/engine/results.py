@@ -6,14 +6,17 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from adapters.contract import AGENT_LATE
+from adapters.contract import AGENT_LATE, Failed
 from adapters.mcp_client.agent import RESULT_ARTIFACT
-from adapters.task import Message, Part, Task, TaskState, text_of
+from adapters.task import Message, Part, Role, Task, TaskState, text_of
 from gateway.tasks.contracts.skills import CONTRACT_BROKEN
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
 from gateway.tasks.turns.transitions import ERROR_METADATA
 from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError, standard_error
+from gateway.workflows.problems import Problem
 
+FAULT_MEDIA_TYPE: Final = "application/problem+json"
+MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no new runs."
 DETAIL_MAX: Final = 1000  # characters of an agent's words in a fault
 FAILURE_TYPES: Final[Mapping[str, str]] = {AGENT_LATE: "timeout", CONTRACT_BROKEN: "validation"}
 
@@ -89,3 +92,21 @@ def mcp_result(task: Task) -> dict[str, Any]:
 
 def _tool_parts(task: Task) -> tuple[Part, ...]:
     return next((artifact.parts for artifact in task.artifacts if artifact.artifact_id == RESULT_ARTIFACT), ())
+
+
+def misfit_ending(problems: tuple[Problem, ...]) -> Failed:
+    """The refusal of a new run, with each thing that no longer fits."""
+    first = "; ".join(f"{each.path or '/'} (line {each.line}) {each.reason}" for each in problems[:5])
+    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    words = f"{MISFIT_TEXT} {first}{more}"
+    found = [{"line": each.line, "path": each.path, "reason": each.reason} for each in problems]
+    parts = (Part(text=words), Part(data={"problems": found}, media_type=FAULT_MEDIA_TYPE))
+    return Failed(words, Message("misfit", Role.AGENT, parts), rejected=True)
+
+
+def fault_ending(fault: Fault) -> Failed:
+    """A run that faulted, in words, with the problem details (RFC 7807) as data."""
+    words = f"{fault.title or fault.type} at {fault.instance or '/'}: {fault.detail or ''}".rstrip(": ")
+    shown = {name: value for name in Fault.__struct_fields__ if (value := getattr(fault, name)) is not UNSET}
+    parts = (Part(text=words), Part(data=shown, media_type=FAULT_MEDIA_TYPE))
+    return Failed(words, Message(f"fault-{fault.status}", Role.AGENT, parts))

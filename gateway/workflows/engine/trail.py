@@ -10,6 +10,7 @@ from adapters.task import Message, Task
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.steps import RunIdentity
+from gateway.workflows.interpreter.effects import PreparedCall, SubRun, Wanted, WantedClaim
 from gateway.workflows.runs.journal import RESULT_MAX, Result, StepRow, Trail
 from gateway.workflows.runs.values import Reference, digest_of, encode_canonical, mask_secrets, storable
 from policies.audit.log import AuditLog
@@ -35,9 +36,23 @@ class StepNotes:
                 break
 
 
-def trail_of(notes: StepNotes, given: Any, result: Result) -> Trail:
-    """The trail of a step that ended. Secrets of its input are masked before anything is made of it."""
-    shown = mask_secrets(given)
+def _given(argument: Any) -> Any:
+    """What a step received, as its trail shows it."""
+    match argument:
+        case PreparedCall():
+            return argument.arguments
+        case SubRun():
+            return argument.input
+        case Wanted():
+            return {argument.mode: [each.attributes for each in argument.filters]}
+        case WantedClaim():
+            return {"subject": argument.subject, "effect": argument.effect, "purpose": argument.purpose, "priority": argument.priority}
+    return argument
+
+
+def trail_of(notes: StepNotes, argument: Any, result: Result) -> Trail:
+    """The trail of a step that ended, which had this argument. Secrets of its input are masked before anything is made of it."""
+    shown = mask_secrets(_given(argument))
     encoded = encode_canonical(shown)
     digest = digest_of(shown)
     kept = Result(value=shown) if len(encoded) <= RESULT_MAX else Result(reference=Reference(digest, len(encoded)))

@@ -74,6 +74,18 @@ class Effects(Protocol):
         """Ends what runs within it by a TimeoutError once the time is over, counted from when it was first entered."""
         ...
 
+    def claim(self, key: StepKey, wanted: "WantedClaim") -> AbstractAsyncContextManager[Mapping[str, Any]]:
+        """Holds a claim while what runs within it goes on; gives its subject, effect and fencing token.
+
+        Raises WorkflowError where the claim is refused, or was lost before the end. After another error within, the claim is held until
+        `settle` or the end of the run.
+        """
+        ...
+
+    async def settle(self, key: StepKey) -> None:
+        """Releases the claims of tasks at this place or within it: the run goes on, whatever became of them."""
+        ...
+
     async def record(self, key: StepKey, value: Any) -> Any:
         """The value that was recorded first under this key, which is `value` when none was."""
         ...
@@ -167,6 +179,21 @@ class Wanted(Struct, frozen=True):
     mode: str
     filters: tuple[WantedEvent, ...]
     until: "str | Wanted | None" = None
+
+
+class WantedClaim(Struct, frozen=True):
+    """A claim on a subject and effect (`*`: all effects). Durations are milliseconds.
+
+    `lease`: how long it outlives the gateway; `wait`: for how long a refused one is tried again.
+    """
+
+    subject: str
+    effect: str
+    purpose: str
+    priority: int
+    lease: int
+    cool_down: int
+    wait: int
 
 
 class SubRun(Struct, frozen=True):

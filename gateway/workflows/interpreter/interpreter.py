@@ -1,14 +1,17 @@
 """Interprets one run of a document. Deterministic: when its effects answer the same, it takes the same path."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 from gateway.workflows.dsl.constructs import Output, Timeout
 from gateway.workflows.dsl.determinism import DETERMINISTIC
 from gateway.workflows.dsl.document import COMPOSITE, Document, Extension, TaskBase, kind_of
+from gateway.workflows.dsl.extras import BlockClaim
 from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.interpreter.claims import CLAIM_PLACE, wanted_claim
 from gateway.workflows.interpreter.compensations import ORDER, Compensations, FinishedStep, UndoPlan, decode_plan, undo, with_open_steps
 from gateway.workflows.interpreter.effects import Effects, RunSuspended, StepKey
 from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
@@ -159,7 +162,10 @@ class Interpreter:
             scope = replace(scope, is_deterministic=True)
         self.effects.entered(scope.key, raw)
         try:
-            output, then = await self._with_extensions(task, at, scope)
+            if (claim := task.metadata.gateway.claim) is None:
+                output, then = await self._with_extensions(task, at, scope)
+            else:
+                output, then = await _run_within_claim(self, claim, at, scope, partial(self._with_extensions, task, at))
         except WorkflowError as error:
             self.effects.left(scope.key, None, error.fault)
             raise
@@ -237,3 +243,20 @@ class Interpreter:
 def pointer_step(name: str) -> str:
     """A name as one step of a JSON pointer."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+async def _run_within_claim(
+    run: Interpreter, claim: BlockClaim, at: TaskAtWork, scope: Scope, work: Callable[[Scope], Awaitable[tuple[Any, str]]]
+) -> tuple[Any, str]:
+    """Runs a task under the claim that it asks for. Its expressions find the claim as `$claim`."""
+    place = scope.enter(*CLAIM_PLACE)
+    ended: RunEnded | None = None
+    done: tuple[Any, str] = (None, CONTINUE)
+    async with run.effects.claim(place.key, await wanted_claim(run.evaluation, claim, at, place)) as held:
+        try:
+            done = await work(scope.bind({"claim": held}))
+        except RunEnded as error:  # the claim is released as after any end of the task
+            ended = error
+    if ended is not None:
+        raise ended
+    return done

@@ -28,7 +28,7 @@ from gateway.workflows.dsl.document import (
 )
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted, WantedEvent
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, matches, standard_error
-from gateway.workflows.interpreter.evaluation import TaskAtWork
+from gateway.workflows.interpreter.evaluation import Evaluation, TaskAtWork
 from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, TaskFunction, pointer_step
 from gateway.workflows.interpreter.retries import delay_before, limit_of
 from gateway.workflows.interpreter.scope import Scope
@@ -92,7 +92,9 @@ async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scop
     is_over = True
     try:
         if task.fork.compete and winner is None:
-            return await _first_output(run, started, scope), None
+            output = await _first_output(run, started, scope)
+            await _settle_losers(run, started, scope)
+            return output, None
         outputs = [output for output, _ in await every_output(started)]
         return (outputs[0] if task.fork.compete else outputs), None
     except RunSuspended:
@@ -104,6 +106,14 @@ async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scop
         await asyncio.gather(*started, return_exceptions=True)
         for place in places if is_over else ():
             run.effects.abandon(place.key)
+
+
+async def _settle_losers(run: Interpreter, branches: Sequence["asyncio.Future[tuple[Any, str]]"], scope: Scope) -> None:
+    """Ends the branches that have lost, and what they have claimed."""
+    for each in branches:
+        each.cancel()
+    await asyncio.gather(*branches, return_exceptions=True)
+    await run.effects.settle(scope.enter("fork", "branches").key)
 
 
 async def every_output(branches: Sequence["asyncio.Future[Any]"]) -> list[Any]:
@@ -156,6 +166,7 @@ async def run_try(run: Interpreter, task: TryTask, at: TaskAtWork, scope: Scope)
             bound = scope.bind({task.catch.as_: _shown(error.fault)})
             if not await _is_caught(run, task.catch, error.fault, at, bound):
                 raise
+            await run.effects.settle(scope.attempt(attempt).enter("try").key)
             delay = None  # a step whose outcome is unknown may have had its effect, and is not repeated
             if error.fault.type != OUTCOME_UNKNOWN:
                 delay = await _retry_delay(run, task.catch, attempt + 1, waited, at=at, scope=bound)
@@ -283,16 +294,23 @@ async def run_workflow(run: Interpreter, task: RunTask, at: TaskAtWork, scope: S
 
 
 async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | CallHttp, at: TaskAtWork, scope: Scope) -> Done:
+    return await run.effects.call(scope.key, await prepare_call(run.evaluation, task, at, scope)), None
+
+
+async def prepare_call(evaluation: Evaluation, task: Any, at: TaskAtWork, scope: Scope) -> PreparedCall:
+    """A call with the values of its arguments. Raises WorkflowError (expression)."""
+    if isinstance(task, CallFunction):
+        return _prepared(task.call, await evaluation.value(task.with_, at.input, scope, at), at, scope)
     arguments = task.with_.model_dump(mode="json", exclude_unset=True)
     if isinstance(task, CallHttp):
         endpoint = arguments.pop("endpoint")
         uri = endpoint if isinstance(endpoint, str) else endpoint["uri"]
-        arguments["uri"] = await run.evaluation.uri(uri, at.input, scope, at)
+        arguments["uri"] = await evaluation.uri(uri, at.input, scope, at)
         arguments["template"] = uri
         if not isinstance(endpoint, str) and "authentication" in endpoint:
             arguments["authentication"] = endpoint["authentication"]
-    filled = await run.evaluation.value(arguments, at.input, scope, at)
-    return await run.effects.call(scope.key, _prepared(task.call, filled, at, scope)), None
+    filled = await evaluation.value(arguments, at.input, scope, at)
+    return _prepared(task.call, filled, at, scope)
 
 
 def _prepared(function: str, arguments: Mapping[str, Any], at: TaskAtWork, scope: Scope) -> PreparedCall:

@@ -1,9 +1,10 @@
-"""The keys of the board that a document reads and writes by the built-in server `state`: permissions for its ceiling."""
+"""The keys of the board that a document reads and writes by the server `state`, or claims: permissions for its ceiling."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from gateway.state.subjects.names import key_prefix_of
 from gateway.workflows.dsl.document import CallFunction, CallMcp, Document
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.expressions.templates import expression_in
@@ -25,6 +26,18 @@ def state_permissions(document: Document) -> Iterator[str]:
             if isinstance(need, Need) and need.name == SERVER and need.tool in KEY_MEMBERS:
                 key = _arguments_of(placed.task).get(KEY_MEMBERS[need.tool], "")
                 yield f"state:{'write' if need.tool in WRITING else 'read'}:{_pattern_of(key)}"
+        if (claim := placed.task.metadata.gateway.claim) is not None:
+            yield f"state:write:{_pattern_of_claims(claim.subject)}"
+
+
+def _pattern_of_claims(subject: str) -> str:
+    """The keys of the claims on every subject that this text can become."""
+    expression = expression_in(subject)
+    if expression is None:
+        return f"{key_prefix_of(subject)}claims"
+    beginning = _BEGINNING.match(expression)
+    kind, colon, _ = beginning[1].partition(":") if beginning else ("", "", "")
+    return f"{kind}/*" if colon and kind else "*"
 
 
 def _arguments_of(task: object) -> Mapping[str, Any]:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -11,11 +11,13 @@ from typing import Any, Final
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.interpreter.effects import LookUp, PreparedCall, Rank, Rights, Spent, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.claims import claim_denied, claim_lost, task_of_claim
+from gateway.workflows.interpreter.effects import LookUp, PreparedCall, Rank, Rights, Spent, StepKey, SubRun, Wanted, WantedClaim
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.rehearsal.clock import VirtualClock
-from gateway.workflows.rehearsal.script import RehearsalCase, ScriptedAnswer
+from gateway.workflows.rehearsal.script import RehearsalCase, ScriptedAnswer, ScriptedClaim
 
+GRANTED: Final = ScriptedClaim()
 DIGEST_LENGTH: Final = 64  # hexadecimal digits of a sha256
 
 
@@ -39,6 +41,7 @@ class ScriptedEffects:
         self._matcher = matcher
         self._asked: Counter[str] = Counter()
         self._records: dict[str, Any] = {}
+        self._tokens = 0  # of the claims of the run
         self._arrived: list[Mapping[str, Any]] = []
         self._listening: set[asyncio.Event] = set()
         for arrival in case.events:
@@ -101,6 +104,25 @@ class ScriptedEffects:
 
     def time_limit(self, key: StepKey, milliseconds: int) -> AbstractAsyncContextManager[None]:
         return self._clock.time_limit(milliseconds)
+
+    @asynccontextmanager
+    async def claim(self, key: StepKey, wanted: WantedClaim) -> AsyncIterator[Mapping[str, Any]]:
+        """Grants the claim, unless the script says otherwise."""
+        place = task_of_claim(key).pointer
+        scripted = self._case.claims.get(place, self._case.claims.get(place.rpartition("/")[2], GRANTED))
+        if scripted.denied:
+            await self._clock.sleep(wanted.wait)
+            raise claim_denied(f"another person has claimed {wanted.subject}", key.pointer)
+        self._tokens += 1
+        shown = {"subject": wanted.subject, "effect": wanted.effect, "claim": "rehearsal", "token": self._tokens}
+        try:
+            async with nullcontext() if scripted.lost_after is None else self._clock.time_limit(_milliseconds(scripted.lost_after)):
+                yield shown
+        except TimeoutError as error:
+            raise claim_lost(wanted.subject, wanted.effect, self._tokens, key.pointer) from error
+
+    async def settle(self, key: StepKey) -> None:
+        """Nothing: claims of a rehearsal are in the way of none other."""
 
     async def record(self, key: StepKey, value: Any) -> Any:
         return self._records.setdefault(str(key), value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 COMPLETED: Final = "TASK_STATE_COMPLETED"
+CLAIM_END: Final = "/metadata/gateway/claim"  # of the steps that take claims
 FAILED: Final = "TASK_STATE_FAILED"
 
 
@@ -18,7 +19,9 @@ def case_of_run(run: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, An
     """
     if run["state"] not in (COMPLETED, FAILED):
         raise NotRecorded(f"run {run['id']} has neither completed nor failed, so there is no ending to expect")
-    steps = sorted(run["steps"], key=lambda step: (step["started"], step["ended"]))
+    calls = [step for step in run["steps"] if not step["step"].endswith(CLAIM_END)]
+    steps = sorted(calls, key=lambda step: (step["started"], step["ended"]))
+    refused = [step["step"].removesuffix(CLAIM_END) for step in run["steps"] if step["step"].endswith(CLAIM_END) and "fault" in step]
     answers: dict[str, list[dict[str, Any]]] = {}
     for step in steps:
         answers.setdefault(step["step"], []).append(_answer(step))
@@ -26,6 +29,7 @@ def case_of_run(run: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, An
         "name": f"{run['workflow']} as in run {run['id']}",
         "input": run["input"],
         "answers": {place: given[0] if len(given) == 1 else given for place, given in answers.items()},
+        **({"claims": {place: {"denied": True} for place in refused}} if refused else {}),
         "expect": _ending(run["state"], task) | {"calls": [step["step"] for step in steps]},
     }
 

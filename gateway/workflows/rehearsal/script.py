@@ -25,6 +25,13 @@ class ScriptedAnswer(ScriptPart):
         return self
 
 
+class ScriptedClaim(ScriptPart):
+    """What becomes of the claim of a task, which is granted otherwise: it is denied, or lost so long after it was taken."""
+
+    denied: bool = False
+    lost_after: Duration | None = Field(None, alias="lostAfter")
+
+
 class Arrival(ScriptPart):
     """An event that comes from outside, so long after the start."""
 
@@ -50,11 +57,15 @@ class ExpectedRun(ScriptPart):
 
 
 class RehearsalCase(ScriptPart):
-    """One run. `answers` are given to steps by their name or JSON pointer; of a list each call takes the next, the last one for ever."""
+    """One run. `answers` are given to steps by their name or JSON pointer; of a list each call takes the next, the last one for ever.
+
+    `claims` says by the name or JSON pointer of a task what becomes of its claim.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     input: Any = {}
     answers: dict[str, ScriptedAnswer | list[ScriptedAnswer]] = {}
+    claims: dict[str, ScriptedClaim] = {}
     events: list[Arrival] = []
     expect: ExpectedRun = ExpectedRun()
 

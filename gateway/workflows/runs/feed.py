@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from adapters.task import Message, TaskState, TaskStatus, text_of
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
-from gateway.workflows.runs.journal import CALL, StepRow, read_stored_steps
+from gateway.workflows.runs.journal import CALL, CLAIM, StepRow, read_stored_steps
 from gateway.workflows.runs.store import RunKey, RunStore
 
 POLL_SECONDS: Final = 0.5
@@ -54,7 +54,7 @@ class RunFeed:
         """The events after a place, in the order of their times."""
         states = [each for each in await self._task_log.read_events(row, after.task) if each.kind == "status"]
         steps = await read_stored_steps(self._store, RunKey(row.tenant, row.id), after.step)
-        return _in_order([_state_change(each) for each in states], [step for step in steps if step.kind == CALL], after)
+        return _in_order([_state_change(each) for each in states], [step for step in steps if step.kind in (CALL, CLAIM)], after)
 
     async def follow(self, row: TaskRow, after: FeedPlace) -> AsyncIterator[list[FeedEntry]]:
         """Yields the events after a place, and what happens from then on until the run ends; an empty list where nothing did."""

@@ -17,6 +17,7 @@ from gateway.workflows.runs.tables import workflow_steps
 from gateway.workflows.runs.values import INLINE_MAX, Reference, encode_canonical, insert_value, read_values
 
 CALL: Final = "call"
+CLAIM: Final = "claim"  # on a subject, which a task takes
 RECORD: Final = "record"
 DUE: Final = "due"  # the moment at which a wait ends
 LIMIT: Final = "limit"  # the moment at which a time limit ends

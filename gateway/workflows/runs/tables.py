@@ -104,6 +104,21 @@ workflow_waits = Table(
     deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_waits_run"),
 )
 
+workflow_claims = Table(
+    "workflow_claims",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # of the task that holds the claim while it lasts
+    Column("subject", Text, nullable=False),
+    Column("claim_id", Text, nullable=False),  # of `claims`, which has a retention of its own; empty while the task waits
+    Column("token", BigInteger, nullable=False),
+    Column("lease", BigInteger, nullable=False),  # microseconds
+    Column("version", BigInteger, nullable=False),  # of the subject when the claim was refused
+    Column("state", Text, nullable=False),  # waiting | held | lost | told: lost, and the run was told
+    deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_claims_run"),
+)
+
 workflow_checkpoints = Table(
     "workflow_checkpoints",
     metadata,

@@ -162,15 +162,35 @@ async def test_a_file_that_names_arguments_wrongly_is_refused_beside_the_registe
     assert "did you mean 'quantity'" in str(engine.problem) and str(engine.problem).startswith("ours.cedar:1: ")
     assert await readiness(ruled) == (200, "degraded", False)
     (folder / "ours.cedar").write_text(LIMIT % "quantity")
-    await until(lambda: engine.is_healthy and engine.warnings == (), every=0.05)
+    await until(lambda: engine.is_healthy and engine.rules.warnings == (), every=0.05)
     assert await readiness(ruled) == (200, "ready", True)
 
 
 async def test_a_change_of_the_registry_makes_doubts_and_takes_no_rules_away(ruled: House, folder: Path) -> None:
     engine = ruled.gateway.rulings.engine
     (folder / "ours.cedar").write_text(LIMIT % "amount")
-    await until(lambda: "shop.buy" in str(engine.warnings), every=0.05)  # nobody offers it yet
+    await until(lambda: "shop.buy" in str(engine.rules.warnings), every=0.05)  # nobody offers it yet
     version = engine.version
     await ruled.server("shop", "buy", schema=BUY)
-    await until(lambda: "'amount'" in str(engine.warnings), every=0.05)
+    await until(lambda: "'amount'" in str(engine.rules.warnings), every=0.05)
     assert (engine.version, await readiness(ruled)) == (version, (200, "ready", True))
+
+
+async def test_the_log_names_a_rule_that_reads_a_value_of_a_server(
+    tmp_path: Path, light_url: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefixes = [{"prefix": "customer/*/tier", "backed_by": {"server": "crm", "read": "get"}}]
+    rule = '@id("NAME")\nforbid(principal, action, resource) when { context.facts.values has tier };'
+    (folder / "ours.cedar").write_text(rule.replace("NAME", "first"))
+    said = ""
+
+    def is_said(name: str) -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return f"ours.cedar:1: {name}: reads context.facts.values 'tier', and values of customer/*/tier are held by" in said
+
+    async with house(tmp_path / "home", light_url, policies=str(folder), state={"prefixes": prefixes}):
+        await until(lambda: is_said("first"), every=0.05)
+        (folder / "ours.cedar").write_text(rule.replace("NAME", "second"))
+        await until(lambda: is_said("second"), every=0.05)
+        assert said.count("policy_doubtful") >= 2

@@ -117,3 +117,45 @@ async def test_a_sound_document_is_taken(evaluator: Evaluator) -> None:
 - hear: {{listen: {{to: {{any: [{{with: {{type: a, data: '${{ .n > 1 }}'}}}}]}}}}, foreach: {{item: e, do: [{{f: {{set: {{g: $e}}}}}}]}}}}
 """
     assert await paths(evaluator, tasks, "use: {functions: {undo: {set: {undone: true}}}}") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "place"),
+    [
+        ("approve", "{}", ""),
+        ("approve", "{prompt: ''}", "/prompt"),
+        ("approve", "{prompt: 'Pay?', promt: 'Pay?'}", "/promt"),
+        ("approve", "{prompt: 'Pay?', options: [a]}", "/options"),
+        ("approve", "{prompt: 'Pay?', default: true}", "/default"),
+        ("choose", "{prompt: 'Which?'}", ""),
+        ("choose", "{prompt: 'Which?', options: []}", "/options"),
+        ("choose", "{prompt: 'Which?', options: [a, b], default: c}", "/default"),
+        ("form", "{prompt: 'Who?'}", ""),
+        ("form", "{prompt: 'Who?', schema: {type: nonsense}}", "/schema/type"),
+        ("form", "{prompt: 'Who?', schema: {$ref: 'https://x/y'}}", "/schema"),
+        ("form", "{prompt: 'Who?', schema: {type: object}, default: nobody}", "/default"),
+        ("signal", "{prompt: go}", "/prompt"),
+        ("signal", "{name: 5}", "/name"),
+        ("approve", "{prompt: 'Pay?', escalate: {after: P1D}}", "/escalate"),
+        ("approve", "{prompt: 'Pay?', escalate: {after: soon, to: {roles: [a]}}}", "/escalate/after"),
+        ("approve", "{prompt: 'Pay?', escalate: {after: P1D, to: {roles: a}}}", "/escalate/to/roles"),
+        ("approve", "{prompt: 'Pay?', escalate: {after: P1D, to: {}}}", "/escalate/to"),
+    ],
+)
+async def test_arguments_of_a_checkpoint_that_can_not_work_are_found(evaluator: Evaluator, call: str, given: str, place: str) -> None:
+    assert f"/do/0/a/with{place}" in await paths(evaluator, f"- a: {{call: gateway.{call}, with: {given}}}")
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        ("approve", "{prompt: '${ .prompt }', expires: '${ .days }', escalate: '${ .escalate }', default: '${ .default }'}"),
+        ("approve", "{prompt: 'Pay?', default: {approved: false}, escalate: {after: '${ .x }', to: {roles: ['${ .role }']}}}"),
+        ("choose", "{prompt: 'Which?', options: '${ .options }', default: a}"),
+        ("choose", "{prompt: 'Which?', options: [a, '${ .b }'], default: c}"),
+        ("form", "{prompt: 'Who?', schema: {enum: ['${ .a }']}, default: b}"),
+        ("signal", "{name: go}"),
+    ],
+)
+async def test_what_expressions_make_of_a_checkpoint_is_left_to_the_run(evaluator: Evaluator, call: str, given: str) -> None:
+    assert await paths(evaluator, f"- a: {{call: gateway.{call}, with: {given}}}") == []

@@ -9,7 +9,7 @@ from gateway.workflows.interpreter.compensations import BEGUN, ORDER, PLACE
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
 from gateway.workflows.runs.estimates import shares_of, tokens_of
-from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Result, StepRow
+from gateway.workflows.runs.journal import CALL, CLAIM, DUE, LIMIT, RECORD, Result, StepRow
 
 NO = Fault("urn:tests:no", 500, instance="/do/1/b")
 
@@ -38,6 +38,13 @@ def test_a_step_whose_output_did_not_pass_is_repeated() -> None:
 def test_a_fault_that_no_step_raised_repeats_none() -> None:
     steps = [step("/do/0/a", 1, 2), step("/do/2/c", 2, 3)]
     assert kept(steps, NO) == kept(steps, None) == [steps[0].key, steps[1].key]
+
+
+def test_a_redriven_run_takes_its_claims_itself() -> None:
+    denied = Fault("urn:interlock:error:claim-denied", 409, instance="/do/2/c/metadata/gateway/claim")
+    granted, refused = step("/do/0/a/metadata/gateway/claim", 1, 1, kind=CLAIM), step(denied.instance, 4, 9, kind=CLAIM, fault=denied)
+    waited, caught = step(denied.instance, 4, 4, kind=DUE, value=9), step("/do/1/b/metadata/gateway/claim", 2, 2, kind=CLAIM, fault=NO)
+    assert kept([granted, caught, waited, refused], denied) == [caught.key]
 
 
 def test_time_limits_and_open_waits_begin_anew() -> None:

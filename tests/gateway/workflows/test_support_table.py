@@ -210,6 +210,7 @@ TABLE: dict[str, Row] = {
         [
             ask("a", ", minConfidence: 0.5, confidence: .c, check: {agent: y}, idempotent: true"),
             ("use: {functions: {f: {set: {x: 1}}}}", SET % ", metadata: {gateway: {compensate: f}}"),
+            SET % ", metadata: {gateway: {claim: {subject: 'customer:42', effect: outbound-email, wait: PT1H}}}",
         ],
         [
             (

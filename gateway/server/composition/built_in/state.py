@@ -84,6 +84,10 @@ class LazyBoard:
     async def load_held(self) -> "HeldValues":
         return await asyncio.to_thread(lambda: self._held)
 
+    async def settling_write(self, caller: Caller, approval_id: str, decision_id: str) -> Callable[[Batch, bool], None]:
+        """What a vote on the question about a held value writes. Raises UnknownHeldValue."""
+        return await (await self.load_held()).settling_write(caller, approval_id, decision_id)
+
     def build_tools(self) -> BuiltInServer:
         """The server `state`."""
         from gateway.ingress.built_in.state_tools import StateTools
@@ -181,5 +185,12 @@ def _rule_of(settings: "PrefixSettings") -> "PrefixRule":
     backed = settings.backed_by
     backing = None if backed is None else Backing(backed.server, backed.read, backed.write, backed.arguments, backed.value, backed.result)
     return PrefixRule(
-        settings.prefix, settings.owner, settings.value_schema, settings.ttl, settings.on_misfit, settings.sensitivity, backing
+        settings.prefix,
+        settings.owner,
+        settings.value_schema,
+        settings.ttl,
+        settings.on_misfit,
+        settings.sensitivity,
+        backing,
+        settings.ask_seconds,
     )

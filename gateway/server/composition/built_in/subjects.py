@@ -15,7 +15,7 @@ from gateway.server.settings import Settings
 from gateway.state.board.permissions import BoardAuthorizer
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
-from gateway.state.effects.looks import SubjectLooks
+from gateway.state.effects.looks import FindPlans, SubjectLooks
 from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database import Database
 from policies.authority import RulingRequest
@@ -48,6 +48,7 @@ def build_subjects(
     rulings: BoardAuthorizer,
     could_allow: Callable[[Caller, Act], bool],
     recorder: EventRecorder,
+    find_plans: FindPlans,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
 
@@ -59,7 +60,9 @@ def build_subjects(
 
     claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
-    looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings)
+    looks = SubjectLooks(
+        database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings, find_plans=find_plans
+    )
     return Subjects(claims, operations, looks)
 
 

@@ -1,9 +1,11 @@
 """What people do with values that are held back: they list them, accept them, or drop them. Agents do neither."""
 
+from collections.abc import Callable
+
 from msgspec import structs
 
 from gateway.state.board.feed import BoardFeed
-from gateway.state.board.held_values.rows import HeldDecision, HeldValue, decide_held, find_held, list_held
+from gateway.state.board.held_values.rows import HeldDecision, HeldValue, decide_held, find_held, find_held_of_approval, list_held
 from gateway.state.board.permissions import BoardAuthorizer, act_of_reading
 from gateway.state.board.problems import BoardProblem, UnknownHeldValue
 from gateway.state.board.rules import PrefixRules
@@ -33,7 +35,7 @@ class HeldValues:
     async def list_visible(self, caller: Caller, place: Place | None, limit: int) -> tuple[list[HeldValue], Place | None]:
         """The held values of keys that the caller may read or decide on, the oldest first, and the place after which the next page is."""
         tenant = caller.principal.tenant
-        found = await self._store.database.read(lambda connection: list_held(connection, tenant, place, limit + 1))
+        found = await self._store.database.read(lambda connection: list_held(connection, tenant, self._store.now(), place, limit + 1))
         page = found[:limit]
         visible = [held for held in page if await self._may_see(caller, held)]
         return visible, (page[-1].at, page[-1].id) if len(found) > limit else None
@@ -47,24 +49,40 @@ class HeldValues:
         if not await self._may_see(caller, held):
             raise UnknownHeldValue
         act = act_of_reading(held.key, "decide-held-value") if self._owns(caller, held) else DECIDE_HELD
-        now, rule = self._store.now(), self._rules.rule_of(held.key)
 
         def write(batch: Batch, grant: Grant) -> StoredValue | BoardProblem | None:
-            decision = HeldDecision(tenant, held_id, accepts, person, grant.decision.id)
             try:
-                stored = decide_held(batch, decision, now, self._store.limits, rule.expiry_of(None, now))
+                return self._write(batch, caller, held, HeldDecision(tenant, held_id, accepts, person, grant.decision.id))
             except BoardProblem as problem:
                 return problem
-            self._audit.record(batch, _record_of(held, decision))
-            if stored is not None:
-                self._store.record_event(batch, caller, held.key, stored)
-            return stored
 
         result = await self._authorizer.authorize_and_write(caller, RulingRequest(act, tenant), write)
         if isinstance(result, BoardProblem):
             raise result
         self._feed.announce()
         return result
+
+    async def settling_write(self, caller: Caller, approval_id: str, decision_id: str) -> Callable[[Batch, bool], None]:
+        """What a vote on the question about a held value writes: it accepts the value, or drops it. Raises UnknownHeldValue.
+
+        The write raises what `decide` raises, so that the vote does not count.
+        """
+        tenant, person = caller.principal.tenant, caller.principal.owner_key
+        held = await self._store.database.read(lambda connection: find_held_of_approval(connection, tenant, approval_id))
+        return lambda batch, accepts: self._settle(batch, caller, held, HeldDecision(tenant, held.id, accepts, person, decision_id))
+
+    def _settle(self, batch: Batch, caller: Caller, held: HeldValue, decision: HeldDecision) -> None:
+        self._write(batch, caller, held, decision)
+        self._feed.announce()
+
+    def _write(self, batch: Batch, caller: Caller, held: HeldValue, decision: HeldDecision) -> StoredValue | None:
+        """Raises BoardProblem."""
+        now = self._store.now()
+        stored = decide_held(batch, decision, now, self._store.limits, self._rules.rule_of(held.key).expiry_of(None, now))
+        self._audit.record(batch, _record_of(held, decision))
+        if stored is not None:
+            self._store.record_event(batch, caller, held.key, stored)
+        return stored
 
     def _owns(self, caller: Caller, held: HeldValue) -> bool:
         """Whether the person has the role that owns the prefix. An agent that acts for them does not decide."""

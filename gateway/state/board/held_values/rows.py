@@ -18,11 +18,15 @@ from policies.ids import new_id
 PENDING: Final = "pending"
 ACCEPTED: Final = "accepted"
 DROPPED: Final = "dropped"
+EXPIRED: Final = "expired"
 HELD_ID: Final = re.compile(r"hv_[0-9a-f]{1,60}")
 HELD_MAX: Final = 1000  # pending, of one tenant
 _INSERT: Final = (
     "INSERT INTO state_held (tenant, id, key, base, value, problem, sensitivity, updated_by, agent, chain, task_id, decision_id, at, "
     "state, decided_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '')"
+)
+_CLOSE_APPROVAL: Final = (
+    "UPDATE approvals SET state = ?, used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state IN ('pending', 'approved')"
 )
 _DECIDE: Final = "UPDATE state_held SET state = ?, decided_by = ?, decided = ? WHERE tenant = ? AND id = ? AND state = 'pending'"
 
@@ -40,6 +44,8 @@ class HeldValue(Struct, frozen=True):
     at: int
     state: str = PENDING
     decided_by: str = ""
+    approval_id: str = ""  # of the question to people, or empty
+    expires: int | None = None  # when it is dropped by itself
 
     def decode(self) -> Any:
         return msgspec.json.decode(self.value)
@@ -74,6 +80,8 @@ def decide_held(batch: Batch, decision: HeldDecision, now: int, limits: BoardLim
     held = find_held(batch.connection, decision.tenant, decision.id)
     if held.state != PENDING:
         raise HeldValueDecided(held.state)
+    if held.expires is not None and held.expires <= now:
+        raise HeldValueDecided(EXPIRED)
     if decision.accepts and held.source.owner == decision.person:
         raise OwnHeldValue
     stored = None
@@ -83,6 +91,9 @@ def decide_held(batch: Batch, decision: HeldDecision, now: int, limits: BoardLim
     state = ACCEPTED if decision.accepts else DROPPED
     if not batch.run(_DECIDE, (state, decision.person, now, held.tenant, held.id)):
         raise HeldValueDecided("decided")
+    if held.approval_id:
+        closed = ("used", decision.decision_id) if decision.accepts else ("denied", "")
+        batch.run(_CLOSE_APPROVAL, (*closed, now, held.tenant, held.approval_id))
     return stored
 
 
@@ -96,10 +107,19 @@ def find_held(connection: Connection, tenant: str, held_id: str) -> HeldValue:
     return held_from_row(row)
 
 
-def list_held(connection: Connection, tenant: str, place: tuple[int, str] | None, limit: int) -> list[HeldValue]:
+def find_held_of_approval(connection: Connection, tenant: str, approval_id: str) -> HeldValue:
+    """The value that people are asked about. Raises UnknownHeldValue."""
+    row = connection.execute(select(state_held).where(state_held.c.tenant == tenant, state_held.c.approval_id == approval_id)).first()
+    if row is None:
+        raise UnknownHeldValue
+    return held_from_row(row)
+
+
+def list_held(connection: Connection, tenant: str, now: int, place: tuple[int, str] | None, limit: int) -> list[HeldValue]:
     """The pending values of a tenant, the oldest first, after the place (moment, id) of the last one of a page."""
     columns = state_held.c
     query = select(state_held).where(columns.tenant == tenant, columns.state == PENDING)
+    query = query.where(columns.expires.is_(None) | (columns.expires > now))
     if place is not None:
         query = query.where((columns.at > place[0]) | ((columns.at == place[0]) & (columns.id > place[1])))
     return [held_from_row(row) for row in connection.execute(query.order_by(columns.at, columns.id).limit(limit)).all()]
@@ -107,4 +127,5 @@ def list_held(connection: Connection, tenant: str, place: tuple[int, str] | None
 
 def held_from_row(row: "Row[Any]") -> HeldValue:
     source = source_from_row(row)
-    return HeldValue(row.tenant, row.id, row.key, row.base, row.value, row.problem, source, row.at, row.state, row.decided_by)
+    decided = (row.state, row.decided_by, row.approval_id, row.expires)
+    return HeldValue(row.tenant, row.id, row.key, row.base, row.value, row.problem, source, row.at, *decided)

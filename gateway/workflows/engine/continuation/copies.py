@@ -5,9 +5,10 @@ from typing import Final
 
 from msgspec import UNSET
 
+from gateway.workflows.interpreter.claims import is_of_claim
 from gateway.workflows.interpreter.compensations import BEGUN, ENDED, ORDER, decode_plan, is_undoing, undone_step
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault
-from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
+from gateway.workflows.runs.journal import CALL, CLAIM, DUE, LIMIT, StepRow
 
 FUNCTION: Final = "/function"
 SECOND_CHECK: Final = "/metadata/gateway/check"
@@ -26,7 +27,12 @@ def steps_to_redrive(steps: Sequence[StepRow], fault: Fault | None) -> list[Step
         keys = {step.key for step in undone}
         kept = [step for step in kept if step.key not in keys and step.started < first]
     failed = None if fault is None else _failed_step(kept, fault)
-    return [step for step in kept if step is not failed]
+    return [step for step in kept if step is not failed and not is_granted_claim(step)]
+
+
+def is_granted_claim(step: StepRow) -> bool:
+    """Whether the run held a claim by this step, or waited for one: another run takes its claims itself."""
+    return (step.kind == CLAIM and step.result.fault is UNSET) or (step.kind == DUE and is_of_claim(step.step_key))
 
 
 def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
@@ -77,7 +83,7 @@ def _is_open_wait(step: StepRow, steps: Sequence[StepRow]) -> bool:
 
 def _failed_step(steps: Sequence[StepRow], fault: Fault) -> StepRow | None:
     """The step that raised the error of a run, or whose output did not pass. None where no step of its own did."""
-    calls = [step for step in steps if step.kind == CALL]
+    calls = [step for step in steps if step.kind in (CALL, CLAIM)]
     found = [step for step in calls if step.step_key.pointer == fault.instance]
     found = found or [step for step in calls if step.step_key.pointer == f"{fault.instance}{FUNCTION}"]
     return found[-1] if found else None

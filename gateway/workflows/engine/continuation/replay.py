@@ -1,7 +1,7 @@
 """Replays a run on its journal alone: nothing is called, and what the journal lacks is where the replay stops."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from gateway.workflows.coordination.kinds import TASK_FUNCTIONS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.expressions.evaluator import Evaluator
-from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import LookUp, PreparedCall, RunSuspended, StepKey, SubRun, Wanted, WantedClaim
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.runs.journal import StepRow
@@ -64,6 +64,17 @@ class _JournalOnly:
 
     def time_limit(self, key: StepKey, milliseconds: int) -> AbstractAsyncContextManager[None]:
         return nullcontext()
+
+    @asynccontextmanager
+    async def claim(self, key: StepKey, wanted: WantedClaim) -> AsyncIterator[Mapping[str, Any]]:
+        """A refusal is part of the path that the run took. A claim that was granted is taken anew by a run that goes on."""
+        if key_text(key) in self._steps:
+            yield self._result(key)
+        else:
+            yield {"subject": wanted.subject, "effect": wanted.effect, "claim": "", "token": 0}
+
+    async def settle(self, key: StepKey) -> None:
+        """Nothing: a replay holds no claim."""
 
     async def record(self, key: StepKey, value: Any) -> Any:
         return self._find(key_text(key)).result.value if key_text(key) in self._steps else value

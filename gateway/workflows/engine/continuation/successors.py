@@ -13,7 +13,14 @@ from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.dsl.wording import suggestion
-from gateway.workflows.engine.continuation.copies import is_approval, is_compensation, repeated_unknowns, steps_to_redrive, undone_among
+from gateway.workflows.engine.continuation.copies import (
+    is_approval,
+    is_compensation,
+    is_granted_claim,
+    repeated_unknowns,
+    steps_to_redrive,
+    undone_among,
+)
 from gateway.workflows.engine.continuation.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault
@@ -92,7 +99,8 @@ class Successors:
         began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
         if began.version != row.version:
             await self._check_steps_run(began, kept)
-        return Successor(began, [each for each in kept if not is_approval(each)])  # people approved of what one run does, and of it once
+        kept = [each for each in kept if not is_approval(each) and not is_granted_claim(each)]
+        return Successor(began, kept)  # people approved of what one run does, and of it once
 
     def write(self, successor: Successor, by: str, batch: Batch, task: TaskRow) -> None:
         """Stores the run and its journal in the commit that opens its task."""

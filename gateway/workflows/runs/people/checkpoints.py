@@ -36,12 +36,6 @@ CLOSED_TEXTS: Final = {
     "expired": "The checkpoint has expired.",
     WITHDRAWN: "The checkpoint was withdrawn, because its run went on without an answer.",
 }
-APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 2000}},
-    "required": ["approved"],
-    "additionalProperties": False,
-}
 _INSERT: Final = (
     "INSERT INTO workflow_checkpoints "
     "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, subject, state, answer, answered_by, answer_key, created, expires, "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import BadSettings, Settings
@@ -19,10 +20,12 @@ CRM = {"server": "crm", "read": "get_tier", "write": "set_tier", "arguments": {"
 PREFIXES = [
     {"prefix": "customer/*/status", "value_schema": STATES, "owner": "reader"},
     {"prefix": "customer/*/held", "value_schema": STATES, "owner": "reader", "on_misfit": "hold"},
+    {"prefix": "customer/*/asked", "value_schema": STATES, "owner": "reader", "on_misfit": "ask", "ask_seconds": 3600},
     {"prefix": "customer/*/short", "ttl": 60, "sensitivity": 1},
     {"prefix": "customer/*/tier", "backed_by": CRM, "value_schema": {"type": "string"}},
 ]
 HELD = "customer/42/held"
+ASKED = "customer/42/asked"
 TIER = "customer/42/tier"
 
 
@@ -110,6 +113,77 @@ async def test_an_accepted_value_replaces_only_the_version_that_was_meant(board:
     late = await decide(board, kept["id"], "accept")
     assert (late.status_code, late.json()["reason_id"]) == (412, "stale-version")
     assert (await board.value(HELD))["value"] == "open"
+
+
+async def approval_of(board: BoardHome, held_value: dict[str, Any], user: str = "admin") -> Any:
+    token = board.home.token(user)
+    return await board.home.http.get(f"/api/approvals/{held_value['approval']}", headers={"authorization": f"Bearer {token}"})
+
+
+async def vote(board: BoardHome, held_value: dict[str, Any], decision: str = "approve", user: str = "admin") -> Any:
+    headers = {"authorization": f"Bearer {board.home.token(user)}"}
+    path = f"/api/approvals/{held_value['approval']}/decision"
+    return await board.home.http.post(path, json={"decision": decision}, headers=headers)
+
+
+async def test_people_are_asked_about_a_misfit_with_the_exact_value(board: BoardHome) -> None:
+    await board.put(ASKED, "open")
+    asked = await board.put(ASKED, "half-open", if_match='"1"')
+    held_value = asked.json()["held"]
+    shown = (await approval_of(board, held_value)).json()
+    assert (asked.status_code, shown["state"], shown["requester"]["principal"]) == (202, "pending", "default|interlock-development|ann")
+    assert shown["arguments"] == {"value": "half-open", "replaces_version": 1, "problem": held_value["problem"]}
+    assert shown["expires"] == held_value["expires"] and shown["resource"] == ASKED
+    assert (await vote(board, held_value)).json()["state"] == "used"
+    value = await board.value(ASKED)
+    assert (value["value"], value["version"], value["source"]["principal"]) == ("half-open", 2, "default|interlock-development|ann")
+    assert (await vote(board, held_value)).json()["reason_id"] == "approval-closed"
+
+
+async def test_a_denied_misfit_is_dropped(board: BoardHome) -> None:
+    held_value = (await board.put(ASKED, "x")).json()["held"]
+    assert (await vote(board, held_value, "deny")).json()["state"] == "denied"
+    assert await held(board) == [] and (await board.ask("GET", f"/{ASKED}")).status_code == 404
+    assert (await decide(board, held_value["id"], "accept")).json()["reason_id"] == "held-value-decided"
+
+
+@sqlite_only
+async def test_an_approved_misfit_replaces_only_the_version_that_was_meant(board: BoardHome) -> None:
+    held_value = (await board.put(ASKED, "x")).json()["held"]
+    await board.put(ASKED, "open")
+    late = await vote(board, held_value)
+    assert (late.status_code, late.json()["reason_id"]) == (412, "stale-version")
+    assert (await approval_of(board, held_value)).json()["votes"] == []
+    assert (await vote(board, held_value, "deny")).json()["state"] == "denied"
+
+
+@sqlite_only
+async def test_the_owner_of_the_prefix_answers_the_question_too(board: BoardHome) -> None:
+    first, second = [(await board.put(key, "x")).json()["held"] for key in (ASKED, f"{ASKED}/more")]
+    assert (await vote(board, first, user="rita")).status_code == 403
+    assert (await decide(board, first["id"], "accept")).status_code == 200
+    assert (await decide(board, second["id"], "drop")).status_code == 200
+    assert [(await approval_of(board, each)).json()["state"] for each in (first, second)] == ["used", "denied"]
+
+
+@sqlite_only
+async def test_the_writer_of_a_misfit_does_not_approve_it(board: BoardHome) -> None:
+    held_value = (await board.put(ASKED, "x", "admin")).json()["held"]
+    assert (await vote(board, held_value)).json()["reason_id"] == "approval-own"
+
+
+@sqlite_only
+async def test_a_question_about_a_misfit_expires(board: BoardHome) -> None:
+    held_value = (await board.put(ASKED, "x")).json()["held"]
+    for table in ("state_held", "approvals"):
+        await board.home.gateway.database.write(lambda batch, table=table: batch.run(f"UPDATE {table} SET expires = 1", ()))
+    assert await held(board) == []
+    assert (await vote(board, held_value)).json()["reason_id"] == "approval-closed"
+    late = await decide(board, held_value["id"], "accept")
+    assert (late.status_code, late.json()["detail"]) == (409, "The value was expired before.")
+    await board.home.gateway.board.prune()
+    query = text("SELECT state FROM state_held")
+    assert await board.home.gateway.database.read(lambda connection: connection.execute(query).scalar_one()) == "expired"
 
 
 @sqlite_only

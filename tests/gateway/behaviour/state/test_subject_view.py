@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from gateway.state.claims.claim import ClaimRequest, Holder
-from tests.fakes.house import House
+from tests.fakes.house import ROLES, USERS, House
+from tests.fakes.reception import Reception
+from tests.fakes.waiting import until
+from tests.fakes.workflows import Workflows
 from tests.gateway.behaviour.state.test_conflict_rules import mail, mailing_agent, open_scene, put
 
 CAROL = "default|interlock-development|carol"
@@ -67,3 +70,64 @@ async def test_another_tenant_sees_nothing(home: House) -> None:
     stranger = {"authorization": f"Bearer {home.token('admin', tenant='other')}"}
     view = (await home.http.get("/api/subjects/customer:42", headers=stranger)).json()
     assert view["holds"] == view["done"] == view["claims"] == view["conflicts"] == []
+
+
+PLAN = """
+do:
+- pause: {wait: PT1H}
+- care:
+    metadata: {gateway: {claim: {subject: '${ "customer:\\($context.customer)" }', purpose: a letter}}}
+    do:
+    - send:
+        input: {from: $context}
+        call: gateway.tool
+        with: {tool: mail.send, arguments: {customer_id: '${ .customer }', text: hello}}
+- other: {if: 'false', call: gateway.tool, with: {tool: mail.send, arguments: {customer_id: '${ .unknown }'}}}
+- last: {wait: PT9H}
+"""
+READERS = {"roles": {**ROLES, "reader": ["state:read:customer"]}, "users": {**USERS, "rita": {"roles": ["reader"]}}}
+NIGHTLY = """document: {dsl: 1.0.3, namespace: tests, name: nightly, version: 1.0.0, metadata: {gateway: {runAs: nightly}}}
+schedule: {every: PT1H}
+do:
+- first: {call: gateway.tool, with: {tool: mail.send, arguments: {customer_id: 42}}}
+- every: {for: {in: '[1]'}, do: [{one: {call: gateway.tool, with: {tool: mail.send, arguments: {customer_id: '${ $item }'}}}}]}
+- another: {call: gateway.tool, with: {tool: mail.send, arguments: {customer_id: 7}}}
+"""
+
+
+async def planned(home: House, user: str = "admin", subject: str = "customer:42") -> list[dict[str, Any]]:
+    return list((await get(home, user, f"/{subject}")).json()["planned"])
+
+
+async def test_a_view_shows_what_steps_of_open_runs_are_going_to_do(tmp_path: Path, database_url: str) -> None:
+    async with open_scene(tmp_path, database_url, **READERS) as home:
+        workflows = Workflows(home)
+        await workflows.add("letters", PLAN)
+        run = await workflows.start("letters", {"customer": 42}, "admin")
+        await workflows.reached(run, "SUSPENDED", user="admin")
+        claim, send = await planned(home)
+        assert (claim["effect"], claim["target"], claim["purpose"], claim["step"]) == ("*", "claim", "a letter", "/do/1/care")
+        assert (send["effect"], send["target"], send["agent"], send["run"]) == ("outbound-email", "tool:mail.send", "letters", run)
+        assert send["at"] is not None and send["certain"]
+        assert [(each["effect"], each["run"], each["owner"]) for each in await planned(home, "rita")] == [
+            ("*", None, None),
+            ("outbound-email", None, None),
+        ]
+        assert await planned(home, subject="customer:43") == []
+        await workflows.pass_time(3601)
+
+        async def waits_at_the_end() -> bool:
+            return "/last" in (await workflows.show(run, "admin"))["note"]
+
+        await until(waits_at_the_end)
+        assert await planned(home) == []
+
+
+async def test_a_view_shows_what_schedules_are_going_to_do(tmp_path: Path, light_url: str) -> None:
+    services = {"service_principals": {"nightly": {"roles": ["operator"], "ceiling": ["*"]}}}
+    async with open_scene(tmp_path, light_url, **READERS, **services) as home:
+        assert (await Reception(home).post("/api/workflows", document=NIGHTLY)).status_code == 201
+        await home.gateway.workflows.wake_once()
+        shown = [(each["step"], each["certain"], each["at"] is not None, each["run"]) for each in await planned(home)]
+        assert shown == [("/do/0/first", True, True, None), ("/do/1/every/do/0/one", False, True, None)]
+        assert await planned(home, "rita") == []

@@ -74,7 +74,7 @@ async def test_a_token_for_other_agents_answers_no_escalated_question(workflows:
 
 
 async def test_an_escalation_without_an_audience_fails_the_step(workflows: Workflows) -> None:
-    await workflows.add("pay", ASK % "roles: []")
+    await workflows.add("pay", ASK % "roles: '${ [] }'")
     run = await workflows.start("pay")
     assert (await workflows.ended(run))["state"] == "TASK_STATE_FAILED"
 

@@ -111,3 +111,23 @@ def test_a_folder_without_policies_is_not_taken_for_policies(interlock: CommandL
     (at_home / "empty").mkdir()
     ran = interlock("policy", "what-if", "empty")
     assert ran.code == 1 and "has no policies" in ran.err and not api.asked
+
+
+@pytest.mark.parametrize(
+    ("prefix", "condition", "is_held"),
+    [
+        ("customer/*/tier", 'context.facts.values has tier && context.facts.values.tier == "gold"', True),
+        ("customer/*/tier", 'context.facts.values has status && context.facts.values.status == "vip"', False),
+        ("customer/*/tier", 'context.facts.holds.contains("tier")', False),
+        ("customer/*/holds", 'context.facts.holds.contains("escalation")', True),
+        ("customer/*/opt-outs/mail", 'context.facts.opt_outs.contains("post")', False),
+        ("customer", "context.facts.numbers has seats && context.facts.numbers.seats > 3", True),
+    ],
+)
+def test_a_policy_that_reads_a_value_of_a_server_is_doubted(at_home: Path, prefix: str, condition: str, is_held: bool) -> None:
+    prefixes = [{"prefix": prefix, "backed_by": {"server": "crm", "read": "get"}}]
+    (at_home / "interlock.yaml").write_text(json.dumps({"policies": "policies", "state": {"prefixes": prefixes}}))
+    (at_home / "policies" / "ours.cedar").write_text(f'@id("rich")\nforbid(principal, action, resource) when {{ {condition} }};')
+    for said in (run("check")[1], CliRunner().invoke(app, ["check"]).output):
+        plain = " ".join(said.replace("│", " ").split())
+        assert ("are held by the server crm" in plain) is is_held, said

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.state.claims.claim import Claim, ClaimRequest, Holder
+from gateway.state.claims.claim import Claim, ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, UnknownClaim
+from gateway.state.claims.rows import take_claim
 from gateway.state.claims.store import SECOND, SubjectClaims
 from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database import Database, engine_for
@@ -270,3 +271,10 @@ async def test_a_holder_that_was_paused_comes_back_with_a_stale_token(claims: Su
     with pytest.raises(ClaimLost):
         await claims.release("t", current.id, SUPPORT, paused.token)
     assert (await claims.find("t", current.id)).is_held(time())
+
+
+async def test_a_call_under_the_claim_of_its_caller_lowers_no_priority(claims: SubjectClaims, database: Database, time: Time) -> None:
+    own = await claims.take(ClaimRequest("default", "customer:42", MAIL, SUPPORT, "ticket", 400, 60 * SECOND))
+    call = ClaimRequest("default", "customer:42", MAIL, SUPPORT, "a mail", 100, SECOND, decision_id="d_1")
+    await database.write(lambda batch: take_claim(batch, call, claim_id_of("d_1"), claims.clock))
+    assert (await claims.find("default", own.id)).priority == 400

@@ -36,7 +36,7 @@ async def test_past_denials_are_ruled_on_again_by_what_is_sent(home: House, deni
     assert (item["now"], item["changed"]) == ({"ruling": "allow", "policies": ["bob-too"], "note": ""}, True)
     assert found["summary"] == {"replayed": 1, "changed": 1, "unknown": 0}
     assert (await what_if(home))["items"][0]["changed"] is False  # as things are
-    assert home.gateway.rulings.engine.warnings == () and (await what_if(home, policies={}))["summary"]["changed"] == 0
+    assert home.gateway.rulings.engine.rules.warnings == () and (await what_if(home, policies={}))["summary"]["changed"] == 0
 
 
 async def test_what_is_allowed_is_ruled_on_again_where_it_is_asked_for(home: House, denied: str) -> None:
