@@ -102,6 +102,17 @@ class Batch:
         finally:
             cursor.close()
 
+    def fetch(self, query: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Returns the first row of a query with `?` marks. It does not see rows added before."""
+        self._begin()
+        errors = self._connection.dialect.loaded_dbapi.Error
+        with closing(self._connection.connection.cursor()) as cursor:
+            try:
+                cursor.execute(_with_driver_marks(self._connection, query), values)
+                return cursor.fetchone()
+            except errors as error:
+                raise DBAPIError.instance(query, None, error, errors) from error
+
     def lock(self, key: int) -> None:
         """Waits until no other process has this lock, and holds it until the end of the transaction. SQLite has one writer anyway."""
         if key not in self._locks and self._connection.dialect.name == "postgresql":

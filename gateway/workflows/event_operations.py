@@ -9,8 +9,9 @@ from gateway.events.rules import TriggerRule
 from gateway.events.sources import SourceRule
 from gateway.events.standard_webhooks import TOLERANCE_SECONDS, SignedRequest
 from gateway.events.starts import TriggerStarts, TriggerStatus
+from gateway.storage.database import Batch, Database
 from gateway.tasks.log import to_rfc3339
-from gateway.workflows.cloud_events.delivery import EventLog, StoredEvents
+from gateway.workflows.cloud_events.delivery import Awaited, EventLog, StoredEvents
 from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sending, check_sender, read_event
 from gateway.workflows.cloud_events.feed import EventFeed, EventHead, StoredEvent
 from gateway.workflows.cloud_events.inbound import SourceReader, read_request
@@ -48,17 +49,23 @@ class EventWakers:
     workflows: ScheduledStarts
     triggers: TriggerStarter
 
-    def wake_all(self) -> None:
-        """Has all of them look for what is due, beside the sender of the event."""
-        self.runs.wake_soon()
-        self.workflows.start_soon()
-        self.triggers.start_soon()
+    def wake(self, awaited: Awaited) -> None:
+        """Has those look for what is due that an event was given to, beside its sender."""
+        if awaited.runs:
+            self.runs.wake_soon()
+        if awaited.workflows:
+            self.workflows.start_soon()
+        if awaited.triggers:
+            self.triggers.start_soon()
 
 
 class EventOperations:
     """Takes events, lists and follows those that were taken, and says what an event starts."""
 
-    def __init__(self, events: EventLog, feed: EventFeed, wakers: EventWakers, starts: TriggerStarts, replays: ReplayGuard) -> None:
+    def __init__(
+        self, database: Database, events: EventLog, feed: EventFeed, wakers: EventWakers, starts: TriggerStarts, *, replays: ReplayGuard
+    ) -> None:
+        self._database = database
         self._events = events
         self._feed = feed
         self._wakers = wakers
@@ -73,12 +80,13 @@ class EventOperations:
             check_sender(event)
         return found, [act_of_sending(kind) for kind in sorted({event["type"] for event in found})]
 
-    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> StoredEvents:
-        """Stores events, and wakes what waits for them. Raises EventConflict."""
-        published = await self._events.publish(tenant, sender, events)
-        if published.new:
-            self._wakers.wake_all()
-        return published
+    def publish(self, batch: Batch, tenant: str, sender: str, events: list[dict[str, Any]]) -> StoredEvents:
+        """Stores events in the commit of `batch`, after which the caller wakes what waits for them. Raises EventConflict."""
+        return self._events.publish(batch, tenant, sender, events)
+
+    def wake(self, published: StoredEvents) -> None:
+        """Has what waits for events go on that were stored."""
+        self._wakers.wake(published.awaited)
 
     async def publish_signed(self, rule: SourceRule, signed: SignedRequest, headers: Mapping[str, str], document: Any) -> StoredEvents:
         """Stores the event of a verified request of a source.
@@ -87,10 +95,17 @@ class EventOperations:
         BadEvent, EventTypeNotAllowed, EventSchemaBroken, EventReplayed for the very same request, and EventConflict.
         """
         event = self._sources.read(rule, signed, headers, document)
-        not_after = signed.timestamp + TOLERANCE_SECONDS
-        if not await self._replays.consume(rule.tenant, f"webhook:{rule.name}:{signed.timestamp}:{signed.id}", not_after):
+        spent, not_after = f"webhook:{rule.name}:{signed.timestamp}:{signed.id}", signed.timestamp + TOLERANCE_SECONDS
+
+        def work(batch: Batch) -> StoredEvents | None:
+            is_first = self._replays.consume_in(batch, rule.tenant, spent, not_after)
+            return self.publish(batch, rule.tenant, rule.sender, [event]) if is_first else None
+
+        published = await self._database.write(work)
+        if published is None:
             raise EventReplayed
-        return await self.publish(rule.tenant, rule.sender, [event])
+        self.wake(published)
+        return published
 
     async def list_events(
         self, tenant: str, before: int | None, limit: int, *, kind: str, reader: EventReader

@@ -16,6 +16,7 @@ from adapters.redaction.validation_texts import describe_problem
 from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
+from gateway.ingress.admin.shortcuts import Shortcut, ShortcutRoutes, index_shortcuts
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import (
@@ -41,7 +42,12 @@ API_DESCRIPTION = (
 )
 
 
-def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter], is_operator: Callable[[Caller], bool]) -> FastAPI:
+def build_api(
+    authentication: RequestAuthentication,
+    routers: Iterable[APIRouter],
+    is_operator: Callable[[Caller], bool],
+    shortcuts: tuple[Shortcut, ...] = (),
+) -> ShortcutRoutes:
     """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how."""
     app = FastAPI(title="Interlock", version=VERSION, description=API_DESCRIPTION, docs_url=None, openapi_url=None, redirect_slashes=False)
     for router in routers:
@@ -77,7 +83,7 @@ def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter
     app.add_exception_handler(RequestValidationError, handle_validation_error)
     for kind in (*ERROR_MAPPINGS, Exception):  # each class, since Starlette re-raises what only the handler of Exception handles
         app.add_exception_handler(kind, handle_error)
-    return app
+    return ShortcutRoutes(app, index_shortcuts(shortcuts), handle_error)
 
 
 def request_id_header(request: Request) -> dict[str, str]:

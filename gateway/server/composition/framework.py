@@ -29,6 +29,7 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.shortcuts import Shortcut
 from gateway.ingress.admin.state import board as admin_board
 from gateway.ingress.admin.state import claims as admin_claims
 from gateway.ingress.admin.state import held as admin_held_state
@@ -118,6 +119,7 @@ def build_framework_app(
     connection_dependencies = admin_connections.ConnectionDependencies(
         gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
+    event_routers, event_shortcuts = _event_routes(gateway, authenticate, check_in_person)
     return build_api(
         authentication,
         [
@@ -147,8 +149,10 @@ def build_framework_app(
             admin_connections.routes(connection_dependencies, authenticate),
             *_record_routes(gateway, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
+            *event_routers,
         ],
-        is_operator=registry_access.is_operator,
+        registry_access.is_operator,
+        event_shortcuts,
     )
 
 
@@ -167,6 +171,20 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
     return registry_access, entry_changes
+
+
+def _event_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> tuple[list[Any], tuple[Shortcut, ...]]:
+    """Builds the routes of events, and what of them is served without the framework."""
+    load, size = gateway.workflows.load_events, gateway.settings.server.max_body
+    could_allow = gateway.rulings.authority.could_allow
+    permissions = admin_events.EventPermissions(could_allow, gateway.authorize, gateway.authorize_and_write, check_in_person)
+    receiver = admin_events.EventReceiver(load, permissions, size)
+    webhooks = admin_events.WebhookReceiver(load, gateway.events.sources, gateway.rejected_credentials.log_rejection)
+    routers = [
+        admin_events.event_routes(load, receiver, authenticate, permissions, gateway.open_streams),
+        admin_events.source_routes(webhooks),
+    ]
+    return routers, admin_events.event_shortcuts(receiver, webhooks, authenticate)
 
 
 def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:
@@ -212,7 +230,6 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         return environment.has_permission(caller.principal, caller.delegation.effective_permissions(), permission)
 
     permissions = admin_runs.RunPermissions(authority.could_allow, gateway.authorize, check_in_person, gateway.authorize, has_permission)
-    event_permissions = admin_events.EventPermissions(permissions.could_allow, permissions.authorize, check_in_person)
     run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions, notify_look)
     may_answer = admin_checkpoints.CheckpointAccess(permissions).may_answer
     sight, starter = (
@@ -230,7 +247,5 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         admin_checkpoints.checkpoint_routes(
             load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
         ),
-        admin_events.event_routes(gateway.workflows.load_events, authenticate, event_permissions, gateway.open_streams, size),
-        admin_events.source_routes(gateway.workflows.load_events, gateway.events.sources, gateway.rejected_credentials.log_rejection),
         admin_events.trigger_routes(gateway.workflows.load_events, access, authenticate, size),
     ]

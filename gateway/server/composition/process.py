@@ -4,13 +4,14 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.tool_servers import ServerListChanges
 from adapters.upstream.egress import Egress
-from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.authorizer import CallAuthorizer, authorize_and_write, rule_for_write
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
 from gateway.calls.costs.expiry import ExpiredReservations
@@ -53,6 +54,7 @@ from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
+from gateway.storage.database import Batch
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -81,6 +83,7 @@ from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
 from registry.store import Registry
 
+T = TypeVar("T")
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
 RESUME_SECONDS = 1.0
@@ -190,6 +193,16 @@ class Gateway:
     async def authorize(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
         """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused."""
         return await self.authorizer.authorize_and_record(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
+
+    async def authorize_and_write(self, caller: Caller, act: Act, write: Callable[[Batch], T]) -> T:
+        """Returns the result of `write`, which runs in the commit that records the Grant of an act. Raises CallRefused."""
+        request = RulingRequest(act, caller.principal.tenant)
+        return await authorize_and_write(self.authorizer, self.stores, caller, request, lambda batch, _: write(batch))
+
+    async def authorize_later_write(self, caller: Caller, act: Act) -> Callable[[Batch], None]:
+        """Rules on an act, and returns what records its Grant in a commit of the caller's. Raises CallRefused."""
+        _, record = await rule_for_write(self.authorizer, self.stores, caller, RulingRequest(act, caller.principal.tenant))
+        return record
 
     async def lifespan(self, receive: Receive, send: Send, on_started: Callable[[], None]) -> None:
         """ASGI lifespan: start before the first request, stop after the last. Calls `on_started` between them."""
@@ -308,6 +321,7 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         gateway.takeover,
         gateway.rulings,
         authorize=gateway.authorize,
+        authorize_later_write=gateway.authorize_later_write,
         services=rights.build_service_principals(gateway.settings),
         public_url=gateway.settings.public_url,
         folder=gateway.settings.workflows,

@@ -16,6 +16,7 @@ from gateway.concurrency.background import run_in_background
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
+from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
@@ -54,6 +55,7 @@ class WorkflowDependencies:
     takeover: Takeover
     rulings: Rulings
     authorize: Callable[[Caller, Act, str], Awaitable[object]]
+    authorize_later_write: Callable[[Caller, Act], Awaitable[Callable[[Batch], None]]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
@@ -124,7 +126,7 @@ class LazyWorkflows:
     async def load(self) -> "WorkflowAdministration":
         """What /api needs. The modules are imported in a thread, since that takes a while."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self._administration)
+        return self._administration if "_administration" in self.__dict__ else await asyncio.to_thread(lambda: self._administration)
 
     @cached_property
     def _parts(self) -> "EngineParts":
@@ -228,7 +230,7 @@ class LazyWorkflows:
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self.events.operations)
+        return self.events.operations if "operations" in self.events.__dict__ else await asyncio.to_thread(lambda: self.events.operations)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""

@@ -1,9 +1,7 @@
 """Starts the runs that time and events bring, each once, as the service principal that its document names."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
@@ -19,7 +17,7 @@ from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
-from gateway.concurrency.background import run_in_background
+from gateway.concurrency.rounds import RequestedRounds
 from gateway.events.rules import could_match
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
@@ -192,7 +190,7 @@ class ScheduledStarts:
         self._could_allow = could_allow
         self._generation = -1
         self._pauses = FailurePauses(schedules.now)
-        self._round: asyncio.Task[None] | None = None
+        self._rounds = RequestedRounds(self.run_once, "runs_not_started", WriteFailed, ReadFailed)
 
     async def run_once(self) -> int:
         """Starts the runs that are due, and returns how many. An error of one schedule leaves the others as they are."""
@@ -206,12 +204,7 @@ class ScheduledStarts:
 
     def start_soon(self) -> None:
         """Starts what is due beside the caller, who does not wait for runs of others."""
-        if self._round is None or self._round.done():
-            self._round = run_in_background(self._run_round(), "runs_not_started")
-
-    async def _run_round(self) -> None:
-        with suppress(WriteFailed, ReadFailed):  # the next round is half a second later
-            await self.run_once()
+        self._rounds.ask()
 
     async def _guard(self, act: str, tenant: str, workflow: str, work: Callable[[], Awaitable[int]]) -> int:
         """What the work on one schedule returns. After an error, which is logged, it is left alone for a while, and others go on.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.calls.agent_calls import AgentCalls
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
+from gateway.storage.database import Batch
 from gateway.tasks.turns.stores import TaskStores
 from policies.callers import Caller
 from policies.delegation.rulings import Act
@@ -45,7 +46,7 @@ class EventDependencies(Protocol):
     def events(self) -> EventParts: ...
 
     @property
-    def authorize(self) -> Callable[[Caller, Act, str], Awaitable[object]]: ...
+    def authorize_later_write(self) -> Callable[[Caller, Act], Awaitable[Callable[[Batch], None]]]: ...
 
 
 class LazyEvents:
@@ -94,7 +95,7 @@ class LazyEvents:
             agents=given.agents,
             callers=given.rulings.caller_resolver,
             services=given.services,
-            authorize=given.authorize,
+            authorize=given.authorize_later_write,
             could_allow=given.rulings.authority.could_allow,
         )
         return TriggerStarter(given.events.starts, EventMatcher(engine.evaluator), calls)
@@ -108,7 +109,8 @@ class LazyEvents:
 
         stores, wakers = self._dependencies.stores, EventWakers(*self._wakers(), self._triggers)
         replays = ReplayGuard(stores.database, stores.now)
-        return EventOperations(self.log, EventFeed(stores.database), wakers, self._dependencies.events.starts, replays)
+        starts = self._dependencies.events.starts
+        return EventOperations(stores.database, self.log, EventFeed(stores.database), wakers, starts, replays=replays)
 
     async def begin(self) -> None:
         """Has nothing missed of what is told from now on."""
@@ -128,8 +130,9 @@ class LazyEvents:
             await self.reload_listened()
         stored = await self._relay.run_once()
         if stored:
-            waker, _ = self._wakers()
+            waker, starter = self._wakers()
             waker.wake_soon()
+            starter.start_soon()
         return stored + await self._triggers.run_once()
 
     async def prune(self) -> None:

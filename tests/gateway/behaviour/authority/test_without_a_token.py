@@ -48,7 +48,7 @@ BAD = {  # what stands in Authorization; each is 401
 
 def routes(home: House) -> list[tuple[str, str]]:
     """(method, path) of every route of the framework, with names filled in."""
-    document = home.app._handlers.framework.build().openapi()  # type: ignore[attr-defined]  # the framework's own list
+    document = home.app._handlers.framework.build().framework.openapi()  # type: ignore[attr-defined]  # the framework's own list
     found = [(method.upper(), re.sub(r"\{.*?\}", "mcp", path)) for path, methods in document["paths"].items() for method in methods]
     assert len(found) > 20
     return found
