@@ -7,11 +7,17 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+
+UNSTORABLE_ERRORS = (DataError, UnicodeEncodeError, OverflowError)  # of drivers, for a parameter that they can't pass on
 
 
 class WriteFailed(Exception):
     """The database did not accept the write. Nothing was written, unless the connection broke during the commit."""
+
+
+class UnstorableValue(Exception):
+    """A value of a request is none that the database holds: a text with a NUL or half of a character, or a number of more than 64 bits."""
 
 
 class ReferenceMissing(WriteFailed):

@@ -59,7 +59,7 @@ class Writer:
     async def write(self, work: Work[T]) -> T:
         """Runs `work` in the next commit and returns its result once that is durable. `work` may run again after a rollback.
 
-        Raises what `work` raised, IntegrityError for a duplicate, DataError, and WriteFailed for all other errors of the database.
+        Raises what `work` raised, IntegrityError for a duplicate, UnstorableValue, and WriteFailed for all other errors of the database.
         """
         if self._loop is None or self._closing or not self._thread.is_alive():
             raise WriteFailed("the database writer does not run")
