@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from gateway.events.rules import TriggerRule
+from gateway.events.rules import TriggerRule, sensitivity_of
 from gateway.events.sources import SourceRule
 from gateway.events.standard_webhooks import TOLERANCE_SECONDS, SignedRequest
 from gateway.events.starts import TriggerStarts, TriggerStatus
@@ -177,7 +177,8 @@ def _is_visible(head: EventHead, reader: EventReader) -> bool:
 def stored_document(stored: StoredEvent) -> dict[str, Any]:
     """One event. `id` is what a reader names to go on after it. Values whose names are those of secrets are masked."""
     event = {name: mask_secrets(value) if name == "data" else value for name, value in stored.event.items()}
-    return {"id": str(stored.seq), "kind": "event", "at": to_rfc3339(stored.at), "sender": stored.sender, "event": event}
+    told = {"at": to_rfc3339(stored.at), "sender": stored.sender, "sensitivity": sensitivity_of(stored.event), "event": event}
+    return {"id": str(stored.seq), "kind": "event", **told}
 
 
 def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:

@@ -74,6 +74,7 @@ from policies.audit.log import AuditLog
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
+from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.ids import new_id, now_us
 from policies.vault.store import DatabaseVault
 from registry.cards.card import WORKFLOW_KIND
@@ -190,17 +191,27 @@ class Gateway:
     async def _write_gauges(self) -> None:
         self.metrics.write_gauges()
 
-    async def authorize(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
-        """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused."""
-        return await self.authorizer.authorize_and_record(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
+    async def authorize(self, caller: Caller, act: Act, task_id: str = "", sensitivity: int = 0) -> Grant:
+        """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused.
+
+        `sensitivity` of what is received becomes that of the caller's transaction.
+        """
+        request = RulingRequest(act, caller.principal.tenant, task_id=task_id, terms=Terms(sensitivity) if sensitivity else DEFAULT_TERMS)
+        return await self.authorizer.authorize_and_record(caller, request)
 
     async def authorize_and_write(self, caller: Caller, act: Act, write: Callable[[Batch], T]) -> T:
         """Returns the result of `write`, which runs in the commit that records the Grant of an act. Raises CallRefused."""
         request = RulingRequest(act, caller.principal.tenant)
         return await authorize_and_write(self.authorizer, self.stores, caller, request, lambda batch, _: write(batch))
 
-    async def authorize_later_write(self, caller: Caller, act: Act) -> Callable[[Batch], None]:
-        """Rules on an act, and returns what records its Grant in a commit of the caller's. Raises CallRefused."""
+    async def authorize_later_write(self, caller: Caller, act: Act, sensitivity: int = 0) -> Callable[[Batch], None]:
+        """Rules on an act, and returns what records its Grant in a commit of the caller's. Raises CallRefused.
+
+        With a `sensitivity` the Grant is recorded at once, so that the next ruling in the caller's transaction knows it.
+        """
+        if sensitivity:
+            await self.authorize(caller, act, sensitivity=sensitivity)
+            return lambda _: None
         _, record = await rule_for_write(self.authorizer, self.stores, caller, RulingRequest(act, caller.principal.tenant))
         return record
 

@@ -54,8 +54,8 @@ class WorkflowDependencies:
     agents: AgentCalls
     takeover: Takeover
     rulings: Rulings
-    authorize: Callable[[Caller, Act, str], Awaitable[object]]
-    authorize_later_write: Callable[[Caller, Act], Awaitable[Callable[[Batch], None]]]
+    authorize: Callable[[Caller, Act, str, int], Awaitable[object]]
+    authorize_later_write: Callable[[Caller, Act, int], Awaitable[Callable[[Batch], None]]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none

@@ -12,7 +12,7 @@ from msgspec import Struct
 from sqlalchemy import bindparam, func, select
 
 from gateway.events.own_types import OWN_TYPES
-from gateway.events.rules import HOPS_MAX, EventRoutes, RoutedEvent, could_match, start_key
+from gateway.events.rules import HOPS_MAX, SENSITIVITY, EventRoutes, RoutedEvent, could_match, start_key
 from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
@@ -222,7 +222,7 @@ def _check_same(batch: Batch, tenant: str, sender: str, event: Event) -> None:
 
 
 def _content(event: Event) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in ("time", HOPS)}
+    return {name: value for name, value in event.items() if name not in ("time", HOPS, SENSITIVITY)}
 
 
 def _find_waiting(batch: Batch, tenant: str, kind: str) -> tuple[bool, bool]:

@@ -3,13 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from gateway.audit.decisions import READ_AUDIT
 from gateway.events.own_types import OWN_TYPES
+from gateway.events.rules import sensitivity_of
+from policies.callers import Caller
 from policies.delegation.approval import DECIDE_APPROVALS
 from policies.delegation.rulings import Act
+from policies.ids import new_id
 
 OWNER: Final = "interlockowner"  # extension attributes of the gateway's own events
 PERMISSION: Final = "interlockpermission"
+TRANSACTION: Final = "x"  # prefix of the ids of transactions
 _READ_STATE: Final = "state:read:"
 CouldAllow = Callable[[Act], bool]
 
@@ -28,6 +34,13 @@ def may_see(kind: str, owner: str, permission: str, *, reader: str, could_allow:
 def may_see_event(event: Mapping[str, Any], reader: str, could_allow: CouldAllow) -> bool:
     """Whether a reader sees an event, by the attributes that it was stored with."""
     return may_see(event["type"], event.get(OWNER, ""), event.get(PERMISSION, ""), reader=reader, could_allow=could_allow)
+
+
+def begin_transaction(caller: Caller, event: Mapping[str, Any]) -> Caller:
+    """The caller in a transaction of its own, where an event is sensitive: what is ruled on in it counts as having read the event."""
+    if not sensitivity_of(event):
+        return caller
+    return replace(caller, delegation=caller.delegation.with_ids("", "", new_id(TRANSACTION)))
 
 
 def _act_of(permission: str) -> Act | None:

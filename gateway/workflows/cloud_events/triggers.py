@@ -21,7 +21,7 @@ from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.concurrency.background import run_in_background
 from gateway.concurrency.rounds import RequestedRounds
 from gateway.events.queue import QueuedRow
-from gateway.events.rules import TriggerRule, could_match, is_condition
+from gateway.events.rules import TriggerRule, could_match, is_condition, sensitivity_of
 from gateway.events.starts import TriggerStarts
 from gateway.events.templates import ValueMissing, render, render_text
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
@@ -33,7 +33,7 @@ from gateway.telemetry.spans import TraceContext
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
 from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
-from gateway.workflows.cloud_events.sight import may_see_event
+from gateway.workflows.cloud_events.sight import begin_transaction, may_see_event
 from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 from gateway.workflows.problems import DocumentRefused
@@ -53,7 +53,7 @@ LIFETIME_SECONDS: Final = 86_400.0  # of the authority with which an agent or a 
 JSON: Final = "application/json"
 LASTING: Final = (CallRefused, TokenRefused, Killed, UnknownName, ContractBroken, BadMessage, PayloadTooLarge, IdempotencyConflict)
 BUSY: Final = (LimitReached, TooManyTasks, ShuttingDown, NotReachable, UpstreamFault, EgressRefused, DocumentRefused, TooManyQuestions)
-Authorize = Callable[[Caller, Act], Awaitable[Callable[[Batch], None]]]  # returns what records the Grant; raises CallRefused
+Authorize = Callable[[Caller, Act, int], Awaitable[Callable[[Batch], None]]]  # returns what records the Grant; raises CallRefused
 CouldAllow = Callable[[Caller, Act], bool]
 log = structlog.get_logger()
 
@@ -102,8 +102,8 @@ class TriggerCalls:
 
         Raises what a call raises, NotSeen and ValueMissing.
         """
-        caller = await self.caller(rule)
-        record = await self._authorize(caller, act_of_receiving(event["type"]))
+        caller, sensitivity = begin_transaction(await self.caller(rule), event), sensitivity_of(event)
+        record = await self._authorize(caller, act_of_receiving(event["type"]), sensitivity)
         if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
             raise NotSeen(f"{rule.run_as} lacks audit:read, for an event that concerns others")
         key = f"trigger:{rule.name}:{start}"

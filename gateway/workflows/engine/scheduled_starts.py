@@ -18,7 +18,7 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.concurrency.rounds import RequestedRounds
-from gateway.events.rules import could_match
+from gateway.events.rules import could_match, sensitivity_of
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
@@ -30,7 +30,7 @@ from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
-from gateway.workflows.cloud_events.sight import may_see_event
+from gateway.workflows.cloud_events.sight import begin_transaction, may_see_event
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
 from gateway.workflows.engine.waking import FailurePauses
@@ -96,8 +96,9 @@ class ServiceRuns:
                 return StartOutcome.WAITS
             event: Event = msgspec.json.decode(start.event) if start.event else {}
             if start.event:
+                caller = begin_transaction(caller, event)
                 for kind in row.terms.types:
-                    await self._authorize(caller, act_of_receiving(kind), "")
+                    await self._authorize(caller, act_of_receiving(kind), "", sensitivity_of(event))
                 if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
                     problem = f"{row.terms.run_as} lacks audit:read for an event that concerns others"
                     await self._schedules.settle(row, start, problem=problem)
