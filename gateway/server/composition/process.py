@@ -251,6 +251,7 @@ class Gateway:
         self.database.watch("policies", self.rulings.policy_reload.reload)
         self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
+        self.database.watch("registry", self.workflows.folder.publish_soon)
         self.database.watch("notices", self.webhooks.notices.on_change)
         self.database.watch("event-types", self.workflows.events.reload_listened)
         await self.workflows.begin_events()

@@ -13,10 +13,11 @@ from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.resumption.takeover import Takeover
 from gateway.concurrency.background import run_in_background
+from gateway.concurrency.rounds import RequestedRounds
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
-from gateway.storage.database import Batch
+from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
@@ -68,10 +69,11 @@ class WorkflowDependencies:
 class LazyFolder:
     """The configured folder of documents. Nothing of the engine is imported for one without documents."""
 
-    def __init__(self, folder: str, load_registrar: "Callable[[], WorkflowRegistrar]") -> None:
-        """`folder` is empty for none. `load_registrar` is called in a thread."""
+    def __init__(self, folder: str, load: "Callable[[], tuple[WorkflowRegistrar, ScheduledStarts]]") -> None:
+        """`folder` is empty for none. `load` is called in a thread."""
         self._path = folder
-        self._load_registrar = load_registrar
+        self._load = load
+        self._rounds = RequestedRounds(self.publish_waiting, "workflows_not_published", WriteFailed, ReadFailed)
         self._documents: list[Path] = []
         self._folder: WorkflowFolder | None = None
 
@@ -90,7 +92,8 @@ class LazyFolder:
     def _open(self) -> "WorkflowFolder":
         from gateway.workflows.publishing.folder import WorkflowFolder
 
-        return WorkflowFolder(self._documents, self._load_registrar())
+        registrar, starter = self._load()
+        return WorkflowFolder(self._documents, registrar, starter.reconcile)
 
     async def _log_progress(self) -> None:
         while True:
@@ -102,6 +105,11 @@ class LazyFolder:
         """Tries the documents that are not published yet."""
         if self._folder is not None and self._folder.waiting_count:
             await self._folder.run_once()
+
+    def publish_soon(self) -> None:
+        """Tries them beside the caller. Called when any process has changed the registry, which may have what they lack."""
+        if self._folder is not None and self._folder.waiting_count:
+            self._rounds.ask()
 
     def refused_documents(self, tenant: str) -> Sequence[RefusedDocument]:
         """The documents that are not published, which would be workflows of this tenant."""
@@ -115,7 +123,7 @@ class LazyWorkflows:
         self._dependencies = dependencies
         self._generation_checked = -1
         self._is_needed = False
-        self.folder = LazyFolder(dependencies.folder, lambda: self._registrar)
+        self.folder = LazyFolder(dependencies.folder, lambda: (self._registrar, self._starter))
         self.events = LazyEvents(dependencies, lambda: self._parts, lambda: (self._waker, self._starter))
 
     def build_adapter(self) -> "WorkflowAdapter":
