@@ -28,6 +28,7 @@ from policies.tokens.replay_guard import ReplayGuard
 SCANNED_MAX: Final = 2000  # events that one page of a list looks at
 PAGE: Final = 200
 POLL_SECONDS: Final = 0.5
+TIMED: Final = ("every_seconds", "cron", "timezone", "missed", "after_seconds", "next_at")  # of a trigger that time starts
 STREAM_ROUNDS: Final = 600  # of POLL_SECONDS, after which a stream ends; the reader's next request is authenticated anew
 
 
@@ -190,6 +191,8 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
         "run_as": terms.run_as,
         "every_seconds": terms.every / 1000 if terms.every else None,
         "cron": terms.cron or None,
+        "timezone": (terms.timezone or "UTC") if terms.cron else None,
+        "missed": terms.missed if terms.cron or terms.every else None,
         "after_seconds": terms.after / 1000 if terms.after else None,
         "event_types": [kind or "*" for kind in terms.types],
         "next_at": None if row.next_at is None else to_rfc3339(row.next_at),
@@ -203,7 +206,7 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
 
 def rule_document(rule: TriggerRule, status: TriggerStatus) -> dict[str, Any]:
     """What a trigger of the settings starts, as whom, and what became of its starts."""
-    timed: dict[str, Any] = dict.fromkeys(("version", "every_seconds", "cron", "after_seconds", "next_at", "concurrency"))
+    timed: dict[str, Any] = dict.fromkeys((*TIMED, "concurrency", "version"))
     return {
         **rule_target(rule),
         **timed,

@@ -21,7 +21,7 @@ from gateway.concurrency.rounds import RequestedRounds
 from gateway.events.rules import could_match, sensitivity_of
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
-from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
+from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask, to_rfc3339
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
@@ -109,7 +109,7 @@ class ServiceRuns:
                 log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
                 await self._schedules.settle(row, start)
                 return StartOutcome.DROPPED
-            given = await self._input_of(row, event)
+            given = await self._input_of(row, start, event)
             message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
             version = self._registry.find(row.tenant, row.workflow).workflow_version
             opening = partial(_write_both, hops_write(event), await self._schedules.opening_write(row, start, version, given))
@@ -131,10 +131,10 @@ class ServiceRuns:
             raise TokenRefused("grant-ended")
         return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
 
-    async def _input_of(self, row: ScheduleRow, event: Event) -> Any:
-        """The input of a run: its events, or an empty object where time starts it."""
+    async def _input_of(self, row: ScheduleRow, start: Start, event: Event) -> Any:
+        """The input of a run: its events, or an object where time starts it, with the run's moment where each moment has a run."""
         if not event:
-            return {}
+            return {"moment": to_rfc3339(start.at)} if row.terms.missed == "all" else {}
         document = await _find_document(self._versions, row)
         is_whole = document is not None and document.schedule is not None and document.schedule.read == "envelope"
         return [event if is_whole else event.get("data")]

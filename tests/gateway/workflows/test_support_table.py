@@ -225,6 +225,17 @@ TABLE: dict[str, Row] = {
         ],
         [("{concurrency: {overlap: skip}}\n", SET % "", f"{DOCUMENT}/concurrency/overlap")],
     ),
+    "`metadata.gateway.schedule`": Row(
+        [
+            ("{runAs: nightly, schedule: {missed: all}}\nschedule: {every: PT1H}", SET % ""),
+            ("{runAs: nightly, schedule: {timezone: Europe/Berlin, missed: skip}}\nschedule: {cron: '0 6 * * *'}", SET % ""),
+        ],
+        [
+            ("{schedule: {missed: all}}\n", SET % "", f"{DOCUMENT}/schedule/missed"),
+            ("{runAs: nightly, schedule: {timezone: UTC}}\nschedule: {every: PT1H}", SET % "", f"{DOCUMENT}/schedule/timezone"),
+            ("{runAs: nightly, schedule: {missed: all}}\nschedule: {after: PT1H}", SET % "", f"{DOCUMENT}/schedule/missed"),
+        ],
+    ),
     "`metadata.gateway.runAs`": Row(
         [("{runAs: nightly}\nschedule: {every: PT1H}", SET % "")],
         [
