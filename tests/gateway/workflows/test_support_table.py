@@ -299,4 +299,4 @@ def test_every_construct_of_the_code_is_in_a_row() -> None:
     wanted = kinds | set(Use.model_fields) | set(FUNCTIONS) | set(NOT_RUN) | set(get_args(A2aMethod)) | set(get_args(McpMethod))
     wanted |= {field.alias or name for name, field in (TaskExtras.model_fields | Extension.model_fields).items()}
     assert {name for name in wanted if name not in tried} == set()
-    assert set(DocumentExtras.model_fields) == {"deadline", "run_as", "concurrency", "tags", "examples"}
+    assert set(DocumentExtras.model_fields) == {"deadline", "run_as", "schedule", "concurrency", "tags", "examples"}
