@@ -69,8 +69,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _prepare_postgres(connection: Any, _record: Any) -> None:
-    """Bounds the wait for locks, and how long an abandoned transaction of this process can block others."""
+    """Bounds the wait for locks, and how long an abandoned transaction of this process can block others.
+
+    Queries are short, so that starting workers for a part of one takes longer than the whole.
+    """
     connection.execute(f"SET lock_timeout = {BUSY_MS}")
+    connection.execute("SET max_parallel_workers_per_gather = 0")
     connection.execute(f"SET idle_in_transaction_session_timeout = {2 * BUSY_MS}")
     connection.commit()
 

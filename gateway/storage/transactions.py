@@ -193,9 +193,7 @@ def _error_for_caller(error: Exception) -> Exception:
             return missing
     elif isinstance(error, UNSTORABLE_ERRORS):
         log.warning("value_not_stored", error=type(error).__name__)
-        unstorable = UnstorableValue()
-        unstorable.__cause__ = error
-        return unstorable
+        return UnstorableValue()
     elif not isinstance(error, SQLAlchemyError):
         return error
     refused = WriteFailed("the database did not take the write")

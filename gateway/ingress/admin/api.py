@@ -16,7 +16,7 @@ from adapters.redaction.validation_texts import describe_problem
 from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
-from gateway.ingress.admin.shortcuts import Shortcut, ShortcutRoutes, index_shortcuts
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute, DirectRoutes, index_routes
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import (
@@ -46,8 +46,8 @@ def build_api(
     authentication: RequestAuthentication,
     routers: Iterable[APIRouter],
     is_operator: Callable[[Caller], bool],
-    shortcuts: tuple[Shortcut, ...] = (),
-) -> ShortcutRoutes:
+    direct_routes: tuple[DirectRoute, ...] = (),
+) -> DirectRoutes:
     """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how."""
     app = FastAPI(title="Interlock", version=VERSION, description=API_DESCRIPTION, docs_url=None, openapi_url=None, redirect_slashes=False)
     for router in routers:
@@ -83,7 +83,7 @@ def build_api(
     app.add_exception_handler(RequestValidationError, handle_validation_error)
     for kind in (*ERROR_MAPPINGS, Exception):  # each class, since Starlette re-raises what only the handler of Exception handles
         app.add_exception_handler(kind, handle_error)
-    return ShortcutRoutes(app, index_shortcuts(shortcuts), handle_error)
+    return DirectRoutes(app, index_routes(direct_routes), handle_error, tuple(ERROR_MAPPINGS))
 
 
 def request_id_header(request: Request) -> dict[str, str]:

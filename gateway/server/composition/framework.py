@@ -29,7 +29,6 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
-from gateway.ingress.admin.shortcuts import Shortcut
 from gateway.ingress.admin.state import board as admin_board
 from gateway.ingress.admin.state import claims as admin_claims
 from gateway.ingress.admin.state import held as admin_held_state
@@ -42,6 +41,7 @@ from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
 from gateway.ingress.admin.workflows import relaxing as admin_relaxing
 from gateway.ingress.admin.workflows import runs as admin_runs
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
@@ -116,10 +116,7 @@ def build_framework_app(
     server_runtime = admin_servers.ServerRuntime(
         gateway.tools.error_lines, lambda entry: gateway.oauth.delete_registration(own_credential_request(entry))
     )
-    connection_dependencies = admin_connections.ConnectionDependencies(
-        gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
-    )
-    event_routers, event_shortcuts = _event_routes(gateway, authenticate, check_in_person)
+    event_routers, direct_event_routes = _event_routes(gateway, authenticate, check_in_person)
     return build_api(
         authentication,
         [
@@ -146,13 +143,13 @@ def build_framework_app(
             admin_access.metadata_routes(url),
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
-            admin_connections.routes(connection_dependencies, authenticate),
+            admin_connections.routes(_connection_dependencies(gateway, registry_access, check_in_person), authenticate),
             *_record_routes(gateway, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
             *event_routers,
         ],
         registry_access.is_operator,
-        event_shortcuts,
+        direct_event_routes,
     )
 
 
@@ -173,18 +170,28 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
     return registry_access, entry_changes
 
 
-def _event_routes(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson) -> tuple[list[Any], tuple[Shortcut, ...]]:
+def _connection_dependencies(
+    gateway: Gateway, access: RegistryAccess, check_in_person: RequireInPerson
+) -> admin_connections.ConnectionDependencies:
+    return admin_connections.ConnectionDependencies(
+        gateway.vault, access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
+    )
+
+
+def _event_routes(
+    gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson
+) -> tuple[list[Any], tuple[DirectRoute, ...]]:
     """Builds the routes of events, and what of them is served without the framework."""
-    load, size = gateway.workflows.load_events, gateway.settings.server.max_body
+    load, size, rulings = gateway.workflows.load_events, gateway.settings.server.max_body, gateway.workflows.events.rulings
     could_allow = gateway.rulings.authority.could_allow
-    permissions = admin_events.EventPermissions(could_allow, gateway.authorize, gateway.authorize_and_write, check_in_person)
+    permissions = admin_events.EventPermissions(could_allow, rulings.authorize, rulings.authorize_and_write, check_in_person)
     receiver = admin_events.EventReceiver(load, permissions, size)
     webhooks = admin_events.WebhookReceiver(load, gateway.events.sources, gateway.rejected_credentials.log_rejection)
     routers = [
         admin_events.event_routes(load, receiver, authenticate, permissions, gateway.open_streams),
         admin_events.source_routes(webhooks),
     ]
-    return routers, admin_events.event_shortcuts(receiver, webhooks, authenticate)
+    return routers, admin_events.direct_event_routes(receiver, webhooks, authenticate)
 
 
 def _state_routes(gateway: Gateway, authenticate: TokenGuard) -> list[Any]:

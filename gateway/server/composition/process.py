@@ -4,14 +4,13 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
 from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.tool_servers import ServerListChanges
 from adapters.upstream.egress import Egress
-from gateway.calls.authorizer import CallAuthorizer, authorize_and_write, rule_for_write
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
 from gateway.calls.costs.expiry import ExpiredReservations
@@ -54,7 +53,6 @@ from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
-from gateway.storage.database import Batch
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -74,7 +72,6 @@ from policies.audit.log import AuditLog
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
-from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.ids import new_id, now_us
 from policies.vault.store import DatabaseVault
 from registry.cards.card import WORKFLOW_KIND
@@ -84,7 +81,6 @@ from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
 from registry.store import Registry
 
-T = TypeVar("T")
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
 RESUME_SECONDS = 1.0
@@ -191,29 +187,9 @@ class Gateway:
     async def _write_gauges(self) -> None:
         self.metrics.write_gauges()
 
-    async def authorize(self, caller: Caller, act: Act, task_id: str = "", sensitivity: int = 0) -> Grant:
-        """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused.
-
-        `sensitivity` of what is received becomes that of the caller's transaction.
-        """
-        request = RulingRequest(act, caller.principal.tenant, task_id=task_id, terms=Terms(sensitivity) if sensitivity else DEFAULT_TERMS)
-        return await self.authorizer.authorize_and_record(caller, request)
-
-    async def authorize_and_write(self, caller: Caller, act: Act, write: Callable[[Batch], T]) -> T:
-        """Returns the result of `write`, which runs in the commit that records the Grant of an act. Raises CallRefused."""
-        request = RulingRequest(act, caller.principal.tenant)
-        return await authorize_and_write(self.authorizer, self.stores, caller, request, lambda batch, _: write(batch))
-
-    async def authorize_later_write(self, caller: Caller, act: Act, sensitivity: int = 0) -> Callable[[Batch], None]:
-        """Rules on an act, and returns what records its Grant in a commit of the caller's. Raises CallRefused.
-
-        With a `sensitivity` the Grant is recorded at once, so that the next ruling in the caller's transaction knows it.
-        """
-        if sensitivity:
-            await self.authorize(caller, act, sensitivity=sensitivity)
-            return lambda _: None
-        _, record = await rule_for_write(self.authorizer, self.stores, caller, RulingRequest(act, caller.principal.tenant))
-        return record
+    async def authorize(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
+        """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused."""
+        return await self.authorizer.authorize_and_record(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
 
     async def lifespan(self, receive: Receive, send: Send, on_started: Callable[[], None]) -> None:
         """ASGI lifespan: start before the first request, stop after the last. Calls `on_started` between them."""
@@ -332,8 +308,6 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         gateway.calls.agents,
         gateway.takeover,
         gateway.rulings,
-        authorize=gateway.authorize,
-        authorize_later_write=gateway.authorize_later_write,
         services=rights.build_service_principals(gateway.settings),
         public_url=gateway.settings.public_url,
         folder=gateway.settings.workflows,

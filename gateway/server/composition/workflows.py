@@ -17,12 +17,11 @@ from gateway.concurrency.rounds import RequestedRounds
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
-from gateway.storage.database import Batch, ReadFailed, WriteFailed
+from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
 from policies.callers import Caller
-from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.seeds import DEFAULT_TENANT
@@ -55,8 +54,6 @@ class WorkflowDependencies:
     agents: AgentCalls
     takeover: Takeover
     rulings: Rulings
-    authorize: Callable[[Caller, Act, str, int], Awaitable[object]]
-    authorize_later_write: Callable[[Caller, Act, int], Awaitable[Callable[[Batch], None]]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
@@ -154,7 +151,7 @@ class LazyWorkflows:
         could_allow = given.rulings.authority.could_allow
         steps = StepCalls(given.agents, given.rulings.caller_resolver, stores, given.registry, StarterRights(given.authorizer, could_allow))
         matcher = EventMatcher(evaluator := Evaluator())
-        events = EventSteps(Listens(store), matcher, steps, given.authorize, self.events.store, could_allow=could_allow)
+        events = EventSteps(Listens(store), matcher, steps, self.events.rulings.authorize, self.events.store, could_allow=could_allow)
         return EngineParts(
             store,
             RunPlaces(store),
@@ -223,7 +220,7 @@ class LazyWorkflows:
             agents=given.agents,
             callers=given.rulings.caller_resolver,
             services=given.services,
-            authorize=given.authorize,
+            authorize=self.events.rulings.authorize,
             could_allow=given.rulings.authority.could_allow,
         )
         matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow

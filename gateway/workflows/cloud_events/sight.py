@@ -3,12 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from gateway.audit.decisions import READ_AUDIT
 from gateway.events.own_types import OWN_TYPES
 from gateway.events.rules import sensitivity_of
-from policies.callers import Caller
 from policies.delegation.approval import DECIDE_APPROVALS
 from policies.delegation.rulings import Act
 from policies.ids import new_id
@@ -36,11 +33,12 @@ def may_see_event(event: Mapping[str, Any], reader: str, could_allow: CouldAllow
     return may_see(event["type"], event.get(OWNER, ""), event.get(PERMISSION, ""), reader=reader, could_allow=could_allow)
 
 
-def begin_transaction(caller: Caller, event: Mapping[str, Any]) -> Caller:
-    """The caller in a transaction of its own, where an event is sensitive: what is ruled on in it counts as having read the event."""
-    if not sensitivity_of(event):
-        return caller
-    return replace(caller, delegation=caller.delegation.with_ids("", "", new_id(TRANSACTION)))
+def transaction_for(event: Mapping[str, Any]) -> str:
+    """The id of a transaction of its own for what a sensitive event starts, so that what is ruled on in it counts as having read the event.
+
+    Empty for any other event.
+    """
+    return new_id(TRANSACTION) if sensitivity_of(event) else ""
 
 
 def _act_of(permission: str) -> Act | None:

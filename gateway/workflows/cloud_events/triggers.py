@@ -33,7 +33,7 @@ from gateway.telemetry.spans import TraceContext
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
 from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
-from gateway.workflows.cloud_events.sight import begin_transaction, may_see_event
+from gateway.workflows.cloud_events.sight import may_see_event, transaction_for
 from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 from gateway.workflows.problems import DocumentRefused
@@ -102,8 +102,8 @@ class TriggerCalls:
 
         Raises what a call raises, NotSeen and ValueMissing.
         """
-        caller, sensitivity = begin_transaction(await self.caller(rule), event), sensitivity_of(event)
-        record = await self._authorize(caller, act_of_receiving(event["type"]), sensitivity)
+        caller = await self.caller(rule, transaction_for(event))
+        record = await self._authorize(caller, act_of_receiving(event["type"]), sensitivity_of(event))
         if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
             raise NotSeen(f"{rule.run_as} lacks audit:read, for an event that concerns others")
         key = f"trigger:{rule.name}:{start}"
@@ -120,11 +120,11 @@ class TriggerCalls:
         )
         return (await self._agents.start(caller, request)).row.id
 
-    async def caller(self, rule: TriggerRule) -> Caller:
-        """The service principal as it is now. Raises TokenRefused and Killed."""
+    async def caller(self, rule: TriggerRule, txn: str = "") -> Caller:
+        """The service principal as it is now, in the transaction `txn` if there is one. Raises TokenRefused and Killed."""
         if not self._services.has(rule.tenant, rule.run_as):
             raise TokenRefused("grant-ended")
-        return await self._callers.resolve_service(rule.tenant, rule.run_as, await self._lifetime_of(rule))
+        return await self._callers.resolve_service(rule.tenant, rule.run_as, await self._lifetime_of(rule), txn)
 
     async def _lifetime_of(self, rule: TriggerRule) -> float:
         """Seconds of the authority of what is started: of a run until its deadline, with the time to undo it."""

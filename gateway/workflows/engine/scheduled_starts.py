@@ -30,7 +30,7 @@ from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
-from gateway.workflows.cloud_events.sight import begin_transaction, may_see_event
+from gateway.workflows.cloud_events.sight import may_see_event, transaction_for
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
 from gateway.workflows.engine.waking import FailurePauses
@@ -91,12 +91,11 @@ class ServiceRuns:
     async def start(self, row: ScheduleRow, start: Start) -> StartOutcome:
         """Starts a run, unless it has to wait, is not wanted or is refused. What is dropped is settled: it is not tried again."""
         try:
-            caller = await self.caller(row)
+            event: Event = msgspec.json.decode(start.event) if start.event else {}
+            caller = await self.caller(row, transaction_for(event))
             if row.terms.overlap == "queue" and not await self._has_room(row, caller):
                 return StartOutcome.WAITS
-            event: Event = msgspec.json.decode(start.event) if start.event else {}
             if start.event:
-                caller = begin_transaction(caller, event)
                 for kind in row.terms.types:
                     await self._authorize(caller, act_of_receiving(kind), "", sensitivity_of(event))
                 if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
@@ -125,11 +124,11 @@ class ServiceRuns:
         await self._schedules.settle(row, start, turned.row.id)
         return StartOutcome.STARTED
 
-    async def caller(self, row: ScheduleRow) -> Caller:
-        """The service principal as it is now. Raises TokenRefused and Killed."""
+    async def caller(self, row: ScheduleRow, txn: str = "") -> Caller:
+        """The service principal as it is now, in the transaction `txn` if there is one. Raises TokenRefused and Killed."""
         if not self._services.has(row.tenant, row.terms.run_as):
             raise TokenRefused("grant-ended")
-        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
+        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime, txn)
 
     async def _input_of(self, row: ScheduleRow, start: Start, event: Event) -> Any:
         """The input of a run: its events, or an object where time starts it, with the run's moment where each moment has a run."""

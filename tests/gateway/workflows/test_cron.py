@@ -1,6 +1,7 @@
 """Moments of cron expressions where clocks are set, and what becomes of moments that were missed."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,19 +65,19 @@ BOTH = [{"every": 3_600_000}, {"cron": "0 * * * *"}]
 
 
 @pytest.mark.parametrize("timing", BOTH, ids=["every", "cron"])
-def test_the_document_says_what_becomes_of_missed_moments(timing: dict[str, object]) -> None:
+def test_the_document_says_what_becomes_of_missed_moments(timing: dict[str, Any]) -> None:
     late, in_time = DUE + 3 * HOUR + 30 * LATE_US, DUE + 3 * HOUR + LATE_US // 2
     following = DUE + 4 * HOUR
     each = [DUE + number * HOUR for number in range(4)]
     for now, skipping in ((late, []), (in_time, each[-1:])):
-        assert terms("once", **timing).passed(DUE, now) == ([DUE], following)  # type: ignore[arg-type]  # the members of a dict
-        assert terms("skip", **timing).passed(DUE, now) == (skipping, following)  # type: ignore[arg-type]
-        assert terms("all", **timing).passed(DUE, now) == (each, following)  # type: ignore[arg-type]
+        assert terms("once", **timing).passed(DUE, now) == ([DUE], following)
+        assert terms("skip", **timing).passed(DUE, now) == (skipping, following)
+        assert terms("all", **timing).passed(DUE, now) == (each, following)
 
 
 @pytest.mark.parametrize("timing", BOTH, ids=["every", "cron"])
-def test_many_missed_moments_are_brought_in_parts(timing: dict[str, object]) -> None:
-    moments, following = terms("all", **timing).passed(DUE, DUE + 250 * HOUR)  # type: ignore[arg-type]
+def test_many_missed_moments_are_brought_in_parts(timing: dict[str, Any]) -> None:
+    moments, following = terms("all", **timing).passed(DUE, DUE + 250 * HOUR)
     assert (len(moments), moments[-1]) == (MISSED_MAX, DUE + (MISSED_MAX - 1) * HOUR)
     assert following == DUE + MISSED_MAX * HOUR
 

@@ -17,7 +17,7 @@ from gateway.events.sources import EventSources, SourceRule
 from gateway.events.standard_webhooks import SignatureRefused, SignedRequest
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.admin.registry.access import RegistryAccess
-from gateway.ingress.admin.shortcuts import Shortcut
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.admin.workflows.events import STREAM_HEADERS, sse_lines
 from gateway.ingress.http.asgi import header, headers_by_name, list_header, read_body
 from gateway.ingress.http.rejected_credentials import LogRejection
@@ -157,7 +157,7 @@ class WebhookReceiver:
         return _answer(1, await (await self._load()).publish_signed(rule, signed, headers, document))
 
 
-def event_shortcuts(receiver: EventReceiver, webhooks: WebhookReceiver, authenticate: Authenticate) -> tuple[Shortcut, ...]:
+def direct_event_routes(receiver: EventReceiver, webhooks: WebhookReceiver, authenticate: Authenticate) -> tuple[DirectRoute, ...]:
     """Returns the two ways of events into the gateway, as they are served without the framework."""
 
     async def receive(request: Request, _: str) -> JSONResponse:
@@ -166,7 +166,7 @@ def event_shortcuts(receiver: EventReceiver, webhooks: WebhookReceiver, authenti
     async def receive_signed(request: Request, name: str) -> JSONResponse:
         return await webhooks.receive(name, request)
 
-    return Shortcut("POST", PATH, receive), Shortcut("POST", SOURCE_PATH, receive_signed)
+    return DirectRoute("POST", PATH, receive), DirectRoute("POST", SOURCE_PATH, receive_signed)
 
 
 def event_routes(

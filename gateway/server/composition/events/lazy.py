@@ -1,16 +1,15 @@
 """Makes what stores and hands on events when it is needed. Without events, triggers and workflows, nothing of it is imported."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.server.composition.events.rules import EventParts
+from gateway.server.composition.events.rulings import EventRulings
 from gateway.server.composition.rulings import Rulings
-from gateway.storage.database import Batch
 from gateway.tasks.turns.stores import TaskStores
-from policies.callers import Caller
-from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from registry.store import Registry
 
@@ -46,7 +45,7 @@ class EventDependencies(Protocol):
     def events(self) -> EventParts: ...
 
     @property
-    def authorize_later_write(self) -> Callable[[Caller, Act, int], Awaitable[Callable[[Batch], None]]]: ...
+    def authorizer(self) -> CallAuthorizer: ...
 
 
 class LazyEvents:
@@ -62,6 +61,7 @@ class LazyEvents:
         self._engine = engine
         self._wakers = wakers
         self._has_begun = False
+        self.rulings = EventRulings(dependencies.authorizer, dependencies.stores)
 
     @cached_property
     def store(self) -> "EventStore":
@@ -95,7 +95,7 @@ class LazyEvents:
             agents=given.agents,
             callers=given.rulings.caller_resolver,
             services=given.services,
-            authorize=given.authorize_later_write,
+            authorize=self.rulings.authorize_later_write,
             could_allow=given.rulings.authority.could_allow,
         )
         return TriggerStarter(given.events.starts, EventMatcher(engine.evaluator), calls)

@@ -137,12 +137,12 @@ async def test_every_route_has_a_guard_or_a_reason(home: House) -> None:
     assert {named(route) for route in routes if not guarded(route)} == set(UNGUARDED)
 
 
-async def test_every_shortcut_is_a_route_that_the_framework_has_too(home: House) -> None:
-    """attack ADM-01: a shortcut without a description, or past the guard of its route, fails here"""
+async def test_every_direct_route_is_a_route_that_the_framework_has_too(home: House) -> None:
+    """attack ADM-01: a direct route without a description, or past the guard of its route, fails here"""
     routes = {named(route): route for route in framework(home)}
-    shortcuts = application(home).shortcuts.values()
-    assert len(shortcuts) == 2
-    for each in shortcuts:
+    direct_routes = application(home).direct_routes.values()
+    assert len(direct_routes) == 2
+    for each in direct_routes:
         route = routes[f"{each.method} {each.path}"]
         answer = await home.http.request(each.method, each.path.format(name="crm"), json={})
         assert answer.status_code == (401 if guarded(route) else 404)

@@ -14,7 +14,7 @@ AnswerError = Callable[[Request, Exception], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Shortcut:
+class DirectRoute:
     """A route of the framework too, which describes it. `path` may end in a parameter in braces; `serve` gets its value, or nothing."""
 
     method: str
@@ -22,13 +22,20 @@ class Shortcut:
     serve: Callable[[Request, str], Awaitable[Response]]
 
 
-class ShortcutRoutes:
-    """The application: shortcuts, and the framework for everything else."""
+class DirectRoutes:
+    """The application: direct routes, and the framework for everything else. The router answers errors that are not known here."""
 
-    def __init__(self, framework: FastAPI, shortcuts: Mapping[tuple[str, str], Shortcut], answer_error: AnswerError) -> None:
+    def __init__(
+        self,
+        framework: FastAPI,
+        direct_routes: Mapping[tuple[str, str], DirectRoute],
+        answer_error: AnswerError,
+        known_errors: tuple[type[Exception], ...],
+    ) -> None:
         self.framework = framework
-        self.shortcuts = shortcuts
+        self.direct_routes = direct_routes
         self._answer_error = answer_error
+        self._known_errors = known_errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found, name = self._find(scope) if scope["type"] == "http" else (None, "")
@@ -39,19 +46,19 @@ class ShortcutRoutes:
         request = Request(scope, receive)
         try:
             answer = await found.serve(request, name)
-        except Exception as error:  # noqa: BLE001 (the root of a request, whose failures the table of errors answers)
+        except self._known_errors as error:
             answer = await self._answer_error(request, error)
         await answer(scope, receive, send)
 
-    def _find(self, scope: Scope) -> tuple[Shortcut | None, str]:
-        """The shortcut of a request, and the last segment of its path where that is a parameter."""
+    def _find(self, scope: Scope) -> tuple[DirectRoute | None, str]:
+        """The direct route of a request, and the last segment of its path where that is a parameter."""
         method, path = scope["method"], scope["path"]
-        if (exact := self.shortcuts.get((method, path))) is not None:
+        if (exact := self.direct_routes.get((method, path))) is not None:
             return exact, ""
         folder, _, name = path.rpartition("/")
-        return (self.shortcuts.get((method, f"{folder}/")) if 0 < len(name) <= NAME_MAX else None), name
+        return (self.direct_routes.get((method, f"{folder}/")) if 0 < len(name) <= NAME_MAX else None), name
 
 
-def index_shortcuts(shortcuts: "tuple[Shortcut, ...]") -> dict[tuple[str, str], Shortcut]:
-    """The shortcuts by method and path; one with a parameter by the path before it."""
-    return {(each.method, each.path.partition("{")[0]): each for each in shortcuts}
+def index_routes(direct_routes: "tuple[DirectRoute, ...]") -> dict[tuple[str, str], DirectRoute]:
+    """The routes by method and path; one with a parameter by the path before it."""
+    return {(each.method, each.path.partition("{")[0]): each for each in direct_routes}
