@@ -22,8 +22,8 @@ from gateway.storage.migrations.run import upgrade
 from tests.chaos.databases import postgres
 
 FACTS = 100_000
-PER_PERSON = 200
-SEARCHES = 500
+PER_PERSON = 2000  # the most that the settings let a person have
+SEARCHES = 300
 WORDS = 5000
 CHOICE = random.Random(7)
 
