@@ -237,11 +237,9 @@ class Gateway:
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
         self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, self.limits, now_us).run_once)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.upstreams.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.open_streams.sweep)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.tools.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.approvals.sweep)
+        for sweep in (self.upstreams.sweep, self.open_streams.sweep, self.tools.sweep, self.approvals.sweep):
+            self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.board.prune)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))

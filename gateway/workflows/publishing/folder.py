@@ -34,6 +34,7 @@ class WorkflowFolder:
         self._registrar = registrar
         self._begin_schedules = begin_schedules
         self._waiting = list(documents)
+        self._trying = asyncio.Lock()  # the clock and a change of the registry may ask for rounds at one moment
         self._refused: dict[Path, RefusedDocument] = {}
         self._logged: dict[str, RefusedDocument] = {}
 
@@ -69,14 +70,15 @@ class WorkflowFolder:
 
     async def _try_waiting(self) -> int:
         """Tries each document that is not published yet; returns how many of them are now, or are gone."""
-        tried = list(self._waiting)
-        for path in tried:
-            if await self._publish(path):
-                self._waiting.remove(path)
-        published = len(tried) - len(self._waiting)
-        if published:
-            await self._begin_schedules()
-        return published
+        async with self._trying:
+            tried = list(self._waiting)
+            for path in tried:
+                if await self._publish(path):
+                    self._waiting.remove(path)
+            published = len(tried) - len(self._waiting)
+            if published:
+                await self._begin_schedules()
+            return published
 
     def _log_refused(self) -> None:
         """Logs each document that is refused, once for each new reason."""

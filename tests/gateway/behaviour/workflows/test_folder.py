@@ -149,7 +149,7 @@ async def test_a_document_that_another_process_registers_meanwhile_is_not_refuse
     path = tmp_path / "say.yaml"
     path.write_text(document("say", SAY))
     folder = WorkflowFolder([path], RacingRegistrar(), begin_schedules)
-    await folder.run_once()
+    await asyncio.gather(folder.run_once(), folder.run_once())
     assert (folder.waiting_count, folder.refused, begun) == (0, [], ["schedules"])
 
 
