@@ -125,15 +125,18 @@ class CallerResolver:
         now = _with_current_limits(self._environment, await self._find_grant(tenant, grant_id)).without_actor(callee)
         return _caller_from_delegation(now.actor, "", now.not_after, now.with_ids(grant_id, task_id, now.txn))
 
-    async def resolve_service(self, tenant: str, name: str, lifetime: float) -> Caller:
-        """The caller of a service principal, for a run that nobody starts. `lifetime`: seconds of the run's authority. Raises Killed."""
+    async def resolve_service(self, tenant: str, name: str, lifetime: float, txn: str = "") -> Caller:
+        """The caller of a service principal, for a run that nobody starts. `lifetime`: seconds of the run's authority. Raises Killed.
+
+        `txn`: a new transaction, where what the run begins with is ruled on in it; otherwise the first call begins one.
+        """
         environment = self._environment
         if not environment.is_fresh():
             await environment.kills.reload()
         environment.kills.check_person(tenant, SERVICE_ISSUER, name)
         principal = _principal_with_current_roles(environment, tenant, SERVICE_ISSUER, name, ())
         return _caller_from_delegation(
-            "", "", math.inf, Delegation(principal, environment.service_ceiling(name), environment.now() + lifetime)
+            "", "", math.inf, Delegation(principal, environment.service_ceiling(name), environment.now() + lifetime, txn=txn)
         )
 
     async def _resolve_hop_token(self, claims: Claims) -> Caller:

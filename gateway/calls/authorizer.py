@@ -332,17 +332,32 @@ async def authorize_and_write(
     """
 
     async def attempt() -> T:
-        grant = await authorizer.grant_or_refuse(caller, request)
-        record = decision_record(grant.decision, caller.principal)
+        grant, record = await rule_for_write(authorizer, stores, caller, request)
 
         def work(batch: Batch) -> T:
-            _write_grant_effects(batch, grant, authorizer.effects)
-            stores.audit.record(batch, record)
+            record(batch)
             return write(batch, grant)
 
         return await stores.database.write(work)
 
     return await retry_while_history_changes(attempt)
+
+
+async def rule_for_write(
+    authorizer: CallAuthorizer, stores: TaskStores, caller: Caller, request: RulingRequest
+) -> tuple[Grant, Callable[[Batch], None]]:
+    """Returns the Grant of an act with what records it, which the caller runs in a commit of its own. Raises CallRefused, recorded.
+
+    That commit raises HistoryChanged or ApprovalGone where the act must be ruled on again.
+    """
+    grant = await authorizer.grant_or_refuse(caller, request)
+    decided = decision_record(grant.decision, caller.principal)
+
+    def record(batch: Batch) -> None:
+        _write_grant_effects(batch, grant, authorizer.effects)
+        stores.audit.record(batch, decided)
+
+    return grant, record
 
 
 def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) -> None:

@@ -11,9 +11,11 @@ from gateway.events.own_types import is_wanted, own_types_of
 from gateway.events.tables import event_deliveries
 from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch
+from policies.delegation.history import SENSITIVITY_MAX
 from policies.ids import new_id
 
 HOPS: Final = "interlockhops"  # extension attribute: how many runs and triggers that events started led to the event
+SENSITIVITY: Final = "interlocksensitivity"  # extension attribute: of what the event was computed from, 1 to 3; absent: 0
 HOPS_MAX: Final = 16
 LETTER: Final = "n"  # prefix of ids of everything that may become a dead letter, so that they sort among each other
 LOOP_TEXT: Final = f"event-loop: more than {HOPS_MAX} starts by events led to this event, so it starts nothing"
@@ -111,6 +113,12 @@ class EventRoutes:
 def could_match(attributes: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
     """Whether an event has the attributes of a filter that are no conditions."""
     return all(event.get(name) == value for name, value in attributes.items())
+
+
+def sensitivity_of(event: Mapping[str, Any]) -> int:
+    """The sensitivity of what an event was computed from, 0 to 3. Only the gateway sets it."""
+    given = event.get(SENSITIVITY, 0)
+    return min(max(given, 0), SENSITIVITY_MAX) if isinstance(given, int) else SENSITIVITY_MAX
 
 
 def is_condition(value: Any) -> bool:

@@ -7,11 +7,17 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+
+UNSTORABLE_ERRORS = (DataError, UnicodeEncodeError, OverflowError)  # of drivers, for a parameter that they can't pass on
 
 
 class WriteFailed(Exception):
     """The database did not accept the write. Nothing was written, unless the connection broke during the commit."""
+
+
+class UnstorableValue(Exception):
+    """A value of a request is none that the database holds: a text with a NUL or half of a character, or a number of more than 64 bits."""
 
 
 class ReferenceMissing(WriteFailed):
@@ -101,6 +107,17 @@ class Batch:
             raise DBAPIError.instance(statement, None, error, errors) from error
         finally:
             cursor.close()
+
+    def fetch(self, query: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Returns the first row of a query with `?` marks. It does not see rows added before."""
+        self._begin()
+        errors = self._connection.dialect.loaded_dbapi.Error
+        with closing(self._connection.connection.cursor()) as cursor:
+            try:
+                cursor.execute(_with_driver_marks(self._connection, query), values)
+                return cursor.fetchone()
+            except errors as error:
+                raise DBAPIError.instance(query, None, error, errors) from error
 
     def lock(self, key: int) -> None:
         """Waits until no other process has this lock, and holds it until the end of the transaction. SQLite has one writer anyway."""

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.storage.batch import Batch, GuardedUpdate, WriteFailed
+from gateway.storage.batch import UNSTORABLE_ERRORS, Batch, GuardedUpdate, UnstorableValue, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
 from gateway.storage.transactions import Participant
@@ -32,7 +32,7 @@ POSTGRES_OPTIONS = {
     "tcp_user_timeout": 10_000,
 }
 
-__all__ = ["Batch", "Database", "GuardedUpdate", "ReadFailed", "WriteFailed", "engine_for", "raise_epoch"]
+__all__ = ["Batch", "Database", "GuardedUpdate", "ReadFailed", "UnstorableValue", "WriteFailed", "engine_for", "raise_epoch"]
 log = structlog.get_logger()
 
 
@@ -69,8 +69,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _prepare_postgres(connection: Any, _record: Any) -> None:
-    """Bounds the wait for locks, and how long an abandoned transaction of this process can block others."""
+    """Bounds the wait for locks, and how long an abandoned transaction of this process can block others.
+
+    Queries are short, so that starting workers for a part of one takes longer than the whole.
+    """
     connection.execute(f"SET lock_timeout = {BUSY_MS}")
+    connection.execute("SET max_parallel_workers_per_gather = 0")
     connection.execute(f"SET idle_in_transaction_session_timeout = {2 * BUSY_MS}")
     connection.commit()
 
@@ -124,12 +128,15 @@ class Database:
         self._writer.post(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` in a reader's thread, within one transaction. Raises ReadFailed."""
+        """Runs `work` in a reader's thread, within one transaction. Raises ReadFailed and UnstorableValue."""
 
         def run() -> T:
             try:
                 with self.engine.connect() as connection:
                     found = work(connection.execution_options(interlock_read=True))
+            except UNSTORABLE_ERRORS as error:
+                log.warning("value_not_looked_up", error=type(error).__name__)
+                raise UnstorableValue from error
             except SQLAlchemyError as error:
                 if (left_out := self._outage.record_failure()) is not None:
                     log.warning("database_not_read", problem=problem_of(error), left_out=left_out)

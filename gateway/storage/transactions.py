@@ -5,9 +5,17 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, ReferenceMissing, WriteFailed
+from gateway.storage.batch import (
+    UNSTORABLE_ERRORS,
+    Batch,
+    BulkInsert,
+    CommitUncertain,
+    ReferenceMissing,
+    UnstorableValue,
+    WriteFailed,
+)
 from gateway.storage.sqlite_insert import bulk_insert_for
 
 DUPLICATE_ERRORS = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
@@ -183,7 +191,10 @@ def _error_for_caller(error: Exception) -> Exception:
             missing = ReferenceMissing("a row refers to one that is not there")
             missing.__cause__ = error
             return missing
-    elif isinstance(error, DataError) or not isinstance(error, SQLAlchemyError):
+    elif isinstance(error, UNSTORABLE_ERRORS):
+        log.warning("value_not_stored", error=type(error).__name__)
+        return UnstorableValue()
+    elif not isinstance(error, SQLAlchemyError):
         return error
     refused = WriteFailed("the database did not take the write")
     refused.__cause__ = error

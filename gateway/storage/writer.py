@@ -63,7 +63,7 @@ class Writer:
         A caller that is canceled while it waits does not stop the commit. `on_abandoned` then gets the result, on the event loop, so that
         what the commit took can be given back.
 
-        Raises what `work` raised, IntegrityError for a duplicate, DataError, and WriteFailed for all other errors of the database.
+        Raises what `work` raised, IntegrityError for a duplicate, UnstorableValue, and WriteFailed for all other errors of the database.
         """
         if self._loop is None or self._closing or not self._thread.is_alive():
             raise WriteFailed("the database writer does not run")

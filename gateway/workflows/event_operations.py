@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from gateway.events.rules import TriggerRule
+from gateway.events.rules import TriggerRule, sensitivity_of
 from gateway.events.sources import SourceRule
 from gateway.events.standard_webhooks import TOLERANCE_SECONDS, SignedRequest
 from gateway.events.starts import TriggerStarts, TriggerStatus
+from gateway.storage.database import Batch, Database
 from gateway.tasks.log import to_rfc3339
-from gateway.workflows.cloud_events.delivery import EventLog, StoredEvents
+from gateway.workflows.cloud_events.delivery import Awaited, EventLog, StoredEvents
 from gateway.workflows.cloud_events.envelope import act_of_receiving, act_of_sending, check_sender, read_event
 from gateway.workflows.cloud_events.feed import EventFeed, EventHead, StoredEvent
 from gateway.workflows.cloud_events.inbound import SourceReader, read_request
@@ -27,6 +28,7 @@ from policies.tokens.replay_guard import ReplayGuard
 SCANNED_MAX: Final = 2000  # events that one page of a list looks at
 PAGE: Final = 200
 POLL_SECONDS: Final = 0.5
+TIMED: Final = ("every_seconds", "cron", "timezone", "missed", "after_seconds", "next_at")  # of a trigger that time starts
 STREAM_ROUNDS: Final = 600  # of POLL_SECONDS, after which a stream ends; the reader's next request is authenticated anew
 
 
@@ -48,17 +50,23 @@ class EventWakers:
     workflows: ScheduledStarts
     triggers: TriggerStarter
 
-    def wake_all(self) -> None:
-        """Has all of them look for what is due, beside the sender of the event."""
-        self.runs.wake_soon()
-        self.workflows.start_soon()
-        self.triggers.start_soon()
+    def wake(self, awaited: Awaited) -> None:
+        """Has those look for what is due that an event was given to, beside its sender."""
+        if awaited.runs:
+            self.runs.wake_soon()
+        if awaited.workflows:
+            self.workflows.start_soon()
+        if awaited.triggers:
+            self.triggers.start_soon()
 
 
 class EventOperations:
     """Takes events, lists and follows those that were taken, and says what an event starts."""
 
-    def __init__(self, events: EventLog, feed: EventFeed, wakers: EventWakers, starts: TriggerStarts, replays: ReplayGuard) -> None:
+    def __init__(
+        self, database: Database, events: EventLog, feed: EventFeed, wakers: EventWakers, starts: TriggerStarts, *, replays: ReplayGuard
+    ) -> None:
+        self._database = database
         self._events = events
         self._feed = feed
         self._wakers = wakers
@@ -73,12 +81,13 @@ class EventOperations:
             check_sender(event)
         return found, [act_of_sending(kind) for kind in sorted({event["type"] for event in found})]
 
-    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> StoredEvents:
-        """Stores events, and wakes what waits for them. Raises EventConflict."""
-        published = await self._events.publish(tenant, sender, events)
-        if published.new:
-            self._wakers.wake_all()
-        return published
+    def publish(self, batch: Batch, tenant: str, sender: str, events: list[dict[str, Any]]) -> StoredEvents:
+        """Stores events in the commit of `batch`, after which the caller wakes what waits for them. Raises EventConflict."""
+        return self._events.publish(batch, tenant, sender, events)
+
+    def wake(self, published: StoredEvents) -> None:
+        """Has what waits for events go on that were stored."""
+        self._wakers.wake(published.awaited)
 
     async def publish_signed(self, rule: SourceRule, signed: SignedRequest, headers: Mapping[str, str], document: Any) -> StoredEvents:
         """Stores the event of a verified request of a source.
@@ -87,10 +96,17 @@ class EventOperations:
         BadEvent, EventTypeNotAllowed, EventSchemaBroken, EventReplayed for the very same request, and EventConflict.
         """
         event = self._sources.read(rule, signed, headers, document)
-        not_after = signed.timestamp + TOLERANCE_SECONDS
-        if not await self._replays.consume(rule.tenant, f"webhook:{rule.name}:{signed.timestamp}:{signed.id}", not_after):
+        spent, not_after = f"webhook:{rule.name}:{signed.timestamp}:{signed.id}", signed.timestamp + TOLERANCE_SECONDS
+
+        def work(batch: Batch) -> StoredEvents | None:
+            is_first = self._replays.consume_in(batch, rule.tenant, spent, not_after)
+            return self.publish(batch, rule.tenant, rule.sender, [event]) if is_first else None
+
+        published = await self._database.write(work)
+        if published is None:
             raise EventReplayed
-        return await self.publish(rule.tenant, rule.sender, [event])
+        self.wake(published)
+        return published
 
     async def list_events(
         self, tenant: str, before: int | None, limit: int, *, kind: str, reader: EventReader
@@ -162,7 +178,8 @@ def _is_visible(head: EventHead, reader: EventReader) -> bool:
 def stored_document(stored: StoredEvent) -> dict[str, Any]:
     """One event. `id` is what a reader names to go on after it. Values whose names are those of secrets are masked."""
     event = {name: mask_secrets(value) if name == "data" else value for name, value in stored.event.items()}
-    return {"id": str(stored.seq), "kind": "event", "at": to_rfc3339(stored.at), "sender": stored.sender, "event": event}
+    told = {"at": to_rfc3339(stored.at), "sender": stored.sender, "sensitivity": sensitivity_of(stored.event), "event": event}
+    return {"id": str(stored.seq), "kind": "event", **told}
 
 
 def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
@@ -174,6 +191,8 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
         "run_as": terms.run_as,
         "every_seconds": terms.every / 1000 if terms.every else None,
         "cron": terms.cron or None,
+        "timezone": (terms.timezone or "UTC") if terms.cron else None,
+        "missed": terms.missed if terms.cron or terms.every else None,
         "after_seconds": terms.after / 1000 if terms.after else None,
         "event_types": [kind or "*" for kind in terms.types],
         "next_at": None if row.next_at is None else to_rfc3339(row.next_at),
@@ -187,7 +206,7 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
 
 def rule_document(rule: TriggerRule, status: TriggerStatus) -> dict[str, Any]:
     """What a trigger of the settings starts, as whom, and what became of its starts."""
-    timed: dict[str, Any] = dict.fromkeys(("version", "every_seconds", "cron", "after_seconds", "next_at", "concurrency"))
+    timed: dict[str, Any] = dict.fromkeys((*TIMED, "concurrency", "version"))
     return {
         **rule_target(rule),
         **timed,

@@ -16,11 +16,10 @@ class ReplayGuard:
 
     async def consume(self, tenant: str, spent_id: str, not_after: float) -> bool:
         """Records the id durably and returns whether this is its first use. `not_after` (seconds since 1970) is when it expires."""
-        forget_after = int(not_after * 1_000_000) + SKEW_US
+        return await self._writer.write(lambda batch: self.consume_in(batch, tenant, spent_id, not_after))
 
-        def work(batch: WriteBatch) -> bool:
-            batch.run("DELETE FROM spent WHERE tenant = ? AND not_after < ?", (tenant, self._now()))
-            insert = "INSERT INTO spent (tenant, id, not_after) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-            return batch.run(insert, (tenant, spent_id, forget_after)) == 1
-
-        return await self._writer.write(work)
+    def consume_in(self, batch: WriteBatch, tenant: str, spent_id: str, not_after: float) -> bool:
+        """Records the id in the commit of `batch`, and returns whether this is its first use."""
+        batch.run("DELETE FROM spent WHERE tenant = ? AND not_after < ?", (tenant, self._now()))
+        insert = "INSERT INTO spent (tenant, id, not_after) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        return batch.run(insert, (tenant, spent_id, int(not_after * 1_000_000) + SKEW_US)) == 1

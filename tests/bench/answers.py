@@ -182,6 +182,24 @@ def run_fault(body: bytes, number: int, text: str) -> str:
     return ""
 
 
+class _EventsReply(msgspec.Struct):
+    accepted: int
+    repeated: int
+    not_started: list[Any]
+
+
+_events_reply = msgspec.json.Decoder(_EventsReply).decode
+
+
+def events_fault(count: int, body: bytes, _number: int, _text: str) -> str:
+    """What is wrong with the reply to `count` new events; empty when nothing is."""
+    try:
+        reply = _events_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not an answer to events ({error}): {body[:300]!r}"
+    return "" if reply == _EventsReply(count, 0, []) else f"not {count} events taken: {body[:300]!r}"
+
+
 def stream_fault(body: bytes, number: int, text: str) -> str:
     """What is wrong with the stream that answers message `number`; empty when nothing is."""
     frames = [frame for frame in body.split(b"\n\n") if frame]

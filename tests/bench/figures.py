@@ -21,7 +21,7 @@ class Run:
     p99_ms: float
     cpu_us: float
     errors: int
-    database: str = ""  # of rows of workflows: sqlite | postgres
+    database: str = ""  # of rows of workflows, events and memory: sqlite | postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,7 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         Figure("the same with its GET stream open", whole.sessions and whole.sessions.kb_listening, "KB"),
         *_beside(board, whole.subscribers),
         *(figure for database in ("sqlite", "postgres") for figure in _workflows(runs, whole.workflows.get(database), database)),
+        *(figure for database in ("sqlite", "postgres") for figure in _events(runs, database)),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
@@ -240,6 +241,22 @@ def _workflows(runs: Sequence[Run], found: WorkflowFigures | None, database: str
         Figure(f"{name}, memory of {waiting.count if waiting else 10_000:,} waiting runs", waiting and waiting.mb, "MB", at_most=100.0),
         Figure(f"{name}, CPU of them", waiting and waiting.cpu_percent, "% of a core", at_most=2.0),
         Figure(f"{name}, CPU of the gateway at rest", waiting and waiting.at_rest_percent, "% of a core"),
+    ]
+
+
+def _events(runs: Sequence[Run], database: str) -> list[Figure]:
+    """Events that are taken and that start runs, and a search in memory, on one database."""
+    board, name = Board([run for run in runs if run.database == database]), f"events on {database}"
+
+    def value(workload: str, connections: int, field: str) -> float | None:
+        return board.value(workload, "interlock", connections, field)
+
+    return [
+        Figure(f"{name}, accepted a second, one a request", value("events.accept", 16, "req_s"), at_least=1000.0),
+        Figure(f"{name}, accepted a second, 20 a request", value("events.accept_batch", 16, "req_s"), at_least=1000.0),
+        Figure(f"{name}, event to start, p50 at 50 a second", value("events.start", 50, "p50_ms"), "ms", at_most=50.0),
+        Figure(f"{name}, not started exactly once", value("events.start", 50, "errors"), at_most=0.0),
+        Figure(f"memory on {database}, search p50", value("memory.search", 1, "p50_ms"), "ms", at_most=10.0),
     ]
 
 

@@ -140,6 +140,7 @@ class Drive:
         self.fault = ""
         self.latencies: list[float] = []
         self._judge: Callable[[bytes, int, str], str] = workload.fault
+        self._status = workload.status
         self._number = FIRST_ID
         self._last = 0
         self._end = 0.0
@@ -169,7 +170,7 @@ class Drive:
 
     def heard(self, number: int, seconds: float, status: int, body: bytes) -> None:
         self.latencies.append(seconds)
-        fault = f"HTTP {status}: {body[:300]!r}" if status != 200 else self._judge(body, number, self.script.text(number))
+        fault = f"HTTP {status}: {body[:300]!r}" if status != self._status else self._judge(body, number, self.script.text(number))
         if fault:
             self.fail(fault)
 

@@ -41,6 +41,9 @@ class Plan:
     sessions: int = 1000  # of the legacy era
     workflows: bool = True  # steps of workflows, on both databases
     waiting_runs: int = 10_000  # that wait for people
+    events: bool = True  # events and memory, on both databases
+    event_seconds: float = 20.0  # in which events start runs
+    facts: int = 100_000  # that a search in memory is over
 
 
 @dataclass(frozen=True, slots=True)

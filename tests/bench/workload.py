@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from tests.bench.answers import get_task_fault, list_fault, run_fault, send_0_3_fault, send_fault, stream_fault, tool_fault
+from tests.bench.answers import events_fault, get_task_fault, list_fault, run_fault, send_0_3_fault, send_fault, stream_fault, tool_fault
 
 MCP_VERSION = "2026-07-28"
 EXPOSED = "echo_echo"  # the tool, among those of many servers
@@ -44,6 +45,7 @@ class Workload:
     body: bytes
     headers: dict[str, str]
     fault: Callable[[bytes, int, str], str]
+    status: int = 200  # of a right reply
 
 
 _A2A = {"A2A-Version": "1.0", "Accept": "application/json"}
@@ -61,7 +63,18 @@ WORKLOADS = {
     "a2a_to_0_3": Workload("a2a.send_1.0_to_0.3", _SEND_MESSAGE, _A2A, send_fault),
 }
 RUNS = {kind: Workload(kind.replace("_", ".", 1) + "_run", _SEND_MESSAGE, _A2A, run_fault) for kind in RUN_KINDS}
-EVERY_WORKLOAD = {**WORKLOADS, **RUNS}  # what only a gateway has included
+BATCH_EVENTS = 20  # of one request
+_EVENT = (
+    b'{"specversion":"1.0","id":"%(nonce)b-%(id)d-NUMBER","source":"https://bench.example/orders","type":"bench.order.noted",'
+    b'"subject":"order/%(id)d","datacontenttype":"application/json","data":{"text":"%(text)b"}}'
+)
+_EVENTS = b"[" + b",".join(_EVENT.replace(b"NUMBER", b"%d" % number) for number in range(BATCH_EVENTS)) + b"]"
+EVENT_KINDS = {"events_one": 1, "events_batch": BATCH_EVENTS}  # how many events a request has
+EVENTS = {
+    "events_one": Workload("events.accept", _EVENT.replace(b"NUMBER", b"0"), {}, partial(events_fault, 1), 202),
+    "events_batch": Workload("events.accept_batch", _EVENTS, {}, partial(events_fault, BATCH_EVENTS), 202),
+}
+EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS}  # what only a gateway has included
 
 
 class Script:

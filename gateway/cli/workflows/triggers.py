@@ -60,7 +60,8 @@ def _target_of(trigger: dict[str, Any]) -> str:
 
 def _start_of(trigger: dict[str, Any]) -> str:
     if trigger["cron"]:
-        return f"cron {trigger['cron']}"
+        zone = trigger["timezone"]
+        return f"cron {trigger['cron']}" + (f" {zone}" if zone != "UTC" else "")
     if trigger["every_seconds"]:
         return f"every {trigger['every_seconds']:g} s"
     if trigger["after_seconds"]:

@@ -18,6 +18,7 @@ from adapters.redaction.validation_texts import describe_problem
 from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute, DirectRoutes, index_routes
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import (
@@ -74,7 +75,12 @@ class RouteArea(BaseRoute):
         await scope["route"].handle(scope, receive, send)
 
 
-def build_api(authentication: RequestAuthentication, areas: RouteAreas, is_operator: Callable[[Caller], bool]) -> FastAPI:
+def build_api(
+    authentication: RequestAuthentication,
+    areas: RouteAreas,
+    is_operator: Callable[[Caller], bool],
+    direct_routes: tuple[DirectRoute, ...] = (),
+) -> DirectRoutes:
     """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how.
 
     `areas` has for each path the function that builds its routers. Areas are tried in order.
@@ -112,7 +118,7 @@ def build_api(authentication: RequestAuthentication, areas: RouteAreas, is_opera
     app.add_exception_handler(RequestValidationError, handle_validation_error)
     for kind in (*ERROR_MAPPINGS, Exception):  # each class, since Starlette re-raises what only the handler of Exception handles
         app.add_exception_handler(kind, handle_error)
-    return app
+    return DirectRoutes(app, index_routes(direct_routes), handle_error, tuple(ERROR_MAPPINGS))
 
 
 def list_routes(app: FastAPI) -> Iterator[Route]:

@@ -15,6 +15,7 @@ from adapters.mcp_client.wire.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from gateway.calls.authorizer import CallRefused
 from gateway.ingress.http.error_bodies import mcp_data
 from gateway.ingress.http.errors import describe
+from gateway.storage.database import UnstorableValue
 from policies.callers import Caller, caller_of_grant
 from policies.strict_json import parse
 
@@ -32,13 +33,13 @@ class BuiltInTool:
 
 
 class FunctionServer:
-    """Answers tools/call and resources/read. `refusals`: exceptions beside CallRefused that a caller may learn of."""
+    """Answers tools/call and resources/read. `refusals`: exceptions beside CallRefused and UnstorableValue that a caller may learn of."""
 
     def __init__(
         self, tools: Mapping[str, BuiltInTool], refusals: Sequence[type[Exception]], read_resource: ReadResource | None = None
     ) -> None:
         self._tools = tools
-        self._refusals: tuple[type[Exception], ...] = (CallRefused, *refusals)
+        self._refusals: tuple[type[Exception], ...] = (CallRefused, UnstorableValue, *refusals)
         self._read_resource = read_resource
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:

@@ -1,4 +1,4 @@
-"""Rows of the table of errors about the board, claims, effects on subjects, and memory."""
+"""Rows of the table of errors about the board, claims, effects on subjects, memory, and values that no row holds."""
 
 from gateway.ingress.http.error_row import ErrorMapping
 from gateway.state.board.problems import (
@@ -22,6 +22,7 @@ from gateway.state.effects.repetitions import EffectSubjectMissing, TaskUnderWay
 from gateway.state.memory.contexts import UnknownContext
 from gateway.state.memory.facts import BadFact, FactChanged, MemoryFull, UnknownFact, WrittenByPerson
 from gateway.state.memory.quarantine import UnknownQuarantine
+from gateway.storage.database import UnstorableValue
 
 STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadKey: ErrorMapping(400, -32602, "bad-key"),
@@ -42,6 +43,12 @@ STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     UnknownQuarantine: ErrorMapping(404, -32011, "unknown", "The facts of this agent are not quarantined.", keeps_http_status=True),
     FactChanged: ErrorMapping(412, -32014, "fact-changed", "The fact was corrected since you read it; read it again."),
     MemoryFull: ErrorMapping(409, -32014, "memory-full"),
+    UnstorableValue: ErrorMapping(
+        400,
+        -32602,
+        "unstorable-value",
+        "A text of the request has a NUL character or half of a character, or a number has more than 64 bits; send it without.",
+    ),
     WrittenByPerson: ErrorMapping(403, -32010, "written-by-person"),
 }
 CLAIM_ERRORS: dict[type[Exception], ErrorMapping] = {

@@ -1,6 +1,7 @@
 """Builds the FastAPI application: token endpoints, administration, discovery."""
 
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
@@ -39,6 +40,7 @@ from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
 from gateway.ingress.admin.workflows import relaxing as admin_relaxing
 from gateway.ingress.admin.workflows import runs as admin_runs
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth import connect as oauth_connect
@@ -84,6 +86,7 @@ def build_framework_app(
     connections = admin_connections.ConnectionDependencies(
         gateway.vault, access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
+    build_event_routers, direct_event_routes = _event_routes(gateway, authenticate, check_in_person)
     areas: RouteAreas = {
         **_state_areas(gateway, authenticate),  # first: they have many requests, and areas are tried in order
         "/.well-known": lambda: _metadata_routers(gateway),
@@ -93,9 +96,29 @@ def build_framework_app(
         **_registry_areas(gateway, authenticate, access, changes),
         **_authority_areas(gateway, authenticate, check_in_person, revocation),
         **_record_areas(gateway, access, authenticate, check_in_person),
+        "/api/events": build_event_routers,
         **_workflow_areas(gateway, access, authenticate, check_in_person),
     }
-    return build_api(authentication, areas, is_operator=access.is_operator)
+    return build_api(authentication, areas, access.is_operator, direct_event_routes)
+
+
+def _event_routes(
+    gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson
+) -> tuple[Callable[[], Routers], tuple[DirectRoute, ...]]:
+    """Returns what builds the routes of events, and those of them that are served without the framework."""
+    load, size, rulings = gateway.workflows.load_events, gateway.settings.server.max_body, gateway.workflows.events.rulings
+    could_allow = gateway.rulings.authority.could_allow
+    permissions = admin_events.EventPermissions(could_allow, rulings.authorize, rulings.authorize_and_write, check_in_person)
+    receiver = admin_events.EventReceiver(load, permissions, size)
+    webhooks = admin_events.WebhookReceiver(load, gateway.events.sources, gateway.rejected_credentials.log_rejection)
+
+    def build_routers() -> Routers:
+        return [
+            admin_events.event_routes(load, receiver, authenticate, permissions, gateway.open_streams),
+            admin_events.source_routes(webhooks),
+        ]
+
+    return build_routers, admin_events.direct_event_routes(receiver, webhooks, authenticate)
 
 
 def _metadata_routers(gateway: Gateway) -> Routers:
@@ -235,7 +258,6 @@ def _workflow_areas(gateway: Gateway, access: RegistryAccess, authenticate: Toke
         return environment.has_permission(caller.principal, caller.delegation.effective_permissions(), permission)
 
     permissions = admin_runs.RunPermissions(authority.could_allow, gateway.authorize, check_in_person, gateway.authorize, has_permission)
-    event_permissions = admin_events.EventPermissions(permissions.could_allow, permissions.authorize, check_in_person)
     run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions, notify_look)
     may_answer = admin_checkpoints.CheckpointAccess(permissions).may_answer
     sight, starter = (
@@ -258,10 +280,6 @@ def _workflow_areas(gateway: Gateway, access: RegistryAccess, authenticate: Toke
             admin_checkpoints.checkpoint_routes(
                 load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
             )
-        ],
-        "/api/events": lambda: [
-            admin_events.event_routes(gateway.workflows.load_events, authenticate, event_permissions, gateway.open_streams, size),
-            admin_events.source_routes(gateway.workflows.load_events, gateway.events.sources, gateway.rejected_credentials.log_rejection),
         ],
         "/api/triggers": lambda: [admin_events.trigger_routes(gateway.workflows.load_events, access, authenticate, size)],
     }

@@ -228,6 +228,7 @@ class Gateway:
         self.database.watch("policies", self.rulings.policy_reload.reload)
         self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
+        self.database.watch("registry", self.workflows.folder.publish_soon)
         self.database.watch("notices", self.webhooks.notices.on_change)
         self.database.watch("event-types", self.workflows.events.reload_listened)
         await self.workflows.begin_events()
@@ -237,11 +238,9 @@ class Gateway:
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
         self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, now_us).run_once)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.upstreams.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.open_streams.sweep)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.tools.sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.approvals.sweep)
+        for sweep in (self.upstreams.sweep, self.open_streams.sweep, self.tools.sweep, self.approvals.sweep):
+            self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.board.prune)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
@@ -316,7 +315,6 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         gateway.calls.agents,
         gateway.takeover,
         gateway.rulings,
-        authorize=gateway.authorize,
         services=rights.build_service_principals(gateway.settings),
         public_url=gateway.settings.public_url,
         folder=gateway.settings.workflows,

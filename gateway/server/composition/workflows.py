@@ -14,12 +14,14 @@ from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.costs.ledger import CostLedger
 from gateway.calls.resumption.takeover import Takeover
 from gateway.concurrency.background import run_in_background
+from gateway.concurrency.rounds import RequestedRounds
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.rulings import Rulings
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.view import PlannedEffect
+from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
 from gateway.workflows.publishing.files import RefusedDocument, documents_in
@@ -62,7 +64,6 @@ class WorkflowDependencies:
     agents: AgentCalls
     takeover: Takeover
     rulings: Rulings
-    authorize: Callable[[Caller, Act, str], Awaitable[Grant]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
@@ -77,10 +78,11 @@ class WorkflowDependencies:
 class LazyFolder:
     """The configured folder of documents. Nothing of the engine is imported for one without documents."""
 
-    def __init__(self, folder: str, load_registrar: "Callable[[], WorkflowRegistrar]") -> None:
-        """`folder` is empty for none. `load_registrar` is called in a thread."""
+    def __init__(self, folder: str, load: "Callable[[], tuple[WorkflowRegistrar, ScheduledStarts]]") -> None:
+        """`folder` is empty for none. `load` is called in a thread."""
         self._path = folder
-        self._load_registrar = load_registrar
+        self._load = load
+        self._rounds = RequestedRounds(self.publish_waiting, "workflows_not_published", WriteFailed, ReadFailed)
         self._documents: list[Path] = []
         self._folder: WorkflowFolder | None = None
 
@@ -99,7 +101,8 @@ class LazyFolder:
     def _open(self) -> "WorkflowFolder":
         from gateway.workflows.publishing.folder import WorkflowFolder
 
-        return WorkflowFolder(self._documents, self._load_registrar())
+        registrar, starter = self._load()
+        return WorkflowFolder(self._documents, registrar, starter.reconcile)
 
     async def _log_progress(self) -> None:
         while True:
@@ -111,6 +114,11 @@ class LazyFolder:
         """Tries the documents that are not published yet."""
         if self._folder is not None and self._folder.waiting_count:
             await self._folder.run_once()
+
+    def publish_soon(self) -> None:
+        """Tries them beside the caller. Called when any process has changed the registry, which may have what they lack."""
+        if self._folder is not None and self._folder.waiting_count:
+            self._rounds.ask()
 
     def refused_documents(self, tenant: str) -> Sequence[RefusedDocument]:
         """The documents that are not published, which would be workflows of this tenant."""
@@ -124,7 +132,7 @@ class LazyWorkflows:
         self._dependencies = dependencies
         self._generation_checked = -1
         self._is_needed = False
-        self.folder = LazyFolder(dependencies.folder, lambda: self._registrar)
+        self.folder = LazyFolder(dependencies.folder, lambda: (self._registrar, self._starter))
         self.events = LazyEvents(dependencies, lambda: self._parts, lambda: (self._waker, self._starter))
 
     def build_adapter(self) -> "WorkflowAdapter":
@@ -135,7 +143,7 @@ class LazyWorkflows:
     async def load(self) -> "WorkflowAdministration":
         """What /api needs. The modules are imported in a thread, since that takes a while."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self._administration)
+        return self._administration if "_administration" in self.__dict__ else await asyncio.to_thread(lambda: self._administration)
 
     @cached_property
     def _parts(self) -> "EngineParts":
@@ -157,7 +165,7 @@ class LazyWorkflows:
         resolver = given.rulings.caller_resolver
         steps = StepCalls(given.agents, resolver, stores, given.registry, rights, causing_runs=given.costs.causing_runs)
         matcher = EventMatcher(evaluator := Evaluator())
-        events = EventSteps(Listens(store), matcher, steps, given.authorize, self.events.store, could_allow=could_allow)
+        events = EventSteps(Listens(store), matcher, steps, self.events.rulings.authorize, self.events.store, could_allow=could_allow)
         return EngineParts(
             store,
             RunPlaces(store),
@@ -231,7 +239,7 @@ class LazyWorkflows:
             agents=given.agents,
             callers=given.rulings.caller_resolver,
             services=given.services,
-            authorize=given.authorize,
+            authorize=self.events.rulings.authorize,
             could_allow=given.rulings.authority.could_allow,
         )
         matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow
@@ -257,7 +265,7 @@ class LazyWorkflows:
     async def load_events(self) -> "EventOperations":
         """What /api needs to take and show events."""
         self._is_needed = True
-        return await asyncio.to_thread(lambda: self.events.operations)
+        return self.events.operations if "operations" in self.events.__dict__ else await asyncio.to_thread(lambda: self.events.operations)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""

@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, exists, or_, select
 
 from gateway.state.memory.facts import Fact, MemoryScope, OldVersion, UnknownFact
 from gateway.state.memory.index import ranked_ids
 from gateway.state.memory.rows import fact_from_row, has_to_do_with, in_scope, is_found, is_quarantined, version_from_row, versions_of
-from gateway.state.memory.tables import memory_facts, memory_scopes, memory_versions
+from gateway.state.memory.tables import memory_facts, memory_quarantines, memory_scopes, memory_versions
 from gateway.state.memory.words import query_words, terms_of
 from gateway.storage.database import Database
 from gateway.storage.paging import BadCursor, format_place, parse_place
@@ -104,12 +104,13 @@ def _search(connection: Connection, view: FactView, page: FactPage) -> tuple[lis
     scope, words = view.scope, query_words(page.query)
     columns, after = memory_scopes.c, _parse_rank(page.cursor) if page.cursor else None
     mine = (columns.tenant == scope.tenant) & (columns.owner == scope.owner) & (columns.workflow == scope.workflow)
-    salt = connection.execute(select(columns.salt).where(mine)).scalar()
-    if salt is None or not words:
+    has_quarantines = exists().where(memory_quarantines.c.tenant == scope.tenant)
+    found = connection.execute(select(columns.salt, has_quarantines).where(mine)).first()
+    if found is None or not words:
         return [], None
     limits = {"clearance": view.clearance, "now": view.now, "limit": page.limit + 1}
     wanted = {"tenant": scope.tenant, "owner": scope.owner, "workflow": scope.workflow, **limits}
-    ranked = ranked_ids(connection, terms_of(words, salt), wanted, after)
+    ranked = ranked_ids(connection, terms_of(words, found[0]), wanted, after, has_quarantines=bool(found[1]))
     shown = ranked[: page.limit]
     query = select(memory_facts).where(memory_facts.c.tenant == scope.tenant, memory_facts.c.id.in_([each[0] for each in shown]))
     facts = {row.id: fact_from_row(row) for row in connection.execute(query)}

@@ -169,13 +169,14 @@ class FactStore:
         """
 
         def work(batch: Batch) -> int:
-            query = select(memory_facts).where(has_to_do_with(tenant, person)).with_for_update()
-            rows = list(batch.connection.execute(query).all())
-            _delete_rows(batch, rows)
-            batch.run(_CLOSE_SCOPE, MemoryScope(tenant, person).columns)
+            scope = MemoryScope(tenant, person)
+            count = _delete_all(batch, has_to_do_with(tenant, person))
+            _count(batch, scope, 0)  # from here on no process puts facts into the scope; those it has put until now are deleted too
+            count += _delete_all(batch, in_scope(scope))
+            batch.run(_CLOSE_SCOPE, scope.columns)
             record = {"kind": "memory-erased", "tenant": tenant, "txn": writer.txn, "task_id": "", "decision_id": writer.decision_id}
-            self._audit.record(batch, {**record, "person": person, "by": writer.source.author, "count": len(rows)})
-            return len(rows)
+            self._audit.record(batch, {**record, "person": person, "by": writer.source.author, "count": count})
+            return count
 
         return await self.database.write(work)
 
@@ -246,6 +247,12 @@ def _lock_fact(batch: Batch, fact: Fact, writer: FactWriter, now: int) -> tuple[
 def _taint_of(batch: Batch, tenant: str, writer: FactWriter) -> int:
     """The sensitivity of what the writer's transaction has read."""
     return read_totals(batch.connection, tenant, writer.txn).taint if writer.txn else 0
+
+
+def _delete_all(batch: Batch, which: ColumnElement[bool]) -> int:
+    rows = list(batch.connection.execute(select(memory_facts).where(which).with_for_update()).all())
+    _delete_rows(batch, rows)
+    return len(rows)
 
 
 def _delete_rows(batch: Batch, rows: "list[Row[Any]]") -> None:

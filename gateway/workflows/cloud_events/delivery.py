@@ -2,16 +2,17 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 import msgspec
 import structlog
 from msgspec import Struct
 from sqlalchemy import bindparam, func, select
-from sqlalchemy import text as text_query
 
 from gateway.events.own_types import OWN_TYPES
-from gateway.events.rules import HOPS_MAX, EventRoutes, RoutedEvent, could_match, start_key
+from gateway.events.rules import HOPS_MAX, SENSITIVITY, EventRoutes, RoutedEvent, could_match, start_key
 from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
@@ -49,9 +50,9 @@ _START: Final = (
     "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, ?, ?, 0) "
     "ON CONFLICT DO NOTHING"
 )
-_WAITING: Final = text_query(
-    "SELECT EXISTS (SELECT 1 FROM workflow_listen_types WHERE tenant = :tenant AND type IN (:kind, :any)) AS listened, "
-    "EXISTS (SELECT 1 FROM workflow_trigger_types WHERE tenant = :tenant AND type IN (:kind, :any)) AS starts"
+_WAITING: Final = (
+    "SELECT EXISTS (SELECT 1 FROM workflow_listen_types WHERE tenant = ? AND type IN (?, ?)), "
+    "EXISTS (SELECT 1 FROM workflow_trigger_types WHERE tenant = ? AND type IN (?, ?))"
 )
 _PROBLEM: Final = "UPDATE workflow_schedules SET problem = ? WHERE tenant = ? AND workflow = ?"
 _OLDEST: Final = (
@@ -75,18 +76,34 @@ class DroppedStart(Struct, frozen=True):
     id: str
 
 
+class Awaited(Struct, frozen=True):
+    """What may go on by an event: runs that listen, workflows that it starts, and triggers of the settings."""
+
+    runs: bool = False
+    workflows: bool = False
+    triggers: bool = False
+
+    def __or__(self, other: "Awaited") -> "Awaited":
+        return Awaited(self.runs or other.runs, self.workflows or other.workflows, self.triggers or other.triggers)
+
+
+NOTHING_AWAITED: Final = Awaited()
+
+
 class StoredOutcome(Struct, frozen=True):
-    """What became of one event: whether it was new, and the workflows that it should have started a run of."""
+    """What became of one event: whether it was new, the workflows that it should have started a run of, and what waited for it."""
 
     is_new: bool
     not_started: tuple[DroppedStart, ...] = ()
+    awaited: Awaited = NOTHING_AWAITED
 
 
 class StoredEvents(Struct, frozen=True):
-    """What became of the events of a request: how many were new, and which starts were dropped."""
+    """What became of the events of a request: how many were new, which starts were dropped, and what waited for any of them."""
 
     new: int
     not_started: tuple[DroppedStart, ...]
+    awaited: Awaited
 
 
 class EventSight(Struct, frozen=True):
@@ -105,6 +122,7 @@ class EventStore:
     def __init__(self, audit: AuditLog, routes: EventRoutes) -> None:
         self._audit = audit
         self._routes = routes
+        self._found: tuple[Batch | None, dict[tuple[str, str], tuple[bool, bool]]] = (None, {})
 
     def store(
         self,
@@ -130,14 +148,27 @@ class EventStore:
             return StoredOutcome(is_new=False)
         self._audit.record(batch, _record(tenant, event, text, task_id))
         routed = RoutedEvent(event, text, msgspec.json.encode([sender, *requesters]).decode(), now)
-        self._routes.write(batch, tenant, routed)
+        has_triggers = self._routes.write(batch, tenant, routed) > 0
         if event.get(HOPS, 0) > HOPS_MAX:
             return StoredOutcome(is_new=True)
-        is_listened, has_starts = _find_waiting(batch, tenant, event["type"])
+        is_listened, has_starts = self._find_waiting(batch, tenant, event["type"])
         if is_listened:
             _give_to_listens(batch, tenant, routed)
         dropped = _give_to_schedules(batch, tenant, routed) if has_starts else []
-        return StoredOutcome(True, tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped))
+        not_started = tuple(DroppedStart(workflow, event["source"], event["id"]) for workflow in dropped)
+        return StoredOutcome(True, not_started, Awaited(is_listened, has_starts, has_triggers))
+
+    def _find_waiting(self, batch: Batch, tenant: str, kind: str) -> tuple[bool, bool]:
+        """Whether any run listens for events of a type, and whether they start any workflow, looked up once in a transaction.
+
+        What begins to wait later in the same transaction counts as later than all of its events.
+        """
+        if self._found[0] is not batch:
+            self._found = (batch, {})
+        known = self._found[1]
+        if (tenant, kind) not in known:
+            known[tenant, kind] = _find_waiting(batch, tenant, kind)
+        return known[tenant, kind]
 
 
 class EventLog:
@@ -147,17 +178,13 @@ class EventLog:
         self._store = store
         self._events = events
 
-    async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> StoredEvents:
-        """Stores events in one commit. `sender` is the owner key of the person. Raises EventConflict."""
+    def publish(self, batch: Batch, tenant: str, sender: str, events: Sequence[Event]) -> StoredEvents:
+        """Stores events in the commit of `batch`. `sender` is the owner key of the person. Raises EventConflict."""
         now = self._store.now()
-
-        def work(batch: Batch) -> StoredEvents:
-            stored = [self._events.store(batch, tenant, sender, event, now=now) for event in events]
-            dropped = tuple(start for each in stored for start in each.not_started)
-            record_dropped_starts(batch, tenant, dropped)
-            return StoredEvents(sum(each.is_new for each in stored), dropped)
-
-        return await self._store.database.write(work)
+        stored = [self._events.store(batch, tenant, sender, event, now=now) for event in events]
+        dropped = tuple(start for each in stored for start in each.not_started)
+        record_dropped_starts(batch, tenant, dropped)
+        return StoredEvents(sum(each.is_new for each in stored), dropped, reduce(or_, (each.awaited for each in stored), NOTHING_AWAITED))
 
     async def prune(self) -> None:
         """Deletes events that are old or too many, and what runs that have ended listened for."""
@@ -195,13 +222,14 @@ def _check_same(batch: Batch, tenant: str, sender: str, event: Event) -> None:
 
 
 def _content(event: Event) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in ("time", HOPS)}
+    return {name: value for name, value in event.items() if name not in ("time", HOPS, SENSITIVITY)}
 
 
 def _find_waiting(batch: Batch, tenant: str, kind: str) -> tuple[bool, bool]:
     """Whether any run listens for events of a type, and whether they start any workflow. Most events end here."""
-    row = batch.connection.execute(_WAITING, _names_of(tenant, kind)).one()
-    return bool(row.listened), bool(row.starts)
+    names = tuple(_names_of(tenant, kind).values())
+    listened, starts = batch.fetch(_WAITING, (*names, *names)) or (False, False)
+    return bool(listened), bool(starts)
 
 
 def _give_to_listens(batch: Batch, tenant: str, routed: RoutedEvent) -> None:

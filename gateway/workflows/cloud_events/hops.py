@@ -10,17 +10,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from gateway.events.rules import HOPS_MAX as HOPS_MAX
-from gateway.storage.database import Batch, Database
+from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow
 from gateway.workflows.cloud_events.envelope import HOPS, Event
 from gateway.workflows.runs.tables import workflow_hops
 
 _INSERT: Final = "INSERT INTO workflow_hops (tenant, txn, run_id, hops) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-
-
-async def hops_of(database: Database, tenant: str, txn: str) -> int:
-    """The hops of the event that started the run from which everything with this `txn` follows; 0 where people did."""
-    return await database.read(lambda connection: read_hops(connection, tenant, txn))
 
 
 def read_hops(connection: Connection, tenant: str, txn: str) -> int:

@@ -1,10 +1,11 @@
 """Schedules: rows with the moment of each workflow's next run, and the starts that time and events have brought.
 
-A moment is passed on by a guarded update in one commit with the start, so that of several processes one starts the run. After a
-downtime, a schedule starts one run for all of the moments that it missed.
+A moment is passed on by a guarded update in one commit with the start, so that of several processes one starts the run. What becomes of
+moments that were missed, the document says: one run for all of them, none, or a run for each.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import msgspec
@@ -14,8 +15,8 @@ from sqlalchemy import Connection, func, select
 
 from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
-from gateway.tasks.log import TaskRow, to_task_row
-from gateway.workflows.cloud_events.cron import next_moment
+from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
+from gateway.workflows.cloud_events.cron import moments_after, next_moment
 from gateway.workflows.cloud_events.listens import announce_types
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, insert_run
 from gateway.workflows.runs.tables import IS_TASK_OF_RUN, workflow_runs, workflow_schedules, workflow_starts
@@ -23,6 +24,9 @@ from gateway.workflows.runs.values import storable
 
 CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
 STARTS_MAX: Final = 100  # that are read at once
+MISSED_MAX: Final = 100  # missed moments whose runs are brought by one commit
+WAITING_MAX: Final = 1000  # runs of one workflow that wait for their start; until fewer do, no more missed moments bring any
+LATE_US: Final = 60_000_000  # how late a run starts at most whose moment is not missed, such as after a restart
 _INSERT: Final = (
     "INSERT INTO workflow_schedules (tenant, workflow, terms, next_at, last_run, claimed, problem) "
     "VALUES (?, ?, ?, ?, '', 0, '') ON CONFLICT DO NOTHING"
@@ -62,25 +66,54 @@ class ScheduleTerms(Struct, frozen=True, omit_defaults=True):
     filters: tuple[dict[str, Any], ...] = ()
     runs: int = 1000
     overlap: str = "queue"
+    timezone: str = ""  # of `cron`; empty: UTC
+    missed: str = "once"  # once | skip | all
 
     @property
-    def timing(self) -> tuple[int, str, int]:
-        return self.every, self.cron, self.after
+    def timing(self) -> tuple[int, str, int, str]:
+        return self.every, self.cron, self.after, self.timezone
 
     def first_at(self, now: int) -> int | None:
         """The first moment, in microseconds since 1970; None where events start the runs."""
         if self.cron:
-            return next_moment(self.cron, now)
+            return next_moment(self.cron, now, self.timezone)
         return now + (self.every or self.after) * 1000 if self.every or self.after else None
 
     def following(self, due: int, now: int) -> int | None:
         """The moment after `due` that is not over yet. None for `after`, which counts from the end of the run."""
         if self.cron:
-            return next_moment(self.cron, now)
+            return next_moment(self.cron, now, self.timezone)
         if not self.every:
             return None
         step = self.every * 1000
         return due + step * max(1, -(-(now + 1 - due) // step))
+
+    def passed(self, due: int, now: int) -> tuple[list[int], int | None]:
+        """The moments from `due` to `now` that have a run, at most MISSED_MAX of them, and the moment that is looked at next."""
+        if self.after or self.missed == "once":
+            return [due], self.following(due, now)
+        if self.missed == "all":
+            moments = self._first_moments(due, now)
+            return moments, self.following(moments[-1], moments[-1])
+        latest = self._latest_moment(due, now)
+        return [] if latest is None else [latest], self.following(due, now)
+
+    def _first_moments(self, due: int, now: int) -> list[int]:
+        """The first of the moments from `due` to `now`."""
+        if self.cron:
+            return [due, *islice(takewhile(now.__ge__, moments_after(self.cron, due, self.timezone)), MISSED_MAX - 1)]
+        step = self.every * 1000
+        return [due + step * number for number in range(min(MISSED_MAX, (now - due) // step + 1))]
+
+    def _latest_moment(self, due: int, now: int) -> int | None:
+        """The last moment from `due` to `now`, unless it is missed: for so long that another process would have started its run."""
+        if not self.cron:
+            step = self.every * 1000
+            latest = due + step * ((now - due) // step)
+            return latest if now - latest < min(LATE_US, step) else None
+        since = max(due, now - LATE_US) - 1
+        found = list(takewhile(now.__ge__, moments_after(self.cron, since, self.timezone)))
+        return found[-1] if found else None
 
 
 class ScheduleRow(Struct, frozen=True):
@@ -95,9 +128,13 @@ class ScheduleRow(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True):
-    """A run that is to be started. `event` is JSON, empty where time starts the run; `requesters` are those whose rights sent it."""
+    """A run that is to be started. `event` is JSON, empty where time starts the run; `requesters` are those whose rights sent it.
+
+    `at`: when it came, or the moment that it is the run of, in microseconds since 1970.
+    """
 
     id: str
+    at: int
     event: str
     requesters: tuple[str, ...] = ()
 
@@ -155,7 +192,7 @@ class Schedules:
         return _read_rows(await self._store.database.read(lambda connection: connection.execute(query).all()))
 
     async def fire(self, row: ScheduleRow) -> int:
-        """Has a run started whose moment has come; 1 where this process was the first to pass the moment on.
+        """Has the runs started whose moment has come; returns how many, 0 where another process passed the moment on before.
 
         Sets the next moment after a run that `after` waits for.
         """
@@ -164,14 +201,19 @@ class Schedules:
             if row.terms.after:
                 await self._arm(row, now)
             return 0
+        if row.terms.missed == "all" and (await self.waiting_counts(row.tenant)).get(row.workflow, 0) >= WAITING_MAX:
+            return 0  # the moments stay due until fewer runs wait
         due = row.next_at
-        following = row.terms.following(due, now)
+        moments, following = row.terms.passed(due, now)
 
         def work(batch: Batch) -> int:
             if not batch.run(_FIRE, (following, row.tenant, row.workflow, due)):
                 return 0
-            batch.run(_START, (row.tenant, row.workflow, f"time:{due}", now))
-            return 1
+            for moment in moments:
+                batch.run(_START, (row.tenant, row.workflow, f"time:{moment}", moment))
+            if not moments:
+                batch.run(_PROBLEM, (f"missed: no process was there for the moment {to_rfc3339(due)}", row.tenant, row.workflow))
+            return len(moments)
 
         return await self._store.database.write(work)
 
@@ -209,10 +251,10 @@ class Schedules:
         """The runs to start, in the order in which they came; without `wanted`, events that may start one and were not looked at."""
         table = workflow_starts.c
         mine = (table.tenant == row.tenant) & (table.workflow == row.workflow) & (table.wanted == int(wanted))
-        query = select(table.id, table.event, table.requesters).where(mine)
+        query = select(table.id, table.created, table.event, table.requesters).where(mine)
         query = query.order_by(table.created, table.id).limit(STARTS_MAX)
         rows = await self._store.database.read(lambda connection: connection.execute(query).all())
-        return [Start(row.id, row.event, tuple(msgspec.json.decode(row.requesters))) for row in rows]
+        return [Start(row.id, row.created, row.event, tuple(msgspec.json.decode(row.requesters))) for row in rows]
 
     async def opening_write(self, row: ScheduleRow, start: Start, version: str, given: Any) -> Callable[[Batch, TaskRow], None]:
         """What is written with the task of a started run: the run with the people who brought it about."""

@@ -3,19 +3,22 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from gateway.workflows.cloud_events.cron import next_moment
+from gateway.workflows.cloud_events.cron import find_zone, next_moment
 from gateway.workflows.cloud_events.listens import consumed_types, literals_of
 from gateway.workflows.cloud_events.schedules import ScheduleTerms
 from gateway.workflows.dsl.constructs import Consumption, Duration, Units
 from gateway.workflows.dsl.document import Document, Schedule
 from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
-from gateway.workflows.dsl.extras import DocumentExtras
+from gateway.workflows.dsl.extras import DocumentExtras, ScheduleExtras
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 
 Found = Iterator[tuple[str, str]]
 SHORTEST: Final = 1000  # milliseconds between two runs
 RUN_AS: Final = "/document/metadata/gateway/runAs"
 OVERLAP: Final = "/document/metadata/gateway/concurrency/overlap"
+SCHEDULE: Final = "/document/metadata/gateway/schedule"
+TIMEZONE: Final = f"{SCHEDULE}/timezone"
+MISSED: Final = f"{SCHEDULE}/missed"
 
 
 def schedule_problems(document: Document, is_service: Callable[[str], bool]) -> Found:
@@ -29,6 +32,7 @@ def schedule_problems(document: Document, is_service: Callable[[str], bool]) -> 
     elif not is_service(extras.run_as):
         yield RUN_AS, f"names a service principal `{extras.run_as}` that the setting `service_principals` lacks"
     yield from _of_times(schedule)
+    yield from _of_extras(schedule, extras.schedule)
     if schedule.on is not None:
         yield from _of_events(schedule.on)
 
@@ -36,8 +40,21 @@ def schedule_problems(document: Document, is_service: Callable[[str], bool]) -> 
 def _without_schedule(extras: DocumentExtras) -> Found:
     if extras.run_as is not None:
         yield RUN_AS, "names whom runs act for that nobody starts, and the document has no `schedule`"
+    for member in sorted(extras.schedule.model_fields_set):
+        yield f"{SCHEDULE}/{member}", "is about the moments of a schedule, and the document has no `schedule`"
     if "overlap" in extras.concurrency.model_fields_set:
         yield OVERLAP, "says what becomes of a run that a schedule or an event starts, and the document has no `schedule`"
+
+
+def _of_extras(schedule: Schedule, extras: ScheduleExtras) -> Found:
+    if "timezone" in extras.model_fields_set and schedule.cron is None:
+        yield TIMEZONE, "is the zone of a `cron`, and the schedule has none"
+    if "missed" in extras.model_fields_set and schedule.cron is None and schedule.every is None:
+        yield MISSED, "is about moments of `every` and `cron`, and the schedule has neither"
+    try:
+        find_zone(extras.timezone)
+    except ValueError as error:
+        yield TIMEZONE, str(error)
 
 
 def _of_times(schedule: Schedule) -> Found:
@@ -50,7 +67,7 @@ def _of_times(schedule: Schedule) -> Found:
             yield f"/schedule/{member}", "is shorter than a second"
     if schedule.cron is not None:
         try:
-            next_moment(schedule.cron, 0)
+            next_moment(schedule.cron, 0)  # in UTC: what is wrong with the zone is said of the zone
         except ValueError as error:
             yield "/schedule/cron", str(error)
 
@@ -80,6 +97,8 @@ def terms_of(document: Document, version: str) -> ScheduleTerms | None:
         filters=() if schedule.on is None else _literal_filters(schedule.on),
         runs=extras.concurrency.runs,
         overlap=extras.concurrency.overlap,
+        timezone=extras.schedule.timezone,
+        missed=extras.schedule.missed,
     )
 
 

@@ -5,11 +5,14 @@ from typing import Any, Final
 
 from gateway.audit.decisions import READ_AUDIT
 from gateway.events.own_types import OWN_TYPES
+from gateway.events.rules import sensitivity_of
 from policies.delegation.approval import DECIDE_APPROVALS
 from policies.delegation.rulings import Act
+from policies.ids import new_id
 
 OWNER: Final = "interlockowner"  # extension attributes of the gateway's own events
 PERMISSION: Final = "interlockpermission"
+TRANSACTION: Final = "x"  # prefix of the ids of transactions
 _READ_STATE: Final = "state:read:"
 CouldAllow = Callable[[Act], bool]
 
@@ -28,6 +31,14 @@ def may_see(kind: str, owner: str, permission: str, *, reader: str, could_allow:
 def may_see_event(event: Mapping[str, Any], reader: str, could_allow: CouldAllow) -> bool:
     """Whether a reader sees an event, by the attributes that it was stored with."""
     return may_see(event["type"], event.get(OWNER, ""), event.get(PERMISSION, ""), reader=reader, could_allow=could_allow)
+
+
+def transaction_for(event: Mapping[str, Any]) -> str:
+    """The id of a transaction of its own for what a sensitive event starts, so that what is ruled on in it counts as having read the event.
+
+    Empty for any other event.
+    """
+    return new_id(TRANSACTION) if sensitivity_of(event) else ""
 
 
 def _act_of(permission: str) -> Act | None:

@@ -19,8 +19,9 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.concurrency.background import run_in_background
+from gateway.concurrency.rounds import RequestedRounds
 from gateway.events.queue import QueuedRow
-from gateway.events.rules import TriggerRule, could_match, is_condition
+from gateway.events.rules import TriggerRule, could_match, is_condition, sensitivity_of
 from gateway.events.starts import TriggerStarts
 from gateway.events.templates import ValueMissing, render, render_text
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
@@ -32,7 +33,7 @@ from gateway.telemetry.spans import TraceContext
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
 from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
-from gateway.workflows.cloud_events.sight import may_see_event
+from gateway.workflows.cloud_events.sight import may_see_event, transaction_for
 from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 from gateway.workflows.problems import DocumentRefused
@@ -52,7 +53,7 @@ LIFETIME_SECONDS: Final = 86_400.0  # of the authority with which an agent or a 
 JSON: Final = "application/json"
 LASTING: Final = (CallRefused, TokenRefused, Killed, UnknownName, ContractBroken, BadMessage, PayloadTooLarge, IdempotencyConflict)
 BUSY: Final = (LimitReached, TooManyTasks, ShuttingDown, NotReachable, UpstreamFault, EgressRefused, DocumentRefused, TooManyQuestions)
-Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # records the ruling; raises CallRefused
+Authorize = Callable[[Caller, Act, int], Awaitable[Callable[[Batch], None]]]  # returns what records the Grant; raises CallRefused
 CouldAllow = Callable[[Caller, Act], bool]
 log = structlog.get_logger()
 
@@ -86,29 +87,44 @@ class TriggerCalls:
         self._could_allow = could_allow
 
     async def start(
-        self, rule: TriggerRule, start: str, event: Event, requesters: Sequence[str], write: Callable[[Batch, TaskRow], None]
+        self,
+        rule: TriggerRule,
+        start: str,
+        event: Event,
+        requesters: Sequence[str],
+        write: Callable[[Batch, TaskRow], None],
+        *,
+        is_first: bool = False,
     ) -> str:
         """The id of the task that an event starts, or has started. `requesters`: who sent the event; `write`: see AgentRequest.
 
+        `is_first`: nothing has tried it before.
+
         Raises what a call raises, NotSeen and ValueMissing.
         """
-        caller = await self.caller(rule)
-        await self._authorize(caller, act_of_receiving(event["type"]), "")
+        caller = await self.caller(rule, transaction_for(event))
+        record = await self._authorize(caller, act_of_receiving(event["type"]), sensitivity_of(event))
         if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
             raise NotSeen(f"{rule.run_as} lacks audit:read, for an event that concerns others")
         key = f"trigger:{rule.name}:{start}"
         parts, given = message_of(rule, event)
-        opening = partial(_write_opening, (hops_write(event), write, await self._run_write(rule, given, requesters)))
+        writes = (hops_write(event), write, await self._run_write(rule, given, requesters))
         request = AgentRequest(
-            rule.target, Message(key, Role.USER, parts), TraceContext(), rule.skill, idempotency_key=key, opening_write=opening
+            rule.target,
+            Message(key, Role.USER, parts),
+            TraceContext(),
+            rule.skill,
+            idempotency_key=key,
+            is_key_new=is_first,
+            opening_write=partial(_write_opening, record, writes),
         )
         return (await self._agents.start(caller, request)).row.id
 
-    async def caller(self, rule: TriggerRule) -> Caller:
-        """The service principal as it is now. Raises TokenRefused and Killed."""
+    async def caller(self, rule: TriggerRule, txn: str = "") -> Caller:
+        """The service principal as it is now, in the transaction `txn` if there is one. Raises TokenRefused and Killed."""
         if not self._services.has(rule.tenant, rule.run_as):
             raise TokenRefused("grant-ended")
-        return await self._callers.resolve_service(rule.tenant, rule.run_as, await self._lifetime_of(rule))
+        return await self._callers.resolve_service(rule.tenant, rule.run_as, await self._lifetime_of(rule), txn)
 
     async def _lifetime_of(self, rule: TriggerRule) -> float:
         """Seconds of the authority of what is started: of a run until its deadline, with the time to undo it."""
@@ -162,8 +178,8 @@ class TriggerStarter:
         self._starts = starts
         self._matcher = matcher
         self._calls = calls
-        self._round: asyncio.Task[None] | None = None
-        self._is_asked_again = False
+        self._begun: set[asyncio.Task[None]] = set()
+        self._rounds = RequestedRounds(self._begin_due, "triggers_not_started", WriteFailed, ReadFailed)
 
     @property
     def rules(self) -> Sequence[TriggerRule]:
@@ -179,17 +195,23 @@ class TriggerStarter:
 
     def start_soon(self) -> None:
         """Starts what is due beside the sender of the event, who does not wait for it."""
-        if not self._starts.rules:
-            return
-        self._is_asked_again = True
-        if self._round is None or self._round.done():
-            self._round = run_in_background(self._run_rounds(), "triggers_not_started")
+        if self._starts.rules:
+            self._rounds.ask()
 
-    async def _run_rounds(self) -> None:
-        with suppress(WriteFailed, ReadFailed):  # the next round is half a second later
-            while self._is_asked_again:
-                self._is_asked_again = False
-                await self.run_once()
+    async def _begin_due(self) -> None:
+        """Begins what is due, as far as there is room beside what was begun already."""
+        room = PARALLEL_MAX - len(self._begun)
+        for row in await self._starts.acquire(room) if room else ():
+            task = run_in_background(self._try_start(row), "triggers_not_started")
+            self._begun.add(task)
+            task.add_done_callback(partial(self._follow, row))
+
+    def _follow(self, row: QueuedRow, task: "asyncio.Task[None]") -> None:
+        """Has others begin for which a start that has ended made room, or whose subject it held up."""
+        was_full = len(self._begun) >= PARALLEL_MAX
+        self._begun.discard(task)
+        if was_full or row.subject:
+            self._rounds.ask()
 
     async def why_not_started(self, rule: TriggerRule, event: Event) -> str:
         """Why an event does not start what a trigger names; empty where it does."""
@@ -222,7 +244,7 @@ class TriggerStarter:
                 return
             requesters = msgspec.json.decode(row.columns.requesters)
             write = partial(self._write_cause, requesters)
-            task_id = await self._calls.start(rule, row.columns.start, event, requesters, write)
+            task_id = await self._calls.start(rule, row.columns.start, event, requesters, write, is_first=row.attempts == 1)
             await self._starts.settle(row, task_id)
         except (WriteFailed, ReadFailed) as error:  # the lease ends, and the start is tried again
             log.warning("trigger_start_waits", trigger=name, letter=row.id, error=type(error).__name__)
@@ -262,7 +284,10 @@ def _problem_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _write_opening(writes: Sequence[Callable[[Batch, TaskRow], None]], batch: Batch, task: TaskRow) -> None:
+def _write_opening(
+    record: Callable[[Batch], None], writes: Sequence[Callable[[Batch, TaskRow], None]], batch: Batch, task: TaskRow
+) -> None:
+    record(batch)
     batch.flush()  # the row of the task, which others refer to
     for write in writes:
         write(batch, task)

@@ -38,6 +38,15 @@ class Budget(Extra):
     per_day: Amount | None = Field(None, alias="perDay")
 
 
+class ScheduleExtras(Extra):
+    """`timezone`: of `cron`, a name such as Europe/Berlin; empty: UTC. `missed`: what becomes of moments of `cron` and `every` at which the
+    gateway did not run. One run is started for all of them, none, or one for each.
+    """
+
+    timezone: str = Field("", max_length=64)
+    missed: Literal["once", "skip", "all"] = "once"
+
+
 class DocumentExtras(Extra):
     """`deadline`: ISO 8601, how long a run may take, waiting included.
 
@@ -46,6 +55,7 @@ class DocumentExtras(Extra):
 
     deadline: str = Field(DEADLINE, json_schema_extra={"pattern": EDITOR_PATTERN})
     run_as: str | None = Field(None, alias="runAs", pattern=ENTRY_NAME)
+    schedule: ScheduleExtras = ScheduleExtras()
     concurrency: Concurrency = Concurrency()
     budget: Budget = Budget()
     tags: list[str] = Field([], max_length=20)

@@ -1,14 +1,16 @@
 """Steps that send events and steps that listen for them, each with the rights that the run has at that moment."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
+from sqlalchemy import Connection
 
 from gateway.calls.authorizer import CallRefused
 from gateway.events.own_types import OWN_NAME
+from gateway.events.rules import SENSITIVITY, sensitivity_of
 from gateway.storage.database import Batch, WriteFailed
 from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, EventStore, record_dropped_starts
 from gateway.workflows.cloud_events.envelope import (
@@ -20,7 +22,7 @@ from gateway.workflows.cloud_events.envelope import (
     check_type,
     read_event,
 )
-from gateway.workflows.cloud_events.hops import HOPS_MAX, hops_of
+from gateway.workflows.cloud_events.hops import HOPS_MAX, read_hops
 from gateway.workflows.cloud_events.listens import Listening, Listens, types_of
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.progress import NOT_TAKEN
@@ -33,10 +35,12 @@ from gateway.workflows.problems import BadEvent, EventConflict
 from gateway.workflows.runs.requesters import add_requesters, txn_of
 from gateway.workflows.runs.store import RunKey, key_text
 from policies.callers import Caller
+from policies.delegation.history import read_totals
 from policies.delegation.rulings import Act
 
 CONSUMED_MAX: Final = 1000  # events in the result of one listening step
-Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # raises CallRefused; the text is the task that the act is about
+# Records the ruling on an act about a task, and raises the sensitivity of the caller's transaction; raises CallRefused.
+Authorize = Callable[[Caller, Act, str, int], Awaitable[object]]
 
 
 class Received(Struct, frozen=True):
@@ -86,7 +90,7 @@ class EventSteps:
         own = {"id": f"{identity.run.id}:{key_text(key)}", "source": f"{RESERVED_SOURCE}workflow:{identity.workflow}", "time": moment}
         given = {name: value for name, value in written.items() if value is not None}
         try:
-            event = read_event({"specversion": "1.0", **own, **given, HOPS: await self._next_hops(identity, key)})
+            event = read_event({"specversion": "1.0", **own, **given, **await self._marks_of(identity, key)})
             check_type(event["type"])
         except BadEvent as error:
             raise standard_error("validation", f"the event {error}", key.pointer) from error
@@ -97,13 +101,18 @@ class EventSteps:
         await self._check(identity, act_of_sending(event["type"]), key)
         return event
 
-    async def _next_hops(self, identity: RunIdentity, key: StepKey) -> int:
-        """The hops of an event that a run sends. Raises WorkflowError where there were too many."""
-        hops = await hops_of(self._listens.database, identity.run.tenant, identity.txn) + 1
+    async def _marks_of(self, identity: RunIdentity, key: StepKey) -> dict[str, int]:
+        """The hops of an event that a run sends, and the sensitivity of what the run has read. Raises WorkflowError for too many hops."""
+
+        def look(connection: Connection) -> tuple[int, int]:
+            tenant, txn = identity.run.tenant, identity.txn
+            return read_hops(connection, tenant, txn) + 1, read_totals(connection, tenant, txn).taint
+
+        hops, taint = await self._listens.database.read(look)
         if hops > HOPS_MAX:
             detail = f"more than {HOPS_MAX} runs that events started led to this event: workflows start each other in a circle"
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
-        return hops
+        return {HOPS: hops, SENSITIVITY: taint} if taint else {HOPS: hops}
 
     def event_write(self, identity: RunIdentity, owner: str, event: Event, now: int) -> Callable[[Batch], object]:
         """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is."""
@@ -119,7 +128,7 @@ class EventSteps:
     async def receive(self, identity: RunIdentity, owner: str, key: StepKey, wanted: Wanted) -> "Received | None":
         """The events that end a listening step of the run of `owner`, or None as long as there are too few.
 
-        Raises WorkflowError and RunTaken.
+        Their sensitivity becomes that of the run's transaction. Raises WorkflowError and RunTaken.
         """
         for kind in sorted(types_of(wanted)):
             caller = await self._check(identity, act_of_receiving(kind), key)
@@ -135,12 +144,22 @@ class EventSteps:
                 else:
                     dropped.append(given.number)
                 if taken.is_last:
+                    await self._note_sensitivity(identity, key, listening.consumed)
                     return Received(listening.consumed, listening.senders)
             _check_count(listening, key)
             listening.seen = page[-1].number
             await self._listens.advance(identity.run, key_text(key), listening, dropped)
         _check_count(listening, key)
         return None
+
+    async def _note_sensitivity(self, identity: RunIdentity, key: StepKey, events: Sequence[Event]) -> None:
+        """Raises the sensitivity of the run's transaction by that of events, before the run goes on with them.
+
+        Raises WorkflowError where an agent of the chain is not cleared for it.
+        """
+        highest = max(events, key=sensitivity_of, default=None)
+        if highest is not None and sensitivity_of(highest):
+            await self._check(identity, act_of_receiving(highest["type"]), key, sensitivity_of(highest))
 
     def closing_write(self, run: RunKey, key: StepKey, senders: Collection[str]) -> Callable[[Batch], None]:
         """Ends the listening, in the commit of the step's result. The senders of its events do not approve in a run of a service."""
@@ -159,7 +178,7 @@ class EventSteps:
         except WriteFailed:
             return  # the sweep of events deletes it once the run has ended
 
-    async def _check(self, identity: RunIdentity, act: Act, key: StepKey) -> Caller:
+    async def _check(self, identity: RunIdentity, act: Act, key: StepKey, sensitivity: int = 0) -> Caller:
         """The run as a caller.
 
         Raises SignInNeeded, RightsEnded, and WorkflowError unless the run's person may do this now, within the workflow's ceiling.
@@ -167,7 +186,7 @@ class EventSteps:
         self._calls.check_published(identity, key.pointer)
         caller = await self._calls.caller(identity, key.pointer)
         try:
-            await self._authorize(caller, act, identity.run.id)
+            await self._authorize(caller, act, identity.run.id, sensitivity)
         except CallRefused as refused:
             decision = refused.ruling.decision
             detail = f"{act.permission}: refused ({decision.reason_id}); interlock why {decision.id}"

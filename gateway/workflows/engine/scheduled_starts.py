@@ -1,9 +1,7 @@
 """Starts the runs that time and events bring, each once, as the service principal that its document names."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
@@ -19,11 +17,11 @@ from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
-from gateway.concurrency.background import run_in_background
-from gateway.events.rules import could_match
+from gateway.concurrency.rounds import RequestedRounds
+from gateway.events.rules import could_match, sensitivity_of
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
-from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
+from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask, to_rfc3339
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
@@ -32,7 +30,7 @@ from gateway.workflows.cloud_events.hops import hops_write
 from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
-from gateway.workflows.cloud_events.sight import may_see_event
+from gateway.workflows.cloud_events.sight import may_see_event, transaction_for
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
 from gateway.workflows.engine.waking import FailurePauses
@@ -93,13 +91,13 @@ class ServiceRuns:
     async def start(self, row: ScheduleRow, start: Start) -> StartOutcome:
         """Starts a run, unless it has to wait, is not wanted or is refused. What is dropped is settled: it is not tried again."""
         try:
-            caller = await self.caller(row)
+            event: Event = msgspec.json.decode(start.event) if start.event else {}
+            caller = await self.caller(row, transaction_for(event))
             if row.terms.overlap == "queue" and not await self._has_room(row, caller):
                 return StartOutcome.WAITS
-            event: Event = msgspec.json.decode(start.event) if start.event else {}
             if start.event:
                 for kind in row.terms.types:
-                    await self._authorize(caller, act_of_receiving(kind), "")
+                    await self._authorize(caller, act_of_receiving(kind), "", sensitivity_of(event))
                 if not may_see_event(event, caller.principal.owner_key, partial(self._could_allow, caller)):
                     problem = f"{row.terms.run_as} lacks audit:read for an event that concerns others"
                     await self._schedules.settle(row, start, problem=problem)
@@ -110,7 +108,7 @@ class ServiceRuns:
                 log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
                 await self._schedules.settle(row, start)
                 return StartOutcome.DROPPED
-            given = await self._input_of(row, event)
+            given = await self._input_of(row, start, event)
             message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
             version = self._registry.find(row.tenant, row.workflow).workflow_version
             opening = partial(_write_both, hops_write(event), await self._schedules.opening_write(row, start, version, given))
@@ -126,16 +124,16 @@ class ServiceRuns:
         await self._schedules.settle(row, start, turned.row.id)
         return StartOutcome.STARTED
 
-    async def caller(self, row: ScheduleRow) -> Caller:
-        """The service principal as it is now. Raises TokenRefused and Killed."""
+    async def caller(self, row: ScheduleRow, txn: str = "") -> Caller:
+        """The service principal as it is now, in the transaction `txn` if there is one. Raises TokenRefused and Killed."""
         if not self._services.has(row.tenant, row.terms.run_as):
             raise TokenRefused("grant-ended")
-        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
+        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime, txn)
 
-    async def _input_of(self, row: ScheduleRow, event: Event) -> Any:
-        """The input of a run: its events, or an empty object where time starts it."""
+    async def _input_of(self, row: ScheduleRow, start: Start, event: Event) -> Any:
+        """The input of a run: its events, or an object where time starts it, with the run's moment where each moment has a run."""
         if not event:
-            return {}
+            return {"moment": to_rfc3339(start.at)} if row.terms.missed == "all" else {}
         document = await _find_document(self._versions, row)
         is_whole = document is not None and document.schedule is not None and document.schedule.read == "envelope"
         return [event if is_whole else event.get("data")]
@@ -192,7 +190,7 @@ class ScheduledStarts:
         self._could_allow = could_allow
         self._generation = -1
         self._pauses = FailurePauses(schedules.now)
-        self._round: asyncio.Task[None] | None = None
+        self._rounds = RequestedRounds(self.run_once, "runs_not_started", WriteFailed, ReadFailed)
 
     async def run_once(self) -> int:
         """Starts the runs that are due, and returns how many. An error of one schedule leaves the others as they are."""
@@ -206,12 +204,7 @@ class ScheduledStarts:
 
     def start_soon(self) -> None:
         """Starts what is due beside the caller, who does not wait for runs of others."""
-        if self._round is None or self._round.done():
-            self._round = run_in_background(self._run_round(), "runs_not_started")
-
-    async def _run_round(self) -> None:
-        with suppress(WriteFailed, ReadFailed):  # the next round is half a second later
-            await self.run_once()
+        self._rounds.ask()
 
     async def _guard(self, act: str, tenant: str, workflow: str, work: Callable[[], Awaitable[int]]) -> int:
         """What the work on one schedule returns. After an error, which is logged, it is left alone for a while, and others go on.

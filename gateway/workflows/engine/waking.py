@@ -1,6 +1,5 @@
 """Finds suspended runs that can go on, and has the takeover of tasks continue them in this process."""
 
-import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -9,7 +8,7 @@ import structlog
 
 from adapters.contract import Failed
 from gateway.calls.resumption.takeover import ENDED, FAILED, RESUMED, Takeover
-from gateway.concurrency.background import run_in_background
+from gateway.concurrency.rounds import RequestedRounds
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
@@ -67,7 +66,7 @@ class RunWaker:
         self._registry = registry
         self._generation = -1
         self._pauses = FailurePauses(lambda: store.now())
-        self._round: asyncio.Task[None] | None = None
+        self._rounds = RequestedRounds(self.run_once, "runs_not_woken", ReadFailed)
 
     async def end_lost(self) -> int:
         """Ends suspended runs whose grant was revoked, or whose parent task has ended, and returns how many it found."""
@@ -89,12 +88,7 @@ class RunWaker:
 
     def wake_soon(self) -> None:
         """Looks for runs that are due beside the caller, who does not wait for runs of others."""
-        if self._round is None or self._round.done():
-            self._round = run_in_background(self._run_round(), "runs_not_woken")
-
-    async def _run_round(self) -> None:
-        with suppress(ReadFailed):  # the next round is half a second later
-            await self.run_once()
+        self._rounds.ask()
 
     async def _resume(self, rows: Sequence[TaskRow]) -> int:
         outcomes = []

@@ -83,6 +83,10 @@ class WorkflowRegistrar:
         )
         return await self._registry.update(fresh, change)
 
+    async def reload(self) -> None:
+        """Reads what other processes have registered."""
+        await self._registry.reload()
+
     def find(self, tenant: str, name: str) -> Registration | None:
         """The workflow of this name, or None. Raises NameTaken where the name is another kind of entry's."""
         try:

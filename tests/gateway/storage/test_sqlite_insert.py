@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, delete, select
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
-from gateway.storage.batch import Batch, BulkInsert, GuardedUpdate
+from gateway.storage.batch import Batch, BulkInsert, GuardedUpdate, UnstorableValue
 from gateway.storage.database import engine_for
 from gateway.storage.sqlite_insert import JSON_BYTES_MAX, bulk_insert_for
 from gateway.storage.tables import processes, task_events
@@ -89,13 +89,13 @@ def test_what_is_long_is_kept_as_it_is_too(engine: Engine, transactions: Transac
     assert [row[0] for row in rows_of(engine)] == ["short"]
     with engine.connect() as connection:
         assert connection.execution_options(interlock_read=True).execute(select(task_events.c.body)).scalar_one() == text
-    assert isinstance(transactions.run_jobs([lambda batch: batch.add(task_events, event(text + "\0"))])[0].error, DataError)
+    assert isinstance(transactions.run_jobs([lambda batch: batch.add(task_events, event(text + "\0"))])[0].error, UnstorableValue)
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\\\0", "\\\\\0"])
 def test_a_text_with_a_nul_is_refused_by_itself(transactions: TransactionRunner, text: str) -> None:
     outcomes = transactions.run_jobs([lambda batch: batch.add(task_events, event(text)), added("p")])
-    assert [type(outcome.error) for outcome in outcomes] == [DataError, type(None)]
+    assert [type(outcome.error) for outcome in outcomes] == [UnstorableValue, type(None)]
 
 
 def test_nothing_is_as_good_as_a_value(engine: Engine, transactions: TransactionRunner) -> None:

@@ -229,6 +229,17 @@ TABLE: dict[str, Row] = {
         ],
         [("{concurrency: {overlap: skip}}\n", SET % "", f"{DOCUMENT}/concurrency/overlap")],
     ),
+    "`metadata.gateway.schedule`": Row(
+        [
+            ("{runAs: nightly, schedule: {missed: all}}\nschedule: {every: PT1H}", SET % ""),
+            ("{runAs: nightly, schedule: {timezone: Europe/Berlin, missed: skip}}\nschedule: {cron: '0 6 * * *'}", SET % ""),
+        ],
+        [
+            ("{schedule: {missed: all}}\n", SET % "", f"{DOCUMENT}/schedule/missed"),
+            ("{runAs: nightly, schedule: {timezone: UTC}}\nschedule: {every: PT1H}", SET % "", f"{DOCUMENT}/schedule/timezone"),
+            ("{runAs: nightly, schedule: {missed: all}}\nschedule: {after: PT1H}", SET % "", f"{DOCUMENT}/schedule/missed"),
+        ],
+    ),
     "`metadata.gateway.runAs`": Row(
         [("{runAs: nightly}\nschedule: {every: PT1H}", SET % "")],
         [
@@ -292,4 +303,4 @@ def test_every_construct_of_the_code_is_in_a_row() -> None:
     wanted = kinds | set(Use.model_fields) | set(FUNCTIONS) | set(NOT_RUN) | set(get_args(A2aMethod)) | set(get_args(McpMethod))
     wanted |= {field.alias or name for name, field in (TaskExtras.model_fields | Extension.model_fields).items()}
     assert {name for name in wanted if name not in tried} == set()
-    assert set(DocumentExtras.model_fields) == {"deadline", "run_as", "concurrency", "budget", "tags", "examples"}
+    assert set(DocumentExtras.model_fields) == {"deadline", "run_as", "schedule", "concurrency", "budget", "tags", "examples"}

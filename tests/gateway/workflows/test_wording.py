@@ -31,7 +31,9 @@ document:
   namespace: test
   name: example
   version: 1.0.0
-  metadata: {gateway: {deadline: P1D, runAs: night, concurrency: {runs: 2, overlap: skip}, tags: [a], examples: [b]}}
+  metadata:
+    gateway:
+      {deadline: P1D, runAs: night, schedule: {timezone: UTC, missed: all}, concurrency: {runs: 2, overlap: skip}, tags: [a], examples: [b]}
 input: {schema: {format: json, document: {type: object}}, from: .a}
 use:
   errors: {broken: {type: urn:x, status: 500}}

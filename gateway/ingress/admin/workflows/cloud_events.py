@@ -17,10 +17,12 @@ from gateway.events.sources import EventSources, SourceRule
 from gateway.events.standard_webhooks import SignatureRefused, SignedRequest
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.admin.registry.access import RegistryAccess
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.admin.workflows.events import STREAM_HEADERS, sse_lines
 from gateway.ingress.http.asgi import header, headers_by_name, list_header, read_body
 from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_object_body
+from gateway.storage.database import Batch
 from gateway.storage.paging import BadCursor
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
@@ -30,6 +32,8 @@ Authenticate = Callable[[Request], Awaitable[Caller]]
 # An agent sends and receives events by steps of workflows, under the rights of a run, and never through /api.
 SEND_EVENTS = Act("sendEvent", "Key", "events", "state:write:events/*", "events")
 SEE_EVENTS = Act("readState", "Key", "events", "state:read:events/*", "events")
+PATH = "/api/events"
+SOURCE_PATH = "/api/events/sources/{name}"
 DESCRIPTION = "An event of CloudEvents 1.0 in structured or binary mode, or an array of at most 100."
 SIGNED = "A webhook that is signed as Standard Webhooks has it: {type, timestamp, data}, or an event of CloudEvents 1.0."
 SIGNED_MAX = 64 << 10  # bytes of a webhook, whose sender is not known before all of it is read
@@ -65,7 +69,9 @@ class Events(Protocol):
 
     def parse_events(self, headers: Mapping[str, str], body: bytes, document: Any) -> tuple[list[dict[str, Any]], list[Act]]: ...
 
-    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> Published: ...
+    def publish(self, batch: Batch, tenant: str, sender: str, events: list[dict[str, Any]]) -> Any: ...
+
+    def wake(self, published: Any) -> None: ...
 
     async def publish_signed(self, rule: SourceRule, signed: SignedRequest, headers: Mapping[str, str], document: Any) -> Published: ...
 
@@ -88,37 +94,94 @@ class Reader:
     could_allow: Callable[[Act], bool]
 
 
+class AuthorizeAndWrite(Protocol):
+    """Writes in the commit that records the Grant of an act; gateway/calls/authorizer.py."""
+
+    async def __call__(self, caller: Caller, act: Act, write: Callable[[Batch], Any]) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EventPermissions:
     """The rulings that routes of events need."""
 
     could_allow: Callable[[Caller, Act], bool]
     authorize: Callable[[Caller, Act], Awaitable[Grant]]
+    authorize_and_write: AuthorizeAndWrite
     check_in_person: RequireInPerson
+
+
+class EventReceiver:
+    """Takes events that people and programs send with a token."""
+
+    def __init__(self, load: Callable[[], Awaitable[Events]], permissions: EventPermissions, max_body: int) -> None:
+        self._load = load
+        self._permissions = permissions
+        self._max_body = max_body
+
+    async def receive(self, caller: Caller, request: Request) -> JSONResponse:
+        """Stores the events of a request in the commit that records the last of its rulings."""
+        permissions = self._permissions
+        await permissions.check_in_person(caller, SEND_EVENTS)
+        headers = _headers_of(request)
+        body = await read_body(request.scope, request.receive, self._max_body)
+        document = None if _is_binary(headers) else await _parse_json(body)
+        events = await self._load()
+        found, acts = events.parse_events(headers, body, document)
+        for act in acts[:-1]:
+            await require_permission(caller, permissions.authorize, act)
+        write = partial(events.publish, tenant=caller.principal.tenant, sender=caller.principal.owner_key, events=found)
+        published = await require_permission(caller, partial(permissions.authorize_and_write, write=write), acts[-1])
+        events.wake(published)
+        return _answer(len(found), published)
+
+
+class WebhookReceiver:
+    """Takes webhooks of other systems. They have no token: the signature of each request says who sends it."""
+
+    def __init__(self, load: Callable[[], Awaitable[Events]], sources: EventSources, log_rejection: LogRejection) -> None:
+        self._load = load
+        self._sources = sources
+        self._log_rejection = log_rejection
+
+    async def receive(self, name: str, request: Request) -> JSONResponse:
+        """Stores the event of a signed request of the source `name`."""
+        rule = self._sources.find(name)
+        headers = _headers_of(request)
+        body = await read_body(request.scope, request.receive, SIGNED_MAX)
+        try:
+            signed = self._sources.verify(rule, headers, body)
+        except SignatureRefused as refused:
+            self._log_rejection("webhook-signature", f"/api/events/sources/{rule.name}", detail=str(refused))
+            raise
+        document = await _parse_json(body)
+        return _answer(1, await (await self._load()).publish_signed(rule, signed, headers, document))
+
+
+def direct_event_routes(receiver: EventReceiver, webhooks: WebhookReceiver, authenticate: Authenticate) -> tuple[DirectRoute, ...]:
+    """Returns the two ways of events into the gateway, as they are served without the framework."""
+
+    async def receive(request: Request, _: str) -> JSONResponse:
+        return await receiver.receive(await authenticate(request), request)
+
+    async def receive_signed(request: Request, name: str) -> JSONResponse:
+        return await webhooks.receive(name, request)
+
+    return DirectRoute("POST", PATH, receive), DirectRoute("POST", SOURCE_PATH, receive_signed)
 
 
 def event_routes(
     load: Callable[[], Awaitable[Events]],
+    receiver: EventReceiver,
     authenticate: Authenticate,
     permissions: EventPermissions,
     open_streams: OpenStreams,
-    max_body: int,
 ) -> APIRouter:
     """Returns the routes of events."""
-    router = APIRouter(prefix="/api/events", tags=["workflows"])
+    router = APIRouter(prefix=PATH, tags=["workflows"])
 
     @router.post("", name="send_events", status_code=202, openapi_extra=describe_object_body(DESCRIPTION))
     async def send(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
-        await permissions.check_in_person(caller, SEND_EVENTS)
-        headers = _headers_of(request)
-        body = await read_body(request.scope, request.receive, max_body)
-        document = None if _is_binary(headers) else await _parse_json(body)
-        events = await load()
-        found, acts = events.parse_events(headers, body, document)
-        for act in acts:
-            await require_permission(caller, permissions.authorize, act)
-        published = await events.publish(caller.principal.tenant, caller.principal.owner_key, found)
-        return _answer(len(found), published)
+        return await receiver.receive(caller, request)
 
     @router.get("", name="list_events")
     async def list_all(
@@ -142,22 +205,13 @@ def event_routes(
     return router
 
 
-def source_routes(load: Callable[[], Awaitable[Events]], sources: EventSources, log_rejection: LogRejection) -> APIRouter:
-    """Returns the route for webhooks of other systems. They have no token: the signature of each request says who sends it."""
-    router = APIRouter(prefix="/api/events/sources", tags=["workflows"])
+def source_routes(webhooks: WebhookReceiver) -> APIRouter:
+    """Returns the route for webhooks of other systems."""
+    router = APIRouter(tags=["workflows"])
 
-    @router.post("/{name}", name="receive_webhook", status_code=202, openapi_extra=describe_object_body(SIGNED))
+    @router.post(SOURCE_PATH, name="receive_webhook", status_code=202, openapi_extra=describe_object_body(SIGNED))
     async def receive(name: Annotated[str, Path(max_length=64)], request: Request) -> JSONResponse:
-        rule = sources.find(name)
-        headers = _headers_of(request)
-        body = await read_body(request.scope, request.receive, SIGNED_MAX)
-        try:
-            signed = sources.verify(rule, headers, body)
-        except SignatureRefused as refused:
-            log_rejection("webhook-signature", f"/api/events/sources/{rule.name}", detail=str(refused))
-            raise
-        document = await _parse_json(body)
-        return _answer(1, await (await load()).publish_signed(rule, signed, headers, document))
+        return await webhooks.receive(name, request)
 
     return router
 

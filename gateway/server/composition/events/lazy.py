@@ -1,15 +1,15 @@
 """Makes what stores and hands on events when it is needed. Without events, triggers and workflows, nothing of it is imported."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.server.composition.events.rules import EventParts
+from gateway.server.composition.events.rulings import EventRulings
 from gateway.server.composition.rulings import Rulings
 from gateway.tasks.turns.stores import TaskStores
-from policies.callers import Caller
-from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from registry.store import Registry
 
@@ -45,7 +45,7 @@ class EventDependencies(Protocol):
     def events(self) -> EventParts: ...
 
     @property
-    def authorize(self) -> Callable[[Caller, Act, str], Awaitable[object]]: ...
+    def authorizer(self) -> CallAuthorizer: ...
 
 
 class LazyEvents:
@@ -61,6 +61,7 @@ class LazyEvents:
         self._engine = engine
         self._wakers = wakers
         self._has_begun = False
+        self.rulings = EventRulings(dependencies.authorizer, dependencies.stores)
 
     @cached_property
     def store(self) -> "EventStore":
@@ -94,7 +95,7 @@ class LazyEvents:
             agents=given.agents,
             callers=given.rulings.caller_resolver,
             services=given.services,
-            authorize=given.authorize,
+            authorize=self.rulings.authorize_later_write,
             could_allow=given.rulings.authority.could_allow,
         )
         return TriggerStarter(given.events.starts, EventMatcher(engine.evaluator), calls)
@@ -108,7 +109,8 @@ class LazyEvents:
 
         stores, wakers = self._dependencies.stores, EventWakers(*self._wakers(), self._triggers)
         replays = ReplayGuard(stores.database, stores.now)
-        return EventOperations(self.log, EventFeed(stores.database), wakers, self._dependencies.events.starts, replays)
+        starts = self._dependencies.events.starts
+        return EventOperations(stores.database, self.log, EventFeed(stores.database), wakers, starts, replays=replays)
 
     async def begin(self) -> None:
         """Has nothing missed of what is told from now on."""
@@ -128,8 +130,9 @@ class LazyEvents:
             await self.reload_listened()
         stored = await self._relay.run_once()
         if stored:
-            waker, _ = self._wakers()
+            waker, starter = self._wakers()
             waker.wake_soon()
+            starter.start_soon()
         return stored + await self._triggers.run_once()
 
     async def prune(self) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+from sqlalchemy.event import listen
 
 from tests.fakes.event_house import stored
 from tests.fakes.house import House
@@ -99,3 +100,29 @@ async def test_no_workflow_emits_an_event_of_the_gateways_own(home: House) -> No
         text = head + "do:\n- tell: {emit: {event: {with: {type: KIND}}}}\n".replace("KIND", kind)
         answer = await home.http.post("/api/workflows", json={"document": text}, headers=headers)
         assert (answer.status_code, answer.json()["problems"][0]["path"]) == (422, "/do/0/tell/emit/event/with/type"), answer.text
+
+
+async def test_refusals_of_events_are_problem_documents_with_the_id_of_the_request(home: House) -> None:
+    wrong = {"authorization": "Bearer nothing", "x-request-id": "r-1"}
+    for path in ("/api/events", "/api/events/sources/nobody"):
+        answer = await home.http.post(path, json=EVENT, headers=wrong)
+        shown = (answer.headers["content-type"], answer.headers["x-request-id"], answer.headers["cache-control"])
+        assert shown == ("application/problem+json", "r-1", "no-store")
+        assert answer.status_code == (401 if path == "/api/events" else 404)
+    unauthenticated = await home.http.post("/api/events", json=EVENT)
+    assert unauthenticated.headers["www-authenticate"].startswith("Bearer")
+    assert (await home.http.put("/api/events", json=EVENT)).status_code == 405
+
+
+async def test_an_event_and_the_ruling_on_it_are_one_commit(home: House) -> None:
+    commits = 0
+
+    def count(*_: object) -> None:
+        nonlocal commits
+        commits += 1
+
+    await send(home, json.dumps(EVENT).encode())  # what a first request loads and records
+    await home.gateway.periodic_tasks.stop()
+    listen(home.gateway.database.engine, "commit", count)
+    assert (await send(home, json.dumps(EVENT | {"id": "s9"}).encode())).status_code == 202
+    assert commits == 1

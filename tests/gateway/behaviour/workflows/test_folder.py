@@ -3,15 +3,20 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from gateway.server.banner import banner_lines, print_banner
 from gateway.server.composition import workflows as composition
+from gateway.workflows.publishing.folder import WorkflowFolder
+from registry.cards.card import Registration
+from registry.changes import RegistryChange
+from registry.store import NameTaken
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.workflows import Workflows, document
 
@@ -29,13 +34,15 @@ MISSPELT = "do:\n- say: {sett: {a: 1}}\n- two: {set: {a: 1}, thenn: end}\n"
 
 
 @asynccontextmanager
-async def gateway_with(tmp_path: Path, database_url: str, **documents: str) -> AsyncIterator[House]:
-    """A gateway that has started with these files as its folder, each named after what it is called here."""
+async def gateway_with(
+    tmp_path: Path, database_url: str, given: Mapping[str, Any] = MappingProxyType({}), **documents: str
+) -> AsyncIterator[House]:
+    """A gateway that has started with these files as its folder, each named after what it is called here. `given`: more settings."""
     folder = tmp_path / "documents"
     await asyncio.to_thread(folder.mkdir)
     for name, text in documents.items():
         (folder / f"{name}.yaml").write_text(text)
-    async with house(tmp_path / "home", database_url, workflows=str(folder)) as home:
+    async with house(tmp_path / "home", database_url, workflows=str(folder), **given) as home:
         yield home
 
 
@@ -102,6 +109,48 @@ async def test_a_start_that_takes_a_while_says_how_far_it_is(
     assert told and told[0]["documents"] == 2
     assert [each["refused"] for each in logged if each["event"] == "serving"] == [["bad.yaml"]]
     assert [each["file"] for each in logged if each["event"] == "workflow_refused"] == ["bad.yaml"]
+
+
+SCHEDULED = """document: {dsl: 1.0.3, namespace: tests, name: nightly, version: 1.0.0, metadata: {gateway: {runAs: clerk}}}
+schedule: {on: {one: {with: {type: shop.paid}}}}
+do:
+- say: {set: {a: 1}}
+"""
+
+
+async def test_schedules_of_documents_exist_before_the_gateway_serves(tmp_path: Path, database_url: str) -> None:
+    given = {"service_principals": {"clerk": {"roles": ["member"]}}}
+    async with gateway_with(tmp_path, database_url, given, nightly=SCHEDULED) as home:
+        (trigger,) = (await asked(home, "/api/triggers", "admin"))["items"]
+        assert (trigger["workflow"], trigger["event_types"]) == ("nightly", ["shop.paid"])
+
+
+class RacingRegistrar:
+    """Another process registers each document before this one, which learns of it by `reload`."""
+
+    def __init__(self) -> None:
+        self.has_reloaded = False
+
+    async def add(self, _tenant: str, _owner: str, text: str, _change: RegistryChange) -> Registration:
+        if not self.has_reloaded:
+            raise NameTaken(text)
+        return cast(Registration, SimpleNamespace(name="say"))
+
+    async def reload(self) -> None:
+        self.has_reloaded = True
+
+
+async def test_a_document_that_another_process_registers_meanwhile_is_not_refused(tmp_path: Path) -> None:
+    begun = list[str]()
+
+    async def begin_schedules() -> None:
+        begun.append("schedules")
+
+    path = tmp_path / "say.yaml"
+    path.write_text(document("say", SAY))
+    folder = WorkflowFolder([path], RacingRegistrar(), begin_schedules)
+    await asyncio.gather(folder.run_once(), folder.run_once())
+    assert (folder.waiting_count, folder.refused, begun) == (0, [], ["schedules"])
 
 
 async def test_a_folder_without_documents_loads_nothing_of_the_engine(tmp_path: Path, database_url: str) -> None:

@@ -192,6 +192,15 @@ async def test_a_removed_workflow_starts_no_more_runs(scheduled: House) -> None:
         ("schedule: {on: {one: {with: {type: a}, correlate: {k: {from: .id}}}}}\n", "runAs: nightly", "/schedule/on/one/correlate"),
         ("", "runAs: nightly", "/document/metadata/gateway/runAs"),
         ("", "concurrency: {runs: 1, overlap: skip}", "/document/metadata/gateway/concurrency/overlap"),
+        ("", "schedule: {missed: skip}", "/document/metadata/gateway/schedule/missed"),
+        ("schedule: {every: PT1H}\n", "runAs: nightly, schedule: {timezone: UTC}", "/document/metadata/gateway/schedule/timezone"),
+        (
+            "schedule: {cron: '0 6 * * *'}\n",
+            "runAs: nightly, schedule: {timezone: Mars/Olympus}",
+            "/document/metadata/gateway/schedule/timezone",
+        ),
+        ("schedule: {after: PT1H}\n", "runAs: nightly, schedule: {missed: all}", "/document/metadata/gateway/schedule/missed"),
+        ("schedule: {every: PT1H}\n", "runAs: nightly, schedule: {missed: never}", "/document/metadata/gateway/schedule/missed"),
     ],
 )
 async def test_a_schedule_that_can_not_run_is_refused(scheduled: House, body: str, extras: str, path: str) -> None:

@@ -104,12 +104,15 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
 
 def framework(home: House) -> Iterator[Route]:
     """Every route of the framework, hidden ones too."""
-    return list_routes(home.app._handlers.framework)  # type: ignore[attr-defined]  # the framework's own list
+    return list_routes(application(home).framework)
+
+
+def application(home: House) -> Any:
+    return home.app._handlers.framework  # type: ignore[attr-defined]  # the framework's own list
 
 
 async def test_every_route_lies_below_the_path_of_its_area(home: House) -> None:
-    app = home.app._handlers.framework  # type: ignore[attr-defined]  # the framework's own list
-    areas = [route for route in app.routes if isinstance(route, RouteArea)]
+    areas = [route for route in application(home).framework.routes if isinstance(route, RouteArea)]
     assert len(areas) > 20
     for area in areas:
         assert area.routes, area.path
@@ -130,6 +133,17 @@ async def test_every_route_has_a_guard_or_a_reason(home: House) -> None:
     routes = list(framework(home))
     assert len(routes) > 40
     assert {named(route) for route in routes if not guarded(route)} == set(UNGUARDED)
+
+
+async def test_every_direct_route_is_a_route_that_the_framework_has_too(home: House) -> None:
+    """attack ADM-01: a direct route without a description, or past the guard of its route, fails here"""
+    routes = {named(route): route for route in framework(home)}
+    direct_routes = application(home).direct_routes.values()
+    assert len(direct_routes) == 2
+    for each in direct_routes:
+        route = routes[f"{each.method} {each.path}"]
+        answer = await home.http.request(each.method, each.path.format(name="crm"), json={})
+        assert answer.status_code == (401 if guarded(route) else 404)
 
 
 async def test_every_path_before_the_framework_wants_a_token_or_is_public(home: House) -> None:
