@@ -41,6 +41,8 @@ class Plan:
     sessions: int = 1000  # of the legacy era
     workflows: bool = True  # steps of workflows, on both databases
     waiting_runs: int = 10_000  # that wait for people
+    shared_state: bool = True  # effects, claims and the board, on both databases
+    claimants: int = 16  # of one claim
 
 
 @dataclass(frozen=True, slots=True)
