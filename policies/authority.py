@@ -13,6 +13,7 @@ from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.delegation.approval import APPROVABLE_ACTIONS, Approval, Requester
 from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.facts import FactNeeds
 from policies.delegation.history import VERB_CONTINUE, VERB_FOLLOW_TASK, History, HistoryMark, PriorAct
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
@@ -130,6 +131,11 @@ class Authority:
             return Denial(decision, verdict.is_hidden, verdict.scope, verdict.note, _scope_to_request(caller, verdict.scope))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
+
+    @property
+    def fact_needs(self) -> FactNeeds:
+        """The facts about subjects that any policy may read."""
+        return self._engine.fact_needs
 
     def needs_history(self, act: Act) -> bool:
         """Whether a policy depends on what the transaction did before this act."""

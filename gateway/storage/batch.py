@@ -23,12 +23,12 @@ class CommitUncertain(Exception):
 
 
 class GuardedUpdate(NamedTuple):
-    """Updates rows of a table by `keys` that must match the current row; `missed_error` is raised if they match none."""
+    """Updates rows of a table by `keys` that must match the current row. Raises `missed_error` if they match none, or ignores it (None)."""
 
     table: Table
     values: tuple[str, ...]
     keys: tuple[str, ...]
-    missed_error: type[Exception]
+    missed_error: type[Exception] | None
 
     def build_statement(self, rows_source: str) -> str:
         """Returns the UPDATE from rows of `rows_source` with the columns column1, column2, …: the values first, then the keys."""
@@ -36,6 +36,26 @@ class GuardedUpdate(NamedTuple):
         sets = ",".join(f"{value}={column}" for value, column in zip(self.values, columns, strict=False))
         match = " AND ".join(f"{name}.{key}={column}" for key, column in zip(self.keys, columns[len(self.values) :], strict=True))
         return f"UPDATE {name} SET {sets} FROM ({rows_source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
+
+
+class GuardedUpsert(NamedTuple):
+    """Inserts a row, or updates it if its `version` is one below that of the new row; else raises `missed_error`.
+
+    `columns` begin with `keys`, the primary key.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+    version: str
+    missed_error: type[Exception]
+
+    @property
+    def on_conflict(self) -> str:
+        """Returns the end of the INSERT."""
+        name, version = self.table.name, self.version
+        sets = ",".join(f"{column}=excluded.{column}" for column in self.columns[len(self.keys) :])
+        return f"ON CONFLICT ({','.join(self.keys)}) DO UPDATE SET {sets} WHERE {name}.{version}=excluded.{version}-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +66,8 @@ class PartialInsert:
     columns: tuple[str, ...]
 
 
-RowTarget = Table | PartialInsert | GuardedUpdate
+GuardedChange = GuardedUpdate | GuardedUpsert
+RowTarget = Table | PartialInsert | GuardedChange
 RowsByTarget = Mapping[RowTarget, Sequence[tuple[Any, ...]]]
 
 
@@ -72,6 +93,10 @@ class Batch:
         self._locks: set[int] = set()
 
     @property
+    def is_sqlite(self) -> bool:
+        return self._connection.dialect.name == "sqlite"
+
+    @property
     def connection(self) -> Connection:
         """Returns the connection for other statements; they see every row added before."""
         self._begin()
@@ -85,9 +110,9 @@ class Batch:
         """Adds one row by the values of the target's columns."""
         self._rows.setdefault(target, []).append(values)
 
-    def update(self, guarded_update: GuardedUpdate, values: tuple[Any, ...]) -> None:
-        """Updates one row, at the latest with `flush`, which raises `missed_error` if the keys do not match."""
-        self._rows.setdefault(guarded_update, []).append(values)
+    def update(self, change: GuardedChange, values: tuple[Any, ...]) -> None:
+        """Changes one row, at the latest with `flush`, which raises `missed_error` if the row is not as expected."""
+        self._rows.setdefault(change, []).append(values)
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int:
         """Runs one statement with `?` marks at once and returns the number of changed rows. It does not see rows added before."""
@@ -148,8 +173,9 @@ def write_each(connection: Connection, rows: RowsByTarget) -> None:
         try:
             for kind in sorted(rows, key=write_order):
                 text = _with_driver_marks(connection, _single_row_statement(kind))
-                cursor.executemany(text, rows[kind])
-                if isinstance(kind, GuardedUpdate) and cursor.rowcount != len(rows[kind]):
+                ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order
+                cursor.executemany(text, ordered)
+                if isinstance(kind, GuardedChange) and kind.missed_error is not None and cursor.rowcount != len(rows[kind]):
                     raise kind.missed_error
         except errors as error:
             raise DBAPIError.instance(text, None, error, errors) from error
@@ -158,13 +184,13 @@ def write_each(connection: Connection, rows: RowsByTarget) -> None:
 @cache
 def write_order(target: RowTarget) -> int:
     """The place of a target among others: updates come first, then tables, each after those that its foreign keys name."""
-    if isinstance(target, GuardedUpdate):
+    if isinstance(target, GuardedChange):
         return 0
     table = target if isinstance(target, Table) else target.table
     return 1 + max((write_order(key.column.table) for key in table.foreign_keys if key.column.table is not table), default=0)
 
 
-def insert_into(target: Table | PartialInsert) -> tuple[str, int]:
+def insert_into(target: Table | PartialInsert | GuardedUpsert) -> tuple[str, int]:
     """The beginning of an INSERT, up to its values, and how many columns it names."""
     table, names = (target, column_names(target)) if isinstance(target, Table) else (target.table, target.columns)
     return f"INSERT INTO {table.name} ({','.join(names)})", len(names)
@@ -186,4 +212,5 @@ def _single_row_statement(target: RowTarget) -> str:
     if isinstance(target, GuardedUpdate):
         return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")
     statement, count = insert_into(target)
-    return f"{statement} VALUES ({','.join('?' * count)})"
+    end = f" {target.on_conflict}" if isinstance(target, GuardedUpsert) else ""
+    return f"{statement} VALUES ({','.join('?' * count)}){end}"

@@ -10,7 +10,7 @@ from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.tables import COOLING, ENDED, HELD, claims
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.queries import run_query
-from gateway.state.subjects.versions import lock_subject, raise_subject_version, read_subject_version
+from gateway.state.subjects.versions import lock_subject, raise_and_read_version, raise_subject_version
 from gateway.storage.batch import Batch
 
 EXPIRED: Final = "expired"
@@ -87,8 +87,7 @@ def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, now: int) -> Claim:
 
 def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int, state: str = HELD) -> Claim:
     """Stores the claim. Its token is the version of the subject that the claim makes, which only grows."""
-    raise_subject_version(batch, wanted.tenant, wanted.subject)
-    token, holder = read_subject_version(batch.connection, wanted.tenant, wanted.subject), wanted.holder
+    token, holder = raise_and_read_version(batch, wanted.tenant, wanted.subject), wanted.holder
     row = {
         "tenant": wanted.tenant,
         "id": claim_id,

@@ -17,7 +17,8 @@ async def rule_on_effect(
 
     A caller that may not do the act is refused, and does not learn whether its arguments name a subject.
     """
-    effect, facts = await effects.read(effect_caller_of(caller, request.terms.continues_decision_id), declared)
+    who = effect_caller_of(caller, request.terms.continues_decision_id)
+    effect, facts = await effects.read(who, declared, authority.fact_needs)
     request = replace(request, terms=replace(request.terms, effect=effect, facts=facts))
     ruling = authority.rule(caller, request)
     if facts is None and not isinstance(ruling, Denial):

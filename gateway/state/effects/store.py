@@ -5,16 +5,18 @@ from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection
 
 from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.rows import begin_cool_down, take_claim
-from gateway.state.effects.facts import EffectCaller, find_effect_of_task, read_facts
+from gateway.state.effects.facts import build_facts, find_effect_of_task
+from gateway.state.effects.reading import EffectCaller, facts_query, read_rows
 from gateway.state.effects.tables import subject_effects
 from gateway.state.subjects.clock import SubjectClock
-from gateway.state.subjects.versions import lock_subject, raise_subject_version
+from gateway.state.subjects.versions import lock_subject, raise_subject_version, raise_unmoved_version
+from gateway.storage.batch import GuardedUpdate
 from gateway.storage.database import Batch, Database
-from policies.delegation.facts import SECOND, EffectMark, FactsChanged, SubjectEffect, SubjectFacts
+from gateway.storage.readers import Rows
+from policies.delegation.facts import ALL_FACTS, SECOND, EffectMark, FactNeeds, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Decision, Grant
 
 DONE: Final = "done"
@@ -23,14 +25,10 @@ UNKNOWN: Final = "unknown"
 TASK_LEASE: Final = 3600 * SECOND  # of a claim that lasts as long as a task; it is renewed while the task lasts
 KEPT_DAYS: Final = 400  # for which an effect counts as the last one
 PRUNED_MAX: Final = 1000  # in one commit
-_RAISE: Final = "UPDATE subjects SET version = version + 1, updated = ? WHERE tenant = ? AND subject = ? AND version = ?"
-_BEGIN: Final = (
-    "INSERT INTO subjects (tenant, subject, version, updated) VALUES (?, ?, 1, ?) "
-    "ON CONFLICT (tenant, subject) DO UPDATE SET version = 1, updated = excluded.updated WHERE subjects.version = 0"
-)
 _CONTINUE: Final = "UPDATE subject_effects SET id = ?, state = 'under-way', until = ? WHERE tenant = ? AND id = ?"
 _REOPEN: Final = "UPDATE subject_effects SET id = ?, state = 'under-way' WHERE tenant = ? AND task_id = ? AND own_task = 1 AND effect = ?"
-_END: Final = "UPDATE subject_effects SET state = ?, until = ? WHERE tenant = ? AND id = ? AND state = 'under-way'"
+_END: Final = GuardedUpdate(subject_effects, ("state", "until"), ("tenant", "id", "state"), None)  # one that was closed stays closed
+_END_CLAIMED: Final = "UPDATE subject_effects SET state = ?, until = ? WHERE tenant = ? AND id = ? AND state = 'under-way'"
 _RELEASE: Final = (
     "UPDATE claims SET state = ?, until = ?, cool_down = ?, ended = ?, ended_as = 'released' WHERE tenant = ? AND state = 'held' "
     "AND id = (SELECT claim_id FROM subject_effects WHERE tenant = ? AND id = ?)"
@@ -67,53 +65,61 @@ class SubjectEffects:
         self._database = database
         self._clock = SubjectClock(now)
 
-    async def read(self, caller: EffectCaller, effect: SubjectEffect) -> tuple[SubjectEffect, SubjectFacts | None]:
+    async def read(
+        self, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds = ALL_FACTS
+    ) -> tuple[SubjectEffect, SubjectFacts | None]:
         """The effect with its subject and the facts about it. The answer to a task's question is about the subject of the task.
 
-        The facts are None where the subject is not known. Raises TooManyFacts.
+        `needs`: the facts that policies read. The facts are None where the subject is not known. Raises TooManyFacts.
         """
-        return await self._database.read(lambda connection: self._read(connection, caller, effect))
-
-    def _read(self, connection: Connection, caller: EffectCaller, effect: SubjectEffect) -> tuple[SubjectEffect, SubjectFacts | None]:
-        if effect.continues_task:
-            effect = _of_task(effect, find_effect_of_task(connection, caller.tenant, effect.continues_task, effect.effect))
+        if task_id := effect.continues_task:
+            name = effect.effect
+            subject = await self._database.read(lambda connection: find_effect_of_task(connection, caller.tenant, task_id, name))
+            effect = _of_task(effect, subject)
         if not effect.subject:
             return effect, None
-        return effect, read_facts(connection, caller, effect, self._clock)
+        statement, values = facts_query(self._database.is_sqlite, caller, effect, needs)
+
+        def convert(rows: Rows) -> SubjectFacts:
+            found = read_rows(effect.subject, rows)
+            found.now = self._clock.note(found.now)
+            return build_facts(found, caller, effect)
+
+        return effect, await self._database.query(statement, values, convert)
 
     def record(self, batch: Batch, grant: Grant, mark: EffectMark) -> None:
-        """Records the effect that a grant allows, and takes its claim. Raises FactsChanged if the subject's version is not the mark's."""
+        """Records the effect that a grant allows, and takes its claim.
+
+        The batch raises FactsChanged if the subject's version is not the mark's. What needs no claim is written by one statement with the
+        other rows of the batch.
+        """
         tenant, effect, decision = grant.delegation.principal.tenant, mark.effect, grant.decision
-        known = (decision.at, tenant, effect.subject, mark.version)
-        moved = batch.run(_RAISE, known) if mark.version else batch.run(_BEGIN, (tenant, effect.subject, decision.at))
-        if moved != 1:
-            raise FactsChanged
-        now = self._clock.read(batch.connection)
+        raise_unmoved_version(batch, tenant, effect.subject, mark.version)
+        if mark.continues_decision_id or effect.continues_task or effect.is_claim:
+            batch.flush()  # before statements that see the row
         if _continues(batch, tenant, mark, decision):
             return
-        holder = holder_of_grant(grant)
+        now, holder = self._clock.estimate(batch), holder_of_grant(grant)
         claim_id = self._claim(batch, grant, mark, holder, now=now) if effect.is_claim else ""
-        batch.add(
-            subject_effects,
-            {
-                "tenant": tenant,
-                "id": decision.id,
-                "subject": effect.subject,
-                "effect": effect.effect,
-                "purpose": effect.purpose,
-                "target": decision.act.permission,
-                "owner": holder.owner,
-                "agent": holder.agent,
-                "chain": json.dumps(holder.chain),
-                "txn": holder.txn,
-                "task_id": holder.task_id,
-                "own_task": int(effect.has_own_task),
-                "claim_id": claim_id,
-                "state": "under-way",
-                "at": now,
-                "until": effect.until,
-            },
-        )
+        row = {
+            "tenant": tenant,
+            "id": decision.id,
+            "subject": effect.subject,
+            "effect": effect.effect,
+            "purpose": effect.purpose,
+            "target": decision.act.permission,
+            "owner": holder.owner,
+            "agent": holder.agent,
+            "chain": json.dumps(holder.chain),
+            "txn": holder.txn,
+            "task_id": holder.task_id,
+            "own_task": int(effect.has_own_task),
+            "claim_id": claim_id,
+            "state": "under-way",
+            "at": now,
+            "until": effect.until,
+        }
+        batch.add(subject_effects, row)
 
     def _claim(self, batch: Batch, grant: Grant, mark: EffectMark, holder: Holder, *, now: int) -> str:
         """Takes the claim of an act while it lasts. Returns its id; empty where the caller has one already, under which the act stands."""
@@ -132,12 +138,12 @@ class SubjectEffects:
         if mark is None:
             return
         tenant, effect = grant.delegation.principal.tenant, mark.effect
-        if effect.is_claim:
-            lock_subject(batch, tenant, effect.subject)
-        now = self._clock.read(batch.connection)
-        has_ended = batch.run(_END, (state, now, tenant, decision.id)) == 1
         if not effect.is_claim:
+            batch.update(_END, (state, self._clock.estimate(batch), tenant, decision.id, "under-way"))
             return
+        lock_subject(batch, tenant, effect.subject)
+        now = self._clock.read(batch.connection)
+        has_ended = batch.run(_END_CLAIMED, (state, now, tenant, decision.id)) == 1
         rest = 0 if state == FAILED else effect.cool_down * SECOND
         if batch.run(_RELEASE, ("cooling" if rest else "ended", now, rest, now, tenant, tenant, decision.id)):
             raise_subject_version(batch, tenant, effect.subject)
