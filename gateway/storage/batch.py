@@ -1,7 +1,7 @@
 """Batches: the rows and statements of one transaction. Plain rows are collected and written together; other statements run at once."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -164,21 +164,33 @@ class Batch:
 
 
 def write_each(connection: Connection, rows: RowsByTarget) -> None:
-    """Writes each row by its own statement, updates first; psycopg sends all of them before it reads the first response.
+    """Writes each row by its own statement, the guarded changes first. PostgreSQL gets all of each half before it answers the first.
 
-    Raises DBAPIError, and `missed_error` of updates that match no row.
+    Raises DBAPIError, and `missed_error` of changes whose row was not as expected.
     """
+    guarded = sorted((kind for kind in rows if isinstance(kind, GuardedChange)), key=write_order)
+    changed = _execute_each(connection, rows, guarded)
+    for kind, count in zip(guarded, changed, strict=True):
+        if isinstance(kind, GuardedChange) and kind.missed_error is not None and count != len(rows[kind]):
+            raise kind.missed_error
+    _execute_each(connection, rows, sorted((kind for kind in rows if not isinstance(kind, GuardedChange)), key=write_order))
+
+
+def _execute_each(connection: Connection, rows: RowsByTarget, kinds: Sequence[RowTarget]) -> list[int]:
+    """Writes the rows of these targets in one round, and returns how many rows each of them changed. Raises DBAPIError."""
     errors, text = connection.dialect.loaded_dbapi.Error, ""
-    with closing(connection.connection.cursor()) as cursor:
+    is_pipelined = connection.dialect.name == "postgresql" and len(kinds) > 1
+    with ExitStack() as stack:
+        cursors = [stack.enter_context(closing(connection.connection.cursor())) for _ in kinds]
         try:
-            for kind in sorted(rows, key=write_order):
-                text = _with_driver_marks(connection, _single_row_statement(kind))
-                ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order
-                cursor.executemany(text, ordered)
-                if isinstance(kind, GuardedChange) and kind.missed_error is not None and cursor.rowcount != len(rows[kind]):
-                    raise kind.missed_error
+            with connection.connection.dbapi_connection.pipeline() if is_pipelined else nullcontext():  # type: ignore[union-attr]
+                for kind, cursor in zip(kinds, cursors, strict=True):
+                    text = _with_driver_marks(connection, _single_row_statement(kind))
+                    ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order
+                    cursor.executemany(text, ordered)
         except errors as error:
             raise DBAPIError.instance(text, None, error, errors) from error
+        return [int(cursor.rowcount) for cursor in cursors]
 
 
 @cache
