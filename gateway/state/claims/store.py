@@ -1,26 +1,30 @@
 """Takes, renews, releases and lists claims, each in a commit of its own."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from gateway.events.own_types import CLAIM_CHANGED
 from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
-from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, release_claim, renew_claim, take_claim
+from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, find_in_the_way, release_claim, renew_claim, take_claim
 from gateway.state.claims.tables import ENDED, HELD, claims
+from gateway.state.claims.waiting import ClaimWaiters, Waiter
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
+from gateway.state.subjects.queries import run_query
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import to_rfc3339
 
-HELD_MAX: Final = 1000  # by one person and the agents that act for them
+HELD_MAX: Final = 1000  # by one person and the agents that act for them, those that cool down included
+COUNTED_MAX: Final = 5000  # of a person's newest claims, those of calls included, are looked at
 SECOND: Final = 1_000_000
-LOOK_AGAIN_SECONDS: Final = 0.25  # between two attempts of a request that waits
+LOOK_AGAIN_SECONDS: Final = 0.5  # after which a request that waits reads whether another process has released the claim
 KEPT_DAYS: Final = 30  # for which a claim that has ended can be looked up
 PRUNED_MAX: Final = 1000  # in one commit
 
@@ -35,8 +39,18 @@ class ClaimPage:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class OwnClaim:
+    """A claim as its holder names it, with its fencing token."""
+
+    tenant: str
+    id: str
+    holder: Holder
+    token: int
+
+
 class SubjectClaims:
-    """Claims of all tenants. `sleep` waits for seconds."""
+    """Claims of all tenants. `sleep` waits for seconds. Whatever else ends claims in this process wakes `waiters`."""
 
     def __init__(
         self,
@@ -46,29 +60,47 @@ class SubjectClaims:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
         recorder: EventRecorder = NO_EVENTS,
+        waiters: ClaimWaiters | None = None,
     ) -> None:
         self._database = database
+        self._waiters = waiters or ClaimWaiters()
         self.clock = clock
         self._new_id = new_id
         self._sleep = sleep
         self._recorder = recorder
 
     async def take(self, wanted: ClaimRequest, wait_seconds: float = 0.0, tell: Callable[[Claim], str] | None = None) -> Claim:
-        """Returns the claim. While others have it, tries again for `wait_seconds`; then raises ClaimDenied or CoolingDown.
+        """Returns the claim. While others have it, waits for `wait_seconds`; then raises ClaimDenied or CoolingDown.
 
         `tell` names the holder in words, as far as the caller may know. Raises TooManyClaims.
         """
         left = wait_seconds
-        while True:
-            found, now = await self._database.write(lambda batch: self._take(batch, wanted))
-            if isinstance(found, Claim):
-                return found
-            longest = max(found, key=lambda claim: claim.free_at)
-            if left <= 0:
-                raise refusal_of(longest, now, tell)
-            pause = min(left, LOOK_AGAIN_SECONDS, max((longest.free_at - now) / SECOND, 0.01))
-            await self._sleep(pause)
-            left -= pause
+        with self._waiters.join(wanted.tenant, wanted.subject, wanted.effect) as waiter:
+            while True:
+                with waiter.looking():
+                    found, now = await self._database.write(lambda batch: self._take(batch, wanted))
+                if isinstance(found, Claim):
+                    return found
+                longest = max(found, key=lambda claim: claim.free_at)
+                if left <= 0:
+                    raise refusal_of(longest, now, tell)
+                left -= await self._wait(waiter, wanted, left, longest.free_at - now)
+
+    async def _wait(self, waiter: Waiter, wanted: ClaimRequest, left: float, blocked: int) -> float:
+        """Waits until a release wakes the request, until nothing stands in the way, or for `left` seconds. Returns how long.
+
+        `blocked`: for how many microseconds it is blocked if nothing else happens. What other processes release is found by reading.
+        """
+        spent = 0.0
+        while spent < left:
+            began = time.monotonic()
+            pause = min(left - spent, LOOK_AGAIN_SECONDS, max(blocked / SECOND - spent, 0.01))
+            if await waiter.wait(self._sleep(pause)):
+                return spent + time.monotonic() - began
+            spent += pause
+            if not await self._database.read(lambda connection: find_in_the_way(connection, wanted, self.clock.read(connection))):
+                break
+        return spent
 
     def _take(self, batch: Batch, wanted: ClaimRequest) -> tuple[Claim | list[Claim], int]:
         found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
@@ -87,10 +119,11 @@ class SubjectClaims:
 
     async def renew(self, tenant: str, claim_id: str, holder: Holder, token: int, lease: int) -> Claim:
         """Returns the claim with a lease of `lease` microseconds from now on. Raises UnknownClaim and ClaimLost."""
-        claim = await self._find_own(tenant, claim_id, holder, token)
-        if not await self._database.write(lambda batch: renew_claim(batch, tenant, claim, lease, self.clock)):
-            raise await self._loss_of(tenant, claim_id)
-        return await self.find(tenant, claim_id)
+
+        def work(batch: Batch, claim: Claim) -> Claim | None:
+            return renew_claim(batch, tenant, claim, lease, self.clock)
+
+        return await self._change_own(OwnClaim(tenant, claim_id, holder, token), work)
 
     async def release(self, tenant: str, claim_id: str, holder: Holder, token: int, cool_down: int | None = None) -> Claim:
         """Ends the claim. Others wait for the cool-down, in microseconds: this one, or that of the claim.
@@ -98,18 +131,36 @@ class SubjectClaims:
         The cool-down of a call's claim is the operator's, so that its holder does not shorten it.
         Raises UnknownClaim and ClaimLost.
         """
-        claim = await self._find_own(tenant, claim_id, holder, token)
-        if claim.is_of_call and cool_down is not None:
-            cool_down = max(cool_down, claim.cool_down)
-        if not await self._database.write(lambda batch: self._release(batch, tenant, claim, cool_down)):
-            raise await self._loss_of(tenant, claim_id)
-        return await self.find(tenant, claim_id)
 
-    def _release(self, batch: Batch, tenant: str, claim: Claim, cool_down: int | None) -> bool:
-        if not release_claim(batch, tenant, claim, cool_down, self.clock):
-            return False
-        _record_change(self._recorder, batch, tenant, claim, "released")
-        return True
+        def work(batch: Batch, claim: Claim) -> Claim | None:
+            rest = max(cool_down, claim.cool_down) if claim.is_of_call and cool_down is not None else cool_down
+            released = release_claim(batch, tenant, claim, rest, self.clock)
+            if released is not None:
+                _record_change(self._recorder, batch, tenant, claim, "released")
+            return released
+
+        released = await self._change_own(OwnClaim(tenant, claim_id, holder, token), work)
+        self._waiters.wake(tenant, released.subject, released.effect)
+        return released
+
+    async def _change_own(self, own: OwnClaim, change: Callable[[Batch, Claim], Claim | None]) -> Claim:
+        """Returns what `change` makes of the claim, if this holder took it. Raises UnknownClaim and ClaimLost.
+
+        One commit finds and changes the claim. A refusal is its result and no error, so that the writes of others with it stay.
+        """
+
+        def work(batch: Batch) -> Claim | UnknownClaim | ClaimLost:
+            claim = find_claim(batch.connection, own.tenant, own.id)
+            if claim is None or claim.holder != own.holder:
+                return UnknownClaim()
+            if claim.token != own.token:
+                return ClaimLost(f"{own.token} is not the token of this claim on {claim.subject}; take the claim again.")
+            return change(batch, claim) or _loss_of(find_claim(batch.connection, own.tenant, own.id) or claim)
+
+        result = await self._database.write(work)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def list_open(self, tenant: str, page: ClaimPage) -> tuple[list[Claim], int]:
         """The claims that are held or cooling, the newest first, and the time now."""
@@ -135,27 +186,21 @@ class SubjectClaims:
         batch.run(_CLOSE, (now,))
         return batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
 
-    async def _find_own(self, tenant: str, claim_id: str, holder: Holder, token: int) -> Claim:
-        """The claim, if this holder took it. Raises UnknownClaim, and ClaimLost for another token than the claim's."""
-        claim = await self.find(tenant, claim_id)
-        if claim.holder != holder:
-            raise UnknownClaim
-        if claim.token != token:
-            raise ClaimLost(f"{token} is not the token of this claim on {claim.subject}; take the claim again.")
-        return claim
 
-    async def _loss_of(self, tenant: str, claim_id: str) -> ClaimLost:
-        """The error for a holder whose claim has ended: why, and when."""
-        claim = await self.find(tenant, claim_id)
-        if claim.state == HELD:
-            return ClaimLost(f"The claim on {claim.subject} expired at {to_rfc3339(claim.until)}; take it again.")
-        why = "was pre-empted by a claim of a higher priority" if claim.ended_as == PRE_EMPTED else f"has ended ({claim.ended_as})"
-        return ClaimLost(
-            f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale."
-        )
+def _loss_of(claim: Claim) -> ClaimLost:
+    """The error for a holder whose claim has ended: why, and when."""
+    if claim.state == HELD:
+        return ClaimLost(f"The claim on {claim.subject} expired at {to_rfc3339(claim.until)}; take it again.")
+    why = "was pre-empted by a claim of a higher priority" if claim.ended_as == PRE_EMPTED else f"has ended ({claim.ended_as})"
+    return ClaimLost(f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale.")
 
 
 _CLOSE: Final = "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until) WHERE state <> 'ended' AND until + cool_down <= ?"
+_COUNT: Final = (
+    "SELECT COUNT(*) AS count FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
+    "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "
+    "AND id NOT IN ('cl' || SUBSTR(decision_id, 2), 'cl' || SUBSTR(decision_id, 2) || 'c'))"
+)
 _PRUNE: Final = "DELETE FROM claims WHERE (tenant, id) IN (SELECT tenant, id FROM claims WHERE ended <= ? AND state = 'ended' LIMIT ?)"
 
 
@@ -181,7 +226,7 @@ def _record_change(recorder: EventRecorder, batch: Batch, tenant: str, claim: Cl
 
 
 def _check_count(connection: Connection, wanted: ClaimRequest, now: int) -> None:
-    """Raises TooManyClaims."""
-    held = (claims.c.tenant == wanted.tenant) & (claims.c.owner == wanted.holder.owner) & (claims.c.state == HELD)
-    if connection.execute(select(func.count()).select_from(claims).where(held, claims.c.until > now)).scalar_one() > HELD_MAX:
+    """Raises TooManyClaims. A claim that its holder has asked for counts while it cools down too; that of a call counts while it is held."""
+    (row,) = run_query(connection, _COUNT, wanted.tenant, wanted.holder.owner, COUNTED_MAX, now, now)
+    if row.count > HELD_MAX:
         raise TooManyClaims

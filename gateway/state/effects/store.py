@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.rows import begin_cool_down, take_claim
+from gateway.state.claims.waiting import ClaimWaiters
 from gateway.state.effects.facts import build_facts, find_effect_of_task
 from gateway.state.effects.reading import EffectCaller, facts_query, read_rows
 from gateway.state.effects.tables import subject_effects
@@ -64,6 +65,7 @@ class SubjectEffects:
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
         self._database = database
         self._clock = SubjectClock(now)
+        self.claim_waiters = ClaimWaiters()
 
     async def read(
         self, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds = ALL_FACTS
@@ -161,9 +163,11 @@ class SubjectEffects:
         self._database.post(lambda batch: self.end(batch, grant, state))
 
     async def settle(self, grant: Grant) -> None:
-        """Waits until the end of an effect is recorded, where others wait for it."""
-        if grant.effect_mark is not None and (grant.effect_mark.effect.is_claim or grant.effect_mark.effect.is_once):
+        """Waits until the end of an effect is recorded, where others wait for it, and wakes those that wait for its claim."""
+        mark = grant.effect_mark
+        if mark is not None and (mark.effect.is_claim or mark.effect.is_once):
             await self._database.write(lambda _batch: None)
+            self.claim_waiters.wake(grant.delegation.principal.tenant, mark.effect.subject, mark.effect.effect)
 
     async def sweep(self) -> None:
         """Closes effects whose task or call has ended elsewhere, keeps the claims of tasks that last, and deletes old effects."""

@@ -15,6 +15,7 @@ from gateway.server.settings import Settings
 from gateway.state.board.permissions import BoardAuthorizer
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
+from gateway.state.claims.waiting import ClaimWaiters
 from gateway.state.effects.looks import SubjectLooks
 from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database import Database
@@ -48,6 +49,8 @@ def build_subjects(
     rulings: BoardAuthorizer,
     could_allow: Callable[[Caller, Act], bool],
     recorder: EventRecorder,
+    *,
+    waiters: ClaimWaiters,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
 
@@ -57,7 +60,7 @@ def build_subjects(
     async def explain_refusal(caller: Caller, act: Act) -> Grant:
         return await require_permission(caller, authorize, act)
 
-    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder)
+    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder, waiters=waiters)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
     looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings)
     return Subjects(claims, operations, looks)
