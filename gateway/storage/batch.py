@@ -1,6 +1,6 @@
 """Batches: the rows and statements of one transaction. Plain rows are collected and written together; other statements run at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -90,7 +90,7 @@ class Batch:
         self._bulk_insert = bulk_insert
         self._rows: dict[RowTarget, list[tuple[Any, ...]]] = {}
         self._has_begun = False
-        self._locks: set[int] = set()
+        self._locks: set[Hashable] = set()
 
     @property
     def is_sqlite(self) -> bool:
@@ -129,9 +129,14 @@ class Batch:
 
     def lock(self, key: int) -> None:
         """Waits until no other process has this lock, and holds it until the end of the transaction. SQLite has one writer anyway."""
-        if key not in self._locks and self._connection.dialect.name == "postgresql":
+        if self.is_first_lock(key) and self._connection.dialect.name == "postgresql":
             self.run("SELECT pg_advisory_xact_lock(?)", (key,))
+
+    def is_first_lock(self, key: Hashable) -> bool:
+        """Returns whether this transaction does not have the lock yet, and notes that it will have it."""
+        known = key in self._locks
         self._locks.add(key)
+        return not known
 
     def flush(self) -> None:
         """Writes the collected rows. Raises what `write_each` raises."""

@@ -34,7 +34,7 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
     subject are taken one after the other, in all processes.
     """
     lock_subject(batch, wanted.tenant, wanted.subject)
-    now = clock.read(batch.connection)
+    now = clock.estimate(batch)
     standing = read_open_claims(batch.connection, wanted.tenant, wanted.subject)
     found = [claim for claim in standing if not _end_if_over(batch, wanted, claim, now)]
     blocking = [claim for claim in found if claim.blocks(wanted.holder, wanted.effect, now)]
@@ -132,7 +132,7 @@ def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int, state: 
 def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: SubjectClock) -> Claim | None:
     """Gives a claim a lease from now on, and returns it; None for one that its holder no longer has."""
     lock_subject(batch, tenant, claim.subject)
-    now = clock.read(batch.connection)
+    now = clock.estimate(batch)
     done = batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) == 1
     return replace(claim, until=now + lease) if done else None
 
@@ -140,7 +140,7 @@ def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: Subj
 def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None, clock: SubjectClock) -> Claim | None:
     """Ends a claim, and returns it; None where the holder had lost it. Others wait for the cool-down: the one given, else the claim's."""
     lock_subject(batch, tenant, claim.subject)
-    now = clock.read(batch.connection)
+    now = clock.estimate(batch)
     rest = claim.cool_down if cool_down is None else cool_down
     state = COOLING if rest else ENDED
     if batch.run(_RELEASE, (state, now, rest, now, tenant, claim.id, claim.token, now)) != 1:

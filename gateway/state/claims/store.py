@@ -49,6 +49,14 @@ class OwnClaim:
     token: int
 
 
+@dataclass(slots=True)
+class _Successor:
+    """The request that gets a claim in the commit of its release."""
+
+    waiter: Waiter | None = None
+    claim: Claim | None = None
+
+
 class SubjectClaims:
     """Claims of all tenants. `sleep` waits for seconds. Whatever else ends claims in this process wakes `waiters`."""
 
@@ -75,18 +83,32 @@ class SubjectClaims:
         `tell` names the holder in words, as far as the caller may know. Raises TooManyClaims.
         """
         left = wait_seconds
-        with self._waiters.join(wanted.tenant, wanted.subject, wanted.effect) as waiter:
-            while True:
+        with self._waiters.join(wanted) as waiter:
+            while waiter.claim is None:
                 with waiter.looking():
-                    found, now = await self._database.write(lambda batch: self._take(batch, wanted))
+                    found, now = await self._attempt(waiter)
                 if isinstance(found, Claim):
+                    waiter.claim = found
                     return found
                 longest = max(found, key=lambda claim: claim.free_at)
                 if left <= 0:
                     raise refusal_of(longest, now, tell)
-                left -= await self._wait(waiter, wanted, left, longest.free_at - now)
+                left -= await self._wait(waiter, left, longest.free_at - now)
+            return waiter.claim
 
-    async def _wait(self, waiter: Waiter, wanted: ClaimRequest, left: float, blocked: int) -> float:
+    async def _attempt(self, waiter: Waiter) -> tuple[Claim | list[Claim], int]:
+        """The claim, or those in its way, and the time now. Where other requests wait, it reads first, since a commit would mostly be vain."""
+        if self._waiters.has_others(waiter):
+            blocking, now = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
+            if blocking:
+                return blocking, now
+        return await self._database.write(lambda batch: self._take(batch, waiter.wanted))
+
+    def _find_in_the_way(self, connection: Connection, wanted: ClaimRequest) -> tuple[list[Claim], int]:
+        now = self.clock.read(connection)
+        return find_in_the_way(connection, wanted, now), now
+
+    async def _wait(self, waiter: Waiter, left: float, blocked: int) -> float:
         """Waits until a release wakes the request, until nothing stands in the way, or for `left` seconds. Returns how long.
 
         `blocked`: for how many microseconds it is blocked if nothing else happens. What other processes release is found by reading.
@@ -98,17 +120,22 @@ class SubjectClaims:
             if await waiter.wait(self._sleep(pause)):
                 return spent + time.monotonic() - began
             spent += pause
-            if not await self._database.read(lambda connection: find_in_the_way(connection, wanted, self.clock.read(connection))):
+            blocking, _ = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
+            if not blocking:
                 break
         return spent
 
     def _take(self, batch: Batch, wanted: ClaimRequest) -> tuple[Claim | list[Claim], int]:
-        found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
-        now = self.clock.read(batch.connection)
-        if isinstance(found, Claim):
-            _check_count(batch.connection, wanted, now)
-            _record_change(self._recorder, batch, wanted.tenant, found, "taken")
+        found, now = self._take_uncounted(batch, wanted), self.clock.estimate(batch)
+        if isinstance(found, Claim) and _count_claims(batch.connection, wanted, now) > HELD_MAX:
+            raise TooManyClaims
         return found, now
+
+    def _take_uncounted(self, batch: Batch, wanted: ClaimRequest) -> Claim | list[Claim]:
+        found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
+        if isinstance(found, Claim):
+            _record_change(self._recorder, batch, wanted.tenant, found, "taken")
+        return found
 
     async def find(self, tenant: str, claim_id: str) -> Claim:
         """Raises UnknownClaim."""
@@ -128,20 +155,34 @@ class SubjectClaims:
     async def release(self, tenant: str, claim_id: str, holder: Holder, token: int, cool_down: int | None = None) -> Claim:
         """Ends the claim. Others wait for the cool-down, in microseconds: this one, or that of the claim.
 
-        The cool-down of a call's claim is the operator's, so that its holder does not shorten it.
-        Raises UnknownClaim and ClaimLost.
+        The cool-down of a call's claim is the operator's, so that its holder does not shorten it. The first request that waits in this
+        process gets the claim in the same commit. Raises UnknownClaim and ClaimLost.
         """
+        next_up = _Successor()
 
         def work(batch: Batch, claim: Claim) -> Claim | None:
             rest = max(cool_down, claim.cool_down) if claim.is_of_call and cool_down is not None else cool_down
             released = release_claim(batch, tenant, claim, rest, self.clock)
             if released is not None:
                 _record_change(self._recorder, batch, tenant, claim, "released")
+                next_up.waiter = self._waiters.first_for(claim, tenant)
+                next_up.claim = self._hand_over(batch, next_up.waiter)
             return released
 
         released = await self._change_own(OwnClaim(tenant, claim_id, holder, token), work)
-        self._waiters.wake(tenant, released.subject, released.effect)
+        if next_up.waiter is None or next_up.claim is None:
+            self._waiters.wake(tenant, released.subject, released.effect)
+        elif not next_up.waiter.hand_over(next_up.claim):
+            given = next_up.claim
+            await self.release(tenant, given.id, given.holder, given.token, 0)
         return released
+
+    def _hand_over(self, batch: Batch, waiter: Waiter | None) -> Claim | None:
+        """The claim that a waiting request gets; None where another claim is in its way, or its owner has too many."""
+        if waiter is None or _count_claims(batch.connection, waiter.wanted, self.clock.estimate(batch)) >= HELD_MAX:
+            return None
+        found = self._take_uncounted(batch, waiter.wanted)
+        return found if isinstance(found, Claim) else None
 
     async def _change_own(self, own: OwnClaim, change: Callable[[Batch, Claim], Claim | None]) -> Claim:
         """Returns what `change` makes of the claim, if this holder took it. Raises UnknownClaim and ClaimLost.
@@ -225,8 +266,7 @@ def _record_change(recorder: EventRecorder, batch: Batch, tenant: str, claim: Cl
     recorder.record_event(batch, tenant, CLAIM_CHANGED, claim.subject, data, owner=owner, permission=f"state:read:{key}", txn=txn)
 
 
-def _check_count(connection: Connection, wanted: ClaimRequest, now: int) -> None:
-    """Raises TooManyClaims. A claim that its holder has asked for counts while it cools down too; that of a call counts while it is held."""
+def _count_claims(connection: Connection, wanted: ClaimRequest, now: int) -> int:
+    """The claims of the owner. One that its holder has asked for counts while it cools down too; that of a call counts while it is held."""
     (row,) = run_query(connection, _COUNT, wanted.tenant, wanted.holder.owner, COUNTED_MAX, now, now)
-    if row.count > HELD_MAX:
-        raise TooManyClaims
+    return int(row.count)

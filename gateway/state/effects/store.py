@@ -144,7 +144,7 @@ class SubjectEffects:
             batch.update(_END, (state, self._clock.estimate(batch), tenant, decision.id, "under-way"))
             return
         lock_subject(batch, tenant, effect.subject)
-        now = self._clock.read(batch.connection)
+        now = self._clock.estimate(batch)
         has_ended = batch.run(_END_CLAIMED, (state, now, tenant, decision.id)) == 1
         rest = 0 if state == FAILED else effect.cool_down * SECOND
         if batch.run(_RELEASE, ("cooling" if rest else "ended", now, rest, now, tenant, tenant, decision.id)):

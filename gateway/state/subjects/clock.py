@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 from gateway.storage.batch import Batch
 
+NOTED_US = 1_000_000
 _DATABASE_CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
 
 
@@ -15,7 +16,8 @@ class SubjectClock:
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
-        self._ahead: int | None = None  # of the database's clock, over the microseconds that this process has run
+        self._ahead = 0  # of the database's clock over that of this process, which counts microseconds since its machine has started
+        self._noted = -NOTED_US  # when, on the clock of this process
 
     def read(self, connection: Connection) -> int:
         """The time now; in a transaction that waited for a lock, the time after the wait."""
@@ -27,14 +29,16 @@ class SubjectClock:
         """Takes note of the time that a query has read, and returns it. 0: the database has no clock of its own."""
         if not moment:
             return self._now()
-        self._ahead = moment - _microseconds()
+        self._noted = _microseconds()
+        self._ahead = moment - self._noted
         return moment
 
     def estimate(self, batch: Batch) -> int:
-        """The time now without a query, once this process has asked the database. Its own clock only counts what went by since."""
+        """The time now, mostly without a query: what went by since the database was asked, NOTED_US at most, is counted here."""
         if batch.is_sqlite:
             return self._now()
-        return self.read(batch.connection) if self._ahead is None else self._ahead + _microseconds()
+        counted = _microseconds()
+        return self._ahead + counted if counted - self._noted < NOTED_US else self.read(batch.connection)
 
 
 def _microseconds() -> int:

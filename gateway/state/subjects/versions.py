@@ -53,5 +53,5 @@ def lock_subject(batch: Batch, tenant: str, subject: str) -> None:
 
     SQLite has one writer, whose transaction locks everything.
     """
-    if not batch.is_sqlite:
+    if not batch.is_sqlite and batch.is_first_lock((tenant, subject)):
         batch.run(_LOCK, (tenant, subject, tenant, now_us()))
