@@ -7,7 +7,16 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError
 
-from gateway.storage.batch import CommitUncertain, GuardedUpdate, GuardedUpsert, RowsByTarget, RowTarget, WriteFailed, insert_into, write_order
+from gateway.storage.batch import (
+    CommitUncertain,
+    GuardedUpdate,
+    GuardedUpsert,
+    RowsByTarget,
+    RowTarget,
+    WriteFailed,
+    insert_into,
+    write_order,
+)
 
 JSON_BYTES_MAX = 64 << 10  # larger batches are written row by row, because JSON needs several times its length in memory
 UNWRITABLE_ERRORS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")  # the statement wrote nothing

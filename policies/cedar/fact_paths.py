@@ -63,7 +63,7 @@ def _needs_of(node: Any) -> Iterator[tuple[str, str]]:
     if isinstance(node, list):
         for item in node:
             yield from _needs_of(item)
-    elif node == FACTS or node == _CONTEXT:
+    elif node in (FACTS, _CONTEXT):
         yield _ANY, _ANY
     elif isinstance(node, Mapping):
         for operator, operands in node.items():

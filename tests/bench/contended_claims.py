@@ -1,4 +1,4 @@
-"""Claims on one subject that many people want at once: how many are held one after the other, and whether there was ever a second holder."""
+"""Claims on one subject that many people want at once: how many are held, one after the other, and that there is never a second holder."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ class _Scene:
 
 
 def faults_of(holds: Sequence[Hold], counter: int) -> list[str]:
-    """What is wrong with a history: two holders at a time, a fencing token that does not grow, or an update of the counter that was lost."""
+    """What is wrong with a history: two holders at a time, a fencing token that does not grow, or a lost update of the counter."""
     ordered = sorted(holds, key=lambda hold: hold.since)
     found = [f"{second} began before {first} ended" for first, second in pairwise(ordered) if second.since < first.until]
     found += [f"the token of {second} is not above that of {first}" for first, second in pairwise(ordered) if second.token <= first.token]

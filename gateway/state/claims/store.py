@@ -17,6 +17,7 @@ from gateway.state.claims.tables import ENDED, HELD, claims
 from gateway.state.claims.waiting import ClaimWaiters, Waiter
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
+from gateway.state.subjects.pruning import START, Place, prune_subjects
 from gateway.state.subjects.queries import run_query
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import to_rfc3339
@@ -72,6 +73,7 @@ class SubjectClaims:
     ) -> None:
         self._database = database
         self._waiters = waiters or ClaimWaiters()
+        self._place = START  # of the next subjects to prune
         self.clock = clock
         self._new_id = new_id
         self._sleep = sleep
@@ -97,7 +99,7 @@ class SubjectClaims:
             return waiter.claim
 
     async def _attempt(self, waiter: Waiter) -> tuple[Claim | list[Claim], int]:
-        """The claim, or those in its way, and the time now. Where other requests wait, it reads first, since a commit would mostly be vain."""
+        """The claim, or those in its way, and the time now. It reads first where other requests wait: a commit would be vain."""
         if self._waiters.has_others(waiter):
             blocking, now = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
             if blocking:
@@ -219,13 +221,18 @@ class SubjectClaims:
         return await self._database.read(work)
 
     async def prune(self) -> int:
-        """Deletes claims that ended KEPT_DAYS ago, and closes those whose lease and cool-down are over. Returns how many it deleted."""
-        return await self._database.write(self._prune)
+        """Deletes claims that ended KEPT_DAYS ago, and closes those whose lease and cool-down are over. Returns how many it deleted.
 
-    def _prune(self, batch: Batch) -> int:
+        Each round also looks at some of the subjects, and deletes those that rest.
+        """
+        pruned, self._place = await self._database.write(self._prune)
+        return pruned
+
+    def _prune(self, batch: Batch) -> tuple[int, Place]:
         now = self.clock.read(batch.connection)
         batch.run(_CLOSE, (now,))
-        return batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
+        pruned = batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
+        return pruned, prune_subjects(batch, self._place, now)
 
 
 def _loss_of(claim: Claim) -> ClaimLost:

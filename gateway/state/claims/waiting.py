@@ -44,9 +44,9 @@ class Waiter:
         yield
         self._seen = wakes
 
-    async def wait(self, timeout: Awaitable[None]) -> bool:
-        """Waits until the request is woken, or until `timeout` is over. Returns whether it was woken."""
-        tasks = (asyncio.ensure_future(self._event.wait()), asyncio.ensure_future(timeout))
+    async def wait(self, pause: Awaitable[None]) -> bool:
+        """Waits until the request is woken, or until `pause` is over. Returns whether it was woken."""
+        tasks = (asyncio.ensure_future(self._event.wait()), asyncio.ensure_future(pause))
         self.is_waiting = True
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

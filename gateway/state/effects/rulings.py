@@ -23,6 +23,15 @@ async def rule_on_effect(
     ruling = authority.rule(caller, request)
     if facts is None and not isinstance(ruling, Denial):
         raise EffectSubjectMissing(effect)
-    if facts is None or not effect.is_once or not isinstance(ruling, Grant):
-        return request, ruling
-    return request, rule_on_repetition(ruling, facts)
+    return request, without_repetition(request, ruling)
+
+
+def without_repetition(request: RulingRequest, ruling: Ruling) -> Ruling:
+    """The ruling, or a denial where it grants work that is done once and is under way. An approval does not lift that.
+
+    Raises TaskUnderWay.
+    """
+    effect, facts = request.terms.effect, request.terms.facts
+    if effect is None or facts is None or not effect.is_once or not isinstance(ruling, Grant):
+        return ruling
+    return rule_on_repetition(ruling, facts)

@@ -20,13 +20,20 @@ from gateway.storage.readers import Rows
 from policies.delegation.facts import ALL_FACTS, SECOND, EffectMark, FactNeeds, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Decision, Grant
 
+ASKED: Final = "asked"  # no end: the tool waits for an answer, and the call that brings it goes on with the effect
 DONE: Final = "done"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
+ANSWER_LEASE: Final = 900 * SECOND  # for which an effect stays open for an answer, which is longer than its request state is accepted
 TASK_LEASE: Final = 3600 * SECOND  # of a claim that lasts as long as a task; it is renewed while the task lasts
 KEPT_DAYS: Final = 400  # for which an effect counts as the last one
 PRUNED_MAX: Final = 1000  # in one commit
 _CONTINUE: Final = "UPDATE subject_effects SET id = ?, state = 'under-way', until = ? WHERE tenant = ? AND id = ?"
+_HOLD_AGAIN: Final = (
+    "UPDATE claims SET state = 'held', until = ?, ended = NULL, ended_as = '' WHERE tenant = ? AND state <> 'ended' "
+    "AND id = (SELECT claim_id FROM subject_effects WHERE tenant = ? AND id = ?)"
+)
+_KEEP_OPEN: Final = "UPDATE subject_effects SET until = ? WHERE tenant = ? AND id = ? AND state = 'under-way'"
 _REOPEN: Final = "UPDATE subject_effects SET id = ?, state = 'under-way' WHERE tenant = ? AND task_id = ? AND own_task = 1 AND effect = ?"
 _END: Final = GuardedUpdate(subject_effects, ("state", "until"), ("tenant", "id", "state"), None)  # one that was closed stays closed
 _END_CLAIMED: Final = "UPDATE subject_effects SET state = ?, until = ? WHERE tenant = ? AND id = ? AND state = 'under-way'"
@@ -135,11 +142,19 @@ class SubjectEffects:
         return claim_id if not isinstance(taken, list) and taken.id == claim_id else ""
 
     def end(self, batch: Batch, grant: Grant, state: str) -> None:
-        """Records how the effect of an act ended: done, failed or unknown. Its claim ends too, without a cool-down where it failed."""
+        """Records how the effect of an act ended: done, failed or unknown. Its claim ends too, without a cool-down where it failed.
+
+        One that was ASKED something stays open, with its claim, until the answer or for ANSWER_LEASE.
+        """
         mark, decision = grant.effect_mark, grant.decision
         if mark is None:
             return
         tenant, effect = grant.delegation.principal.tenant, mark.effect
+        if state == ASKED:
+            until = self._clock.estimate(batch) + ANSWER_LEASE
+            if batch.run(_KEEP_OPEN, (until, tenant, decision.id)) and effect.is_claim:
+                batch.run(_HOLD_AGAIN, (until, tenant, tenant, decision.id))
+            return
         if not effect.is_claim:
             batch.update(_END, (state, self._clock.estimate(batch), tenant, decision.id, "under-way"))
             return
@@ -206,5 +221,7 @@ def _continues(batch: Batch, tenant: str, mark: EffectMark, decision: Decision) 
     effect = mark.effect
     continued = mark.continues_decision_id
     if continued and batch.run(_CONTINUE, (decision.id, effect.until, tenant, continued)):
+        if effect.is_claim:  # also one that cools down: the answer came late
+            batch.run(_HOLD_AGAIN, (effect.until, tenant, tenant, decision.id))
         return True
     return bool(effect.continues_task and batch.run(_REOPEN, (decision.id, tenant, effect.continues_task, effect.effect)))
