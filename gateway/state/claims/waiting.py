@@ -78,19 +78,23 @@ class ClaimWaiters:
             if not self._waiting[key]:
                 del self._waiting[key]
 
+    def waiting_on(self, tenant: str, subject: str) -> tuple[Waiter, ...]:
+        """The requests for claims on a subject, the oldest first."""
+        return tuple(self._waiting.get((tenant, subject), ()))
+
     def has_others(self, waiter: Waiter) -> bool:
         """Whether other requests wait for claims on the same subject."""
         return len(self._waiting[waiter.wanted.tenant, waiter.wanted.subject]) > 1
 
     def first_for(self, claim: Claim, tenant: str) -> Waiter | None:
         """The first request that the end of a claim may let through."""
-        waiting = self._waiting.get((tenant, claim.subject), ())
+        waiting = self.waiting_on(tenant, claim.subject)
         return next((each for each in waiting if each.is_waiting and claim.concerns(each.wanted.effect)), None)
 
     def wake(self, tenant: str, subject: str, effect: str) -> None:
         """Wakes the first request for each effect that a claim on `effect`, which has ended, stood in the way of."""
         seen = set[str]()
-        for waiter in self._waiting.get((tenant, subject), ()):
+        for waiter in self.waiting_on(tenant, subject):
             wanted = waiter.wanted.effect
             if wanted not in seen and ("*" in (effect, wanted) or effect == wanted):
                 waiter.wake()
