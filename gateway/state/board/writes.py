@@ -86,7 +86,8 @@ def set_locked_value(
     batch.run(_SET, (new.ref.tenant, new.ref.key, version, new.value, *new.source.columns, created, now, new.expires))
     change = _NewChange(new.ref, version, SET, new.value, new.source, now)
     _record_change(batch, counters, change, new_keys, new_bytes)
-    batch.run(_PRUNE, (new.ref.tenant, new.ref.key, version - limits.changes_per_key))
+    if version > limits.changes_per_key:
+        batch.run(_PRUNE, (new.ref.tenant, new.ref.key, version - limits.changes_per_key))
     return StoredValue(new.ref.tenant, new.ref.key, version, new.value, new.source, created, now, new.expires)
 
 

@@ -29,9 +29,8 @@ class TooManyFacts(Exception):
         )
 
 
-def build_facts(rows: FactRows, caller: EffectCaller, effect: SubjectEffect) -> SubjectFacts:
-    """The facts for an act with this effect, from what was read about its subject. Raises TooManyFacts."""
-    now = rows.now
+def build_facts(rows: FactRows, caller: EffectCaller, effect: SubjectEffect, now: int) -> SubjectFacts:
+    """The facts for an act with this effect at a moment, from what was read about its subject. Raises TooManyFacts."""
     if len(rows.values) > VALUES_MAX:
         raise TooManyFacts(effect.subject)
     holds, opt_outs, plain = _sort_values(rows.values, key_prefix_of(effect.subject), now)
@@ -42,13 +41,13 @@ def build_facts(rows: FactRows, caller: EffectCaller, effect: SubjectEffect) -> 
         now=now,
         holds=holds,
         opt_outs=opt_outs,
-        claims=tuple(_standing_claims(rows, caller, effect)),
+        claims=tuple(_standing_claims(rows, caller, effect, now)),
         last_effects=effects,
         last_agents=agents,
         values={name: value for name, value in scalars.items() if isinstance(value, str)},
         numbers={name: value for name, value in scalars.items() if isinstance(value, int)},
         sources={name: source for name, (_, source) in plain.items()},
-        under_way=tuple(_under_way(rows, caller, effect)),
+        under_way=tuple(_under_way(rows, caller, effect, now)),
     )
 
 
@@ -68,24 +67,24 @@ def _newest(rows: Iterable[Sequence[Any]]) -> tuple[dict[str, FactSource], dict[
     return effects, agents
 
 
-def _standing_claims(rows: FactRows, caller: EffectCaller, effect: SubjectEffect) -> Iterable[StandingClaim]:
+def _standing_claims(rows: FactRows, caller: EffectCaller, effect: SubjectEffect, now: int) -> Iterable[StandingClaim]:
     """The claims in the way of the act. One that the continued act has taken is its own, also while it cools down."""
     for claim in rows.claims:
         is_own = claim.id == rows.own_claim or (effect.continues_task and claim.holder.task_id == effect.continues_task)
-        if claim.blocks(caller.holder, effect.effect, rows.now) and not is_own:
-            is_cooling = claim.is_cooling(rows.now)
+        if claim.blocks(caller.holder, effect.effect, now) and not is_own:
+            is_cooling = claim.is_cooling(now)
             until = claim.free_at if is_cooling else claim.until
             source = FactSource(claim.until if is_cooling else claim.created, claim.holder.owner, claim.holder.agent, until, claim.purpose)
             yield StandingClaim(claim.effect, claim.priority, is_cooling, source)
 
 
-def _under_way(rows: FactRows, caller: EffectCaller, effect: SubjectEffect) -> Iterable[EffectUnderWay]:
+def _under_way(rows: FactRows, caller: EffectCaller, effect: SubjectEffect, now: int) -> Iterable[EffectUnderWay]:
     """What others do to the subject now. An effect of an agent lasts as long as its task."""
     for own_id, name, purpose, encoded_chain, agent, owner, task_id, own_task, txn, at, until, task_state in rows.under_way:
         chain = tuple(json.loads(encoded_chain))
         is_own = own_id == caller.continues_decision_id or (effect.continues_task and task_id == effect.continues_task)
         helps = bool(own_task) and Holder(owner, chain, task_id, txn).covers(caller.holder)
-        is_open = task_state is not None and task_state not in ENDED_STATES if own_task else rows.now < until
+        is_open = task_state is not None and task_state not in ENDED_STATES if own_task else now < until
         if is_open and not is_own and not helps:
             source = FactSource(at, owner, agent, 0 if own_task else until, purpose)
             yield EffectUnderWay(name, purpose, chain, task_id if own_task else "", source)

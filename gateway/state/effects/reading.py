@@ -24,6 +24,7 @@ _CLOCKS: Final = {"sqlite": "NULL", "postgresql": "CAST(extract(epoch FROM clock
 _ARRAYS: Final = {"sqlite": "json_array", "postgresql": "json_build_array"}
 _SUBJECT, _VALUE, _LAST, _UNDER_WAY, _CLAIM, _OWN_CLAIM = range(6)  # kinds of rows
 _VALUES: Final = "FROM state_values WHERE tenant = ? AND"
+_OF_TASKS: Final = "(SELECT COUNT(*) FROM (SELECT 1 FROM subject_effects WHERE tenant = ? AND subject = ? AND own_task = 1 LIMIT 1) AS o)"
 _LAST_EFFECTS: Final = (
     "FROM subject_effects WHERE tenant = ? AND subject = ? AND state <> 'failed' AND id <> ? "
     "AND NOT (own_task = 1 AND (task_id = ? OR (txn = ? AND (task_id = ? OR chain IN (?, ?, ?, ?))))) GROUP BY effect, agent, owner"
@@ -54,13 +55,14 @@ class FactRows(Struct):
     under_way: list[Sequence[Any]] = []
     claims: list[Claim] = []
     own_claim: str = ""  # that the continued act has taken
+    has_tasks: bool = False  # agents had effects as long as their tasks, of which a caller's own are left out
 
 
 def facts_query(is_sqlite: bool, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds) -> tuple[str, tuple[Any, ...]]:
     """The query for an act with this effect, and its values. One statement sees one state of the database, the version included."""
     about, prefix = (caller.tenant, effect.subject), key_prefix_of(effect.subject)
     keys, ranges = _wanted_values(prefix, needs)
-    values: list[Any] = [*about, caller.tenant]
+    values: list[Any] = [*about, caller.tenant, *about]
     for begin, end in ranges:
         values += (caller.tenant, begin, end)
     if keys:
@@ -92,7 +94,7 @@ def _statement(dialect: str, ranges: int, keys: int, with_last: bool, with_own_c
     def select(kind: int, columns: str, rest: str = "") -> str:
         return f"SELECT {kind} AS kind, CAST({array}({columns}) AS TEXT) AS body {rest}"
 
-    parts = [select(_SUBJECT, f"{VERSION}, {_CLOCKS[dialect]}")]
+    parts = [select(_SUBJECT, f"{VERSION}, {_CLOCKS[dialect]}, {_OF_TASKS}")]
     bounded = f"SELECT * FROM ({select(_VALUE, VALUE_COLUMNS, f'{_VALUES} key > ? AND key < ? LIMIT {VALUES_MAX + 1}')}) AS range"  # noqa: S608
     parts += [f"{bounded}{number}" for number in range(ranges)]
     parts += [select(_VALUE, VALUE_COLUMNS, f"{_VALUES} key IN ({','.join('?' * keys)})")] if keys else []
@@ -110,7 +112,7 @@ def read_rows(subject: str, rows: Sequence[Sequence[Any]]) -> FactRows:
     for kind, body in rows:
         row = _decode_row(body)
         if kind == _SUBJECT:
-            found.version, found.now = row[0], row[1] or 0
+            found.version, found.now, found.has_tasks = row[0], row[1] or 0, bool(row[2])
         elif kind == _VALUE:
             found.values.append(row)
         elif kind == _LAST:

@@ -10,7 +10,8 @@ from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.rows import begin_cool_down, take_claim
 from gateway.state.claims.waiting import ClaimWaiters
 from gateway.state.effects.facts import build_facts, find_effect_of_task
-from gateway.state.effects.reading import EffectCaller, facts_query, read_rows
+from gateway.state.effects.reading import EffectCaller, FactRows, facts_query, read_rows
+from gateway.state.effects.recall import RecalledSubjects
 from gateway.state.effects.tables import subject_effects
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.versions import lock_subject, raise_subject_version, raise_unmoved_version
@@ -73,6 +74,7 @@ class SubjectEffects:
         self._database = database
         self._clock = SubjectClock(now)
         self.claim_waiters = ClaimWaiters()
+        self._recalled = RecalledSubjects()
 
     async def read(
         self, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds = ALL_FACTS
@@ -89,12 +91,22 @@ class SubjectEffects:
             return effect, None
         statement, values = facts_query(self._database.is_sqlite, caller, effect, needs)
 
-        def convert(rows: Rows) -> SubjectFacts:
-            found = read_rows(effect.subject, rows)
-            found.now = self._clock.note(found.now)
-            return build_facts(found, caller, effect)
+        def convert(found: Rows) -> tuple[FactRows, SubjectFacts]:
+            rows = read_rows(effect.subject, found)
+            rows.now = self._clock.note(rows.now)
+            return rows, build_facts(rows, caller, effect, rows.now)
 
-        return effect, await self._database.query(statement, values, convert)
+        rows, facts = await self._database.query(statement, values, convert)
+        self._recalled.keep((caller.tenant, effect.subject), rows, needs)
+        return effect, facts
+
+    def recall(self, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds) -> SubjectFacts | None:
+        """The facts as this process knows them without a read, of which only a grant may be made; None where they have to be read."""
+        now = self._clock.recent(self._database.is_sqlite)
+        if not effect.subject or effect.continues_task or caller.continues_decision_id or now is None:
+            return None
+        rows = self._recalled.recall((caller.tenant, effect.subject), needs, now)
+        return build_facts(rows, caller, effect, now) if rows is not None else None
 
     def record(self, batch: Batch, grant: Grant, mark: EffectMark) -> None:
         """Records the effect that a grant allows, and takes its claim.
@@ -154,6 +166,7 @@ class SubjectEffects:
             until = self._clock.estimate(batch) + ANSWER_LEASE
             if batch.run(_KEEP_OPEN, (until, tenant, decision.id)) and effect.is_claim:
                 batch.run(_HOLD_AGAIN, (until, tenant, tenant, decision.id))
+                raise_subject_version(batch, tenant, effect.subject)
             return
         if not effect.is_claim:
             batch.update(_END, (state, self._clock.estimate(batch), tenant, decision.id, "under-way"))
@@ -175,6 +188,16 @@ class SubjectEffects:
 
     def end_later(self, grant: Grant, state: str) -> None:
         """Records how the effect of a tool call ended, without waiting for the commit."""
+        mark = grant.effect_mark
+        at = self._clock.moment_of(grant.decision.at, self._database.is_sqlite)
+        if (
+            mark is not None
+            and at
+            and state == DONE
+            and not (mark.effect.is_claim or mark.effect.has_own_task or mark.continues_decision_id)
+        ):
+            key, who = (grant.delegation.principal.tenant, mark.effect.subject), holder_of_grant(grant)
+            self._recalled.add_effect(key, mark.version, (mark.effect.effect, who.agent, who.owner, at))
         self._database.post(lambda batch: self.end(batch, grant, state))
 
     async def settle(self, grant: Grant) -> None:
@@ -214,6 +237,11 @@ def holder_of_grant(grant: Grant) -> Holder:
     delegation, decision = grant.delegation, grant.decision
     chain = tuple(hop.agent for hop in delegation.path)
     return Holder(delegation.principal.owner_key, chain, decision.task_id, decision.txn)
+
+
+def _is_plain(mark: EffectMark) -> bool:
+    """Whether an act only adds an effect to what is known of its subject."""
+    return not (mark.effect.is_claim or mark.effect.has_own_task or mark.continues_decision_id)
 
 
 def _continues(batch: Batch, tenant: str, mark: EffectMark, decision: Decision) -> bool:

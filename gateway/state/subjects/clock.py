@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from gateway.storage.batch import Batch
 
-NOTED_US = 1_000_000
+NOTED_US, RECENT_US = 1_000_000, 60_000_000
 _DATABASE_CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
 
 
@@ -17,7 +17,7 @@ class SubjectClock:
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
         self._ahead = 0  # of the database's clock over that of this process, which counts microseconds since its machine has started
-        self._noted = -NOTED_US  # when, on the clock of this process
+        self._noted = -RECENT_US  # when, on the clock of this process
 
     def read(self, connection: Connection) -> int:
         """The time now; in a transaction that waited for a lock, the time after the wait."""
@@ -39,6 +39,18 @@ class SubjectClock:
             return self._now()
         counted = _microseconds()
         return self._ahead + counted if counted - self._noted < NOTED_US else self.read(batch.connection)
+
+    def recent(self, is_sqlite: bool) -> int | None:
+        """The time now without a query; None where this process has not asked the database in the last minute."""
+        if is_sqlite:
+            return self._now()
+        counted = _microseconds()
+        return self._ahead + counted if counted - self._noted < RECENT_US else None
+
+    def moment_of(self, moment: int, is_sqlite: bool) -> int:
+        """A recent moment of the process's own clock on this clock; 0 where that is not known."""
+        now = self.recent(is_sqlite)
+        return 0 if now is None else moment + now - self._now()
 
 
 def _microseconds() -> int:

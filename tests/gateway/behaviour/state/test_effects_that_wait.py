@@ -77,3 +77,22 @@ async def test_an_approval_does_not_have_work_done_twice(tmp_path: Path, databas
         ended = update(subject_effects).values(state="done")
         await home.gateway.database.write(lambda batch: batch.connection.execute(ended))
         assert "result" in await mail(home)
+
+
+UNLESS_VIP = """
+@id("two-days-between-mails")
+forbid(principal, action, resource)
+when { context.facts.since_effect has "outbound-email" && context.facts.since_effect["outbound-email"] < 172800 }
+unless { context.facts.holds.contains("vip") };
+"""
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_refusal_rests_on_facts_that_were_read(tmp_path: Path, database_url: str) -> None:
+    """What the process knows from the call before would refuse; the board says otherwise by now."""
+    async with open_scene(tmp_path, database_url, UNLESS_VIP) as home:
+        assert "result" in await mail(home)
+        assert (await mail(home))["error"]["data"]["reason_id"] == "policy-forbids"
+        assert "result" in await mail(home, customer=43)
+        await put(home, "customer/43/holds/vip", "true")
+        assert "result" in await mail(home, customer=43)

@@ -8,10 +8,12 @@ import pytest
 from gateway.state.board.counters import BoardLimits
 from gateway.state.board.values import ValueSource
 from gateway.state.board.writes import KeyRef, NewValue, set_value
-from gateway.state.claims.claim import Holder
+from gateway.state.claims.claim import ClaimRequest, Holder
+from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.facts import TooManyFacts
 from gateway.state.effects.reading import VALUES_MAX, EffectCaller
 from gateway.state.effects.store import DONE, FAILED, SubjectEffects
+from gateway.state.subjects.clock import SubjectClock
 from gateway.state.tables import state_values
 from gateway.storage.batch import Batch
 from gateway.storage.database import Database
@@ -107,3 +109,50 @@ async def test_an_effect_by_outdated_facts_writes_nothing(effects: SubjectEffect
     with pytest.raises(FactsChanged):
         await record(effects, database, version)
     assert (await facts_of(effects, NAMED)).under_way == ()
+
+
+async def call(effects: SubjectEffects, database: Database) -> bool:
+    """A whole call by facts that are known or read. Returns whether they were known."""
+    known = effects.recall(ANN, MAIL, NAMED)
+    facts = known or await facts_of(effects, NAMED)
+    given = await record(effects, database, facts.version)
+    effects.end_later(given, DONE)  # type: ignore[arg-type]
+    await database.write(lambda batch: None)
+    return known is not None
+
+
+async def test_a_subject_that_rests_is_known_after_a_call_and_as_it_would_be_read(effects: SubjectEffects, database: Database) -> None:
+    await put(database, holds__other="true", tier='"gold"')
+    assert [await call(effects, database) for _ in range(3)] == [False, True, True]
+    known = effects.recall(ANN, MAIL, NAMED)
+    read = await facts_of(SubjectEffects(database, now_us), NAMED)
+    assert known is not None and (known.version, known.values, known.claims) == (read.version, read.values, read.claims)
+    assert abs(known.last_effects["outbound-email"].since - read.last_effects["outbound-email"].since) < 10_000_000
+    assert known.under_way == read.under_way == ()
+
+
+async def test_one_ruling_at_a_time_goes_by_what_is_known(effects: SubjectEffects, database: Database) -> None:
+    await call(effects, database)
+    assert effects.recall(ANN, MAIL, FactNeeds()) is None
+    assert effects.recall(ANN, MAIL, NAMED) is not None
+    assert effects.recall(ANN, MAIL, NAMED) is None
+
+
+async def test_what_is_known_and_outdated_grants_nothing(effects: SubjectEffects, database: Database) -> None:
+    await call(effects, database)
+    await put(database, holds__open_escalation="true")
+    known = effects.recall(ANN, MAIL, NAMED)
+    assert known is not None and not known.holds
+    with pytest.raises(FactsChanged):
+        await record(effects, database, known.version)
+    assert list((await facts_of(effects, NAMED)).holds) == ["open-escalation"]
+
+
+async def test_what_others_do_or_claim_now_is_read_each_time(effects: SubjectEffects, database: Database) -> None:
+    given = await record(effects, database, (await facts_of(effects, NAMED)).version)
+    assert await call(effects, database) is False
+    assert effects.recall(ANN, MAIL, NAMED) is None
+    effects.end_later(given, FAILED)  # type: ignore[arg-type]
+    claims = SubjectClaims(database, SubjectClock(now_us), new_id)
+    await claims.take(ClaimRequest("t", "customer:42", "refund", Holder("t|i|bob"), "", 100, 60_000_000))
+    assert [await call(effects, database) for _ in range(2)] == [False, False]
