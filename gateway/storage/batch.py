@@ -188,7 +188,8 @@ def _execute_each(connection: Connection, rows: RowsByTarget, kinds: Sequence[Ro
     with ExitStack() as stack:
         cursors = [stack.enter_context(closing(connection.connection.cursor())) for _ in kinds]
         try:
-            with connection.connection.dbapi_connection.pipeline() if is_pipelined else nullcontext():  # type: ignore[union-attr]
+            driver: Any = connection.connection.dbapi_connection
+            with driver.pipeline() if is_pipelined else nullcontext():
                 for kind, cursor in zip(kinds, cursors, strict=True):
                     text = _with_driver_marks(connection, _single_row_statement(kind))
                     ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order

@@ -21,8 +21,7 @@ class ReaderThreads:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._threads = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="interlock-reader")
-        self._own = threading.local()
-        self._opened: list[Connection] = []
+        self._own: dict[int, Connection] = {}  # by thread
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs `work`, which calls the methods below, in one of the threads."""
@@ -46,11 +45,11 @@ class ReaderThreads:
     def close(self) -> None:
         """Ends the threads after the reads that have begun, and gives their connections back."""
         self._threads.shutdown(wait=True)
-        for connection in self._opened:
+        for connection in self._own.values():
             connection.close()
 
     def _with_connection(self, work: Callable[[Connection], T]) -> T:
-        known: Connection | None = getattr(self._own, "connection", None)
+        known = self._own.get(threading.get_ident())
         if known is not None:
             try:
                 return work(known)
@@ -59,8 +58,7 @@ class ReaderThreads:
                     raise
                 self._forget(known)
         connection = self._engine.connect().execution_options(interlock_read=True)
-        self._own.connection = connection
-        self._opened.append(connection)
+        self._own[threading.get_ident()] = connection
         try:
             return work(connection)
         except SQLAlchemyError:
@@ -69,25 +67,23 @@ class ReaderThreads:
             raise
 
     def _forget(self, connection: Connection) -> None:
-        self._own.connection = None
-        self._opened.remove(connection)
+        del self._own[threading.get_ident()]
         connection.close()
 
 
 def _query(connection: Connection, statement: str, values: tuple[Any, ...]) -> Rows:
-    errors, driver = connection.dialect.loaded_dbapi.Error, connection.connection.dbapi_connection
-    is_sqlite = connection.dialect.name == "sqlite"
+    errors, is_sqlite = connection.dialect.loaded_dbapi.Error, connection.dialect.name == "sqlite"
+    driver: Any = connection.connection.dbapi_connection
     try:
         if is_sqlite:
-            found: Rows = driver.execute(statement, values).fetchall()  # type: ignore[union-attr]  # both drivers have it
-            return found
-        driver.autocommit = True  # type: ignore[union-attr]  # nothing is sent: psycopg begins no transaction
+            return list(driver.execute(statement, values))
+        driver.set_autocommit(True)  # nothing is sent: psycopg begins no transaction
         try:
-            return list(driver.execute(_with_postgres_marks(statement), values).fetchall())  # type: ignore[union-attr]
+            return list(driver.execute(_with_postgres_marks(statement), values))
         finally:
-            driver.autocommit = False  # type: ignore[union-attr]
+            driver.set_autocommit(False)
     except errors as error:
-        if not is_sqlite and driver.closed:  # type: ignore[union-attr]
+        if not is_sqlite and driver.closed:
             connection.invalidate(error)
         raise DBAPIError.instance(statement, None, error, errors) from error
 

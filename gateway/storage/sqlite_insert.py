@@ -59,7 +59,7 @@ class SqliteBulkInsert:
         except errors as error:
             _, found, number = str(error).partition(_MISSED_PREFIX)
             if found:
-                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr]  # only updates raise it
+                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr,misc]  # only guarded changes raise it
             if isinstance(error, connection.dialect.loaded_dbapi.OperationalError) and not within:
                 _raise_commit_error(error)
             raise DBAPIError.instance(self._statement, None, error, errors) from error

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from policies.cedar.syntax import policy_objects
+from policies.cedar.syntax import policy_objects, reads_context
 from policies.delegation.facts import ALL_FACTS, SECOND, FactNeeds, FactNote, FactSource, SubjectFacts
 
 FACTS: Final[Mapping[str, Any]] = {".": {"left": {"Var": "context"}, "attr": "facts"}}
@@ -44,14 +44,16 @@ def fact_names(policies: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 def fact_needs(policies: Iterable[Mapping[str, Any]]) -> FactNeeds:
     """The facts that any of the policies may read. An expression that uses a set or record as a whole needs all of its names."""
     found: dict[str, set[str]] = {}
+    reads_subject = False
     for policy in policies:
+        reads_subject = reads_subject or reads_context(policy["conditions"], "subject")
         for kind, name in _needs_of(policy["conditions"]):
             found.setdefault(kind, set()).add(name)
     if _ANY in found:
         return ALL_FACTS
     values = found.get("values", set()) | found.get("numbers", set())
     last = "since_effect" in found or "since_agent" in found
-    return FactNeeds(_names(found.get("holds", set())), _names(found.get("opt_outs", set())), _names(values), last)
+    return FactNeeds(_names(found.get("holds", set())), _names(found.get("opt_outs", set())), _names(values), last, reads_subject)
 
 
 def _names(found: set[str]) -> frozenset[str] | None:

@@ -107,15 +107,19 @@ NO_FACTS: Final = SubjectFacts().to_policy_context(0)  # of an act without a dec
 
 
 class FactNeeds(Struct, frozen=True):
-    """Which facts loaded policies read; None stands for all names. `values` are texts and numbers; `last`: whether what was done counts."""
+    """Which facts loaded policies read; None stands for all names.
+
+    `values` are texts and numbers; `last`: whether what was done counts; `subject`: whether the name of the subject counts.
+    """
 
     holds: frozenset[str] | None = frozenset()
     opt_outs: frozenset[str] | None = frozenset()
     values: frozenset[str] | None = frozenset()
     last: bool = False
+    subject: bool = False
 
 
-ALL_FACTS: Final = FactNeeds(None, None, None, True)
+ALL_FACTS: Final = FactNeeds(None, None, None, last=True, subject=True)
 
 
 class EffectMark(Struct, frozen=True):

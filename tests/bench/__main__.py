@@ -25,7 +25,7 @@ from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resi
 from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress, write_json
 from tests.bench.ruling import measure_ruling
 from tests.bench.sessions import measure_sessions
-from tests.bench.shared_state import state_runs
+from tests.bench.state_runs import state_runs
 from tests.bench.workflow_runs import workflow_runs
 
 RESULT = ROOT / "build" / "bench.json"

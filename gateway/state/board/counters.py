@@ -45,7 +45,7 @@ class Counters(Struct, frozen=True):
 def lock_counters(batch: Batch, tenant: str) -> Counters:
     """Has all other changes of the tenant's board wait until this commit, and returns its counters."""
     (row,) = run_query(batch.connection, _LOCK, tenant)
-    return Counters(*row)
+    return Counters(row.seq, row.key_count, row.byte_count)
 
 
 def count_change(batch: Batch, tenant: str, seq: int, new_keys: int, new_bytes: int) -> None:

@@ -14,7 +14,7 @@ from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
 from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, find_in_the_way, release_claim, renew_claim, take_claim
 from gateway.state.claims.tables import ENDED, HELD, claims
-from gateway.state.claims.waiting import ClaimWaiters, Waiter
+from gateway.state.claims.waiting import ClaimWaiters, WaitingRequest
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
 from gateway.state.subjects.pruning import START, Place, prune_subjects
@@ -54,7 +54,7 @@ class OwnClaim:
 class _Successor:
     """The request that gets a claim in the commit of its release."""
 
-    waiter: Waiter | None = None
+    waiter: WaitingRequest | None = None
     claim: Claim | None = None
 
 
@@ -98,7 +98,7 @@ class SubjectClaims:
                 left -= await self._wait(waiter, left, longest.free_at - now)
             return waiter.claim
 
-    async def _attempt(self, waiter: Waiter) -> tuple[Claim | list[Claim], int]:
+    async def _attempt(self, waiter: WaitingRequest) -> tuple[Claim | list[Claim], int]:
         """The claim, or those in its way, and the time now. It reads first where other requests wait: a commit would be vain."""
         if self._waiters.has_others(waiter):
             blocking, now = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
@@ -110,7 +110,7 @@ class SubjectClaims:
         now = self.clock.read(connection)
         return find_in_the_way(connection, wanted, now), now
 
-    async def _wait(self, waiter: Waiter, left: float, blocked: int) -> float:
+    async def _wait(self, waiter: WaitingRequest, left: float, blocked: int) -> float:
         """Waits until a release wakes the request, until nothing stands in the way, or for `left` seconds. Returns how long.
 
         `blocked`: for how many microseconds it is blocked if nothing else happens. What other processes release is found by reading.
@@ -179,7 +179,7 @@ class SubjectClaims:
             await self.release(tenant, given.id, given.holder, given.token, 0)
         return released
 
-    def _hand_over(self, batch: Batch, waiter: Waiter | None) -> Claim | None:
+    def _hand_over(self, batch: Batch, waiter: WaitingRequest | None) -> Claim | None:
         """The claim that a waiting request gets; None where another claim is in its way, or its owner has too many."""
         if waiter is None or _count_claims(batch.connection, waiter.wanted, self.clock.estimate(batch)) >= HELD_MAX:
             return None
@@ -245,7 +245,7 @@ def _loss_of(claim: Claim) -> ClaimLost:
 
 _CLOSE: Final = "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until) WHERE state <> 'ended' AND until + cool_down <= ?"
 _COUNT: Final = (
-    "SELECT COUNT(*) AS count FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
+    "SELECT COUNT(*) AS counted FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
     "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "
     "AND id NOT IN ('cl' || SUBSTR(decision_id, 2), 'cl' || SUBSTR(decision_id, 2) || 'c'))"
 )
@@ -276,4 +276,4 @@ def _record_change(recorder: EventRecorder, batch: Batch, tenant: str, claim: Cl
 def _count_claims(connection: Connection, wanted: ClaimRequest, now: int) -> int:
     """The claims of the owner. One that its holder has asked for counts while it cools down too; that of a call counts while it is held."""
     (row,) = run_query(connection, _COUNT, wanted.tenant, wanted.holder.owner, COUNTED_MAX, now, now)
-    return int(row.count)
+    return int(row.counted)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from gateway.state.claims.claim import Claim, ClaimRequest
 
 
-class Waiter:
+class WaitingRequest:
     """One request that waits for a claim."""
 
     def __init__(self, wanted: ClaimRequest) -> None:
@@ -61,12 +61,12 @@ class ClaimWaiters:
     """The waiting requests by tenant and subject, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[tuple[str, str], list[Waiter]] = defaultdict(list)
+        self._waiting: defaultdict[tuple[str, str], list[WaitingRequest]] = defaultdict(list)
 
     @contextmanager
-    def join(self, wanted: ClaimRequest) -> Iterator[Waiter]:
+    def join(self, wanted: ClaimRequest) -> Iterator[WaitingRequest]:
         """A place in the row, before the first attempt, so that no release is missed. One that was woken and goes wakes the next."""
-        key, waiter = (wanted.tenant, wanted.subject), Waiter(wanted)
+        key, waiter = (wanted.tenant, wanted.subject), WaitingRequest(wanted)
         self._waiting[key].append(waiter)
         try:
             yield waiter
@@ -78,15 +78,15 @@ class ClaimWaiters:
             if not self._waiting[key]:
                 del self._waiting[key]
 
-    def waiting_on(self, tenant: str, subject: str) -> tuple[Waiter, ...]:
+    def waiting_on(self, tenant: str, subject: str) -> tuple[WaitingRequest, ...]:
         """The requests for claims on a subject, the oldest first."""
         return tuple(self._waiting.get((tenant, subject), ()))
 
-    def has_others(self, waiter: Waiter) -> bool:
+    def has_others(self, waiter: WaitingRequest) -> bool:
         """Whether other requests wait for claims on the same subject."""
         return len(self._waiting[waiter.wanted.tenant, waiter.wanted.subject]) > 1
 
-    def first_for(self, claim: Claim, tenant: str) -> Waiter | None:
+    def first_for(self, claim: Claim, tenant: str) -> WaitingRequest | None:
         """The first request that the end of a claim may let through."""
         waiting = self.waiting_on(tenant, claim.subject)
         return next((each for each in waiting if each.is_waiting and claim.concerns(each.wanted.effect)), None)

@@ -16,7 +16,7 @@ from gateway.storage.tables import ENDED_STATES
 from policies.delegation.facts import EffectUnderWay, FactSource, StandingClaim, SubjectEffect, SubjectFacts
 
 TEXT_MAX: Final = 200
-_VALUES: Final = f"SELECT {VALUE_COLUMNS} FROM state_values WHERE tenant = ? AND key > ? AND key < ? LIMIT {VALUES_MAX + 1}"  # noqa: S608
+_VALUES: Final = f"SELECT {VALUE_COLUMNS} FROM state_values WHERE tenant = ? AND key > ? AND key < ? LIMIT {VALUES_MAX + 1}"  # noqa: S608 (our own text)
 _TASK_EFFECT: Final = "SELECT subject FROM subject_effects WHERE tenant = ? AND task_id = ? AND own_task = 1 AND effect = ?"
 
 

@@ -95,7 +95,7 @@ def _statement(dialect: str, ranges: int, keys: int, with_last: bool, with_own_c
         return f"SELECT {kind} AS kind, CAST({array}({columns}) AS TEXT) AS body {rest}"
 
     parts = [select(_SUBJECT, f"{VERSION}, {_CLOCKS[dialect]}, {_OF_TASKS}")]
-    bounded = f"SELECT * FROM ({select(_VALUE, VALUE_COLUMNS, f'{_VALUES} key > ? AND key < ? LIMIT {VALUES_MAX + 1}')}) AS range"  # noqa: S608
+    bounded = f"SELECT * FROM ({select(_VALUE, VALUE_COLUMNS, f'{_VALUES} key > ? AND key < ? LIMIT {VALUES_MAX + 1}')}) AS range"  # noqa: S608 (our own text)
     parts += [f"{bounded}{number}" for number in range(ranges)]
     parts += [select(_VALUE, VALUE_COLUMNS, f"{_VALUES} key IN ({','.join('?' * keys)})")] if keys else []
     parts += [select(_LAST, "effect, agent, owner, MAX(at)", _LAST_EFFECTS)] if with_last else []

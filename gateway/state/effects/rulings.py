@@ -18,12 +18,12 @@ async def rule_on_effect(
     A caller that may not do the act is refused, and does not learn whether its arguments name a subject.
     """
     who = effect_caller_of(caller, request.terms.continues_decision_id)
-    recalled = effects.recall(who, declared, authority.fact_needs)
+    recalled = effects.recall(who, declared, authority.fact_needs())
     if recalled is not None:
         known = replace(request, terms=replace(request.terms, facts=recalled))
         if isinstance(ruling := without_repetition(known, authority.rule(caller, known)), Grant):
             return known, ruling
-    effect, facts = await effects.read(who, declared, authority.fact_needs)
+    effect, facts = await effects.read(who, declared, authority.fact_needs())
     request = replace(request, terms=replace(request.terms, effect=effect, facts=facts))
     ruling = authority.rule(caller, request)
     if facts is None and not isinstance(ruling, Denial):

@@ -71,7 +71,7 @@ class SubjectEffects:
     """What acts do to subjects, in all tenants."""
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
-        self._database = database
+        self.database = database
         self._clock = SubjectClock(now)
         self.claim_waiters = ClaimWaiters()
         self._recalled = RecalledSubjects()
@@ -85,24 +85,24 @@ class SubjectEffects:
         """
         if task_id := effect.continues_task:
             name = effect.effect
-            subject = await self._database.read(lambda connection: find_effect_of_task(connection, caller.tenant, task_id, name))
+            subject = await self.database.read(lambda connection: find_effect_of_task(connection, caller.tenant, task_id, name))
             effect = _of_task(effect, subject)
         if not effect.subject:
             return effect, None
-        statement, values = facts_query(self._database.is_sqlite, caller, effect, needs)
+        statement, values = facts_query(self.database.is_sqlite, caller, effect, needs)
 
         def convert(found: Rows) -> tuple[FactRows, SubjectFacts]:
             rows = read_rows(effect.subject, found)
             rows.now = self._clock.note(rows.now)
             return rows, build_facts(rows, caller, effect, rows.now)
 
-        rows, facts = await self._database.query(statement, values, convert)
+        rows, facts = await self.database.query(statement, values, convert)
         self._recalled.keep((caller.tenant, effect.subject), rows, needs)
         return effect, facts
 
     def recall(self, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds) -> SubjectFacts | None:
         """The facts as this process knows them without a read, of which only a grant may be made; None where they have to be read."""
-        now = self._clock.recent(self._database.is_sqlite)
+        now = self._clock.recent(self.database.is_sqlite)
         if not effect.subject or effect.continues_task or caller.continues_decision_id or now is None:
             return None
         rows = self._recalled.recall((caller.tenant, effect.subject), needs, now)
@@ -189,7 +189,7 @@ class SubjectEffects:
     def end_later(self, grant: Grant, state: str) -> None:
         """Records how the effect of a tool call ended, without waiting for the commit."""
         mark = grant.effect_mark
-        at = self._clock.moment_of(grant.decision.at, self._database.is_sqlite)
+        at = self._clock.moment_of(grant.decision.at, self.database.is_sqlite)
         if (
             mark is not None
             and at
@@ -198,18 +198,18 @@ class SubjectEffects:
         ):
             key, who = (grant.delegation.principal.tenant, mark.effect.subject), holder_of_grant(grant)
             self._recalled.add_effect(key, mark.version, (mark.effect.effect, who.agent, who.owner, at))
-        self._database.post(lambda batch: self.end(batch, grant, state))
+        self.database.post(lambda batch: self.end(batch, grant, state))
 
     async def settle(self, grant: Grant) -> None:
         """Waits until the end of an effect is recorded, where others wait for it, and wakes those that wait for its claim."""
         mark = grant.effect_mark
         if mark is not None and (mark.effect.is_claim or mark.effect.is_once):
-            await self._database.write(lambda _batch: None)
+            await self.database.write(lambda _batch: None)
             self.claim_waiters.wake(grant.delegation.principal.tenant, mark.effect.subject, mark.effect.effect)
 
     async def sweep(self) -> None:
         """Closes effects whose task or call has ended elsewhere, keeps the claims of tasks that last, and deletes old effects."""
-        await self._database.write(self._sweep)
+        await self.database.write(self._sweep)
 
     def _sweep(self, batch: Batch) -> None:
         now = self._clock.read(batch.connection)

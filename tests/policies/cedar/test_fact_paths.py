@@ -18,6 +18,7 @@ def needs_of(*conditions: str) -> FactNeeds:
     ("condition", "needs"),
     [
         ("context.depth > 1", FactNeeds()),
+        ('context.subject == "customer:42"', FactNeeds(subject=True)),
         ('context.effect == "mail" && context.facts.claimed_by_other', FactNeeds()),
         ('context.facts.holds.contains("a")', FactNeeds(holds=frozenset({"a"}))),
         ('context.facts.holds.containsAny(["a", "b"])', FactNeeds(holds=frozenset({"a", "b"}))),

@@ -15,11 +15,10 @@ from gateway.server.settings import Settings
 from gateway.state.board.permissions import BoardAuthorizer
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
-from gateway.state.claims.waiting import ClaimWaiters
 from gateway.state.effects.looks import SubjectLooks
+from gateway.state.effects.store import SubjectEffects
 from gateway.state.subjects.clock import SubjectClock
-from gateway.storage.database import Database
-from policies.authority import RulingRequest
+from policies.authority import Authority, RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
@@ -45,12 +44,10 @@ class Subjects:
 
 
 def build_subjects(
-    database: Database,
+    effects: SubjectEffects,
     rulings: BoardAuthorizer,
-    could_allow: Callable[[Caller, Act], bool],
+    authority: Authority,
     recorder: EventRecorder,
-    *,
-    waiters: ClaimWaiters,
 ) -> Subjects:
     """Builds them for one process. A refusal is explained, since the caller names the subject."""
 
@@ -60,7 +57,8 @@ def build_subjects(
     async def explain_refusal(caller: Caller, act: Act) -> Grant:
         return await require_permission(caller, authorize, act)
 
-    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder, waiters=waiters)
+    database, could_allow = effects.database, authority.could_allow
+    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder, waiters=effects.claim_waiters)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
     looks = SubjectLooks(database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings)
     return Subjects(claims, operations, looks)

@@ -1,4 +1,4 @@
-"""Calls with a declared effect that stop before their end: for an answer of the person, or for an approval."""
+"""Calls with a declared effect that wait for an answer or an approval, and what rulings on the calls after them go by."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -96,3 +96,10 @@ async def test_a_refusal_rests_on_facts_that_were_read(tmp_path: Path, database_
         assert "result" in await mail(home, customer=43)
         await put(home, "customer/43/holds/vip", "true")
         assert "result" in await mail(home, customer=43)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_rule_about_one_subject_is_no_answer_for_another(tmp_path: Path, database_url: str) -> None:
+    rule = '@id("not-42") forbid(principal, action, resource) when { context.subject == "customer:42" };'
+    async with open_scene(tmp_path, database_url, rule) as home:
+        assert ["result" in await mail(home, customer=customer) for customer in (43, 42, 44, 42)] == [True, False, True, False]

@@ -55,7 +55,7 @@ def grant(mark: EffectMark) -> SimpleNamespace:
 
 async def record(effects: SubjectEffects, database: Database, version: int) -> SimpleNamespace:
     given = grant(EffectMark(version, MAIL))
-    await database.write(lambda batch: effects.record(batch, given, given.effect_mark))  # type: ignore[arg-type]
+    await database.write(lambda batch: effects.record(batch, given, given.effect_mark))  # type: ignore[arg-type]  # a grant for the store alone
     return given
 
 
@@ -116,7 +116,7 @@ async def call(effects: SubjectEffects, database: Database) -> bool:
     known = effects.recall(ANN, MAIL, NAMED)
     facts = known or await facts_of(effects, NAMED)
     given = await record(effects, database, facts.version)
-    effects.end_later(given, DONE)  # type: ignore[arg-type]
+    effects.end_later(given, DONE)  # type: ignore[arg-type]  # a grant for the store alone
     await database.write(lambda batch: None)
     return known is not None
 
@@ -152,7 +152,7 @@ async def test_what_others_do_or_claim_now_is_read_each_time(effects: SubjectEff
     given = await record(effects, database, (await facts_of(effects, NAMED)).version)
     assert await call(effects, database) is False
     assert effects.recall(ANN, MAIL, NAMED) is None
-    effects.end_later(given, FAILED)  # type: ignore[arg-type]
+    effects.end_later(given, FAILED)  # type: ignore[arg-type]  # a grant for the store alone
     claims = SubjectClaims(database, SubjectClock(now_us), new_id)
     await claims.take(ClaimRequest("t", "customer:42", "refund", Holder("t|i|bob"), "", 100, 60_000_000))
     assert [await call(effects, database) for _ in range(2)] == [False, False]

@@ -8,7 +8,7 @@ from tests.bench import figures
 from tests.bench.answers import value_fault
 from tests.bench.contended_claims import Hold, faults_of
 from tests.bench.figures import ContendedClaims, Run, StateFigures, Whole
-from tests.bench.shared_state import CUSTOMERS, KEYS
+from tests.bench.state_runs import CUSTOMERS, KEYS
 from tests.bench.workload import EVERY_WORKLOAD, FIRST_ID, STATE, WORKLOADS, Script
 
 GOOD = [Hold(1, 0.0, 1.0), Hold(2, 1.5, 2.0), Hold(5, 2.0, 3.0)]
