@@ -1,7 +1,7 @@
 """The authority: rules on every act by the delegation chain and then by Cedar, which must both allow it. Only it makes grants."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.delegation.approval import APPROVABLE_ACTIONS, Approval, Requester
 from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.facts import FactNeeds
 from policies.delegation.history import VERB_CONTINUE, VERB_FOLLOW_TASK, History, HistoryMark, PriorAct
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
@@ -79,7 +80,7 @@ class Authority:
         self.generation = 0  # incremented by each invalidation: results derived from earlier rulings may be outdated
         self._permissions_by_roles: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(10_000, environment.now)
         self._rulings: PartedCache[_CachedVerdict] = PartedCache((50_000, 5_000), environment.now)
-        self.fact_needs = lambda: engine.fact_needs  # the facts about subjects that any policy may read
+        self.fact_needs: Callable[[], FactNeeds] = lambda: engine.fact_needs  # the facts about subjects that any policy may read
 
     @property
     def is_fresh(self) -> bool:

@@ -160,9 +160,7 @@ class Gateway:
         self.board = LazyBoard(
             BoardDependencies(self.settings, self.stores, self.authorizer, self.calls.servers, self.registry, self.events.recorder)
         )
-        self.subjects = build_subjects(
-            self.authorizer.effects, self.board.rulings, self.rulings.authority.could_allow, self.events.recorder
-        )
+        self.subjects = build_subjects(self.authorizer.effects, self.board.rulings, self.rulings.authority, self.events.recorder)
         self.memory = build_memory(self.settings, self.stores, self.registry, self.rulings.authority, self.authorizer)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of)
