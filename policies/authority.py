@@ -1,18 +1,19 @@
 """The authority: rules on every act by the delegation chain and then by Cedar, which must both allow it. Only it makes grants."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from policies.cache import BoundedCache
+from policies.cache import BoundedCache, PartedCache
 from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.delegation.approval import APPROVABLE_ACTIONS, Approval, Requester
 from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.facts import FactNeeds
 from policies.delegation.history import VERB_CONTINUE, VERB_FOLLOW_TASK, History, HistoryMark, PriorAct
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
@@ -77,10 +78,9 @@ class Authority:
         self._engine = engine
         self._environment = environment
         self.generation = 0  # incremented by each invalidation: results derived from earlier rulings may be outdated
-        self._permissions_by_roles: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(
-            10_000, environment.now
-        )  # by roles, whose meaning is settled
-        self._rulings: BoundedCache[tuple[str | None, ...], _CachedVerdict] = BoundedCache(50_000, environment.now)
+        self._permissions_by_roles: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(10_000, environment.now)
+        self._rulings: PartedCache[_CachedVerdict] = PartedCache((50_000, 5_000), environment.now)
+        self.fact_needs: Callable[[], FactNeeds] = lambda: engine.fact_needs  # the facts about subjects that any policy may read
 
     @property
     def is_fresh(self) -> bool:
@@ -226,8 +226,9 @@ class Authority:
             excess = request.terms.find_clearance_excess(requester_of(caller, request), act.parent, self._environment.clearance_now)
             if excess is not None:
                 return _CachedVerdict(excess[0], missing=(excess[1],), is_hidden=not self.can_see(caller, act))
-        key = (caller.ruling_key, request.tenant, act.action, act.kind, act.resource, act.permission, digest)
-        recalled = request.terms.history is not None or request.terms.facts is not None
+        facts = request.terms.facts_digest(self._engine.fact_needs.subject) if request.terms.facts is not None else ""
+        key = (caller.ruling_key, request.tenant, act.action, act.kind, act.resource, act.permission, digest, facts)
+        recalled = request.terms.history is not None
         known = self._rulings.get(key) if not recalled and self._environment.is_fresh() else None
         if known is not None:
             return known

@@ -47,3 +47,23 @@ class BoundedCache(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class PartedCache(Generic[V]):
+    """Two caches of bounded sizes in one: entries whose key ends with an empty text, and the others, which push out none of the first."""
+
+    __slots__ = ("_others", "_plain")
+
+    def __init__(self, sizes: tuple[int, int], clock: Callable[[], float]) -> None:
+        self._plain: BoundedCache[tuple[str | None, ...], V] = BoundedCache(sizes[0], clock)
+        self._others: BoundedCache[tuple[str | None, ...], V] = BoundedCache(sizes[1], clock)
+
+    def get(self, key: tuple[str | None, ...]) -> V | None:
+        return (self._others if key[-1] else self._plain).get(key)
+
+    def put(self, key: tuple[str | None, ...], value: V, ttl_seconds: float) -> None:
+        (self._others if key[-1] else self._plain).put(key, value, ttl_seconds)
+
+    def clear(self) -> None:
+        self._plain.clear()
+        self._others.clear()

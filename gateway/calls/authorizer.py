@@ -20,7 +20,7 @@ from gateway.calls.outgoing.unsent import give_back_unsent
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.state.effects.conflicts import record_conflict
-from gateway.state.effects.rulings import rule_on_effect
+from gateway.state.effects.rulings import rule_on_effect, without_repetition
 from gateway.state.effects.store import UNKNOWN, SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
@@ -166,7 +166,8 @@ class CallAuthorizer:
         caller, request = subject.caller, subject.request
         if approval is None and not request.terms.approval_id:
             return None
-        ruling = self._authority.rule(caller, replace(request, terms=replace(request.terms, content=subject.content, approval=approval)))
+        approved = replace(request, terms=replace(request.terms, content=subject.content, approval=approval))
+        ruling = without_repetition(request, self._authority.rule(caller, approved))
         if isinstance(ruling, Grant):
             return ruling
         if isinstance(ruling, Denial):

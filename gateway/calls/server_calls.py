@@ -25,10 +25,10 @@ from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
 from gateway.concurrency.background import run_in_background
 from gateway.state.effects.declared import with_effect
-from gateway.state.effects.store import DONE, FAILED, UNKNOWN
+from gateway.state.effects.store import ASKED, DONE, FAILED, UNKNOWN
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.telemetry.spans import TraceContext, note_outcome
-from gateway.telemetry.upstream_calls import TOOL_ERROR, is_tool_error
+from gateway.telemetry.upstream_calls import TOOL_ERROR, asks_for_input, is_tool_error
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.history import VERB_STOP_TASK
@@ -113,7 +113,7 @@ class ServerCalls:
             answer = await self._send_and_count(call, request.mcp_request)
             outcome, result = "ok", answer.result
             if grant.effect_mark is not None:
-                effect_state = FAILED if is_tool_error(answer.result) else DONE
+                effect_state = _effect_state_after(answer.result)
             return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
         except ConsentNeeded:
             had_effect, effect_state = False, FAILED
@@ -212,6 +212,13 @@ def ruling_request_for_listening(target: Registration, request: ListenRequest) -
     return RulingRequest(
         request.act, target.tenant, None, parse_ceiling(target.ceiling), trace_id=request.trace_context.trace_id, terms=terms
     )
+
+
+def _effect_state_after(result: bytes) -> str:
+    """Returns how the effect of a call has ended, by its result; ASKED where the tool goes on after an answer."""
+    if is_tool_error(result):
+        return FAILED
+    return ASKED if asks_for_input(result) else DONE
 
 
 def _must_name_decision(grant: Grant) -> bool:

@@ -1,7 +1,7 @@
 """Batches: the rows and statements of one transaction. Plain rows are collected and written together; other statements run at once."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -29,12 +29,12 @@ class CommitUncertain(Exception):
 
 
 class GuardedUpdate(NamedTuple):
-    """Updates rows of a table by `keys` that must match the current row; `missed_error` is raised if they match none."""
+    """Updates rows of a table by `keys` that must match the current row. Raises `missed_error` if they match none, or ignores it (None)."""
 
     table: Table
     values: tuple[str, ...]
     keys: tuple[str, ...]
-    missed_error: type[Exception]
+    missed_error: type[Exception] | None
 
     def build_statement(self, rows_source: str) -> str:
         """Returns the UPDATE from rows of `rows_source` with the columns column1, column2, …: the values first, then the keys."""
@@ -42,6 +42,26 @@ class GuardedUpdate(NamedTuple):
         sets = ",".join(f"{value}={column}" for value, column in zip(self.values, columns, strict=False))
         match = " AND ".join(f"{name}.{key}={column}" for key, column in zip(self.keys, columns[len(self.values) :], strict=True))
         return f"UPDATE {name} SET {sets} FROM ({rows_source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
+
+
+class GuardedUpsert(NamedTuple):
+    """Inserts a row, or updates it if its `version` is one below that of the new row; else raises `missed_error`.
+
+    `columns` begin with `keys`, the primary key.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+    version: str
+    missed_error: type[Exception]
+
+    @property
+    def on_conflict(self) -> str:
+        """Returns the end of the INSERT."""
+        name, version = self.table.name, self.version
+        sets = ",".join(f"{column}=excluded.{column}" for column in self.columns[len(self.keys) :])
+        return f"ON CONFLICT ({','.join(self.keys)}) DO UPDATE SET {sets} WHERE {name}.{version}=excluded.{version}-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +72,8 @@ class PartialInsert:
     columns: tuple[str, ...]
 
 
-RowTarget = Table | PartialInsert | GuardedUpdate
+GuardedChange = GuardedUpdate | GuardedUpsert
+RowTarget = Table | PartialInsert | GuardedChange
 RowsByTarget = Mapping[RowTarget, Sequence[tuple[Any, ...]]]
 
 
@@ -75,7 +96,11 @@ class Batch:
         self._bulk_insert = bulk_insert
         self._rows: dict[RowTarget, list[tuple[Any, ...]]] = {}
         self._has_begun = False
-        self._locks: set[int] = set()
+        self._locks: set[Hashable] = set()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._connection.dialect.name == "sqlite"
 
     @property
     def connection(self) -> Connection:
@@ -91,9 +116,9 @@ class Batch:
         """Adds one row by the values of the target's columns."""
         self._rows.setdefault(target, []).append(values)
 
-    def update(self, guarded_update: GuardedUpdate, values: tuple[Any, ...]) -> None:
-        """Updates one row, at the latest with `flush`, which raises `missed_error` if the keys do not match."""
-        self._rows.setdefault(guarded_update, []).append(values)
+    def update(self, change: GuardedChange, values: tuple[Any, ...]) -> None:
+        """Changes one row, at the latest with `flush`, which raises `missed_error` if the row is not as expected."""
+        self._rows.setdefault(change, []).append(values)
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int:
         """Runs one statement with `?` marks at once and returns the number of changed rows. It does not see rows added before."""
@@ -121,9 +146,14 @@ class Batch:
 
     def lock(self, key: int) -> None:
         """Waits until no other process has this lock, and holds it until the end of the transaction. SQLite has one writer anyway."""
-        if key not in self._locks and self._connection.dialect.name == "postgresql":
+        if self.is_first_lock(key) and self._connection.dialect.name == "postgresql":
             self.run("SELECT pg_advisory_xact_lock(?)", (key,))
+
+    def is_first_lock(self, key: Hashable) -> bool:
+        """Returns whether this transaction does not have the lock yet, and notes that it will have it."""
+        known = key in self._locks
         self._locks.add(key)
+        return not known
 
     def flush(self) -> None:
         """Writes the collected rows. Raises what `write_each` raises."""
@@ -156,32 +186,46 @@ class Batch:
 
 
 def write_each(connection: Connection, rows: RowsByTarget) -> None:
-    """Writes each row by its own statement, updates first; psycopg sends all of them before it reads the first response.
+    """Writes each row by its own statement, the guarded changes first. PostgreSQL gets all of each half before it answers the first.
 
-    Raises DBAPIError, and `missed_error` of updates that match no row.
+    Raises DBAPIError, and `missed_error` of changes whose row was not as expected.
     """
+    guarded = sorted((kind for kind in rows if isinstance(kind, GuardedChange)), key=write_order)
+    changed = _execute_each(connection, rows, guarded)
+    for kind, count in zip(guarded, changed, strict=True):
+        if isinstance(kind, GuardedChange) and kind.missed_error is not None and count != len(rows[kind]):
+            raise kind.missed_error
+    _execute_each(connection, rows, sorted((kind for kind in rows if not isinstance(kind, GuardedChange)), key=write_order))
+
+
+def _execute_each(connection: Connection, rows: RowsByTarget, kinds: Sequence[RowTarget]) -> list[int]:
+    """Writes the rows of these targets in one round, and returns how many rows each of them changed. Raises DBAPIError."""
     errors, text = connection.dialect.loaded_dbapi.Error, ""
-    with closing(connection.connection.cursor()) as cursor:
+    is_pipelined = connection.dialect.name == "postgresql" and len(kinds) > 1
+    with ExitStack() as stack:
+        cursors = [stack.enter_context(closing(connection.connection.cursor())) for _ in kinds]
         try:
-            for kind in sorted(rows, key=write_order):
-                text = _with_driver_marks(connection, _single_row_statement(kind))
-                cursor.executemany(text, rows[kind])
-                if isinstance(kind, GuardedUpdate) and cursor.rowcount != len(rows[kind]):
-                    raise kind.missed_error
+            driver: Any = connection.connection.dbapi_connection
+            with driver.pipeline() if is_pipelined else nullcontext():
+                for kind, cursor in zip(kinds, cursors, strict=True):
+                    text = _with_driver_marks(connection, _single_row_statement(kind))
+                    ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order
+                    cursor.executemany(text, ordered)
         except errors as error:
             raise DBAPIError.instance(text, None, error, errors) from error
+        return [int(cursor.rowcount) for cursor in cursors]
 
 
 @cache
 def write_order(target: RowTarget) -> int:
     """The place of a target among others: updates come first, then tables, each after those that its foreign keys name."""
-    if isinstance(target, GuardedUpdate):
+    if isinstance(target, GuardedChange):
         return 0
     table = target if isinstance(target, Table) else target.table
     return 1 + max((write_order(key.column.table) for key in table.foreign_keys if key.column.table is not table), default=0)
 
 
-def insert_into(target: Table | PartialInsert) -> tuple[str, int]:
+def insert_into(target: Table | PartialInsert | GuardedUpsert) -> tuple[str, int]:
     """The beginning of an INSERT, up to its values, and how many columns it names."""
     table, names = (target, column_names(target)) if isinstance(target, Table) else (target.table, target.columns)
     return f"INSERT INTO {table.name} ({','.join(names)})", len(names)
@@ -203,4 +247,5 @@ def _single_row_statement(target: RowTarget) -> str:
     if isinstance(target, GuardedUpdate):
         return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")
     statement, count = insert_into(target)
-    return f"{statement} VALUES ({','.join('?' * count)})"
+    end = f" {target.on_conflict}" if isinstance(target, GuardedUpsert) else ""
+    return f"{statement} VALUES ({','.join('?' * count)}){end}"

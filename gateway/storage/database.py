@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import structlog
@@ -14,13 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.storage.batch import UNSTORABLE_ERRORS, Batch, GuardedUpdate, UnstorableValue, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
+from gateway.storage.readers import READER_THREADS, ReaderThreads, Rows
 from gateway.storage.transactions import Participant
 from gateway.storage.writer import Writer
 from gateway.timeouts import DEFAULT_TIMEOUTS
 from policies.tables import epochs
 
 T = TypeVar("T")
-READER_THREADS = 4
 EPOCHS = ("grants", "kills", "registry", "policies", "keys", "sessions")
 WAL_PAGES_MAX = 16_384  # 64 MB: a commit checkpoints only if `checkpoint` does not keep up
 BUSY_MS = 5000  # how long one transaction waits for a lock of another
@@ -97,7 +96,7 @@ class Database:
         self.engine = engine
         self._stale_seconds = stale_seconds
         self._writer = Writer(engine)
-        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="interlock-reader")
+        self._readers = ReaderThreads(engine)
         self._epochs = dict.fromkeys(EPOCHS, 0)
         self._epochs_read_at = -math.inf
         self._outage = Outage()
@@ -129,23 +128,29 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` in a reader's thread, within one transaction. Raises ReadFailed and UnstorableValue."""
+        return await self._readers.run(lambda: self._watch_outage(lambda: self._readers.transact(work)))
 
-        def run() -> T:
-            try:
-                with self.engine.connect() as connection:
-                    found = work(connection.execution_options(interlock_read=True))
-            except UNSTORABLE_ERRORS as error:
-                log.warning("value_not_looked_up", error=type(error).__name__)
-                raise UnstorableValue from error
-            except SQLAlchemyError as error:
-                if (left_out := self._outage.record_failure()) is not None:
-                    log.warning("database_not_read", problem=problem_of(error), left_out=left_out)
-                raise ReadFailed from error
-            if (seconds := self._outage.record_success()) is not None:
-                log.info("database_read_again", after_seconds=round(seconds, 1))
-            return found
+    async def query(self, statement: str, values: tuple[Any, ...], convert: Callable[[Rows], T]) -> T:
+        """Runs one query with `?` marks, and `convert` on its rows, in a reader's thread. Raises ReadFailed and UnstorableValue.
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        A query needs no transaction, which would cost two messages more to PostgreSQL.
+        """
+        return await self._readers.run(lambda: convert(self._watch_outage(lambda: self._readers.query(statement, values))))
+
+    def _watch_outage(self, read: Callable[[], T]) -> T:
+        """Returns what a read finds. Logs when reads begin to fail, and when they succeed again. Raises ReadFailed and UnstorableValue."""
+        try:
+            found = read()
+        except UNSTORABLE_ERRORS as error:
+            log.warning("value_not_looked_up", error=type(error).__name__)
+            raise UnstorableValue from error
+        except SQLAlchemyError as error:
+            if (left_out := self._outage.record_failure()) is not None:
+                log.warning("database_not_read", problem=problem_of(error), left_out=left_out)
+            raise ReadFailed from error
+        if (seconds := self._outage.record_success()) is not None:
+            log.info("database_read_again", after_seconds=round(seconds, 1))
+        return found
 
     def is_fresh(self) -> bool:
         """Returns whether the epochs were read recently; otherwise, cached data must not be used."""
@@ -175,7 +180,7 @@ class Database:
     async def checkpoint(self) -> None:
         """Checkpoints the WAL of SQLite in a reader's thread, so that no commit has to wait for it."""
         if self.is_sqlite:
-            await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
+            await self._readers.run(self._checkpoint)
 
     def _checkpoint(self) -> None:
         with self.engine.connect() as connection:
@@ -192,5 +197,5 @@ class Database:
     def close(self) -> None:
         """Writes what was submitted, then closes every connection."""
         self._writer.close()
-        self._readers.shutdown(wait=True)
+        self._readers.close()
         self.engine.dispose()

@@ -7,7 +7,16 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError
 
-from gateway.storage.batch import CommitUncertain, GuardedUpdate, RowsByTarget, RowTarget, WriteFailed, insert_into, write_order
+from gateway.storage.batch import (
+    CommitUncertain,
+    GuardedUpdate,
+    GuardedUpsert,
+    RowsByTarget,
+    RowTarget,
+    WriteFailed,
+    insert_into,
+    write_order,
+)
 
 JSON_BYTES_MAX = 64 << 10  # larger batches are written row by row, because JSON needs several times its length in memory
 UNWRITABLE_ERRORS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")  # the statement wrote nothing
@@ -50,7 +59,7 @@ class SqliteBulkInsert:
         except errors as error:
             _, found, number = str(error).partition(_MISSED_PREFIX)
             if found:
-                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr]  # only updates raise it
+                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr,misc]  # only guarded changes raise it
             if isinstance(error, connection.dialect.loaded_dbapi.OperationalError) and not within:
                 _raise_commit_error(error)
             raise DBAPIError.instance(self._statement, None, error, errors) from error
@@ -92,10 +101,17 @@ def _trigger_step(target: RowTarget, number: int) -> str:
     json_rows = f"json_each(NEW.given{number})"
     if isinstance(target, GuardedUpdate):
         update = target.build_statement(f"SELECT {_json_columns(len(target.values + target.keys))} FROM {json_rows}")  # noqa: S608 (our own names)
-        missed = f"SELECT RAISE(ABORT, '{_MISSED_PREFIX}{number}') WHERE changes() <> json_array_length(NEW.given{number})"
-        return f"{update}; {missed};"
+        return f"{update}; {_missed_step(number)}" if target.missed_error is not None else f"{update};"
     statement, count = insert_into(target)
+    if isinstance(target, GuardedUpsert):  # `WHERE true` tells SQLite that ON begins no join
+        rows = f"SELECT {_json_columns(count)} FROM {json_rows} WHERE true"  # noqa: S608 (names of our own tables)
+        return f"{statement} {rows} {target.on_conflict}; {_missed_step(number)}"
     return f"{statement} SELECT {_json_columns(count)} FROM {json_rows};"  # noqa: S608 (names of our own tables)
+
+
+def _missed_step(number: int) -> str:
+    """Ends the statement where not each row of the column was met."""
+    return f"SELECT RAISE(ABORT, '{_MISSED_PREFIX}{number}') WHERE changes() <> json_array_length(NEW.given{number});"
 
 
 def _json_columns(count: int) -> str:

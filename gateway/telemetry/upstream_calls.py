@@ -61,6 +61,7 @@ def resume_trace_context(traceparent: str) -> Iterator[TraceContext]:
 
 class _Result(Struct):
     is_error: bool = field(default=False, name="isError")
+    result_type: str = field(default="complete", name="resultType")
 
 
 _result = msgspec.json.Decoder(_Result).decode
@@ -72,6 +73,16 @@ def is_tool_error(result: bytes) -> bool:
         return False
     try:
         return _result(result).is_error
+    except msgspec.DecodeError:
+        return False
+
+
+def asks_for_input(result: bytes) -> bool:
+    """Returns whether a result of tools/call asks the client for input before the tool goes on (MCP 2026-07-28, `input_required`)."""
+    if b'"input_required"' not in result:
+        return False
+    try:
+        return _result(result).result_type == "input_required"
     except msgspec.DecodeError:
         return False
 

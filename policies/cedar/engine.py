@@ -12,8 +12,8 @@ import cedarpy
 from policies.cedar.annotations import AskAnnotation, combine_asks, parse_ask, parse_total
 from policies.cedar.argument_types import KnownTool
 from policies.cedar.argument_types import Path as InputPath
-from policies.cedar.fact_paths import FactReading, fact_readings, notes_on
-from policies.cedar.failures import UNEVALUABLE, PolicyFailure, failure_from_errors, failure_of_inexpressible
+from policies.cedar.fact_paths import FactReading, fact_needs, fact_readings, notes_on
+from policies.cedar.failures import UNEVALUABLE, failure_from_errors, failure_of_inexpressible
 from policies.cedar.files.folder import BadPolicy, FolderStamp, folder_stamp, read_operator_files
 from policies.cedar.files.reading import FileText, ParsedPolicies, check_unique_ids, read_built_in_policies, read_policies
 from policies.cedar.files.review import Policy, Review, review_policies
@@ -33,7 +33,7 @@ from policies.cedar.syntax import (
     reads_input,
 )
 from policies.cedar.values import NotExpressible, cedar_value
-from policies.delegation.facts import FactNote, SubjectFacts
+from policies.delegation.facts import ALL_FACTS, FactNeeds, FactNote, SubjectFacts
 from policies.delegation.permissions import BadPermission
 from policies.delegation.rulings import Act
 
@@ -66,6 +66,7 @@ class RuleSet:
     history_readers: tuple[Policy, ...] = ()  # policies that read the history, or that have something added up for those that do
     fact_readers: tuple[Policy, ...] = ()  # the operator's policies that read the effect, the subject or facts about it
     fact_readings: Mapping[str, tuple[FactReading, ...]] = field(default_factory=dict)  # by @id
+    fact_needs: FactNeeds = ALL_FACTS  # of all policies
     totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts that the policy may apply to
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # all policies, as Cedar's JSON
     permitted_roles: frozenset[str] = frozenset()  # roles that a permit names: of the settings and of the operator's policies
@@ -113,7 +114,6 @@ def compile_rules(
 
 
 def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
-    document = json.dumps(rules, sort_keys=True)
     asks = {key: ask for key, policy in rules.items() if (ask := parse_ask(policy)) is not None}
     without_ask = {key: policy for key, policy in rules.items() if key not in asks}
     return RuleSet(
@@ -126,11 +126,12 @@ def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
             for policy in rules.values()
             if reads_input(policy["conditions"])
         ),
-        version=hashlib.sha256(document.encode()).hexdigest()[:12],
+        version=hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:12],
         asks={rules[key]["annotations"]["id"]: ask for key, ask in asks.items()},
         history_readers=tuple(policy for policy in rules.values() if reads_context(policy["conditions"], "history") or parse_total(policy)),
         fact_readers=tuple(policy for key, policy in rules.items() if not key.startswith(BUILT_IN) and reads_facts(policy["conditions"])),
         fact_readings={policy["annotations"]["id"]: read for policy in rules.values() if (read := fact_readings(policy))},
+        fact_needs=fact_needs(rules.values()),
         totals=tuple((policy, total) for policy in rules.values() if (total := parse_total(policy))),
         documents=rules,
         permitted_roles=frozenset(role for policy in rules.values() if policy["effect"] == "permit" for role in named_roles(policy)),
@@ -197,10 +198,6 @@ def _parse_policies(rules: Mapping[str, Mapping[str, Any]]) -> cedarpy.PolicySet
         return cedarpy.PolicySet.from_json_str(json.dumps({"staticPolicies": rules, "templates": {}, "templateLinks": []}))
     except ValueError as error:
         raise BadPolicy("policies", str(error)) from error
-
-
-def _failure_verdict(failure: PolicyFailure) -> Verdict:
-    return Verdict(False, failure.policies, has_error=True, problem=failure.problem)
 
 
 def no_tools() -> Iterable[KnownTool]:
@@ -301,6 +298,11 @@ class PolicyEngine:
         """Whether any policy of the operator that may apply to this act reads its effect or facts about its subject."""
         return any(may_apply(policy, act) for policy in self._rules.fact_readers)
 
+    @property
+    def fact_needs(self) -> FactNeeds:
+        """The facts that any policy may read."""
+        return self._rules.fact_needs
+
     def fact_notes(self, names: Sequence[str], facts: SubjectFacts) -> tuple[FactNote, ...]:
         """The facts that the policies with these @ids read, as far as they hold."""
         read = self._rules.fact_readings
@@ -325,7 +327,7 @@ class PolicyEngine:
         try:
             arguments = self._cedar_arguments(rules, question) if question.input is not None else None
         except NotExpressible as error:
-            return _failure_verdict(failure_of_inexpressible(error, self._applicable_readers(rules, question)))
+            return failure_of_inexpressible(error, self._applicable_readers(rules, question)).to_verdict()
         except RecursionError:
             return Verdict(False, has_error=True, problem="the arguments are nested too deeply")
         verdict = self._evaluate(rules, rules.policies, question, arguments)
@@ -366,8 +368,7 @@ class PolicyEngine:
 
     def could_allow(self, question: CedarQuestion) -> bool:
         """Whether some arguments could be allowed, for lists: conditions on arguments count as met. The call itself is ruled on again."""
-        rules = self._rules
-        return self._evaluate(rules, rules.best_case, question, None).allowed
+        return self._evaluate(self._rules, self._rules.best_case, question, None).allowed
 
     def _evaluate(self, rules: RuleSet, policies: cedarpy.PolicySet, question: CedarQuestion, arguments: Any) -> Verdict:
         act, ((_, name), *_) = question.act, action_and_group(question.act)
@@ -382,14 +383,13 @@ class PolicyEngine:
         except (ValueError, TypeError, KeyError, RecursionError):
             return Verdict(False, has_error=True, problem=UNEVALUABLE)
         if result.diagnostics.errors or result.decision == cedarpy.Decision.NoDecision:
-            return _failure_verdict(failure_from_errors(result.diagnostics.errors, rules.documents, arguments))
+            return failure_from_errors(result.diagnostics.errors, rules.documents, arguments).to_verdict()
         decided = tuple(sorted({rules.id_by_key[key] for key in result.diagnostics.reasons}))
         return Verdict(result.decision == cedarpy.Decision.Allow, decided)
 
     def _entities_of(self, question: CedarQuestion) -> cedarpy.Entities:
         """The Cedar entities of the user with their roles and the resource with its parent, parsed once and cached."""
-        principal, act = question.principal, question.act
-        key = (principal, question.tenant, act)
+        key = (question.principal, question.tenant, question.act)
         entities = self._entities.get(key)
         if entities is None:
             if len(self._entities) >= ENTITIES_CACHE_SIZE:

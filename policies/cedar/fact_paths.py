@@ -5,13 +5,15 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from policies.cedar.syntax import policy_objects
-from policies.delegation.facts import SECOND, FactNote, FactSource, SubjectFacts
+from policies.cedar.syntax import policy_objects, reads_context
+from policies.delegation.facts import ALL_FACTS, SECOND, FactNeeds, FactNote, FactSource, SubjectFacts
 
 FACTS: Final[Mapping[str, Any]] = {".": {"left": {"Var": "context"}, "attr": "facts"}}
 NAMED_FACTS: Final = ("since_effect", "since_agent", "values", "numbers")
 SET_FACTS: Final = ("holds", "opt_outs", "under_way")
 CLAIM_FACTS: Final = ("claimed_by_other", "cooling_down", "claim_priority")
+_CONTEXT: Final[Mapping[str, Any]] = {"Var": "context"}
+_ANY: Final = ""  # a name that no fact has
 _MEMBERSHIPS: Final = ("contains", "containsAny", "containsAll")
 _COMPARISONS: Final = ("<", "<=", ">", ">=")
 
@@ -37,6 +39,52 @@ def fact_names(policies: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
             if reading.kind in found and reading.name:
                 found[reading.kind].add(reading.name)
     return {kind: sorted(names) for kind, names in found.items()}
+
+
+def fact_needs(policies: Iterable[Mapping[str, Any]]) -> FactNeeds:
+    """The facts that any of the policies may read. An expression that uses a set or record as a whole needs all of its names."""
+    found: dict[str, set[str]] = {}
+    reads_subject = False
+    for policy in policies:
+        reads_subject = reads_subject or reads_context(policy["conditions"], "subject")
+        for kind, name in _needs_of(policy["conditions"]):
+            found.setdefault(kind, set()).add(name)
+    if _ANY in found:
+        return ALL_FACTS
+    values = found.get("values", set()) | found.get("numbers", set())
+    last = "since_effect" in found or "since_agent" in found
+    return FactNeeds(_names(found.get("holds", set())), _names(found.get("opt_outs", set())), _names(values), last, reads_subject)
+
+
+def _names(found: set[str]) -> frozenset[str] | None:
+    return None if _ANY in found else frozenset(found)
+
+
+def _needs_of(node: Any) -> Iterator[tuple[str, str]]:
+    """What an expression reads, as kinds and names of facts, _ANY standing for all of them."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _needs_of(item)
+    elif node in (FACTS, _CONTEXT):
+        yield _ANY, _ANY
+    elif isinstance(node, Mapping):
+        for operator, operands in node.items():
+            yield from _needs_of_operation(operator, operands)
+
+
+def _needs_of_operation(operator: str, operands: Any) -> Iterator[tuple[str, str]]:
+    left = operands.get("left") if isinstance(operands, Mapping) else None
+    kind = _attribute_of(left, FACTS)
+    if operator in (".", "has") and (left in (FACTS, _CONTEXT) or kind in NAMED_FACTS):
+        if kind:
+            yield kind, operands["attr"]
+        elif left == FACTS and operator == ".":
+            yield operands["attr"], _ANY
+    elif operator in _MEMBERSHIPS and kind in SET_FACTS:
+        yield from ((kind, name) for name in _texts_of(operands["right"]))
+        yield from _needs_of(operands["right"])
+    else:
+        yield from _needs_of(operands)
 
 
 def _readings(policy: Mapping[str, Any]) -> Iterator[FactReading]:

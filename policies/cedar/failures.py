@@ -6,6 +6,7 @@ from typing import Any
 
 from policies.cedar.argument_types import Path
 from policies.cedar.input_paths import WHOLE_INPUT, input_paths
+from policies.cedar.question import Verdict
 from policies.cedar.values import NotExpressible
 
 PROBLEM_MAX = 500  # characters
@@ -22,6 +23,9 @@ class PolicyFailure:
 
     policies: tuple[str, ...]
     problem: str
+
+    def to_verdict(self) -> Verdict:
+        return Verdict(False, self.policies, has_error=True, problem=self.problem)
 
 
 def failure_from_errors(errors: Sequence[str], policies: Policies, arguments: Any) -> PolicyFailure:

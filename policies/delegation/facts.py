@@ -106,6 +106,22 @@ class SubjectFacts(Struct, frozen=True):
 NO_FACTS: Final = SubjectFacts().to_policy_context(0)  # of an act without a declared effect
 
 
+class FactNeeds(Struct, frozen=True):
+    """Which facts loaded policies read; None stands for all names.
+
+    `values` are texts and numbers; `last`: whether what was done counts; `subject`: whether the name of the subject counts.
+    """
+
+    holds: frozenset[str] | None = frozenset()
+    opt_outs: frozenset[str] | None = frozenset()
+    values: frozenset[str] | None = frozenset()
+    last: bool = False
+    subject: bool = False
+
+
+ALL_FACTS: Final = FactNeeds(None, None, None, last=True, subject=True)
+
+
 class EffectMark(Struct, frozen=True):
     """What the commit of a decision records about the subject, if its version is still the one that the ruling read."""
 

@@ -1,8 +1,10 @@
 """Terms of one act: its approval, the history of its transaction, and the sensitivity and clearance that apply."""
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from policies.delegation.approval import Approval, ExactContent, Requester
@@ -10,6 +12,7 @@ from policies.delegation.facts import EffectMark, SubjectEffect, SubjectFacts
 from policies.delegation.history import SENSITIVITY_MAX, History, HistoryMark
 
 APPROVAL_NEEDED = "approval-needed"
+_encode_canonical = msgspec.json.Encoder(order="sorted").encode
 Excess = tuple[str, str]  # reason_id, and the missing clearance
 
 
@@ -71,6 +74,14 @@ class Terms(Struct, frozen=True):
         if self.effect is None or self.facts is None:
             return None
         return EffectMark(self.facts.version, self.effect, self.continues_decision_id)
+
+    def facts_digest(self, with_subject: bool) -> str:
+        """A digest of what policies see of the effect, the facts and, if they read it, the subject; empty without facts."""
+        effect, facts = self.effect, self.facts
+        if effect is None or facts is None:
+            return ""
+        seen = (effect.effect, effect.subject if with_subject else "", facts.to_policy_context(effect.priority))
+        return hashlib.sha256(_encode_canonical(seen)).hexdigest()
 
     def history_mark(self, depends_on_history: bool, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> HistoryMark:
         """The mark of the allowed act. `depends_on_history`: whether the ruling depended on the history."""

@@ -18,7 +18,7 @@ from tests.bench import figures
 from tests.bench.beside import beside_runs, measure_subscribers
 from tests.bench.echo import THOUSAND
 from tests.bench.event_runs import event_runs
-from tests.bench.figures import Run, Whole, WorkflowFigures
+from tests.bench.figures import Run, StateFigures, Whole, WorkflowFigures
 from tests.bench.floor import UPSTREAM
 from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, serve_registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
@@ -26,6 +26,7 @@ from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resi
 from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress, write_json
 from tests.bench.ruling import measure_ruling
 from tests.bench.sessions import measure_sessions
+from tests.bench.state_runs import state_runs
 from tests.bench.workflow_runs import workflow_runs
 
 RESULT = ROOT / "build" / "bench.json"
@@ -41,7 +42,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     )
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
     parser.add_argument(
-        "--only", choices=("mcp", "a2a", "beside", "ruling", "workflows", "events"), help="one workload, or what is measured beside them"
+        "--only",
+        choices=("mcp", "a2a", "beside", "ruling", "workflows", "events", "state"),
+        help="one workload, or what is measured beside them",
     )
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
     parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
@@ -53,15 +56,15 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100, sessions=100)
-        plan = replace(plan, waiting_runs=100, event_seconds=2.0, facts=2000)
+        plan = replace(plan, waiting_runs=100, event_seconds=2.0, facts=2000, claimants=10)
+    parts = {"workflows": False, "events": False, "shared_state": False}
     if given.only == "ruling":
-        plan = replace(plan, targets=(), workloads=(), beside=False, workflows=False, events=False)
-    elif given.only in ("workflows", "events"):
-        plan = replace(plan, targets=("interlock",), workloads=(), beside=False, cold_starts=0)
-        plan = replace(plan, workflows=given.only == "workflows", events=given.only == "events")
+        plan = replace(plan, targets=(), workloads=(), beside=False, **parts)
+    elif given.only in ("workflows", "events", "state"):
+        parts["shared_state" if given.only == "state" else given.only] = True
+        plan = replace(plan, targets=("interlock",), workloads=(), beside=False, cold_starts=0, **parts)
     elif given.only:
-        plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside")
-        plan = replace(plan, workflows=False, events=False)
+        plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside", **parts)
     if given.waiting_runs is not None:
         plan = replace(plan, waiting_runs=given.waiting_runs)
     if given.cold_starts is not None:
@@ -121,10 +124,14 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         if plan.workflows:
             stepped = workflow_runs(client, plan, folder / "workflows", upstream)
         runs += event_runs(client, plan, folder / "events", upstream) if plan.events else []
+        shared: tuple[list[Run], dict[str, StateFigures]] = ([], {})
+        if plan.shared_state:
+            shared = state_runs(client, plan, folder / "state", upstream)
         print_progress("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
-        return runs + stepped[0], Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1]), client.faults
+        whole = Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1], shared[1])
+        return runs + stepped[0] + shared[0], whole, client.faults
 
 
 def profiles(plan: Plan, folder: Path) -> str:

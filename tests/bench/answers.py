@@ -238,3 +238,19 @@ def send_0_3_fault(body: bytes, number: int, text: str) -> str:
     if reply.id != number or task.status.state != "completed" or heard != [text]:
         return f"not the completed echo of {text!r} for {number}: {body[:300]!r}"
     return ""
+
+
+class _Value(msgspec.Struct):
+    key: str
+
+
+_value_reply = msgspec.json.Decoder(_Value).decode
+
+
+def value_fault(body: bytes, _number: int, text: str) -> str:
+    """What is wrong with the reply to a read or write of the value `text` of the board; empty when nothing is."""
+    try:
+        reply = _value_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a value ({error}): {body[:300]!r}"
+    return "" if reply.key == text else f"the value of {reply.key!r} came for {text!r}"

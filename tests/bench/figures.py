@@ -70,6 +70,21 @@ class WorkflowFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ContendedClaims:
+    """One claim that `claimants` people take and release as fast as they can. A history with two holders is a failure, and no figure."""
+
+    claimants: int
+    held_a_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class StateFigures:
+    """Of one database."""
+
+    claims: ContendedClaims
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """What is measured once for the gateway; None: not measured."""
 
@@ -82,6 +97,7 @@ class Whole:
     fsync_ms: float | None = None
     ruling: Ruling | None = None
     workflows: Mapping[str, WorkflowFigures] = field(default_factory=dict)  # by database
+    shared_state: Mapping[str, StateFigures] = field(default_factory=dict)  # by database
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,7 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         *_beside(board, whole.subscribers),
         *(figure for database in ("sqlite", "postgres") for figure in _workflows(runs, whole.workflows.get(database), database)),
         *(figure for database in ("sqlite", "postgres") for figure in _events(runs, database)),
+        *(figure for database in ("sqlite", "postgres") for figure in _shared_state(runs, whole.shared_state.get(database), database)),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
@@ -257,6 +274,19 @@ def _events(runs: Sequence[Run], database: str) -> list[Figure]:
         Figure(f"{name}, event to start, p50 at 50 a second", value("events.start", 50, "p50_ms"), "ms", at_most=50.0),
         Figure(f"{name}, not started exactly once", value("events.start", 50, "errors"), at_most=0.0),
         Figure(f"memory on {database}, search p50", value("memory.search", 1, "p50_ms"), "ms", at_most=10.0),
+    ]
+
+
+def _shared_state(runs: Sequence[Run], found: StateFigures | None, database: str) -> list[Figure]:
+    """What agents share, on one database. A call with a declared effect is compared with a plain one of the same gateway."""
+    board, name = Board([run for run in runs if run.database == database]), f"shared state on {database}"
+    added = board.added_by("mcp.tools_call+effect", "mcp.tools_call+no_effect")
+    reads, writes = (board.value(f"state.{kind}", "interlock", 16, "req_s") for kind in ("read", "write"))
+    return [
+        Figure(f"{name}, a declared effect and three rules, added p50", added, "ms", at_most=0.5),
+        Figure(f"{name}, claims a second that many want", found and found.claims.held_a_second, at_least=200.0),
+        Figure(f"{name}, reads a second, 16 connections", reads, at_least=1000.0),
+        Figure(f"{name}, writes a second, 16 connections", writes, at_least=400.0),
     ]
 
 

@@ -99,12 +99,14 @@ def send_request(
     token: str = "",
     document: dict[str, Any] | None = None,
     extra: Mapping[str, str] = MappingProxyType({}),
+    *,
+    method: str = "POST",
 ) -> tuple[int, bytes]:
-    """One request outside the clock: POST of a document, else GET. Raises OSError while nothing listens."""
+    """One request outside the clock: `method` of a document, else GET. Raises OSError while nothing listens."""
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
     try:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}) | dict(extra)
-        connection.request("GET" if document is None else "POST", path, json.dumps(document) if document is not None else None, headers)
+        connection.request("GET" if document is None else method, path, json.dumps(document) if document is not None else None, headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:

@@ -44,6 +44,8 @@ class Plan:
     events: bool = True  # events and memory, on both databases
     event_seconds: float = 20.0  # in which events start runs
     facts: int = 100_000  # that a search in memory is over
+    shared_state: bool = True  # effects, claims and the board, on both databases
+    claimants: int = 16  # of one claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def workflow_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Runnin
     for database in DATABASES:
         folder_of = folder / database
         folder_of.mkdir(parents=True)
-        with _database(database, folder_of) as settings, _prepared(folder_of, settings, upstream, plan) as target:
+        with database_settings(database, folder_of) as settings, _prepared(folder_of, settings, upstream, plan) as target:
             print_progress(f"steps of workflows on {database}")
             rows += _step_rows(client, plan, target, database)
             _await_rest(target.running)
@@ -78,7 +78,7 @@ def workflow_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Runnin
 
 
 @contextmanager
-def _database(database: str, folder: Path) -> Iterator[dict[str, Any]]:
+def database_settings(database: str, folder: Path) -> Iterator[dict[str, Any]]:
     with postgres(folder / "server") if database == "postgres" else nullcontext() as server:
         yield {"database": {"url": server.url}} if isinstance(server, Server) else {}
 

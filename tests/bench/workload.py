@@ -4,7 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tests.bench.answers import events_fault, get_task_fault, list_fault, run_fault, send_0_3_fault, send_fault, stream_fault, tool_fault
+from tests.bench.answers import (
+    events_fault,
+    get_task_fault,
+    list_fault,
+    run_fault,
+    send_0_3_fault,
+    send_fault,
+    stream_fault,
+    tool_fault,
+    value_fault,
+)
 
 MCP_VERSION = "2026-07-28"
 EXPOSED = "echo_echo"  # the tool, among those of many servers
@@ -39,13 +49,14 @@ _LIST_HEADERS = {name: value for name, value in _TOOL_HEADERS.items() if name !=
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`body` has the places %(id)d, %(text)b and %(nonce)b; `fault(body, id, text)` judges a reply."""
+    """`body` and the path have the places %(id)d, %(text)b and %(nonce)b; `fault(body, id, text)` judges a reply."""
 
     name: str
     body: bytes
     headers: dict[str, str]
     fault: Callable[[bytes, int, str], str]
     status: int = 200  # of a right reply
+    method: str = "POST"
 
 
 _A2A = {"A2A-Version": "1.0", "Accept": "application/json"}
@@ -74,7 +85,11 @@ EVENTS = {
     "events_one": Workload("events.accept", _EVENT.replace(b"NUMBER", b"0"), {}, partial(events_fault, 1), 202),
     "events_batch": Workload("events.accept_batch", _EVENTS, {}, partial(events_fault, BATCH_EVENTS), 202),
 }
-EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS}  # what only a gateway has included
+STATE = {  # paths and bodies have the key as %(text)b
+    "state_read": Workload("state.read", b"", {}, value_fault, "GET"),
+    "state_write": Workload("state.write", b'{"was":"%(text)b","by":%(id)d}', {"If-Match": "*"}, value_fault, "PUT"),
+}
+EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS, **STATE}  # what only a gateway has included
 
 
 class Script:
@@ -89,6 +104,7 @@ class Script:
         self._body = workload.body
         self._nonce = nonce.encode()
         self._subjects = subjects
+        self._line = f"{workload.method} {address[2]} HTTP/1.1\r\n".encode()
         self._heads = [self._head(workload, address, token) for token in tokens]
 
     def text(self, number: int) -> str:
@@ -97,19 +113,19 @@ class Script:
         return f"order {self._nonce.decode()}-{number}: is the blue kettle in stock, and when can it be in Hamburg?"
 
     def request(self, number: int) -> bytes:
-        return self._heads[number % len(self._heads)] + self._filled_body(number)
+        return self._filled(self._line, number) + self._heads[number % len(self._heads)] + self._filled(self._body, number)
 
-    def _filled_body(self, number: int) -> bytes:
-        return self._body % {b"id": number, b"text": self.text(number).encode(), b"nonce": self._nonce}
+    def _filled(self, template: bytes, number: int) -> bytes:
+        return template % {b"id": number, b"text": self.text(number).encode(), b"nonce": self._nonce}
 
     def _head(self, workload: Workload, address: tuple[str, int, str], token: str) -> bytes:
-        host, port, path = address
+        host, port, _ = address
         headers = {
             "Host": f"{host}:{port}",
             "Content-Type": "application/json",
-            "Content-Length": str(len(self._filled_body(FIRST_ID))),
+            "Content-Length": str(len(self._filled(self._body, FIRST_ID))),
             "Authorization": f"Bearer {token}",
             **workload.headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode()
+        return f"{lines}\r\n".encode()

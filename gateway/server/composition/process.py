@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -239,19 +239,13 @@ class Gateway:
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
         self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, now_us).run_once)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
-        for sweep in (self.upstreams.sweep, self.open_streams.sweep, self.tools.sweep, self.approvals.sweep):
+        for sweep in _list_sweeps(self):
             self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.board.prune)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.webhooks.events.sweep)
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
-        for sweep in (self.authorizer.effects.sweep, self.subjects.claims.prune, self.account_connections.sweep):
-            self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.memory.store.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.is_sqlite:
@@ -300,12 +294,28 @@ def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer
     )
 
 
+def _list_sweeps(gateway: Gateway) -> tuple[Callable[[], Awaitable[object]], ...]:
+    """Returns what deletes rows and closes connections that nothing needs any more."""
+    return (
+        gateway.upstreams.sweep,
+        gateway.open_streams.sweep,
+        gateway.tools.sweep,
+        gateway.approvals.sweep,
+        gateway.board.prune,
+        gateway.workflows.prune_events,
+        gateway.webhooks.events.sweep,
+        gateway.authorizer.effects.sweep,
+        gateway.subjects.claims.prune,
+        gateway.account_connections.sweep,
+        gateway.memory.store.sweep,
+    )
+
+
 def _build_subjects(gateway: Gateway) -> Subjects:
     async def find_plans(caller: Caller, subject: str) -> Sequence[PlannedEffect]:
         return await gateway.workflows.find_plans(caller, subject)
 
-    could_allow = gateway.rulings.authority.could_allow
-    return build_subjects(gateway.database, gateway.board.rulings, could_allow, gateway.events.recorder, find_plans)
+    return build_subjects(gateway.authorizer.effects, gateway.board.rulings, gateway.rulings.authority, gateway.events.recorder, find_plans)
 
 
 def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:

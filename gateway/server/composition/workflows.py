@@ -179,7 +179,7 @@ class LazyWorkflows:
             stores.audit,
             StepTargets(given.registry, TargetRights(steps, given.authorizer, could_allow, given.call_state_of)),
             events,
-            _build_claims(given, store, steps),
+            _build_claims(given, self.events.rulings.authorize, store, steps),
             given.currency,
         )
 
@@ -328,13 +328,15 @@ class LazyWorkflows:
             await self._parts.evaluator.close()
 
 
-def _build_claims(given: WorkflowDependencies, store: "RunStore", steps: "StepCalls") -> "ClaimParts":
+def _build_claims(
+    given: WorkflowDependencies, authorize_for: Callable[[Caller, Act, str], Awaitable[Grant]], store: "RunStore", steps: "StepCalls"
+) -> "ClaimParts":
     """What has tasks of runs hold claims, with the rights of the runs."""
     from gateway.workflows.engine.suspension.claim_steps import ClaimParts
     from gateway.workflows.engine.suspension.run_claims import RunClaims
 
     async def authorize(caller: Caller, act: Act) -> Grant:
-        return await given.authorize(caller, act, caller.delegation.task_id)
+        return await authorize_for(caller, act, caller.delegation.task_id)
 
     operations = ClaimOperations(given.claims, ClaimRulings(authorize, given.rulings.authority.could_allow))
     return ClaimParts(store, RunClaims(store, given.claims), operations, steps)

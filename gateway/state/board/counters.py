@@ -7,15 +7,14 @@ feed never sees a number before a lower one.
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import select
 
 from gateway.state.board.problems import BoardFull
-from gateway.state.tables import state_counters
+from gateway.state.subjects.queries import run_query
 from gateway.storage.batch import Batch
 
 _LOCK: Final = (
     "INSERT INTO state_counters (tenant, seq, pruned, key_count, byte_count) VALUES (?, 0, 0, 0, 0) "
-    "ON CONFLICT (tenant) DO UPDATE SET seq = state_counters.seq"
+    "ON CONFLICT (tenant) DO UPDATE SET seq = state_counters.seq RETURNING seq, key_count, byte_count"
 )
 _COUNT: Final = "UPDATE state_counters SET seq = ?, key_count = key_count + ?, byte_count = byte_count + ? WHERE tenant = ?"
 
@@ -45,10 +44,8 @@ class Counters(Struct, frozen=True):
 
 def lock_counters(batch: Batch, tenant: str) -> Counters:
     """Has all other changes of the tenant's board wait until this commit, and returns its counters."""
-    batch.run(_LOCK, (tenant,))
-    columns = state_counters.c
-    query = select(columns.seq, columns.key_count, columns.byte_count).where(columns.tenant == tenant)
-    return Counters(*batch.connection.execute(query).one())
+    (row,) = run_query(batch.connection, _LOCK, tenant)
+    return Counters(row.seq, row.key_count, row.byte_count)
 
 
 def count_change(batch: Batch, tenant: str, seq: int, new_keys: int, new_bytes: int) -> None:

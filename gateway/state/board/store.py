@@ -10,7 +10,7 @@ from gateway.events.own_types import STATE_CHANGED
 from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.board.counters import BoardLimits
 from gateway.state.board.values import Change, StoredValue
-from gateway.state.board.writes import KeyRef, find_value, source_from_row, value_from_row
+from gateway.state.board.writes import FIND_VALUE, KeyRef, source_from_row, value_from_row, values_from_rows
 from gateway.state.tables import state_changes, state_values
 from gateway.storage.database import Batch, Database
 from policies.callers import Caller
@@ -45,8 +45,8 @@ class BoardStore:
 
     async def find(self, ref: KeyRef) -> StoredValue | None:
         """The value of a key; None where it has none, or where it has expired."""
-        found = await self.database.read(lambda connection: find_value(connection, ref))
-        return None if found is None or found.is_expired(self.now()) else found
+        found = await self.database.query(FIND_VALUE, (ref.tenant, ref.key), values_from_rows)
+        return None if not found or found[0].is_expired(self.now()) else found[0]
 
     async def list_below(self, tenant: str, prefix: str, after: str, limit: int) -> KeyRange:
         """The values of the prefix and of the keys below it, in the order of their keys, after the key `after`."""

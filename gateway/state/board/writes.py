@@ -4,6 +4,7 @@ Each change locks the tenant's counters first, raises the version of the key by 
 key's subject. A refusal is raised before anything is written.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -24,8 +25,9 @@ from gateway.state.board.values import (
     StoredValue,
     ValueSource,
 )
+from gateway.state.subjects.queries import run_query
 from gateway.state.subjects.versions import raise_subject_version
-from gateway.state.tables import state_changes, state_values
+from gateway.state.tables import state_changes
 from gateway.storage.batch import Batch
 
 _SET: Final = (
@@ -35,6 +37,11 @@ _SET: Final = (
     "chain = excluded.chain, task_id = excluded.task_id, decision_id = excluded.decision_id, updated = excluded.updated, "
     "expires = excluded.expires WHERE state_values.version = excluded.version - 1"
 )
+FIND_VALUE: Final = (
+    "SELECT tenant, key, version, value, sensitivity, updated_by, chain, task_id, decision_id, created, updated, expires "
+    "FROM state_values WHERE tenant = ? AND key = ?"
+)
+_decode_chain = msgspec.json.Decoder(tuple[str, ...]).decode
 _DELETE: Final = "DELETE FROM state_values WHERE tenant = ? AND key = ? AND version = ?"
 _ADD_CHANGE: Final = (
     "INSERT INTO state_changes (tenant, seq, key, version, kind, value, sensitivity, updated_by, agent, chain, task_id, decision_id, at) "
@@ -79,7 +86,8 @@ def set_locked_value(
     batch.run(_SET, (new.ref.tenant, new.ref.key, version, new.value, *new.source.columns, created, now, new.expires))
     change = _NewChange(new.ref, version, SET, new.value, new.source, now)
     _record_change(batch, counters, change, new_keys, new_bytes)
-    batch.run(_PRUNE, (new.ref.tenant, new.ref.key, version - limits.changes_per_key))
+    if version > limits.changes_per_key:
+        batch.run(_PRUNE, (new.ref.tenant, new.ref.key, version - limits.changes_per_key))
     return StoredValue(new.ref.tenant, new.ref.key, version, new.value, new.source, created, now, new.expires)
 
 
@@ -114,9 +122,16 @@ def expire_value(batch: Batch, counters: Counters, current: StoredValue, now: in
 
 def find_value(connection: Connection, ref: KeyRef) -> StoredValue | None:
     """The stored value of a key, which may have expired."""
-    query = select(state_values).where(state_values.c.tenant == ref.tenant, state_values.c.key == ref.key)
-    row = connection.execute(query).first()
-    return None if row is None else value_from_row(row)
+    rows = [tuple(row) for row in run_query(connection, FIND_VALUE, ref.tenant, ref.key)]
+    return next(iter(values_from_rows(rows)), None)
+
+
+def values_from_rows(rows: Iterable[tuple[Any, ...]]) -> list[StoredValue]:
+    """The values in rows of FIND_VALUE."""
+    return [
+        StoredValue(tenant, key, version, value, ValueSource(owner, _decode_chain(chain), task_id, decision_id, sensitivity), *times)
+        for tenant, key, version, value, sensitivity, owner, chain, task_id, decision_id, *times in rows
+    ]
 
 
 def value_from_row(row: "Row[Any]") -> StoredValue:
@@ -125,8 +140,7 @@ def value_from_row(row: "Row[Any]") -> StoredValue:
 
 def source_from_row(row: "Row[Any]") -> ValueSource:
     """The source in the columns that values, changes and held values have in common."""
-    chain = msgspec.json.decode(row.chain, type=tuple[str, ...])
-    return ValueSource(row.updated_by, chain, row.task_id, row.decision_id, row.sensitivity)
+    return ValueSource(row.updated_by, _decode_chain(row.chain), row.task_id, row.decision_id, row.sensitivity)
 
 
 def check_size(value: str) -> int:

@@ -4,13 +4,13 @@ import json
 from typing import Any, Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.tables import COOLING, ENDED, HELD, claims
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.queries import run_query
-from gateway.state.subjects.versions import lock_subject, raise_subject_version, read_subject_version
+from gateway.state.subjects.versions import lock_subject, raise_and_read_version, raise_subject_version
 from gateway.storage.batch import Batch
 
 EXPIRED: Final = "expired"
@@ -22,6 +22,7 @@ _RELEASE: Final = (
     "WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 )
 _OPEN: Final = "SELECT * FROM claims WHERE tenant = ? AND subject = ? AND state <> 'ended' ORDER BY token"
+_FIND: Final = "SELECT * FROM claims WHERE tenant = ? AND id = ?"
 _EXTEND: Final = "UPDATE claims SET until = ?, priority = ? WHERE tenant = ? AND id = ?"
 _RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 
@@ -33,7 +34,7 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
     subject are taken one after the other, in all processes.
     """
     lock_subject(batch, wanted.tenant, wanted.subject)
-    now = clock.read(batch.connection)
+    now = clock.estimate(batch)
     standing = read_open_claims(batch.connection, wanted.tenant, wanted.subject)
     found = [claim for claim in standing if not _end_if_over(batch, wanted, claim, now)]
     blocking = [claim for claim in found if claim.blocks(wanted.holder, wanted.effect, now)]
@@ -92,8 +93,7 @@ def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, claim_id: str, now: 
 
 def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int, state: str = HELD) -> Claim:
     """Stores the claim. Its token is the version of the subject that the claim makes, which only grows."""
-    raise_subject_version(batch, wanted.tenant, wanted.subject)
-    token, holder = read_subject_version(batch.connection, wanted.tenant, wanted.subject), wanted.holder
+    token, holder = raise_and_read_version(batch, wanted.tenant, wanted.subject), wanted.holder
     row = {
         "tenant": wanted.tenant,
         "id": claim_id,
@@ -134,23 +134,24 @@ def _insert(batch: Batch, wanted: ClaimRequest, claim_id: str, now: int, state: 
     )
 
 
-def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: SubjectClock) -> bool:
-    """Gives a claim a lease from now on. Returns False for one that its holder no longer has."""
+def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: SubjectClock) -> Claim | None:
+    """Gives a claim a lease from now on, and returns it; None for one that its holder no longer has."""
     lock_subject(batch, tenant, claim.subject)
-    now = clock.read(batch.connection)
-    return batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) == 1
+    now = clock.estimate(batch)
+    done = batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) == 1
+    return replace(claim, until=now + lease) if done else None
 
 
-def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None, clock: SubjectClock) -> bool:
-    """Ends a claim. Others wait for the cool-down: the one given, else that of the claim. Returns False where the holder had lost it."""
+def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None, clock: SubjectClock) -> Claim | None:
+    """Ends a claim, and returns it; None where the holder had lost it. Others wait for the cool-down: the one given, else the claim's."""
     lock_subject(batch, tenant, claim.subject)
-    now = clock.read(batch.connection)
+    now = clock.estimate(batch)
     rest = claim.cool_down if cool_down is None else cool_down
     state = COOLING if rest else ENDED
-    done = batch.run(_RELEASE, (state, now, rest, now, tenant, claim.id, claim.token, now)) == 1
-    if done:
-        raise_subject_version(batch, tenant, claim.subject)
-    return done
+    if batch.run(_RELEASE, (state, now, rest, now, tenant, claim.id, claim.token, now)) != 1:
+        return None
+    raise_subject_version(batch, tenant, claim.subject)
+    return replace(claim, state=state, until=now, cool_down=rest, ended=now, ended_as=RELEASED)
 
 
 def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[Claim]:
@@ -159,8 +160,13 @@ def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[
 
 
 def find_claim(connection: Connection, tenant: str, claim_id: str) -> Claim | None:
-    row = connection.execute(select(claims).where(claims.c.tenant == tenant, claims.c.id == claim_id)).first()
-    return None if row is None else claim_from_row(row)
+    return next(map(claim_from_row, run_query(connection, _FIND, tenant, claim_id)), None)
+
+
+def find_in_the_way(connection: Connection, wanted: ClaimRequest, now: int) -> list[Claim]:
+    """The claims that stand in the way of a request."""
+    standing = read_open_claims(connection, wanted.tenant, wanted.subject)
+    return [claim for claim in standing if claim.blocks(wanted.holder, wanted.effect, now) and claim.priority >= wanted.priority]
 
 
 def claim_from_row(row: "Row[Any]") -> Claim:

@@ -1,26 +1,31 @@
 """Takes, renews, releases and lists claims, each in a commit of its own."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from gateway.events.own_types import CLAIM_CHANGED
 from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
-from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, release_claim, renew_claim, take_claim
+from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, find_in_the_way, release_claim, renew_claim, take_claim
 from gateway.state.claims.tables import ENDED, HELD, claims
+from gateway.state.claims.waiting import ClaimWaiters, WaitingRequest
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
+from gateway.state.subjects.pruning import START, Place, prune_subjects
+from gateway.state.subjects.queries import run_query
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import to_rfc3339
 
-HELD_MAX: Final = 1000  # by one person and the agents that act for them
+HELD_MAX: Final = 1000  # by one person and the agents that act for them, those that cool down included
+COUNTED_MAX: Final = 5000  # of a person's newest claims, those of calls included, are looked at
 SECOND: Final = 1_000_000
-LOOK_AGAIN_SECONDS: Final = 0.25  # between two attempts of a request that waits
+LOOK_AGAIN_SECONDS: Final = 0.5  # after which a request that waits reads whether another process has released the claim
 KEPT_DAYS: Final = 30  # for which a claim that has ended can be looked up
 PRUNED_MAX: Final = 1000  # in one commit
 
@@ -35,8 +40,26 @@ class ClaimPage:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class OwnClaim:
+    """A claim as its holder names it, with its fencing token."""
+
+    tenant: str
+    id: str
+    holder: Holder
+    token: int
+
+
+@dataclass(slots=True)
+class _Successor:
+    """The request that gets a claim in the commit of its release."""
+
+    waiter: WaitingRequest | None = None
+    claim: Claim | None = None
+
+
 class SubjectClaims:
-    """Claims of all tenants. `sleep` waits for seconds."""
+    """Claims of all tenants. `sleep` waits for seconds. Whatever else ends claims in this process wakes `waiters`."""
 
     def __init__(
         self,
@@ -46,37 +69,75 @@ class SubjectClaims:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
         recorder: EventRecorder = NO_EVENTS,
+        waiters: ClaimWaiters | None = None,
     ) -> None:
         self._database = database
+        self._waiters = waiters or ClaimWaiters()
+        self._place = START  # of the next subjects to prune
         self.clock = clock
         self._new_id = new_id
         self._sleep = sleep
         self._recorder = recorder
 
     async def take(self, wanted: ClaimRequest, wait_seconds: float = 0.0, tell: Callable[[Claim], str] | None = None) -> Claim:
-        """Returns the claim. While others have it, tries again for `wait_seconds`; then raises ClaimDenied or CoolingDown.
+        """Returns the claim. While others have it, waits for `wait_seconds`; then raises ClaimDenied or CoolingDown.
 
         `tell` names the holder in words, as far as the caller may know. Raises TooManyClaims.
         """
         left = wait_seconds
-        while True:
-            found, now = await self._database.write(lambda batch: self._take(batch, wanted))
-            if isinstance(found, Claim):
-                return found
-            longest = max(found, key=lambda claim: claim.free_at)
-            if left <= 0:
-                raise refusal_of(longest, now, tell)
-            pause = min(left, LOOK_AGAIN_SECONDS, max((longest.free_at - now) / SECOND, 0.01))
-            await self._sleep(pause)
-            left -= pause
+        with self._waiters.join(wanted) as waiter:
+            while waiter.claim is None:
+                with waiter.looking():
+                    found, now = await self._attempt(waiter)
+                if isinstance(found, Claim):
+                    waiter.claim = found
+                    return found
+                longest = max(found, key=lambda claim: claim.free_at)
+                if left <= 0:
+                    raise refusal_of(longest, now, tell)
+                left -= await self._wait(waiter, left, longest.free_at - now)
+            return waiter.claim
+
+    async def _attempt(self, waiter: WaitingRequest) -> tuple[Claim | list[Claim], int]:
+        """The claim, or those in its way, and the time now. It reads first where other requests wait: a commit would be vain."""
+        if self._waiters.has_others(waiter):
+            blocking, now = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
+            if blocking:
+                return blocking, now
+        return await self._database.write(lambda batch: self._take(batch, waiter.wanted))
+
+    def _find_in_the_way(self, connection: Connection, wanted: ClaimRequest) -> tuple[list[Claim], int]:
+        now = self.clock.read(connection)
+        return find_in_the_way(connection, wanted, now), now
+
+    async def _wait(self, waiter: WaitingRequest, left: float, blocked: int) -> float:
+        """Waits until a release wakes the request, until nothing stands in the way, or for `left` seconds. Returns how long.
+
+        `blocked`: for how many microseconds it is blocked if nothing else happens. What other processes release is found by reading.
+        """
+        spent = 0.0
+        while spent < left:
+            began = time.monotonic()
+            pause = min(left - spent, LOOK_AGAIN_SECONDS, max(blocked / SECOND - spent, 0.01))
+            if await waiter.wait(self._sleep(pause)):
+                return spent + time.monotonic() - began
+            spent += pause
+            blocking, _ = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
+            if not blocking:
+                break
+        return spent
 
     def _take(self, batch: Batch, wanted: ClaimRequest) -> tuple[Claim | list[Claim], int]:
-        found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
-        now = self.clock.read(batch.connection)
-        if isinstance(found, Claim):
-            _check_count(batch.connection, wanted, now)
-            _record_change(self._recorder, batch, wanted.tenant, found, "taken")
+        found, now = self._take_uncounted(batch, wanted), self.clock.estimate(batch)
+        if isinstance(found, Claim) and _count_claims(batch.connection, wanted, now) > HELD_MAX:
+            raise TooManyClaims
         return found, now
+
+    def _take_uncounted(self, batch: Batch, wanted: ClaimRequest) -> Claim | list[Claim]:
+        found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
+        if isinstance(found, Claim):
+            _record_change(self._recorder, batch, wanted.tenant, found, "taken")
+        return found
 
     async def find(self, tenant: str, claim_id: str) -> Claim:
         """Raises UnknownClaim."""
@@ -87,27 +148,66 @@ class SubjectClaims:
 
     async def renew(self, tenant: str, claim_id: str, holder: Holder, token: int, lease: int) -> Claim:
         """Returns the claim with a lease of `lease` microseconds from now on. Raises UnknownClaim and ClaimLost."""
-        claim = await self._find_own(tenant, claim_id, holder, token)
-        if not await self._database.write(lambda batch: renew_claim(batch, tenant, claim, lease, self.clock)):
-            raise await self._loss_of(tenant, claim_id)
-        return await self.find(tenant, claim_id)
+
+        def work(batch: Batch, claim: Claim) -> Claim | None:
+            return renew_claim(batch, tenant, claim, lease, self.clock)
+
+        return await self._change_own(OwnClaim(tenant, claim_id, holder, token), work)
 
     async def release(self, tenant: str, claim_id: str, holder: Holder, token: int, cool_down: int | None = None) -> Claim:
         """Ends the claim. Others wait for the cool-down, in microseconds: this one, or that of the claim.
 
-        The cool-down of a call's claim is the operator's, so that its holder does not shorten it.
-        Raises UnknownClaim and ClaimLost.
+        The cool-down of a call's claim is the operator's, so that its holder does not shorten it. The first request that waits in this
+        process gets the claim in the same commit. Raises UnknownClaim and ClaimLost.
         """
-        claim = await self._find_own(tenant, claim_id, holder, token)
-        if claim.is_of_call and cool_down is not None:
-            cool_down = max(cool_down, claim.cool_down)
-        if not await self._database.write(lambda batch: self.release_in(batch, tenant, claim, cool_down)):
-            raise await self._loss_of(tenant, claim_id)
-        return await self.find(tenant, claim_id)
+        next_up = _Successor()
+
+        def work(batch: Batch, claim: Claim) -> Claim | None:
+            rest = max(cool_down, claim.cool_down) if claim.is_of_call and cool_down is not None else cool_down
+            released = release_claim(batch, tenant, claim, rest, self.clock)
+            if released is not None:
+                _record_change(self._recorder, batch, tenant, claim, "released")
+                next_up.waiter = self._waiters.first_for(claim, tenant)
+                next_up.claim = self._hand_over(batch, next_up.waiter)
+            return released
+
+        released = await self._change_own(OwnClaim(tenant, claim_id, holder, token), work)
+        if next_up.waiter is None or next_up.claim is None:
+            self._waiters.wake(tenant, released.subject, released.effect)
+        elif not next_up.waiter.hand_over(next_up.claim):
+            given = next_up.claim
+            await self.release(tenant, given.id, given.holder, given.token, 0)
+        return released
+
+    def _hand_over(self, batch: Batch, waiter: WaitingRequest | None) -> Claim | None:
+        """The claim that a waiting request gets; None where another claim is in its way, or its owner has too many."""
+        if waiter is None or _count_claims(batch.connection, waiter.wanted, self.clock.estimate(batch)) >= HELD_MAX:
+            return None
+        found = self._take_uncounted(batch, waiter.wanted)
+        return found if isinstance(found, Claim) else None
+
+    async def _change_own(self, own: OwnClaim, change: Callable[[Batch, Claim], Claim | None]) -> Claim:
+        """Returns what `change` makes of the claim, if this holder took it. Raises UnknownClaim and ClaimLost.
+
+        One commit finds and changes the claim. A refusal is its result and no error, so that the writes of others with it stay.
+        """
+
+        def work(batch: Batch) -> Claim | UnknownClaim | ClaimLost:
+            claim = find_claim(batch.connection, own.tenant, own.id)
+            if claim is None or claim.holder != own.holder:
+                return UnknownClaim()
+            if claim.token != own.token:
+                return ClaimLost(f"{own.token} is not the token of this claim on {claim.subject}; take the claim again.")
+            return change(batch, claim) or _loss_of(find_claim(batch.connection, own.tenant, own.id) or claim)
+
+        result = await self._database.write(work)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def release_in(self, batch: Batch, tenant: str, claim: Claim, cool_down: int | None = None) -> bool:
-        """Ends a claim in a commit of the caller's. Returns False where its holder had lost it."""
-        if not release_claim(batch, tenant, claim, cool_down, self.clock):
+        """Ends a claim in a commit of the caller's. Returns False where its holder had lost it. Requests that wait see it by reading."""
+        if release_claim(batch, tenant, claim, cool_down, self.clock) is None:
             return False
         _record_change(self._recorder, batch, tenant, claim, "released")
         return True
@@ -128,35 +228,34 @@ class SubjectClaims:
         return await self._database.read(work)
 
     async def prune(self) -> int:
-        """Deletes claims that ended KEPT_DAYS ago, and closes those whose lease and cool-down are over. Returns how many it deleted."""
-        return await self._database.write(self._prune)
+        """Deletes claims that ended KEPT_DAYS ago, and closes those whose lease and cool-down are over. Returns how many it deleted.
 
-    def _prune(self, batch: Batch) -> int:
+        Each round also looks at some of the subjects, and deletes those that rest.
+        """
+        pruned, self._place = await self._database.write(self._prune)
+        return pruned
+
+    def _prune(self, batch: Batch) -> tuple[int, Place]:
         now = self.clock.read(batch.connection)
         batch.run(_CLOSE, (now,))
-        return batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
+        pruned = batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
+        return pruned, prune_subjects(batch, self._place, now)
 
-    async def _find_own(self, tenant: str, claim_id: str, holder: Holder, token: int) -> Claim:
-        """The claim, if this holder took it. Raises UnknownClaim, and ClaimLost for another token than the claim's."""
-        claim = await self.find(tenant, claim_id)
-        if claim.holder != holder:
-            raise UnknownClaim
-        if claim.token != token:
-            raise ClaimLost(f"{token} is not the token of this claim on {claim.subject}; take the claim again.")
-        return claim
 
-    async def _loss_of(self, tenant: str, claim_id: str) -> ClaimLost:
-        """The error for a holder whose claim has ended: why, and when."""
-        claim = await self.find(tenant, claim_id)
-        if claim.state == HELD:
-            return ClaimLost(f"The claim on {claim.subject} expired at {to_rfc3339(claim.until)}; take it again.")
-        why = "was pre-empted by a claim of a higher priority" if claim.ended_as == PRE_EMPTED else f"has ended ({claim.ended_as})"
-        return ClaimLost(
-            f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale."
-        )
+def _loss_of(claim: Claim) -> ClaimLost:
+    """The error for a holder whose claim has ended: why, and when."""
+    if claim.state == HELD:
+        return ClaimLost(f"The claim on {claim.subject} expired at {to_rfc3339(claim.until)}; take it again.")
+    why = "was pre-empted by a claim of a higher priority" if claim.ended_as == PRE_EMPTED else f"has ended ({claim.ended_as})"
+    return ClaimLost(f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale.")
 
 
 _CLOSE: Final = "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until) WHERE state <> 'ended' AND until + cool_down <= ?"
+_COUNT: Final = (
+    "SELECT COUNT(*) AS counted FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
+    "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "
+    "AND id NOT IN ('cl' || SUBSTR(decision_id, 2), 'cl' || SUBSTR(decision_id, 2) || 'c'))"
+)
 _PRUNE: Final = "DELETE FROM claims WHERE (tenant, id) IN (SELECT tenant, id FROM claims WHERE ended <= ? AND state = 'ended' LIMIT ?)"
 
 
@@ -181,8 +280,7 @@ def _record_change(recorder: EventRecorder, batch: Batch, tenant: str, claim: Cl
     recorder.record_event(batch, tenant, CLAIM_CHANGED, claim.subject, data, owner=owner, permission=f"state:read:{key}", txn=txn)
 
 
-def _check_count(connection: Connection, wanted: ClaimRequest, now: int) -> None:
-    """Raises TooManyClaims."""
-    held = (claims.c.tenant == wanted.tenant) & (claims.c.owner == wanted.holder.owner) & (claims.c.state == HELD)
-    if connection.execute(select(func.count()).select_from(claims).where(held, claims.c.until > now)).scalar_one() > HELD_MAX:
-        raise TooManyClaims
+def _count_claims(connection: Connection, wanted: ClaimRequest, now: int) -> int:
+    """The claims of the owner. One that its holder has asked for counts while it cools down too; that of a call counts while it is held."""
+    (row,) = run_query(connection, _COUNT, wanted.tenant, wanted.holder.owner, COUNTED_MAX, now, now)
+    return int(row.counted)

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from gateway.state.board.permissions import BoardAuthorizer, act_of_reading
 from gateway.state.claims.operations import BadClaim, act_of_reading_subject
-from gateway.state.effects.facts import HOLDS, OPT_OUTS, BoardFacts, board_values
+from gateway.state.effects.facts import BoardFacts, board_values
+from gateway.state.effects.reading import HOLDS, OPT_OUTS
 from gateway.state.effects.view import ConflictPage, PlannedEffect, SubjectReader, list_open_conflicts, read_subject
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import BadSubject, check_subject, key_prefix_of

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from gateway.state.claims.claim import Holder
-from gateway.state.effects.facts import EffectCaller
+from gateway.state.effects.reading import EffectCaller
 from policies.callers import Caller
 from policies.delegation.facts import EffectUnderWay, FactNote, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Denial, Grant

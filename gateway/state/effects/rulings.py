@@ -17,11 +17,26 @@ async def rule_on_effect(
 
     A caller that may not do the act is refused, and does not learn whether its arguments name a subject.
     """
-    effect, facts = await effects.read(effect_caller_of(caller, request.terms.continues_decision_id), declared)
+    who = effect_caller_of(caller, request.terms.continues_decision_id)
+    recalled = effects.recall(who, declared, authority.fact_needs())
+    if recalled is not None:
+        known = replace(request, terms=replace(request.terms, facts=recalled))
+        if isinstance(ruling := without_repetition(known, authority.rule(caller, known)), Grant):
+            return known, ruling
+    effect, facts = await effects.read(who, declared, authority.fact_needs())
     request = replace(request, terms=replace(request.terms, effect=effect, facts=facts))
     ruling = authority.rule(caller, request)
     if facts is None and not isinstance(ruling, Denial):
         raise EffectSubjectMissing(effect)
-    if facts is None or not effect.is_once or not isinstance(ruling, Grant):
-        return request, ruling
-    return request, rule_on_repetition(ruling, facts)
+    return request, without_repetition(request, ruling)
+
+
+def without_repetition(request: RulingRequest, ruling: Ruling) -> Ruling:
+    """The ruling, or a denial where it grants work that is done once and is under way. An approval does not lift that.
+
+    Raises TaskUnderWay.
+    """
+    effect, facts = request.terms.effect, request.terms.facts
+    if effect is None or facts is None or not effect.is_once or not isinstance(ruling, Grant):
+        return ruling
+    return rule_on_repetition(ruling, facts)

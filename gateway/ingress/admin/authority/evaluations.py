@@ -10,7 +10,7 @@ from gateway.audit.explanations import REASONS
 from gateway.calls.authorizer import terms_of
 from gateway.state.claims.claim import Holder
 from gateway.state.effects.declared import with_effect
-from gateway.state.effects.facts import EffectCaller
+from gateway.state.effects.reading import EffectCaller
 from gateway.state.effects.store import SubjectEffects
 from gateway.storage.database import Database
 from policies.authority import Authority, RulingRequest
@@ -142,7 +142,7 @@ class AccessEvaluator:
             return request
         chain = evaluation.chain if evaluation.is_hypothetical else tuple(hop.agent for hop in held.path)
         holder = Holder(evaluation.person.owner_key, chain, "" if evaluation.is_hypothetical else held.task_id, evaluation.transaction)
-        effect, facts = await self._effects.read(EffectCaller(request.tenant, holder), terms.effect)
+        effect, facts = await self._effects.read(EffectCaller(request.tenant, holder), terms.effect, self._authority.fact_needs())
         if facts is None:
             raise BadEvaluation(f"context.{effect.missing_field} {effect.missing_problem}")
         return replace(request, terms=replace(terms, effect=effect, facts=facts))

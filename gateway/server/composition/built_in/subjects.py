@@ -16,9 +16,9 @@ from gateway.state.board.permissions import BoardAuthorizer
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.looks import FindPlans, SubjectLooks
+from gateway.state.effects.store import SubjectEffects
 from gateway.state.subjects.clock import SubjectClock
-from gateway.storage.database import Database
-from policies.authority import RulingRequest
+from policies.authority import Authority, RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
@@ -44,9 +44,9 @@ class Subjects:
 
 
 def build_subjects(
-    database: Database,
+    effects: SubjectEffects,
     rulings: BoardAuthorizer,
-    could_allow: Callable[[Caller, Act], bool],
+    authority: Authority,
     recorder: EventRecorder,
     find_plans: FindPlans,
 ) -> Subjects:
@@ -58,7 +58,8 @@ def build_subjects(
     async def explain_refusal(caller: Caller, act: Act) -> Grant:
         return await require_permission(caller, authorize, act)
 
-    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder)
+    database, could_allow = effects.database, authority.could_allow
+    claims = SubjectClaims(database, SubjectClock(now_us), new_id, recorder=recorder, waiters=effects.claim_waiters)
     operations = ClaimOperations(claims, ClaimRulings(explain_refusal, could_allow))
     looks = SubjectLooks(
         database, claims.clock, explain_refusal, partial(_may_read_audit, could_allow), rulings=rulings, find_plans=find_plans

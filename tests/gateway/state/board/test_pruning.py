@@ -6,8 +6,8 @@ from gateway.state.board.pruning import DAY_US, BoardPruning
 from gateway.state.board.store import BoardStore
 from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, ValueSource
 from gateway.state.board.writes import KeyRef, NewValue, set_value
-from gateway.state.subjects.versions import read_subject_version
 from gateway.storage.database import Database
+from tests.fakes.subject_versions import read_subject_version
 
 KEY = KeyRef("acme", "customer/42/status")
 SOURCE = ValueSource("acme|issuer|ann")

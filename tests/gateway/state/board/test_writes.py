@@ -9,8 +9,8 @@ from gateway.state.board.problems import BoardFull, BoardValueTooLarge, StaleVer
 from gateway.state.board.store import BoardStore
 from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, Precondition, StoredValue, ValueSource
 from gateway.state.board.writes import KeyRef, NewValue, delete_value, set_value
-from gateway.state.subjects.versions import read_subject_version
 from gateway.storage.database import Database, engine_for
+from tests.fakes.subject_versions import read_subject_version
 
 ANN = ValueSource("acme|issuer|ann", ("sales",), "t_1", "d_1", 1)
 KEY = KeyRef("acme", "customer/42/status")
