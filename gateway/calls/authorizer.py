@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Call
 from gateway.audit.refusal_log import log_refusal
@@ -16,6 +15,7 @@ from gateway.calls.consent.approval_requests import (
 )
 from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
+from gateway.calls.outgoing.openings import commit_opening
 from gateway.calls.outgoing.unsent import give_back_unsent
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
@@ -23,7 +23,7 @@ from gateway.state.effects.conflicts import record_conflict
 from gateway.state.effects.rulings import rule_on_effect, without_repetition
 from gateway.state.effects.store import UNKNOWN, SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
-from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
+from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.turns.stores import TaskStores
 from policies.audit.log import decision_record, outcome_record
@@ -37,11 +37,9 @@ from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, 
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.tokens.hop_tokens import HopTokens
 from policies.tokens.tickets import TICKET_HEADER, write_ticket
-from policies.tokens.verifier import TokenRefused
 from registry.cards.card import CLEARANCE_MAX, Registration
 
 T = TypeVar("T")
-R = TypeVar("R")
 ExtraWrite = Callable[[Batch], None] | None
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
@@ -378,30 +376,3 @@ def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) ->
 def denial_of(question: Question, reason_id: str) -> Denial:
     """Returns a denial in place of a question that cannot be put to people."""
     return Denial(replace(question.decision, reason_id=reason_id))
-
-
-async def commit_opening(
-    stores: TaskStores, work: Callable[[Batch], R], opened: TurnState, on_abandoned: Callable[[], object] | None = None
-) -> R:
-    """Runs `work`, which writes the first or the next events of a task, and publishes them to followers.
-
-    Returns what `work` returns; anything but None says that it wrote nothing. Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if
-    the task that caused this one has ended. Calls `on_abandoned` if the caller was canceled during the commit.
-    """
-    row = opened.row
-
-    def finish_abandoned(refusal: R) -> None:
-        if refusal is None:
-            stores.tasks.publish(row, opened.events)
-            if on_abandoned is not None:
-                on_abandoned()
-
-    try:
-        refusal = await stores.database.write(work, finish_abandoned)
-    except ParentTaskEnded:
-        raise TokenRefused("grant-ended") from None
-    except IntegrityError as error:
-        raise (WriteFailed("an id was taken") if row.idempotency_key is None else IdempotencyKeyUsed()) from error
-    if refusal is None:
-        stores.tasks.publish(row, opened.events)
-    return refusal

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, event
 
 from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
+from gateway.storage.readers import Rows
 
 T = TypeVar("T")
 Fate = Literal["kept", "refused", "kept unseen"]
@@ -37,6 +38,12 @@ class Shaky:
             self.reads -= 1
             raise ReadFailed
         return await self._database.read(work)
+
+    async def query(self, statement: str, values: tuple[Any, ...], convert: Callable[[Rows], T]) -> T:
+        if self.reads:
+            self.reads -= 1
+            raise ReadFailed
+        return await self._database.query(statement, values, convert)
 
     def post(self, work: Callable[[Batch], Any]) -> None:
         self._database.post(work)

@@ -160,10 +160,9 @@ class LazyWorkflows:
         from gateway.workflows.runs.places import RunPlaces
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
-        could_allow = given.rulings.authority.could_allow
+        could_allow, callers, causing_runs = given.rulings.authority.could_allow, given.rulings.caller_resolver, given.costs.causing_runs
         rights = StarterRights(given.authorizer, could_allow)
-        resolver = given.rulings.caller_resolver
-        steps = StepCalls(given.agents, resolver, stores, given.registry, rights, causing_runs=given.costs.causing_runs)
+        steps = StepCalls(given.agents, callers, stores, given.registry, rights, causing_runs=causing_runs)
         matcher = EventMatcher(evaluator := Evaluator())
         events = EventSteps(Listens(store), matcher, steps, self.events.rulings.authorize, self.events.store, could_allow=could_allow)
         return EngineParts(

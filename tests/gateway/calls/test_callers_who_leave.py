@@ -48,7 +48,7 @@ def held_writer(database: Database) -> Iterator[None]:
 
 async def leave(database: Database, working: "asyncio.Task[Any]", is_at_commit: Any) -> None:
     """Cancels a call whose commit the writer has not done yet; the writer then does it."""
-    await until(is_at_commit)
+    await until(lambda: working.done() or is_at_commit())
     working.cancel()
     with suppress(asyncio.CancelledError):
         await working

@@ -45,7 +45,7 @@ async def test_a_database_that_is_away_is_one_line_for_many_readers(sink: io.Str
     assert {type(outcome) for outcome in outcomes} == {ReadFailed}
     (line,) = lines(sink)
     assert (line["event"], line["problem"], line["left_out"]) == ("database_not_read", "Connection refused", 0)
-    database.engine = engine_for("sqlite://")
+    database._readers._engine = engine_for("sqlite://")
     await database.read(lambda connection: None)
     assert [each["event"] for each in lines(sink)] == ["database_not_read", "database_read_again"]
     database.close()

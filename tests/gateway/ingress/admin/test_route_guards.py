@@ -63,6 +63,8 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_checkpoints": "what their own runs ask, or what they may decide",
     "checkpoint_events": "what became of what their own runs ask, or of what they may decide",
     "list_costs": "their own, without `everybody`",
+    "list_budgets": "their own, without `everybody`",
+    "estimate_cost": "of what they may call",
     "list_claims": "their own, without `everybody`",
     "list_conflicts": "their own, without `everybody`",
     "list_events": "those of the types that they may receive",

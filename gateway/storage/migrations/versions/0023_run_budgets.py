@@ -1,10 +1,10 @@
-"""The twenty-fifth schema: budgets of runs, which tasks the steps of runs caused, and costs by run and step."""
+"""The twenty-third schema: budgets of runs, which tasks the steps of runs caused, and costs by run and step."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0023"
+down_revision = "0022"
 
 
 def upgrade() -> None:

@@ -1,9 +1,9 @@
-"""The twenty-fourth schema: claims that tasks of runs hold while they last, and questions about values that miss their schema."""
+"""The twenty-second schema: claims that tasks of runs hold while they last, and questions about values that miss their schema."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0024"
+revision = "0022"
 down_revision = "0021"
 
 
