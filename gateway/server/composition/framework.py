@@ -49,8 +49,10 @@ from gateway.ingress.oauth import metadata as oauth_metadata
 from gateway.ingress.oauth import revoke as oauth_revoke
 from gateway.ingress.oauth import token as oauth_token
 from gateway.ingress.oauth.client import ClientAuthentication
+from gateway.ingress.oauth.sign_in import routes as sign_in_routes
 from gateway.ingress.oauth.token import TokenIssuance
-from gateway.server.composition import authorization as rights
+from gateway.server.composition.access import authorization as rights
+from gateway.server.composition.access.sign_in import build_offer, build_sign_in
 from gateway.server.composition.process import Gateway
 from gateway.server.router import App
 from policies.callers import Caller
@@ -108,6 +110,8 @@ def build_framework_app(
     redeemer = PersonTokens(gateway.keys, gateway.rulings.token_verifier, ReplayGuard(gateway.database, now_us), gateway.rulings.minting)
     token_issuance = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
     revocation = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
+    sign_in = build_sign_in(gateway, proofs, {})
+    person_grants = sign_in.grants if sign_in is not None else None
     grant_return = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
     approval_permissions = admin_approvals.ApprovalPermissions(
         could_allow, gateway.authorize, check_in_person, gateway.approved_task_resumer.run_once
@@ -122,15 +126,20 @@ def build_framework_app(
         authentication,
         [
             *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
-            oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
+            oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings), sign_in=build_offer(gateway)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(
                 gateway.account_connections, gateway.oauth, gateway.own_client, authentication.authenticate_header, check_in_person
             ),
             oauth_token.routes(
-                token_issuance, gateway.record_audit, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of
+                token_issuance,
+                gateway.record_audit,
+                gateway.rejected_credentials.log_rejection,
+                gateway.limits.count_request_of,
+                person_grants=person_grants,
             ),
-            oauth_revoke.routes(grant_return, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of),
+            oauth_revoke.routes(grant_return, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of, person_grants),
+            *([sign_in_routes.routes(sign_in.routes)] if sign_in is not None else []),
             admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
             admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
             admin_virtual.routes(registry_access, gateway.registry, authenticate, size),

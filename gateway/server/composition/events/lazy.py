@@ -5,8 +5,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.calls.agent_calls import AgentCalls
+from gateway.server.composition.access.rulings import Rulings
 from gateway.server.composition.events.rules import EventParts
-from gateway.server.composition.rulings import Rulings
 from gateway.tasks.turns.stores import TaskStores
 from policies.callers import Caller
 from policies.delegation.rulings import Act
