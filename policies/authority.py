@@ -127,9 +127,16 @@ class Authority:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            return Denial(decision, verdict.is_hidden, verdict.scope, verdict.note, _scope_to_request(caller, verdict.scope))
+            scope = self._missing_scope(caller, verdict.scope)
+            return Denial(decision, verdict.is_hidden, scope, verdict.note, _scope_to_request(caller, scope))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
+
+    def _missing_scope(self, caller: Caller, permission: str) -> str:
+        """What the token's scope lacks; "" where the person who signed in could not use it either, and would sign in for nothing."""
+        if permission and caller.session_id and not self._environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
+            return ""
+        return permission
 
     def needs_history(self, act: Act) -> bool:
         """Whether a policy depends on what the transaction did before this act."""
@@ -340,7 +347,12 @@ def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
 
 
 def _scope_to_request(caller: Caller, permission: str) -> str:
-    """The scope that a token needs for the permission, in the notation of its issuer."""
+    """The scope that a token needs for the permission, in the notation of its issuer.
+
+    A client of people asks for exactly this, so it has what its token has already: the new token must not lack that.
+    """
+    if caller.session_id and permission and not caller.delegation.path:
+        return str(Permissions(caller.delegation.scope.patterns | {permission}))
     return permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
 
 

@@ -13,7 +13,7 @@ from gateway.ingress.http.errors import UnknownPath, describe
 from gateway.ingress.oauth.token import EXCHANGE_METHOD, JWT_BEARER
 from policies.keys.signing import SigningKeys
 
-_CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
+_CACHE_HEADERS = {"cache-control": "public, max-age=300"}  # gateway/server/router.py lets pages of every origin read them
 _CLIENT_ENDPOINTS = ("token", "revocation")  # endpoints where clients authenticate
 _NAME_PATTERN = "[a-z0-9-]{1,64}"
 _RESOURCE_PATH = re.compile(rf"api|mcp(/{_NAME_PATTERN}|/virtual/{_NAME_PATTERN})?|agents/{_NAME_PATTERN}")

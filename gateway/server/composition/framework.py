@@ -110,7 +110,8 @@ def build_framework_app(
     redeemer = PersonTokens(gateway.keys, gateway.rulings.token_verifier, ReplayGuard(gateway.database, now_us), gateway.rulings.minting)
     token_issuance = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
     revocation = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
-    sign_in = build_sign_in(gateway, proofs, {})
+    connect_pages = oauth_connect.ConnectPages(gateway.account_connections, gateway.own_client)
+    sign_in = build_sign_in(gateway, proofs, {oauth_connect.PAGE_NAME: connect_pages.complete_sign_in})
     person_grants = sign_in.grants if sign_in is not None else None
     grant_return = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
     approval_permissions = admin_approvals.ApprovalPermissions(
@@ -129,7 +130,11 @@ def build_framework_app(
             oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings), sign_in=build_offer(gateway)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(
-                gateway.account_connections, gateway.oauth, gateway.own_client, authentication.authenticate_header, check_in_person
+                connect_pages,
+                gateway.oauth,
+                authentication.authenticate_header,
+                check_in_person,
+                sign_in=None if sign_in is None else sign_in.flow,
             ),
             oauth_token.routes(
                 token_issuance,

@@ -119,7 +119,7 @@ class Gateway:
         self.events = build_events(settings, event_rules, self.database)
         self.registry, self.rulings = _build_registry_and_rulings(self)
         self.mailbox = ProcessMailbox(self.database, now_us)
-        self.sign_in_sessions = build_sessions(settings, self.database, self.envelope, self.audit)
+        self.sign_in_sessions = build_sessions(settings, self.database, self.envelope, self.rulings, self.audit)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)

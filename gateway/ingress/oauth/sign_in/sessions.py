@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ _INSERT: Final = (
     "INSERT INTO sign_in_sessions (tenant, id, owner, roles, provider, client_id, client_name, resource, scope, thumbprint, "
     "kek_id, wrapped, body, created, renewed, until, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
 )
-_INSERT_SECRET: Final = (
+_INSERT_ONE_TIME: Final = (
     "INSERT INTO sign_in_tokens (digest, tenant, session_id, kind, redirect_uri, challenge, spent, until) VALUES (?, ?, ?, ?, ?, ?, 0, ?)"
 )
 _SPEND: Final = "UPDATE sign_in_tokens SET spent = ? WHERE digest = ? AND spent = 0"
@@ -106,16 +106,27 @@ RecordAudit = Callable[[Batch, Mapping[str, Any]], None]
 
 
 class SignInSessions:
-    """Stores sessions. Codes and refresh tokens are stored as digests. `now` counts microseconds since 1970."""
+    """Stores sessions. Codes and refresh tokens are stored as digests. `now` counts microseconds since 1970.
+
+    `on_end` tells this process of an ended session at once; the epoch tells the others.
+    """
 
     def __init__(
-        self, database: Database, envelope: EnvelopeEncryption, lives: SessionLives, now: Callable[[], int], record_audit: RecordAudit
+        self,
+        database: Database,
+        envelope: EnvelopeEncryption,
+        lives: SessionLives,
+        now: Callable[[], int],
+        record_audit: RecordAudit,
+        *,
+        on_end: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._envelope = envelope
         self._lives = lives
         self._now = now
         self._record_audit = record_audit
+        self._on_end = on_end
 
     def open(self, batch: Batch, session: Session) -> None:
         """Adds a session in the transaction of the batch. It lasts as long as `session` says."""
@@ -146,7 +157,7 @@ class SignInSessions:
 
         def work(batch: Batch) -> None:
             self.open_briefly(batch, session)
-            batch.run(_INSERT_SECRET, (*row, until))
+            batch.run(_INSERT_ONE_TIME, (*row, until))
             also(batch)
 
         await self._database.write(work)
@@ -180,7 +191,7 @@ class SignInSessions:
             if batch.run(_RENEW, values) != 1:
                 return False
             if token:
-                batch.run(_INSERT_SECRET, (_digest(token), *key, "refresh", "", "", session.until))
+                batch.run(_INSERT_ONE_TIME, (_digest(token), *key, "refresh", "", "", session.until))
             return True
 
         if not await self._database.write(work):
@@ -212,7 +223,9 @@ class SignInSessions:
             raise_epoch(batch, EPOCH)
             return True
 
-        return await self._database.write(work)
+        has_ended = await self._database.write(work)
+        await self._on_end()
+        return has_ended
 
     async def find(self, tenant: str, session_id: str) -> Session | None:
         """The session that lasts; else None."""

@@ -19,6 +19,7 @@ from gateway.ingress.oauth.sign_in.requests import Audiences
 from gateway.ingress.oauth.sign_in.routes import SignInRoutes
 from gateway.ingress.oauth.sign_in.sessions import EPOCH, SessionLives, SignInSessions
 from gateway.ingress.oauth.sign_in.tokens import ClientChecks, PersonGrants
+from gateway.server.composition.access.rulings import Rulings
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.sections.sign_in import SignInProviderSettings
 from gateway.server.settings import BadSettings, Settings, resolve_credential
@@ -90,28 +91,31 @@ def build_offer(gateway: "Gateway") -> SignInOffer | None:
     return SignInOffer(tuple(section.scopes), has_registration=section.registration, has_documents=section.documents)
 
 
-def build_sessions(settings: Settings, database: Database, envelope: EnvelopeEncryption, audit: AuditLog) -> SignInSessions:
+def build_sessions(
+    settings: Settings, database: Database, envelope: EnvelopeEncryption, rulings: Rulings, audit: AuditLog
+) -> SignInSessions:
     """Builds the store of sessions. Raises BadSettings for a provider of sign-in that is no trusted issuer."""
     section, known = settings.sign_in, {issuer.issuer for issuer in settings.identity.issuers}
     for name, provider in section.providers.items():
         if provider.issuer not in known:
             raise BadSettings(f"sign_in.providers.{name}.issuer: {provider.issuer} is not one of identity.issuers")
-    return SignInSessions(database, envelope, SessionLives(section.session_life, section.renewed_life), now_us, audit.record)
+    lives, on_end = SessionLives(section.session_life, section.renewed_life), partial(_forget_ended, rulings)
+    return SignInSessions(database, envelope, lives, now_us, audit.record, on_end=on_end)
 
 
 async def start_sessions(gateway: "Gateway", periodic_tasks: PeriodicTasks) -> None:
     """Reads the sessions that ended a short while ago, follows changes of them, and deletes old ones from time to time."""
-    rulings = gateway.rulings
-
-    async def reload() -> None:
-        await rulings.ended_sessions.reload()
-        rulings.token_verifier.invalidate()
-        rulings.caller_resolver.invalidate()
-
-    gateway.database.watch(EPOCH, reload)
-    await rulings.ended_sessions.reload()
+    gateway.database.watch(EPOCH, partial(_forget_ended, gateway.rulings))
+    await gateway.rulings.ended_sessions.reload()
     if gateway.settings.has_sign_in:
         periodic_tasks.repeat(SWEEP_SECONDS, gateway.sign_in_sessions.sweep)
+
+
+async def _forget_ended(rulings: Rulings) -> None:
+    """Drops what is cached of tokens, so that those of ended sessions are refused."""
+    await rulings.ended_sessions.reload()
+    rulings.token_verifier.invalidate()
+    rulings.caller_resolver.invalidate()
 
 
 def _build_clients(gateway: "Gateway") -> SignInClients:
