@@ -13,6 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
+from gateway.cli.sign_in import commands as sign_in
 from gateway.cli.state import board, claims, memory, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
@@ -38,7 +39,8 @@ app = typer.Typer(
     cls=ExitCodeGroup,
     name="interlock",
     epilog=(
-        "Environment: INTERLOCK_URL, the gateway to call (http://127.0.0.1:8080); INTERLOCK_TOKEN, your access token; "
+        "Environment: INTERLOCK_URL, the gateway to call (http://127.0.0.1:8080); INTERLOCK_TOKEN, your access token "
+        "(not set: the session of interlock login); "
         "INTERLOCK_HOME, where serve, token, keys and audit find the gateway's own files (.interlock); INTERLOCK_…, every setting.\n\n"
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable."
     ),
@@ -84,7 +86,7 @@ for name, group in {
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)
-for module in (tools, send, tasks, decisions, kills, costs):
+for module in (sign_in, tools, send, tasks, decisions, kills, costs):
     module.register(app)
 
 

@@ -12,7 +12,7 @@ from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest
-from gateway.ingress.oauth.sign_in.clients import is_client_of_people
+from gateway.ingress.oauth.sign_in.clients.store import is_client_of_people
 from gateway.ingress.oauth.sign_in.tokens import PersonGrants
 from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.hop_tokens import ExchangeRefused

@@ -49,6 +49,7 @@ from gateway.ingress.oauth import metadata as oauth_metadata
 from gateway.ingress.oauth import revoke as oauth_revoke
 from gateway.ingress.oauth import token as oauth_token
 from gateway.ingress.oauth.client import ClientAuthentication
+from gateway.ingress.oauth.sign_in import account as sign_in_account
 from gateway.ingress.oauth.sign_in import routes as sign_in_routes
 from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition.access import authorization as rights
@@ -145,6 +146,7 @@ def build_framework_app(
             ),
             oauth_revoke.routes(grant_return, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of, person_grants),
             *([sign_in_routes.routes(sign_in.routes)] if sign_in is not None else []),
+            sign_in_account.routes(gateway.sign_in_sessions, authenticate, check_in_person),
             admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
             admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
             admin_virtual.routes(registry_access, gateway.registry, authenticate, size),

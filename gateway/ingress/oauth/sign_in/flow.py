@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.ingress.oauth.pages import escape, html_page, leaving_page, with_parameters
-from gateway.ingress.oauth.sign_in.clients import BROWSER, SignInClients
+from gateway.ingress.oauth.sign_in.clients.store import BROWSER, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentExpired, ConsentPages, OpenConsent, expired_page
 from gateway.ingress.oauth.sign_in.devices import Devices, UnknownDevice
 from gateway.ingress.oauth.sign_in.providers import LoginFailed, ProviderLogins

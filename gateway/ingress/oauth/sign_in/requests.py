@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from gateway.ingress.oauth.sign_in.clients import AUTHORIZATION_CODE, SignInClient
-from gateway.ingress.oauth.sign_in.redirects import Redirect, find_registered
+from gateway.ingress.oauth.sign_in.clients.redirects import Redirect, find_registered
+from gateway.ingress.oauth.sign_in.clients.store import AUTHORIZATION_CODE, SignInClient
 from gateway.ingress.oauth.sign_in.scopes import BadScope, parse_scope
 
 STATE_MAX: Final = 2048  # characters

@@ -14,7 +14,8 @@ from gateway.ingress.http.route_descriptions import describe_form, describe_obje
 from gateway.ingress.oauth.endpoint import NO_STORE, error_response, rate_limited_response
 from gateway.ingress.oauth.form import read_form
 from gateway.ingress.oauth.pages import escape, html_page
-from gateway.ingress.oauth.sign_in.clients import (
+from gateway.ingress.oauth.sign_in.clients.redirects import Redirect
+from gateway.ingress.oauth.sign_in.clients.store import (
     DEVICE_CODE,
     BadRegistration,
     SignInClient,
@@ -26,7 +27,6 @@ from gateway.ingress.oauth.sign_in.consent import ConsentPages
 from gateway.ingress.oauth.sign_in.devices import CODE_LENGTH, DEVICE_SECONDS, INTERVAL_SECONDS, Devices, UnknownDevice, WaitingDevice
 from gateway.ingress.oauth.sign_in.flow import SignIn
 from gateway.ingress.oauth.sign_in.rates import AddressRates
-from gateway.ingress.oauth.sign_in.redirects import Redirect
 from gateway.ingress.oauth.sign_in.requests import (
     Audiences,
     AuthorizationRefused,

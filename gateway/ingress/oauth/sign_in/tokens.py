@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.ingress.http.asgi import BadHeader
 from gateway.ingress.http.proofs import ASSERTION_TYPE, RequestProofs
 from gateway.ingress.oauth.endpoint import NO_STORE
-from gateway.ingress.oauth.sign_in.clients import (
+from gateway.ingress.oauth.sign_in.clients.store import (
     AUTHORIZATION_CODE,
     DEVICE_CODE,
     REFRESH_TOKEN,

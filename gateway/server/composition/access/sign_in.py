@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from adapters.oauth.grants import OAuthRequests
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth.metadata import SignInOffer
-from gateway.ingress.oauth.sign_in.clients import ClientLimits, SignInClient, SignInClients
+from gateway.ingress.oauth.sign_in.clients.documents import ClientDocuments
+from gateway.ingress.oauth.sign_in.clients.store import ClientLimits, SignInClient, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentPages, LoginChoices
 from gateway.ingress.oauth.sign_in.devices import Devices
-from gateway.ingress.oauth.sign_in.documents import ClientDocuments
 from gateway.ingress.oauth.sign_in.flow import CompletePage, SignIn, SignInParts
 from gateway.ingress.oauth.sign_in.providers import Provider, ProviderLogins
 from gateway.ingress.oauth.sign_in.requests import Audiences

@@ -12,8 +12,8 @@ import structlog
 from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import FetchDocument
 from adapters.upstream.targets import EgressRefused
-from gateway.ingress.oauth.sign_in.clients import GRANTS, SignInClient, UnknownClient, clean_name, read_redirects
-from gateway.ingress.oauth.sign_in.redirects import BadRedirect
+from gateway.ingress.oauth.sign_in.clients.redirects import BadRedirect
+from gateway.ingress.oauth.sign_in.clients.store import GRANTS, SignInClient, UnknownClient, clean_name, read_redirects
 from policies.cache import BoundedCache
 from policies.strict_json import BadJson, parse
 

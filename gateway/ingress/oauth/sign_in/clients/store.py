@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 from sqlalchemy import select
 
-from gateway.ingress.oauth.sign_in.redirects import BadRedirect, parse_redirect
+from gateway.ingress.oauth.sign_in.clients.redirects import BadRedirect, parse_redirect
 from gateway.ingress.oauth.sign_in.tables import sign_in_clients as table
 from gateway.storage.database import Batch, Database
 from policies.ids import new_id
