@@ -127,16 +127,10 @@ class Authority:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            scope = self._missing_scope(caller, verdict.scope)
+            scope = _missing_scope(self._environment, caller, verdict.scope)
             return Denial(decision, verdict.is_hidden, scope, verdict.note, _scope_to_request(caller, scope))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
-
-    def _missing_scope(self, caller: Caller, permission: str) -> str:
-        """What the token's scope lacks; "" where the person who signed in could not use it either, and would sign in for nothing."""
-        if permission and caller.session_id and not self._environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
-            return ""
-        return permission
 
     def needs_history(self, act: Act) -> bool:
         """Whether a policy depends on what the transaction did before this act."""
@@ -344,6 +338,13 @@ def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
     if CLAIM_RULE not in policies or terms.facts is None:
         return "policy-forbids"
     return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
+
+
+def _missing_scope(environment: RulingEnvironment, caller: Caller, permission: str) -> str:
+    """What the token's scope lacks; "" where the person who signed in could not use it either, and would sign in for nothing."""
+    if permission and caller.session_id and not environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
+        return ""
+    return permission
 
 
 def _scope_to_request(caller: Caller, permission: str) -> str:

@@ -1,4 +1,4 @@
-"""The HTTP client of the command line: calls the gateway at INTERLOCK_URL with INTERLOCK_TOKEN, or as who has signed in."""
+"""The HTTP client of the command line: calls the gateway at INTERLOCK_URL with INTERLOCK_TOKEN, or the session of `interlock login`."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
 from gateway.cli.output import print_problem, problem_lines, show_progress
-from gateway.cli.sign_in.store import find_token
+from gateway.cli.sessions import find_token
 from gateway.cli.token_hints import explain_rejected_token
 
 if TYPE_CHECKING:

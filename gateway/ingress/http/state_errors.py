@@ -24,7 +24,7 @@ from gateway.state.memory.facts import BadFact, FactChanged, MemoryFull, Unknown
 from gateway.state.memory.quarantine import UnknownQuarantine
 
 
-class UnknownSession(Exception):
+class UnknownSignIn(Exception):
     """The person has not signed in with such a session, or it has ended."""
 
 
@@ -36,7 +36,7 @@ STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BoardValueTooLarge: ErrorMapping(413, -32602, "value-too-large", keeps_http_status=True),
     BoardFull: ErrorMapping(409, -32012, "board-full", rpc_code_override="RESOURCE_EXHAUSTED"),
     MisfitValue: ErrorMapping(422, -32602, "value-misfit"),
-    UnknownSession: ErrorMapping(404, -32011, "unknown", "There is no such session.", keeps_http_status=True),
+    UnknownSignIn: ErrorMapping(404, -32011, "unknown", "There is no such session.", keeps_http_status=True),
     UnknownHeldValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
     HeldValueDecided: ErrorMapping(409, -32014, "held-value-decided"),
     OwnHeldValue: ErrorMapping(403, -32010, "held-value-own"),

@@ -119,7 +119,7 @@ def routes(
 
 @dataclass(frozen=True, slots=True)
 class ConnectPages:
-    """The page that a person sees once it is known who they are."""
+    """The page of a connection for the person that it belongs to."""
 
     connections: AccountConnections
     own_client: OwnClient
@@ -129,7 +129,7 @@ class ConnectPages:
         return await self.show_summary(reference, person.principal)
 
     async def show_summary(self, connection_id: str, person: Principal) -> Response:
-        """Returns the summary of a connection to the person who is to make it, and binds it to their browser."""
+        """Returns the summary of a connection for its person, and binds it to their browser."""
         try:
             connection = await self.connections.find(connection_id)
         except UnknownConnection:

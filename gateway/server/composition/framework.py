@@ -44,23 +44,15 @@ from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
-from gateway.ingress.oauth import connect as oauth_connect
-from gateway.ingress.oauth import metadata as oauth_metadata
-from gateway.ingress.oauth import revoke as oauth_revoke
-from gateway.ingress.oauth import token as oauth_token
 from gateway.ingress.oauth.client import ClientAuthentication
-from gateway.ingress.oauth.sign_in import account as sign_in_account
-from gateway.ingress.oauth.sign_in import routes as sign_in_routes
-from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition.access import authorization as rights
-from gateway.server.composition.access.sign_in import build_offer, build_sign_in
+from gateway.server.composition.access.oauth_routes import oauth_routes
 from gateway.server.composition.process import Gateway
 from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.dpop import DpopVerifier
-from policies.tokens.person_tokens import PersonTokens
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Tickets
 
@@ -99,7 +91,6 @@ def build_framework_app(
     """Builds the application with all of its routes."""
     authenticate = TokenGuard(authentication, gateway.limits.count_request)
     url, size, could_allow = gateway.settings.public_url, gateway.settings.server.max_body, gateway.rulings.authority.could_allow
-    issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
     registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
     oversight = Oversight(gateway.database, could_allow, gateway.authorize)
@@ -108,13 +99,7 @@ def build_framework_app(
     what_if_policies = admin_policies.WhatIfPolicies(
         gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
     )
-    redeemer = PersonTokens(gateway.keys, gateway.rulings.token_verifier, ReplayGuard(gateway.database, now_us), gateway.rulings.minting)
-    token_issuance = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
     revocation = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
-    connect_pages = oauth_connect.ConnectPages(gateway.account_connections, gateway.own_client)
-    sign_in = build_sign_in(gateway, proofs, {oauth_connect.PAGE_NAME: connect_pages.complete_sign_in})
-    person_grants = sign_in.grants if sign_in is not None else None
-    grant_return = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
     approval_permissions = admin_approvals.ApprovalPermissions(
         could_allow, gateway.authorize, check_in_person, gateway.approved_task_resumer.run_once
     )
@@ -128,25 +113,7 @@ def build_framework_app(
         authentication,
         [
             *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
-            oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings), sign_in=build_offer(gateway)),
-            oauth_connect.client_routes(gateway.own_client),
-            oauth_connect.routes(
-                connect_pages,
-                gateway.oauth,
-                authentication.authenticate_header,
-                check_in_person,
-                sign_in=None if sign_in is None else sign_in.flow,
-            ),
-            oauth_token.routes(
-                token_issuance,
-                gateway.record_audit,
-                gateway.rejected_credentials.log_rejection,
-                gateway.limits.count_request_of,
-                person_grants=person_grants,
-            ),
-            oauth_revoke.routes(grant_return, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of, person_grants),
-            *([sign_in_routes.routes(sign_in.routes)] if sign_in is not None else []),
-            sign_in_account.routes(gateway.sign_in_sessions, authenticate, check_in_person),
+            *oauth_routes(gateway, authentication, authenticate, clients, proofs, revocation=revocation, check_in_person=check_in_person),
             admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
             admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
             admin_virtual.routes(registry_access, gateway.registry, authenticate, size),

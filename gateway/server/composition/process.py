@@ -96,9 +96,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, worker: WorkerFigures | None = None, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, takes_signals: bool = False
     ) -> None:
-        self.settings = settings
-        self.timeouts = timeouts
-        self._worker = worker
+        self.settings, self.timeouts, self._worker = settings, timeouts, worker
         event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)

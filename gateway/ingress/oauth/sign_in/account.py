@@ -1,4 +1,4 @@
-"""/api/whoami and /api/sessions: who the caller is, and the clients that a person has signed in with, which only that person ends."""
+"""/api/whoami and /api/sessions: the caller, and the sessions of a person, which only that person lists and ends."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from gateway.calls.authorizer import RequireInPerson
-from gateway.ingress.http.state_errors import UnknownSession
+from gateway.ingress.http.state_errors import UnknownSignIn
 from gateway.ingress.oauth.sign_in.sessions import Session, SignInSessions
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
@@ -36,7 +36,7 @@ def routes(sessions: SignInSessions, authenticate: Authenticate, check_in_person
         await check_in_person(caller, MANAGE_SESSIONS)
         found = await sessions.find(caller.principal.tenant, session_id)
         if found is None or found.person.principal.owner_key != caller.principal.owner_key:
-            raise UnknownSession
+            raise UnknownSignIn
         await sessions.end(found, "ended-by-person")
         return JSONResponse({"id": session_id, "ended": True})
 
@@ -44,7 +44,7 @@ def routes(sessions: SignInSessions, authenticate: Authenticate, check_in_person
 
 
 def _caller_document(caller: Caller) -> dict[str, Any]:
-    """Who calls. `agents` is the chain of agents that act for the person; `scope` is what the token and the chain leave."""
+    """The caller. `agents` is the chain of agents that act for the person; `scope` is what the token and the chain leave."""
     principal, delegation = caller.principal, caller.delegation
     return {
         "tenant": principal.tenant,

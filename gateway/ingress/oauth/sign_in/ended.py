@@ -1,4 +1,4 @@
-"""Sessions that ended while access tokens of theirs are still valid. Each process has them in memory, and an epoch announces changes."""
+"""Sessions that ended before their access tokens expire. Each process has them in memory; an epoch announces changes."""
 
 from collections.abc import Callable
 from typing import Final

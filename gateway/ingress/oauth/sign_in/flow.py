@@ -32,7 +32,7 @@ class CompletePage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignInParts:
-    """What a sign-in depends on. `check_person` raises Killed for a person whom an operator has stopped. `issuer` is the public URL."""
+    """What a sign-in depends on. `check_person` raises Killed for a person that an operator has stopped. `issuer` is the public URL."""
 
     pages: ConsentPages
     clients: SignInClients

@@ -1,4 +1,4 @@
-"""Rates of requests that anybody may send: a bucket for each address, and one for all of them together."""
+"""Rates of requests that need no credential: a bucket for each address, and one for all of them together."""
 
 from collections.abc import Callable
 from typing import Final

@@ -21,7 +21,7 @@ PurposeKind = Literal["code", "device", "page"]
 
 
 class BadAuthorization(Exception):
-    """A request whose client or redirect URI is not known: the person reads why, and nobody is redirected (RFC 6749 s4.1.2.1)."""
+    """A request whose client or redirect URI is not known: the person reads why, and there is no redirect (RFC 6749 s4.1.2.1)."""
 
 
 class AuthorizationRefused(Exception):

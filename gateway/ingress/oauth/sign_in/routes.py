@@ -199,7 +199,7 @@ def _device_purpose(device: WaitingDevice, client: SignInClient, typed: str) -> 
 
 
 def _refused_response(url: str, client: SignInClient, redirect: Redirect, problem: str) -> Response:
-    """Tells the client about its error. A web address that somebody registered here is only linked: it would be an open redirector."""
+    """Tells the client about its error. A web address that registered itself is only linked: a redirect would be open to abuse."""
     if client.kind != "dynamic" or redirect.kind != "https":
         return RedirectResponse(url, 303, NO_STORE)
     link = f'<a href="{escape(url)}" rel="noreferrer">Go back to {escape(redirect.place)}</a>'

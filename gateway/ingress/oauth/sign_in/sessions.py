@@ -1,4 +1,4 @@
-"""Sessions of people who signed in: begun by a code, continued by refresh tokens that are used once, ended with all tokens."""
+"""Sessions of signed-in people: begun by a code, continued by refresh tokens that are used once, ended with all tokens."""
 
 import hashlib
 import hmac
@@ -43,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class SignedInPerson:
-    """A person who has just signed in at `provider` ("": as a development user), with the provider's refresh token, if it gave one."""
+    """A person after the login at `provider` ("": as a development user), with the provider's refresh token, if it gave one."""
 
     principal: Principal
     provider: str
@@ -181,7 +181,7 @@ class SignInSessions:
         await self._database.write(lambda batch: batch.run(_UNSPEND, (spent.digest, spent.at)))
 
     async def renew(self, session: Session, with_refresh_token: bool = True) -> str:
-        """Stores the session's renewed person, and returns its next refresh token. Raises ExchangeRefused where it has ended meanwhile."""
+        """Stores the session's renewed person, and returns its next refresh token. Raises ExchangeRefused for a session that has ended."""
         principal, sealed = session.person.principal, self._seal(session.person, session.id)
         token = _new_secret("ir") if with_refresh_token else ""
         key = (principal.tenant, session.id)
@@ -245,19 +245,6 @@ class SignInSessions:
         found = await self._read_token(token)
         return found[1] if found is not None and found[0].kind == "refresh" and found[1].client_id == client_id else None
 
-    async def sweep(self) -> None:
-        """Deletes sessions that are over for a day, with their tokens, and logins and devices that nobody finished."""
-        now = self._now()
-
-        def work(batch: Batch) -> None:
-            batch.run("DELETE FROM sign_in_sessions WHERE until < ?", (now - KEPT_US,))
-            batch.run("DELETE FROM sign_in_tokens WHERE until < ?", (now - KEPT_US,))
-            for statement in ("DELETE FROM sign_in_attempts WHERE until < ?", "DELETE FROM sign_in_devices WHERE until < ?"):
-                batch.run(statement, (now,))
-            batch.run("DELETE FROM sign_in_clients WHERE until < ?", (now,))
-
-        await self._database.write(work)
-
     async def _find_token(self, token: str, kind: str, client_id: str) -> "tuple[Row[Any], Session]":
         """The row of a token of this client and its session, whether it is used up or not. Raises ExchangeRefused."""
         found = await self._read_token(token)
@@ -310,6 +297,18 @@ class SignInSessions:
         person = SignedInPerson(principal, row.provider, refresh_token)
         given = (row.client_id, row.client_name, row.resource, row.scope, row.thumbprint)
         return Session(row.id, person, *given, row.created, row.renewed, row.until, row.ended)
+
+
+async def delete_old(database: Database, now: int) -> None:
+    """Deletes sessions that are over for a day, with their tokens, and logins, devices and registrations that have expired."""
+
+    def work(batch: Batch) -> None:
+        for name in ("sign_in_sessions", "sign_in_tokens"):
+            batch.run(f"DELETE FROM {name} WHERE until < ?", (now - KEPT_US,))  # noqa: S608 (names of our own tables)
+        for name in ("sign_in_attempts", "sign_in_devices", "sign_in_clients"):
+            batch.run(f"DELETE FROM {name} WHERE until < ?", (now,))  # noqa: S608 (names of our own tables)
+
+    await database.write(work)
 
 
 def check_resource(resource: str, session: Session) -> None:

@@ -1,1 +1,1 @@
-"""Builds what decides who is let in and what they may do: token verification, rulings, and the sign-in of people."""
+"""Builds the checks of callers: token verification, rulings, the sign-in of people, and their routes."""

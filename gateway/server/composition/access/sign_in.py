@@ -10,14 +10,14 @@ from adapters.oauth.grants import OAuthRequests
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth.metadata import SignInOffer
 from gateway.ingress.oauth.sign_in.clients.documents import ClientDocuments
-from gateway.ingress.oauth.sign_in.clients.store import ClientLimits, SignInClient, SignInClients
+from gateway.ingress.oauth.sign_in.clients.store import RegistrationLimits, SignInClient, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentPages, LoginChoices
 from gateway.ingress.oauth.sign_in.devices import Devices
 from gateway.ingress.oauth.sign_in.flow import CompletePage, SignIn, SignInParts
 from gateway.ingress.oauth.sign_in.providers import Provider, ProviderLogins
 from gateway.ingress.oauth.sign_in.requests import Audiences
 from gateway.ingress.oauth.sign_in.routes import SignInRoutes
-from gateway.ingress.oauth.sign_in.sessions import EPOCH, SessionLives, SignInSessions
+from gateway.ingress.oauth.sign_in.sessions import EPOCH, SessionLives, SignInSessions, delete_old
 from gateway.ingress.oauth.sign_in.tokens import ClientChecks, PersonGrants
 from gateway.server.composition.access.rulings import Rulings
 from gateway.server.periodic import PeriodicTasks
@@ -49,7 +49,7 @@ class SignInServer:
 
 
 def build_sign_in(gateway: "Gateway", proofs: RequestProofs, complete_pages: dict[str, CompletePage]) -> SignInServer | None:
-    """Builds sign-in; None where nobody could sign in. The caller may add to `complete_pages` before the first request."""
+    """Builds sign-in; None while sign-in is off. `complete_pages` are the ends of the gateway's own pages, by name."""
     settings, url = gateway.settings, gateway.settings.public_url
     if not settings.has_sign_in:
         return None
@@ -108,7 +108,7 @@ async def start_sessions(gateway: "Gateway", periodic_tasks: PeriodicTasks) -> N
     gateway.database.watch(EPOCH, partial(_forget_ended, gateway.rulings))
     await gateway.rulings.ended_sessions.reload()
     if gateway.settings.has_sign_in:
-        periodic_tasks.repeat(SWEEP_SECONDS, gateway.sign_in_sessions.sweep)
+        periodic_tasks.repeat(SWEEP_SECONDS, lambda: delete_old(gateway.database, now_us()))
 
 
 async def _forget_ended(rulings: Rulings) -> None:
@@ -122,7 +122,7 @@ def _build_clients(gateway: "Gateway") -> SignInClients:
     section = gateway.settings.sign_in
     named = section.clients.items()
     known = {name: SignInClient(name, "operator", each.name, tuple(each.redirect_uris), has_api=each.api) for name, each in named}
-    limits = ClientLimits(section.clients_max, section.client_life)
+    limits = RegistrationLimits(section.clients_max, section.client_life)
     documents = ClientDocuments(gateway.egress.fetch, section.redirect_uris, time.monotonic) if section.documents else None
     find_document = documents.find if documents is not None else None
     return SignInClients(gateway.database, known, limits, section.redirect_uris, now=now_us, find_document=find_document)

@@ -76,7 +76,7 @@ OWN_CLIENTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class ClientLimits:
+class RegistrationLimits:
     """Bounds of clients that register themselves: their number, and the seconds that they are kept after the last sign-in."""
 
     count_max: int
@@ -93,7 +93,7 @@ class SignInClients:
         self,
         database: Database,
         configured: Mapping[str, SignInClient],
-        limits: ClientLimits,
+        limits: RegistrationLimits,
         private_uris: Collection[str],
         *,
         now: Callable[[], int],
