@@ -127,8 +127,7 @@ class Authority:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            scope = _missing_scope(self._environment, caller, verdict.scope)
-            return Denial(decision, verdict.is_hidden, scope, verdict.note, _scope_to_request(caller, scope))
+            return Denial(decision, verdict.is_hidden, note=verdict.note, **_missing_scope(self._environment, caller, verdict.scope))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
 
@@ -340,21 +339,18 @@ def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
     return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
 
 
-def _missing_scope(environment: RulingEnvironment, caller: Caller, permission: str) -> str:
-    """What the token's scope lacks; "" where the person who signed in could not use it either, and would sign in for nothing."""
-    if permission and caller.session_id and not environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
-        return ""
-    return permission
+def _missing_scope(environment: RulingEnvironment, caller: Caller, permission: str) -> dict[str, str]:
+    """The permission that the token's scope lacks, and the scope that it needs, in the notation of its issuer.
 
-
-def _scope_to_request(caller: Caller, permission: str) -> str:
-    """The scope that a token needs for the permission, in the notation of its issuer.
-
-    A client of people asks for exactly this, so it has what its token has already: the new token must not lack that.
+    A client of a person who signed in asks for exactly that scope, so it has what the token has already. There is none where the person
+    may not use the permission either, and would sign in for nothing.
     """
+    wanted = permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
     if caller.session_id and permission and not caller.delegation.path:
-        return str(Permissions(caller.delegation.scope.patterns | {permission}))
-    return permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
+        if not environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
+            return {}
+        wanted = str(Permissions(caller.delegation.scope.patterns | {permission}))
+    return {"missing_permission": permission, "scope_to_request": wanted}
 
 
 def _arguments_digest(arguments: Mapping[str, Any] | None) -> str:

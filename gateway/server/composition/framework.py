@@ -46,7 +46,7 @@ from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.server.composition.access import authorization as rights
-from gateway.server.composition.access.oauth_routes import oauth_routes
+from gateway.server.composition.oauth.routes import oauth_routes
 from gateway.server.composition.process import Gateway
 from gateway.server.router import App
 from policies.callers import Caller

@@ -38,7 +38,7 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.access.rulings import Rulings, build_rulings
-from gateway.server.composition.access.sign_in import build_sessions, start_sessions
+from gateway.server.composition.access.sessions import build_sessions, start_sessions
 from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
@@ -229,7 +229,7 @@ class Gateway:
         self.database.watch("registry", self.registry.reload)
         self.database.watch("notices", self.webhooks.notices.on_change)
         self.database.watch("event-types", self.workflows.events.reload_listened)
-        await start_sessions(self, self.periodic_tasks)
+        await start_sessions(self.settings, self.database, self.rulings, self.periodic_tasks)
         await self.workflows.begin_events()
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)

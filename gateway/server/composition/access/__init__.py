@@ -1,1 +1,1 @@
-"""Builds the checks of callers: token verification, rulings, the sign-in of people, and their routes."""
+"""Builds the checks of callers: token verification, rulings, and the sessions of people."""

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from adapters.oauth.grants import OAuthRequests
@@ -17,25 +16,16 @@ from gateway.ingress.oauth.sign_in.flow import CompletePage, SignIn, SignInParts
 from gateway.ingress.oauth.sign_in.providers import Provider, ProviderLogins
 from gateway.ingress.oauth.sign_in.requests import Audiences
 from gateway.ingress.oauth.sign_in.routes import SignInRoutes
-from gateway.ingress.oauth.sign_in.sessions import EPOCH, SessionLives, SignInSessions, delete_old
+from gateway.ingress.oauth.sign_in.sessions import SignInSessions
 from gateway.ingress.oauth.sign_in.tokens import ClientChecks, PersonGrants
-from gateway.server.composition.access.rulings import Rulings
-from gateway.server.periodic import PeriodicTasks
+from gateway.server.composition.process import Gateway
 from gateway.server.sections.sign_in import SignInProviderSettings
-from gateway.server.settings import BadSettings, Settings, resolve_credential
-from gateway.storage.database import Database
-from policies.audit.log import AuditLog
+from gateway.server.settings import Settings, resolve_credential
 from policies.delegation.chain import Principal
 from policies.ids import new_id, now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.session_tokens import SessionTokens
-from policies.vault.envelope import EnvelopeEncryption
-
-if TYPE_CHECKING:
-    from gateway.server.composition.process import Gateway
-
-SWEEP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +38,7 @@ class SignInServer:
     sessions: SignInSessions
 
 
-def build_sign_in(gateway: "Gateway", proofs: RequestProofs, complete_pages: dict[str, CompletePage]) -> SignInServer | None:
+def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: dict[str, CompletePage]) -> SignInServer | None:
     """Builds sign-in; None while sign-in is off. `complete_pages` are the ends of the gateway's own pages, by name."""
     settings, url = gateway.settings, gateway.settings.public_url
     if not settings.has_sign_in:
@@ -83,7 +73,7 @@ def build_sign_in(gateway: "Gateway", proofs: RequestProofs, complete_pages: dic
     return SignInServer(flow, routes, grants, sessions)
 
 
-def build_offer(gateway: "Gateway") -> SignInOffer | None:
+def build_offer(gateway: Gateway) -> SignInOffer | None:
     """What the metadata say about sign-in; None while it is off."""
     section = gateway.settings.sign_in
     if not gateway.settings.has_sign_in:
@@ -91,34 +81,7 @@ def build_offer(gateway: "Gateway") -> SignInOffer | None:
     return SignInOffer(tuple(section.scopes), has_registration=section.registration, has_documents=section.documents)
 
 
-def build_sessions(
-    settings: Settings, database: Database, envelope: EnvelopeEncryption, rulings: Rulings, audit: AuditLog
-) -> SignInSessions:
-    """Builds the store of sessions. Raises BadSettings for a provider of sign-in that is no trusted issuer."""
-    section, known = settings.sign_in, {issuer.issuer for issuer in settings.identity.issuers}
-    for name, provider in section.providers.items():
-        if provider.issuer not in known:
-            raise BadSettings(f"sign_in.providers.{name}.issuer: {provider.issuer} is not one of identity.issuers")
-    lives, on_end = SessionLives(section.session_life, section.renewed_life), partial(_forget_ended, rulings)
-    return SignInSessions(database, envelope, lives, now_us, audit.record, on_end=on_end)
-
-
-async def start_sessions(gateway: "Gateway", periodic_tasks: PeriodicTasks) -> None:
-    """Reads the sessions that ended a short while ago, follows changes of them, and deletes old ones from time to time."""
-    gateway.database.watch(EPOCH, partial(_forget_ended, gateway.rulings))
-    await gateway.rulings.ended_sessions.reload()
-    if gateway.settings.has_sign_in:
-        periodic_tasks.repeat(SWEEP_SECONDS, lambda: delete_old(gateway.database, now_us()))
-
-
-async def _forget_ended(rulings: Rulings) -> None:
-    """Drops what is cached of tokens, so that those of ended sessions are refused."""
-    await rulings.ended_sessions.reload()
-    rulings.token_verifier.invalidate()
-    rulings.caller_resolver.invalidate()
-
-
-def _build_clients(gateway: "Gateway") -> SignInClients:
+def _build_clients(gateway: Gateway) -> SignInClients:
     section = gateway.settings.sign_in
     named = section.clients.items()
     known = {name: SignInClient(name, "operator", each.name, tuple(each.redirect_uris), has_api=each.api) for name, each in named}

@@ -1,7 +1,7 @@
 """Builds the routes of OAuth: metadata, tokens, revocation, sign-in, and the pages where people connect accounts."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
@@ -13,18 +13,16 @@ from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.sign_in import account
 from gateway.ingress.oauth.sign_in import routes as sign_in_routes
 from gateway.server.composition.access import authorization as rights
-from gateway.server.composition.access.sign_in import build_offer, build_sign_in
+from gateway.server.composition.oauth.sign_in import build_offer, build_sign_in
+from gateway.server.composition.process import Gateway
 from policies.ids import now_us
 from policies.tokens.person_tokens import PersonTokens
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Tickets
 
-if TYPE_CHECKING:
-    from gateway.server.composition.process import Gateway
-
 
 def oauth_routes(
-    gateway: "Gateway",
+    gateway: Gateway,
     authentication: RequestAuthentication,
     authenticate: TokenGuard,
     clients: ClientAuthentication,
