@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from tests.fakes.house import House, TRACEPARENT
+from tests.fakes.house import TRACEPARENT, House
 
 REDIRECT = "http://127.0.0.1:43210/callback"
 

@@ -166,6 +166,8 @@ class ProviderLogins:
             principal = await self._verify(provider, credential, "")
         except OAuthRefused as refused:
             log.warning("sign_in_not_renewed", provider=provider.name, problem=refused.error)
+            if refused.error != "invalid_grant":  # such as a client secret that has expired: no fault of the person
+                raise ProviderAway("the identity provider refuses the gateway") from None
             raise RenewalRefused("the identity provider does not vouch for the person any more") from None
         except TokenRefused as refused:
             log.warning("sign_in_not_renewed", provider=provider.name, problem=refused.reason)
