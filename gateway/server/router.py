@@ -28,7 +28,7 @@ log = structlog.get_logger()
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC_PREFIX = "/.well-known/"  # pages of any origin may read it
-ANY_PAGE = ("/.well-known/oauth-", "/.well-known/jwks.json", "/oauth/token", "/oauth/register", "/oauth/revoke")
+ANY_PAGE = ("/.well-known/oauth-", "/.well-known/jwks.json", "/oauth/token", "/oauth/register")
 """Paths that pages of every origin may call: clients in browsers sign in there, without cookies."""
 CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # paths that browser clients of A2A and MCP call
 CARD_PATHS: Final = frozenset({"/.well-known/agent-card.json", "/.well-known/agent.json"})

@@ -43,6 +43,7 @@ from policies.tokens.hop_tokens import ExchangeRefused
 
 REGISTRATION_MAX: Final = 16 << 10  # bytes
 PER_ADDRESS, IN_TOTAL = 30.0, 240.0  # requests a minute that begin something
+DEVICE_FORM: Final = {**describe_form(("client_id",), ("scope", "resource")), "security": []}  # nothing proves such a client
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _add_device_page(router: APIRouter, parts: SignInRoutes, rates: AddressRates
 
 
 def _add_device_endpoint(router: APIRouter, parts: SignInRoutes, rates: AddressRates) -> None:
-    @router.post("/oauth/device", response_class=JSONResponse, openapi_extra=describe_form(("client_id",), ("scope", "resource")))
+    @router.post("/oauth/device", response_class=JSONResponse, openapi_extra=DEVICE_FORM)
     async def begin_device(request: Request) -> Response:
         try:
             rates.count(_address_of(request))

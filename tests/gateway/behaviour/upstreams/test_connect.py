@@ -16,9 +16,11 @@ from registry.cards.card import RegistrationStatus
 from registry.seeds import ConfiguredEntryRegistrar, ConfiguredServer
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
 from tests.fakes.house import TRACE, CallbackAgent, House
+from tests.fakes.sign_in import request_in
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
+SIGNED = re.compile(r'name="request" value="[^"]+"')  # what the form of a sign-in carries
 URL_ELICITATION: dict[str, Any] = {"elicitation": {"url": {}}}
 META = "io.modelcontextprotocol/"
 
@@ -82,6 +84,21 @@ async def place(open_home: House) -> AsyncIterator[Place]:
         app = Plain()
         server = await stack.enter_async_context(protected(app, lambda: issuer))
         yield Place(open_home, issuer, server, app)
+
+
+async def test_the_page_signs_its_person_in_and_no_other(place: Place) -> None:  # attack VLT-01
+    needed = await place.register()
+    url = address(needed.json()["detail"])
+    async with httpx.AsyncClient(headers={"origin": place.home.url}) as browser:
+        for user, status in (("alice", 404), ("admin", 200)):
+            page = await browser.get(url)
+            assert 'name="token"' not in page.text
+            form = {"request": request_in(page), "login": "development", "user": user}
+            asked = await browser.post(f"{place.home.url}/oauth/consent", data=form)
+            assert asked.status_code == status, asked.text
+        sent = await browser.get(onward(asked))
+        assert "Connected" in (await browser.get(sent.headers["location"])).text
+    assert (await place.register()).status_code == 201
 
 
 async def test_an_operator_connects_before_a_server_that_knows_users_is_registered(place: Place) -> None:
@@ -232,7 +249,7 @@ async def test_a_page_tells_a_stranger_nothing(place: Place) -> None:
     url = (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"]
     async with httpx.AsyncClient() as browser:
         there, not_there = await browser.get(url), await browser.get(f"{url[:-3]}abc")
-        assert there.text == not_there.text
+        assert SIGNED.sub("", there.text) == SIGNED.sub("", not_there.text) != there.text
         assert "inventory" not in there.text
         assert (await browser.post(url, data={"token": "nonsense"})).status_code == 401
     policy = there.headers["content-security-policy"]

@@ -175,6 +175,7 @@ async def test_pages_of_any_origin_reach_what_clients_in_browsers_need(home: Hou
     refused = await home.http.post("/oauth/token", data={"grant_type": "refresh_token"}, headers={"origin": page})
     assert metadata.headers.get_list("access-control-allow-origin") == refused.headers.get_list("access-control-allow-origin") == ["*"]
     consent = await home.http.post("/oauth/consent", data={}, headers={"origin": page})
+    assert (await home.http.post("/oauth/revoke", data={"token": "x"}, headers={"origin": page})).status_code == 403
     assert consent.status_code == 403 and "access-control-allow-origin" not in consent.headers
 
 
