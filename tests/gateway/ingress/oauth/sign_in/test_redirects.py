@@ -51,7 +51,7 @@ def test_a_redirect_says_where_it_leads(uri: str, kind: str, place: str) -> None
         "https://app.example.com/" + "a" * 2048,
     ],
 )
-def test_a_redirect_that_could_mislead_is_refused(uri: str) -> None:
+def test_a_redirect_that_could_mislead_is_refused(uri: str) -> None:  # attack OAU-02
     with pytest.raises(BadRedirect):
         parse_redirect(uri, {CURSOR})
 
@@ -87,5 +87,5 @@ def test_only_the_port_of_a_loopback_address_may_differ(registered: str, request
         ("https://app.example.com/cb", ""),
     ],
 )
-def test_any_other_difference_is_another_place(registered: str, requested: str) -> None:
+def test_any_other_difference_is_another_place(registered: str, requested: str) -> None:  # attack OAU-02
     assert find_registered(requested, [registered], {CURSOR}) is None
