@@ -16,7 +16,6 @@ from registry.cards.card import RegistrationStatus
 from registry.seeds import ConfiguredEntryRegistrar, ConfiguredServer
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
 from tests.fakes.house import TRACE, CallbackAgent, House
-from tests.fakes.sign_in import request_in
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -84,21 +83,6 @@ async def place(open_home: House) -> AsyncIterator[Place]:
         app = Plain()
         server = await stack.enter_async_context(protected(app, lambda: issuer))
         yield Place(open_home, issuer, server, app)
-
-
-async def test_the_page_signs_its_person_in_and_no_other(place: Place) -> None:  # attack VLT-01
-    needed = await place.register()
-    url = address(needed.json()["detail"])
-    async with httpx.AsyncClient(headers={"origin": place.home.url}) as browser:
-        for user, status in (("alice", 404), ("admin", 200)):
-            page = await browser.get(url)
-            assert 'name="token"' not in page.text
-            form = {"request": request_in(page), "login": "development", "user": user}
-            asked = await browser.post(f"{place.home.url}/oauth/consent", data=form)
-            assert asked.status_code == status, asked.text
-        sent = await browser.get(onward(asked))
-        assert "Connected" in (await browser.get(sent.headers["location"])).text
-    assert (await place.register()).status_code == 201
 
 
 async def test_an_operator_connects_before_a_server_that_knows_users_is_registered(place: Place) -> None:
