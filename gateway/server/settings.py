@@ -328,8 +328,8 @@ class Settings(BaseSettings):
     @property
     def has_development_sign_in(self) -> bool:
         """Whether people may sign in as any development user: on loopback only, unless the operator says otherwise."""
-        chosen = self.sign_in.development
-        return self.is_development and (chosen == "on" or (chosen == "auto" and self.host in LOOPBACK))
+        chosen, is_local = self.sign_in.development, self.host in LOOPBACK and urlsplit(self.public_url).hostname in LOOPBACK
+        return self.is_development and (chosen == "on" or (chosen == "auto" and is_local))
 
     @property
     def has_sign_in(self) -> bool:

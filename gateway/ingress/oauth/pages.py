@@ -31,6 +31,11 @@ def escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
+def sentence_html(text: str) -> str:
+    """A message as a paragraph, which begins with a capital letter and ends with a full stop."""
+    return f"<p>{escape(text[:1].upper() + text[1:])}.</p>"
+
+
 def html_page(title: str, body: str, status: int = 200) -> HTMLResponse:
     """A page. `body` is HTML; an error page names its trace."""
     if status >= 400 and (trace_id := current_trace_id()):

@@ -8,7 +8,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.ingress.oauth.pages import escape, html_page, leaving_page, with_parameters
+from gateway.ingress.oauth.pages import html_page, leaving_page, sentence_html, with_parameters
 from gateway.ingress.oauth.sign_in.clients.store import BROWSER, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentExpired, ConsentPages, OpenConsent, expired_page
 from gateway.ingress.oauth.sign_in.devices import Devices, UnknownDevice
@@ -83,7 +83,7 @@ class SignIn:
             purpose, person = await self._parts.logins.complete(name, answer, self._parts.pages.cookie_of(request))
         except LoginFailed as failure:
             if failure.purpose is None:
-                return html_page("Not signed in", f"<p>{escape(str(failure)).capitalize()}.</p>", 400)
+                return html_page("Not signed in", sentence_html(str(failure)), 400)
             return await self._refuse(failure.purpose, "access_denied", str(failure))
         return await self._finish(request, purpose, person)
 
@@ -119,7 +119,7 @@ class SignIn:
             return leaving_page("Not signed in", self.error_url(purpose.redirect_uri, purpose.state, error, description), purpose.place)
         if purpose.kind == "device":
             await self._parts.devices.deny(purpose.reference)
-        return html_page("Not signed in", f"<p>{escape(description).capitalize()}.</p>", 403)
+        return html_page("Not signed in", sentence_html(description), 403)
 
     def error_url(self, redirect_uri: str, state: str, error: str, description: str) -> str:
         """The redirect URI with an error (RFC 6749 s4.1.2.1), the state and `iss` (RFC 9207)."""

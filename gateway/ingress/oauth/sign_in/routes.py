@@ -13,7 +13,7 @@ from gateway.ingress.http.asgi import BadHeader, BodyTooLarge, read_body
 from gateway.ingress.http.route_descriptions import describe_form, describe_object_body
 from gateway.ingress.oauth.endpoint import NO_STORE, error_response, rate_limited_response
 from gateway.ingress.oauth.form import read_form
-from gateway.ingress.oauth.pages import escape, html_page
+from gateway.ingress.oauth.pages import escape, html_page, sentence_html
 from gateway.ingress.oauth.sign_in.clients.redirects import Redirect
 from gateway.ingress.oauth.sign_in.clients.store import (
     DEVICE_CODE,
@@ -83,7 +83,7 @@ def _add_pages(router: APIRouter, parts: SignInRoutes, rates: AddressRates) -> N
         except LimitReached as reached:
             return _busy_page(reached)
         except (BadAuthorization, UnknownClient) as problem:
-            return html_page("This request can't be answered", f"<p>{escape(str(problem)).capitalize()}.</p>", 400)
+            return html_page("This request can't be answered", sentence_html(str(problem)), 400)
         try:
             purpose = read_request(parameters, client, redirect, parts.audiences, parts.default_scope)
         except AuthorizationRefused as refused:
@@ -99,14 +99,14 @@ def _add_pages(router: APIRouter, parts: SignInRoutes, rates: AddressRates) -> N
         except LimitReached as reached:
             return _busy_page(reached)
         except ExchangeRefused as refused:
-            return html_page("This form can't be read", f"<p>{escape(str(refused)).capitalize()}.</p>", 400)
+            return html_page("This form can't be read", sentence_html(str(refused)), 400)
 
     @router.get("/oauth/callback/{provider}", include_in_schema=False)
     async def callback(provider: str, request: Request) -> Response:
         try:
             answer = single_parameters(request.query_params.multi_items())
         except BadAuthorization as problem:
-            return html_page("Not signed in", f"<p>{escape(str(problem)).capitalize()}.</p>", 400)
+            return html_page("Not signed in", sentence_html(str(problem)), 400)
         return await parts.flow.answer_provider(request, provider, answer)
 
 
@@ -200,11 +200,11 @@ def _device_purpose(device: WaitingDevice, client: SignInClient, typed: str) -> 
 
 
 def _refused_response(url: str, client: SignInClient, redirect: Redirect, problem: str) -> Response:
-    """Tells the client about its error. A web address that registered itself is only linked: a redirect would be open to abuse."""
-    if client.kind != "dynamic" or redirect.kind != "https":
+    """Tells the client about its error. A web address that no operator registered is only linked: a redirect would be open to abuse."""
+    if client.kind == "operator" or redirect.kind != "https":
         return RedirectResponse(url, 303, NO_STORE)
     link = f'<a href="{escape(url)}" rel="noreferrer">Go back to {escape(redirect.place)}</a>'
-    return html_page("This request can't be answered", f"<p>{escape(problem).capitalize()}.</p><p>{link}</p>", 400)
+    return html_page("This request can't be answered", sentence_html(problem) + f"<p>{link}</p>", 400)
 
 
 def _code_page(problem_html: str, status: int) -> HTMLResponse:
@@ -217,7 +217,7 @@ def _code_page(problem_html: str, status: int) -> HTMLResponse:
 
 
 def _busy_page(reached: LimitReached) -> HTMLResponse:
-    page = html_page("Too many requests", f"<p>{escape(str(reached)).capitalize()}.</p>", 429)
+    page = html_page("Too many requests", sentence_html(str(reached)), 429)
     page.headers["retry-after"] = str(reached.retry_after)
     return page
 

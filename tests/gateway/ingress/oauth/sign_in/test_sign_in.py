@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.server.settings import Settings
 from tests.fakes.house import URL, CallbackAgent, House, house
 from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of
 
@@ -202,3 +203,16 @@ async def test_the_audit_has_each_session_and_its_end(home: House) -> None:
     acts = [record["act"] for record in answer.json()["items"] if record["kind"] == "session"]
     assert sorted(acts) == ["signed-in", "signed-out"]
     assert given["refresh_token"] not in json.dumps(answer.json())
+
+
+def test_development_users_are_chosen_on_loopback_alone(tmp_path: Path) -> None:
+    def is_offered(public_url: str = "", host: str = "127.0.0.1", **more: object) -> bool:
+        given = {"home": tmp_path, "host": host, "server": {"public_url": public_url}, **more}
+        return Settings(**given).has_development_sign_in
+
+    assert is_offered() and is_offered("http://localhost:8080")
+    assert not is_offered("https://gateway.example.com"), "a tunnel leads here from anywhere"
+    assert not is_offered(host="0.0.0.0", identity={"development": "on"})
+    assert is_offered(host="0.0.0.0", identity={"development": "on"}, sign_in={"development": "on"})
+    issuer = {"issuer": "https://idp.test", "jwks_url": "https://idp.test/jwks"}
+    assert not is_offered(identity={"issuers": [issuer]}, sign_in={"development": "on"})
