@@ -22,6 +22,7 @@ from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret
 SECOND_US: Final = 1_000_000
 CODE_SECONDS: Final = 120
 EPOCH: Final = "sign-ins"
+COOKIE: Final = "cookie"
 KEPT_US: Final = 86_400 * SECOND_US  # an ended session, whose tokens are still known as used
 NO_SECRET: Final = SealedSecret("", "", "")
 _INSERT: Final = (
@@ -231,19 +232,31 @@ class SignInSessions:
         """The session that lasts; else None."""
         where = (sessions.c.tenant == tenant, sessions.c.id == session_id, sessions.c.ended == 0, sessions.c.until > self._now())
         row = await self._database.read(lambda connection: connection.execute(select(sessions).where(*where)).first())
-        return None if row is None else self._session_from_row(row)
+        return None if row is None else _session_from_row(row, self._envelope)
 
     async def list_of(self, tenant: str, owner: str, limit: int = 200) -> list[Session]:
         """The sessions of a person that last, the newest first."""
         where = (sessions.c.tenant == tenant, sessions.c.owner == owner, sessions.c.ended == 0, sessions.c.until > self._now())
         wanted = select(sessions).where(*where).order_by(sessions.c.created.desc()).limit(limit)
         rows = await self._database.read(lambda connection: connection.execute(wanted).all())
-        return [self._session_from_row(row) for row in rows]
+        return [_session_from_row(row, self._envelope) for row in rows]
 
-    async def find_by_refresh_token(self, token: str, client_id: str) -> Session | None:
-        """The session of a refresh token of this client, used or not; else None."""
+    async def open_with_cookie(self, session: Session) -> str:
+        """Adds a session of the gateway's own pages with its whole life, and returns the secret for the browser's cookie."""
+        secret = _new_secret("ib")
+        row = (_digest(secret), session.person.principal.tenant, session.id, COOKIE, "", "", session.until)
+
+        def work(batch: Batch) -> None:
+            self.open(batch, session)
+            batch.run(_INSERT_ONE_TIME, row)
+
+        await self._database.write(work)
+        return secret
+
+    async def find_by_token(self, token: str, kind: str, client_id: str) -> Session | None:
+        """The session of a refresh token or cookie of this client, used or not, ended or not; else None."""
         found = await self._read_token(token)
-        return found[1] if found is not None and found[0].kind == "refresh" and found[1].client_id == client_id else None
+        return found[1] if found is not None and found[0].kind == kind and found[1].client_id == client_id else None
 
     async def _find_token(self, token: str, kind: str, client_id: str) -> "tuple[Row[Any], Session]":
         """The row of a token of this client and its session, whether it is used up or not. Raises ExchangeRefused."""
@@ -269,7 +282,7 @@ class SignInSessions:
             return row, connection.execute(select(sessions).where(*where)).one()
 
         found = await self._database.read(read)
-        return None if found is None else (found[0], self._session_from_row(found[1]))
+        return None if found is None else (found[0], _session_from_row(found[1], self._envelope))
 
     async def _spend(self, row: "Row[Any]", session: Session) -> SpentToken:
         """Uses up a token: of several requests at once, only one succeeds, and the others end the session."""
@@ -284,19 +297,21 @@ class SignInSessions:
             return NO_SECRET
         return self._envelope.seal(session_context(person.principal.tenant, session_id), person.refresh_token.encode())
 
-    def _session_from_row(self, row: "Row[Any]") -> Session:
-        _, issuer, subject = row.owner.split("|", 2)
-        refresh_token = ""
-        if row.kek_id:
-            try:
-                sealed = SealedSecret(row.kek_id, row.wrapped, row.body)
-                refresh_token = self._envelope.open(session_context(row.tenant, row.id), sealed).decode()
-            except CannotOpen:
-                refresh_token = ""
-        principal = Principal(row.tenant, issuer, subject, msgspec.json.decode(row.roles, type=tuple[str, ...]))
-        person = SignedInPerson(principal, row.provider, refresh_token)
-        given = (row.client_id, row.client_name, row.resource, row.scope, row.thumbprint)
-        return Session(row.id, person, *given, row.created, row.renewed, row.until, row.ended)
+
+def _session_from_row(row: "Row[Any]", envelope: EnvelopeEncryption) -> Session:
+    """The session of a row. A secret that can't be opened counts as missing."""
+    _, issuer, subject = row.owner.split("|", 2)
+    refresh_token = ""
+    if row.kek_id:
+        try:
+            sealed = SealedSecret(row.kek_id, row.wrapped, row.body)
+            refresh_token = envelope.open(session_context(row.tenant, row.id), sealed).decode()
+        except CannotOpen:
+            refresh_token = ""
+    principal = Principal(row.tenant, issuer, subject, msgspec.json.decode(row.roles, type=tuple[str, ...]))
+    person = SignedInPerson(principal, row.provider, refresh_token)
+    given = (row.client_id, row.client_name, row.resource, row.scope, row.thumbprint)
+    return Session(row.id, person, *given, row.created, row.renewed, row.until, row.ended)
 
 
 async def delete_old(database: Database, now: int) -> None:

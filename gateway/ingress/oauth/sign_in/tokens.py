@@ -111,7 +111,7 @@ class PersonGrants:
         """Ends the session of a token of this client (RFC 7009). Unknown tokens are no error. Raises ExchangeRefused."""
         client = await self._checks.find(form)
         token = form.get("token", "")
-        session = await self._sessions.find_by_refresh_token(token, client.id)
+        session = await self._sessions.find_by_token(token, "refresh", client.id)
         if session is None and token.count(".") == 2:
             session = await self._find_by_access_token(token, client.id)
         if session is not None:

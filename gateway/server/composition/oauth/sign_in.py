@@ -12,11 +12,11 @@ from gateway.ingress.oauth.sign_in.clients.documents import ClientDocuments
 from gateway.ingress.oauth.sign_in.clients.store import RegistrationLimits, SignInClient, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentPages, LoginChoices
 from gateway.ingress.oauth.sign_in.devices import Devices
-from gateway.ingress.oauth.sign_in.flow import CompletePage, SignIn, SignInParts
+from gateway.ingress.oauth.sign_in.flow import BrowserSessions, CompletePage, SignIn, SignInParts
 from gateway.ingress.oauth.sign_in.providers import Provider, ProviderLogins
 from gateway.ingress.oauth.sign_in.requests import Audiences
 from gateway.ingress.oauth.sign_in.routes import SignInRoutes
-from gateway.ingress.oauth.sign_in.sessions import SignInSessions
+from gateway.ingress.oauth.sign_in.sessions import Session, SignInSessions
 from gateway.ingress.oauth.sign_in.tokens import ClientChecks, PersonGrants
 from gateway.server.composition.process import Gateway
 from gateway.server.sections.sign_in import SignInProviderSettings
@@ -25,7 +25,7 @@ from policies.delegation.chain import Principal
 from policies.ids import new_id, now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.replay_guard import ReplayGuard
-from policies.tokens.session_tokens import SessionTokens
+from policies.tokens.session_tokens import SessionGrant, SessionTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class SignInServer:
     routes: SignInRoutes
     grants: PersonGrants
     sessions: SignInSessions
+    browser_sessions: BrowserSessions
 
 
 def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: dict[str, CompletePage]) -> SignInServer | None:
@@ -70,7 +71,13 @@ def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: dict[
     checks = ClientChecks(clients, ClientAssertionVerifier((url, f"{url}/oauth/token"), time.time), replay_guard)
     grants = PersonGrants(checks, sessions, devices, logins, tokens, proofs=proofs, verifier=gateway.rulings.token_verifier)
     routes = SignInRoutes(flow, pages, clients, devices, audiences, tuple(section.scopes), section.registration)
-    return SignInServer(flow, routes, grants, sessions)
+    return SignInServer(flow, routes, grants, sessions, BrowserSessions(sessions, partial(_mint, tokens), url, now_us))
+
+
+def _mint(tokens: SessionTokens, session: Session) -> str:
+    """An access token of a session, for its whole scope."""
+    given = (session.id, session.client_id, session.resource, session.scope)
+    return tokens.mint(SessionGrant(session.person.principal, *given))
 
 
 def build_offer(gateway: Gateway) -> SignInOffer | None:
