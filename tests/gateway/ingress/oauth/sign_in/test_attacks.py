@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gateway.ingress.oauth.sign_in.clients.store import UnknownClient
 from gateway.ingress.oauth.sign_in.tables import sign_in_clients
 from policies.ids import now_us
 from tests.fakes.house import URL, House, house
+from tests.fakes.proofs import Prover
 from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of, request_in
 
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -231,3 +233,28 @@ async def test_a_person_who_is_stopped_signs_in_no_more(home: House) -> None:  #
     browser = Browser(home)
     told = parameters_of(link_in(await browser.consent(await client.authorize(browser), user="bob")))
     assert told["error"] == "access_denied" and "code" not in told
+
+
+@ONE_DATABASE
+async def test_tokens_of_a_client_with_a_key_need_that_key(home: House) -> None:  # attack OAU-04
+    client, prover, thief = Client(home), Prover(time.time), Prover(time.time)
+    await client.register()
+
+    async def post(by: Prover | None, **form: str) -> httpx.Response:
+        headers = {} if by is None else {"dpop": by.proof("POST", f"{URL}/oauth/token")}
+        return await home.http.post("/oauth/token", data={"client_id": client.id, **form}, headers=headers)
+
+    code = {
+        "grant_type": "authorization_code",
+        "code": await client.code(),
+        "redirect_uri": client.redirect,
+        "code_verifier": client.verifier,
+    }
+    stale = {"dpop": prover.proof("POST", f"{URL}/oauth/token", iat=1)}
+    again = await home.http.post("/oauth/token", data={"client_id": client.id, **code}, headers=stale)
+    assert (again.status_code, again.json()["error"]) == (400, "use_dpop_nonce"), "the code is not used up by a proof that is too old"
+    given = (await post(prover, **code)).json()
+    assert given["token_type"] == "DPoP" and not await is_admitted(home, given["access_token"], "/mcp")
+    refresh = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"]}
+    assert refused(await post(None, **refresh)) and refused(await post(thief, **refresh))
+    assert (await post(prover, **refresh)).json()["token_type"] == "DPoP"
