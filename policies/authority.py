@@ -127,7 +127,7 @@ class Authority:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            return Denial(decision, verdict.is_hidden, verdict.scope, verdict.note, _scope_to_request(caller, verdict.scope))
+            return Denial(decision, verdict.is_hidden, note=verdict.note, **_missing_scope(self._environment, caller, verdict.scope))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
 
@@ -340,9 +340,18 @@ def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
     return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
 
 
-def _scope_to_request(caller: Caller, permission: str) -> str:
-    """The scope that a token needs for the permission, in the notation of its issuer."""
-    return permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
+def _missing_scope(environment: RulingEnvironment, caller: Caller, permission: str) -> dict[str, str]:
+    """The permission that the token's scope lacks, and the scope that it needs, in the notation of its issuer.
+
+    A client of a person who signed in asks for exactly that scope, so it has what the token has already. There is none where the person
+    may not use the permission either, and would sign in for nothing.
+    """
+    wanted = permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
+    if caller.session_id and permission and not caller.delegation.path:
+        if not environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
+            return {}
+        wanted = str(Permissions(caller.delegation.scope.patterns | {permission}))
+    return {"missing_permission": permission, "scope_to_request": wanted}
 
 
 def _arguments_digest(arguments: Mapping[str, Any] | None) -> str:

@@ -36,6 +36,7 @@ class Caller(Struct, frozen=True):
     ruling_key: str
     thumbprint: str = ""  # RFC 9449: the thumbprint of the key that the token is bound to
     scope_map: Mapping[str, Permissions] | None = None  # what the scopes of the person's issuer stand for, where it has scopes of its own
+    session_id: str = ""  # of a person who signed in at the gateway
 
 
 class RolesOutdated(TokenRefused):
@@ -238,9 +239,9 @@ def _check_grant_reference(claims: Claims, delegation: Delegation) -> None:
 
 def _caller_from_claims(claims: Claims, delegation: Delegation) -> Caller:
     caller = _caller_from_delegation(claims.client_id, claims.token_id, min(claims.expires, delegation.not_after), delegation)
-    if not claims.thumbprint and claims.scope_map is None:
+    if not claims.thumbprint and claims.scope_map is None and not claims.session_id:
         return caller
-    return replace(caller, thumbprint=claims.thumbprint, scope_map=claims.scope_map)
+    return replace(caller, thumbprint=claims.thumbprint, scope_map=claims.scope_map, session_id=claims.session_id)
 
 
 def _caller_from_delegation(client_id: str, token_id: str, expires: float, delegation: Delegation) -> Caller:

@@ -42,7 +42,7 @@ from registry.cards.card import CLEARANCE_MAX, Registration
 T = TypeVar("T")
 ExtraWrite = Callable[[Batch], None] | None
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
-"""Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
+"""Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/access/authorization.py)."""
 RULING_ATTEMPTS_MAX = 100  # to rule on an act while other acts of its transaction are recorded
 HISTORY_BUSY_TEXT = "other acts of the transaction were recorded during every attempt"
 

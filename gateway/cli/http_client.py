@@ -1,4 +1,4 @@
-"""The HTTP client of the command line: calls the gateway at INTERLOCK_URL with INTERLOCK_TOKEN."""
+"""The HTTP client of the command line: calls the gateway at INTERLOCK_URL with INTERLOCK_TOKEN, or the session of `interlock login`."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
 from gateway.cli.output import print_problem, problem_lines, show_progress
+from gateway.cli.sessions import find_token
 from gateway.cli.token_hints import explain_rejected_token
 
 if TYPE_CHECKING:
@@ -222,9 +223,14 @@ class GatewayClient:
         return message
 
 
-def connect() -> GatewayClient:
-    """Returns a client of the gateway that the environment names."""
-    return GatewayClient(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
+def connect(*, use_variable: bool = True, with_token: bool = True) -> GatewayClient:
+    """Returns a client of the gateway that the environment names, with INTERLOCK_TOKEN, or else the token of `interlock login`.
+
+    Without `use_variable` it ignores INTERLOCK_TOKEN, and without `with_token` it has no token. Raises CommandError.
+    """
+    url = os.environ.get("INTERLOCK_URL") or DEFAULT_URL
+    token = os.environ.get("INTERLOCK_TOKEN", "").strip() if use_variable and with_token else ""
+    return GatewayClient(url, token or (find_token(url) if with_token else ""))
 
 
 def call_gateway(method: str, path: str, *, body: Any = None, progress: str = "asking…") -> Any:

@@ -15,7 +15,8 @@ DEVELOPMENT_ISSUER = "interlock-development"
 def explain_rejected_token(token: str, url: str) -> CommandRefused:
     """Returns the error for a token that the gateway at `url` refuses, with its reason as far as the claims show it, and what to do."""
     if not token:
-        return CommandRefused("INTERLOCK_TOKEN is not set, so the gateway does not know who you are", _renew_todo({}))
+        todo = f"sign in: interlock login; or {_renew_todo({})}"
+        return CommandRefused("INTERLOCK_TOKEN is not set, so the gateway does not know who you are", todo)
     claims = _decode_claims(token)
     if not claims:
         return CommandRefused("the gateway does not know who you are: INTERLOCK_TOKEN is not a token", _renew_todo({}))
@@ -37,6 +38,8 @@ def explain_rejected_token(token: str, url: str) -> CommandRefused:
 
 
 def _renew_todo(claims: dict[str, Any]) -> str:
+    if "sid" in claims:
+        return "sign in again: interlock login"
     if claims and claims.get("iss") != DEVELOPMENT_ISSUER:
         return f"get a fresh token from {claims.get('iss') or 'your identity provider'}: export INTERLOCK_TOKEN=…"
     user = shlex.quote(str(claims.get("sub") or "alice"))

@@ -138,7 +138,13 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     proofs = build_proofs(gateway, clients)
     hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins) if settings.server.cors_origins else None
     authentication = RequestAuthentication(
-        gateway.rulings.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, proofs, cors=cors
+        gateway.rulings.caller_resolver,
+        url,
+        hosts,
+        gateway.rejected_credentials.log_rejection,
+        proofs,
+        cors=cors,
+        default_scope=" ".join(settings.sign_in.scopes) if settings.has_sign_in else "",
     )
     request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), protocol_servers.build_operations(gateway)
     agents = protocol_servers.build_a2a_server(gateway, authentication, operations, request_traces)

@@ -14,7 +14,7 @@ from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
 from gateway.ingress.a2a_server.cards import AgentCardEndpoint
 from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
-from gateway.ingress.http.cors import Cors
+from gateway.ingress.http.cors import ANY, Cors
 from gateway.ingress.http.error_bodies import respond_problem
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.http.request_trace import RequestTrace, RequestTraces, read_traceparent
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC_PREFIX = "/.well-known/"  # pages of any origin may read it
+ANY_PAGE = ("/.well-known/oauth-", "/.well-known/jwks.json", "/oauth/token", "/oauth/register")
+"""Paths that pages of every origin may call: clients in browsers sign in there, without cookies."""
 CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # paths that browser clients of A2A and MCP call
 CARD_PATHS: Final = frozenset({"/.well-known/agent-card.json", "/.well-known/agent.json"})
 NOTIFICATION_PATH: Final = re.compile(r"/notifications/([A-Za-z0-9_-]{1,128})")
@@ -55,6 +57,7 @@ class Handlers:
     lifespan: App
 
 
+OPEN_CORS: Final = Cors({ANY})
 NO_STORE: Header = (b"cache-control", b"no-store")
 ANSWERED_KEY = "interlock.answered"  # in a request's scope: the framework has begun to answer
 
@@ -123,7 +126,7 @@ class Router:
             return
         if drain.begun:
             send = with_connection_close(send)
-        if (cors := self._authentication.cors) is not None and scope["path"].startswith(CLIENTS):
+        if (cors := self._cors_for(scope["path"])) is not None:
             if await self._is_preflight(cors, scope, send):
                 return
             send = cors.with_cors_headers(scope, send)
@@ -163,6 +166,12 @@ class Router:
             except RuntimeError:  # the answer had begun, so the server must close the connection
                 raise error from None
 
+    def _cors_for(self, path: str) -> Cors | None:
+        """Returns what decides on pages of other origins at this path; None where they may not call."""
+        if path.startswith(CLIENTS):
+            return self._authentication.cors
+        return OPEN_CORS if path.startswith(ANY_PAGE) else None
+
     async def _is_preflight(self, cors: Cors, scope: Scope, send: Send) -> bool:
         """Answers a CORS preflight of an allowed origin. Returns False for any other request."""
         answer = cors.preflight(scope)
@@ -195,7 +204,7 @@ class Router:
     def _check(self, scope: Scope) -> None:
         """Raises WrongHost, ForeignOrigin, BadHeader, and InvalidRequest for a NUL character."""
         self._authentication.check_host(scope)
-        if not scope["path"].startswith(PUBLIC_PREFIX):
+        if not scope["path"].startswith((PUBLIC_PREFIX, *ANY_PAGE)):
             self._authentication.check_origin(scope)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL stores no NUL in text
             raise InvalidRequest("the URL has a NUL character")

@@ -14,6 +14,7 @@ from gateway.events.settings import EventSettings, TriggerSettings, check_names
 from gateway.server.sections.costs import CostSettings, Price, limit_problem
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.memory import MemorySettings
+from gateway.server.sections.sign_in import SignInSettings
 from gateway.server.sections.state import StateSettings
 from policies.delegation.permissions import Permissions
 from registry.cards.effects import parse_effects
@@ -274,6 +275,7 @@ class Settings(BaseSettings):
     server: ServingSettings = ServingSettings()
     database: DatabaseSettings = DatabaseSettings()
     identity: IdentitySettings = IdentitySettings()
+    sign_in: SignInSettings = SignInSettings()
     roles: Annotated[dict[str, list[str]], AfterValidator(lambda roles: {**DEFAULT_ROLES, **roles})] = DEFAULT_ROLES
     users: dict[str, DevelopmentUserSettings] = {}
     agents: list[AgentSettings] = []
@@ -330,6 +332,17 @@ class Settings(BaseSettings):
         if self.identity.development == "auto":
             return self.host in LOOPBACK and not self.identity.issuers
         return self.identity.development == "on"
+
+    @property
+    def has_development_sign_in(self) -> bool:
+        """Whether people may sign in as any development user: on loopback only, unless the operator says otherwise."""
+        chosen, is_local = self.sign_in.development, self.host in LOOPBACK and urlsplit(self.public_url).hostname in LOOPBACK
+        return self.is_development and (chosen == "on" or (chosen == "auto" and is_local))
+
+    @property
+    def has_sign_in(self) -> bool:
+        """Whether people can sign in at the gateway."""
+        return self.has_development_sign_in or bool(self.sign_in.providers)
 
     def roles_of(self, subject: str) -> tuple[str, ...]:
         """Returns the roles of a user of the development issuer."""

@@ -35,6 +35,7 @@ class Claims:
     thumbprint: str = ""  # of the key that the token is bound to (RFC 9449), if any
     agent: str = ""  # the agent that a person's token was issued to, for an identity assertion
     scope_map: Mapping[str, Permissions] | None = None  # of the issuer, to name the scope that a token lacks
+    session_id: str = ""  # of a person who signed in at the gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +112,30 @@ def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: fl
     )
 
 
+def session_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """The claims of a token that the gateway issued to a client for a person who signed in. Raises TokenRefused."""
+    return Claims(
+        tenant=_tenant_claim(claims, "tid"),
+        issuer=identifier_claim(claims, "user_iss"),
+        subject=identifier_claim(claims, "sub"),
+        roles=parse_roles(claims.get("roles")),
+        scope=_own_scope(claims),
+        audience=single_audience(claims, audiences),
+        client_id=identifier_claim(claims, "client_id"),
+        expires=check_times(claims, now, TOKEN_LIFE_MAX),
+        token_id=identifier_claim(claims, "jti"),
+        thumbprint=_bound_key_thumbprint(claims),
+        session_id=identifier_claim(claims, "sid"),
+    )
+
+
 def identity_assertion_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float) -> IdentityAssertionClaims:
     """The claims of an identity assertion whose audience was verified. Raises TokenRefused."""
     for unwanted in ("act", "cnf"):  # the client authenticates by itself, and no agent may act in between
         if unwanted in claims:
             raise TokenRefused(unwanted)
     return IdentityAssertionClaims(
-        tenant=_tenant_of_issuer(claims, trusted),
+        tenant=tenant_of_issuer(claims, trusted),
         issuer=trusted.issuer,
         subject=subject_of(claims, trusted),
         roles=roles_of(claims, trusted),
@@ -137,7 +155,7 @@ def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience:
     if "act" in claims:
         raise TokenRefused("act")
     return Claims(
-        tenant=_tenant_of_issuer(claims, trusted),
+        tenant=tenant_of_issuer(claims, trusted),
         issuer=trusted.issuer,
         subject=subject_of(claims, trusted),
         roles=roles_of(claims, trusted),
@@ -172,7 +190,7 @@ def _bound_key_thumbprint(claims: Mapping[str, Any]) -> str:
     return bound["jkt"]
 
 
-def _tenant_of_issuer(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
+def tenant_of_issuer(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
     """The tenant by the issuer's claim, if the issuer may speak for it; without a claim its only tenant, or the default one."""
     if not trusted.tenant_claim:
         return trusted.tenants[0] if trusted.tenants else "default"

@@ -1,6 +1,6 @@
 """Verifies bearer tokens and returns their claims: of trusted issuers, the development issuer, and the gateway itself."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 
 import structlog
@@ -29,7 +29,9 @@ from policies.tokens.claims import (
     hop_claims,
     identity_assertion_claims,
     person_claims,
+    session_claims,
 )
+from policies.tokens.id_tokens import check_is_id_token, person_of
 from policies.tokens.issuers import TrustedIssuer, audience_of, check_is_access_token, explain_refusal
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "TokenRefused", "TokenVerifier", "TrustedIssuer", "mint_development_token"]
@@ -46,9 +48,19 @@ class TokenVerifier:
     """Verifies bearer tokens. Every failure is a TokenRefused: there is no default person. Uses the clock of `keys`."""
 
     def __init__(
-        self, public_url: str, keys: SigningKeys, issuers: Sequence[TrustedIssuer], fetch: KeySetFetch, development: bool = False
+        self,
+        public_url: str,
+        keys: SigningKeys,
+        issuers: Sequence[TrustedIssuer],
+        fetch: KeySetFetch,
+        development: bool = False,
+        *,
+        is_session_ended: Callable[[str], bool] = lambda _session_id: True,
     ) -> None:
-        """Raises ValueError for an issuer that is listed twice, is the gateway itself, or contains the separator of owner keys."""
+        """`is_session_ended`: whether the session of a token has ended. Without it, tokens of sessions are refused.
+
+        Raises ValueError for an issuer that is listed twice, is the gateway itself, or contains the separator of owner keys.
+        """
         names = {trusted.issuer for trusted in issuers}
         if len(names) != len(issuers) or names & {public_url, DEVELOPMENT_ISSUER, ""} or any("|" in name for name in names):
             raise ValueError("issuers need different names, without |, that are not the gateway's or its development issuer's")
@@ -57,6 +69,7 @@ class TokenVerifier:
         self._public_url = public_url
         self._keys = keys
         self._development = development
+        self._is_session_ended = is_session_ended
         self._now = keys.now
         self._issuers = {t.issuer: (t, RemoteKeySet(t.jwks_url, fetch, keys.now, t.algorithms)) for t in issuers}
         self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_SIZE, keys.now)
@@ -122,10 +135,41 @@ class TokenVerifier:
         single_audience(unverified.claims, (self._public_url,))
         return identity_assertion_claims(unverified.claims, trusted, self._now())
 
+    async def verify_id_token(self, token: str, issuer: str, client_id: str, nonce: str, role_token: str = "") -> Principal:
+        """The person of an ID token that `issuer` made for its client `client_id`; see `check_is_id_token`. Raises TokenRefused.
+
+        `role_token`: an access token of the same issuer for the same person, whose claims name the roles. Without it the ID token does.
+        """
+        trusted, keys = self._issuers[issuer]
+        unverified = read_unverified(token)
+        if unverified.claims.get("iss") != issuer:
+            raise TokenRefused("issuer")
+        verify_signature(unverified, await keys.find(unverified.kid))
+        check_is_id_token(unverified, client_id, nonce, self._now())
+        role_claims = unverified.claims
+        if role_token:
+            role_unverified = read_unverified(role_token)
+            verify_signature(role_unverified, await keys.find(role_unverified.kid))
+            role_claims = role_unverified.claims
+            if any(role_claims.get(name) != unverified.claims.get(name) for name in ("iss", "sub")):
+                raise TokenRefused("sub")
+        return person_of(unverified.claims, trusted, role_claims)
+
     def _verify_issued(self, unverified: UnverifiedToken, audiences: Collection[str], now: float) -> Claims:
         self._check_issued(unverified)
+        if "sid" in unverified.claims and "act" not in unverified.claims:
+            return self._verify_session(unverified, audiences, now)
         read = hop_claims if "act" in unverified.claims else person_claims
         return read(unverified.claims, audiences, now)
+
+    def _verify_session(self, unverified: UnverifiedToken, audiences: Collection[str], now: float) -> Claims:
+        """The claims of a session's token, while the session lasts and the person's provider is still trusted. Raises TokenRefused."""
+        claims = session_claims(unverified.claims, audiences, now)
+        if self._is_session_ended(claims.session_id):
+            raise TokenRefused("session-ended")
+        if claims.issuer not in self._issuers and not (self._development and claims.issuer == DEVELOPMENT_ISSUER):
+            raise TokenRefused("issuer")
+        return claims
 
     def _check_issued(self, unverified: UnverifiedToken) -> None:
         if unverified.typ not in ACCESS_TOKEN_TYPES:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.attacks.marks import Attack
 from tests.house.source import PRODUCT
 
-AREAS = frozenset({"token", "delegation", "tenancy", "vault", "sandbox"})
+AREAS = frozenset({"token", "oauth", "delegation", "tenancy", "vault", "sandbox"})
 # of other areas: what a caller may see, shared state, memory, budgets
 MORE_ATTACKS = frozenset({"LOG-06", "BRD-01", "BRD-02", "INJ-07", "MEM-01", "CST-01"})
 

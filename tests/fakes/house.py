@@ -231,6 +231,7 @@ class House:
 async def house(home: Path, database_url: str, *, timeouts: Timeouts = LONG_TIMEOUTS, **settings: Any) -> AsyncIterator[House]:
     """A started gateway; everything is ended afterwards."""
     given = {"roles": ROLES, "users": USERS, "server": {"public_url": URL}, "sandbox": "off", **settings}
+    given["sign_in"] = {"development": "on", **settings.get("sign_in", {})}
     gateway = Gateway(Settings(home=home, database={"url": database_url}, **given), timeouts=timeouts)
     async with AsyncExitStack() as stack:
         await gateway.start()

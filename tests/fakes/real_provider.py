@@ -93,12 +93,17 @@ class RealProvider:
             assert given.status_code == 200, given.text
             return {name: str(value) for name, value in given.json().items()}
 
-    async def _through_pages(self, http: httpx.AsyncClient, answer: httpx.Response, person: str) -> str:
+    async def log_in(self, url: str, person: str, redirect: str) -> str:
+        """Where the provider sends a person back to who logs in at the authorization URL of another client."""
+        async with httpx.AsyncClient(timeout=60) as http:
+            return await self._through_pages(http, await http.get(url), person, redirect)
+
+    async def _through_pages(self, http: httpx.AsyncClient, answer: httpx.Response, person: str, redirect: str = REDIRECT) -> str:
         """Follows redirections, logs in and consents, until it is led back to the client."""
         for _ in range(12):
             if answer.is_redirect:
                 target = urljoin(str(answer.url), answer.headers["location"])
-                if target.startswith(REDIRECT):
+                if target.startswith(redirect):
                     return target
                 answer = await http.get(target)
                 continue

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, Row, Table, select, update
 
 from gateway.calls.consent.account_connections import encryption_context_of
+from gateway.ingress.oauth.sign_in.sessions import session_context
+from gateway.ingress.oauth.sign_in.tables import sign_in_sessions
 from gateway.storage.tables import connections, push_configs
 from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK_CONTEXT, webhook_context
 from policies.tables import vault_clients, vault_credentials
@@ -43,6 +45,7 @@ SEALED_TABLES = (
     _SealedTable(vault_credentials, lambda row: CredentialKey(row.tenant, row.owner, row.issuer, row.resource).full_key),
     _SealedTable(vault_clients, lambda row: client_full_key(row.tenant, row.issuer)),
     _SealedTable(connections, lambda row: encryption_context_of(row.id)),
+    _SealedTable(sign_in_sessions, lambda row: session_context(row.tenant, row.id)),
     _SealedTable(registrations, lambda row: upstream_context(row._mapping), "upstream", FORMER_UPSTREAM_CONTEXT),
     _SealedTable(push_configs, lambda row: webhook_context(row.tenant, row.task_id, row.id, row.url), "secrets", FORMER_WEBHOOK_CONTEXT),
 )
@@ -68,7 +71,8 @@ def rewrap_secrets(engine: Engine, envelope: EnvelopeEncryption) -> RewrapResult
 
 def _read_batches(engine: Engine, sealed_table: _SealedTable) -> Iterator[list["Row[Any]"]]:
     with engine.connect() as connection:
-        rows = connection.execution_options(interlock_read=True).execute(select(sealed_table.table)).all()
+        found = connection.execution_options(interlock_read=True).execute(select(sealed_table.table)).all()
+    rows = [row for row in found if sealed_table.text_column or row.kek_id]  # a session may have no secret
     for start in range(0, len(rows), BATCH_SIZE):
         yield list(rows[start : start + BATCH_SIZE])
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.server.composition.authorization import build_service_principals
+from gateway.server.composition.access.authorization import build_service_principals
 from gateway.server.settings import Settings
 from gateway.workflows.dsl.loading import name_in
 from gateway.workflows.expressions.evaluator import Evaluator

@@ -48,12 +48,15 @@ class RequestAuthentication:
         proofs: RequestProofs,
         *,
         cors: Cors | None = None,
+        default_scope: str = "",
     ) -> None:
+        """`default_scope` is what a 401 tells clients to ask for; empty where people do not sign in at the gateway."""
         self.cors = cors
         self._callers = callers
         self._proofs = proofs
         self._log_rejection = log_rejection
         self._public_url = public_url
+        self._default_scope = default_scope
         self._hosts = frozenset(hosts)
         self._origins = frozenset({f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")})
         self._audiences: dict[str, tuple[str, ...]] = {}
@@ -145,6 +148,6 @@ class RequestAuthentication:
             parts.append('algs="ES256 RS256"')
         if error:
             parts.append(f'error="{error}"')
-        if scope:
+        if scope := scope or ("" if error == "insufficient_scope" else self._default_scope):
             parts.append(f'scope="{scope}"')
         return ", ".join(parts)

@@ -24,6 +24,11 @@ from gateway.state.memory.facts import BadFact, FactChanged, MemoryFull, Unknown
 from gateway.state.memory.quarantine import UnknownQuarantine
 from gateway.storage.database import UnstorableValue
 
+
+class UnknownSignIn(Exception):
+    """The person has not signed in with such a session, or it has ended."""
+
+
 STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadKey: ErrorMapping(400, -32602, "bad-key"),
     UnknownValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
@@ -32,6 +37,7 @@ STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BoardValueTooLarge: ErrorMapping(413, -32602, "value-too-large", keeps_http_status=True),
     BoardFull: ErrorMapping(409, -32012, "board-full", rpc_code_override="RESOURCE_EXHAUSTED"),
     MisfitValue: ErrorMapping(422, -32602, "value-misfit"),
+    UnknownSignIn: ErrorMapping(404, -32011, "unknown", "There is no such session.", keeps_http_status=True),
     UnknownHeldValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
     HeldValueDecided: ErrorMapping(409, -32014, "held-value-decided"),
     OwnHeldValue: ErrorMapping(403, -32010, "held-value-own"),

@@ -1,12 +1,12 @@
 """/connect: pages where the person of a call allows the gateway to use their account at a server."""
 
-import html
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from adapters.contract import UpstreamFault
 from adapters.oauth.authorized import UpstreamOAuth
@@ -23,26 +23,18 @@ from gateway.calls.consent.account_connections import (
 )
 from gateway.ingress.http.asgi import BadHeader, BodyTooLarge, header, read_body
 from gateway.ingress.oauth.form import FORM_MAX, parse_form
-from gateway.telemetry.spans import current_trace_id
+from gateway.ingress.oauth.pages import definitions_html, escape, html_page
+from gateway.ingress.oauth.sign_in.flow import SignIn
+from gateway.ingress.oauth.sign_in.sessions import SignedInPerson
 from policies.callers import Caller
+from policies.delegation.chain import Principal
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.verifier import TokenRefused
 
 GONE_TEXT = "This page does not exist, has expired, or is for another person. Repeat the request that led you here to get a new one."
 _CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
-_PAGE_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "referrer-policy": "same-origin",  # with no-referrer the form's Origin would be null
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "cross-origin-opener-policy": "same-origin",
-}
-_PAGE_TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title} - Interlock</title><style>
-body{{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}
-dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}input{{width:100%;font:inherit}}a,button{{font:inherit}}
-</style><h1>{title}</h1>{body}</html>"""
+PAGE_NAME = "connect"
+SIGN_IN_TEXT = "One of your requests needs your own account at another service. Sign in, so that the account is connected to you."
 _SIGN_IN_FORM = """<p>One of your requests needs your own account at another service. Enter the access token that you use with
 Interlock, so that the account is connected to you and to no other person
 (<code>interlock token</code> prints one on a development gateway).</p>
@@ -68,64 +60,91 @@ def client_routes(own_client: OwnClient) -> APIRouter:
 
 
 def routes(
-    connections: AccountConnections,
+    pages: "ConnectPages",
     oauth: UpstreamOAuth,
-    own_client: OwnClient,
     authenticate_header: AuthenticateHeader,
     check_in_person: RequireInPerson,
+    *,
+    sign_in: SignIn | None,
 ) -> APIRouter:
-    """Returns the routes of the pages. `authenticate_header` authenticates an Authorization value, or raises TokenRefused."""
+    """Returns the routes of the pages. `authenticate_header` authenticates an Authorization value, or raises TokenRefused.
+
+    Where people sign in at the gateway, the page signs them in; otherwise it asks for an access token.
+    """
     router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
 
     @router.get("/callback")
     async def callback(request: Request) -> HTMLResponse:
         answer = _single_parameters(request)
         try:
-            connection = await connections.consume_callback(answer.get("state", ""), request.cookies)
+            connection = await pages.connections.consume_callback(answer.get("state", ""), request.cookies)
         except UnknownConnection:
-            return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
+            return gone_page()
         consent = connection.consent
         try:
             await oauth.complete_consent(consent, connection.verifier, answer)
         except (UpstreamFault, EgressRefused) as fault:
             detail = fault.detail if isinstance(fault, UpstreamFault) else ""
             log.warning("account_connect_failed", server=consent.server, problem=fault.public, detail=detail)
-            return _html_page("Not connected", f"<p>{_escape(fault.public)}. Repeat the request that led you here to try again.</p>", 400)
-        await connections.record_consent(connection)
+            return html_page("Not connected", f"<p>{escape(fault.public)}. Repeat the request that led you here to try again.</p>", 400)
+        await pages.connections.record_consent(connection)
         log.info("account_connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
         page_text = (
-            f"<p>Interlock may now use your account for <b>{_escape(consent.server)}</b>. Tasks that waited continue; close this page.</p>"
+            f"<p>Interlock may now use your account for <b>{escape(consent.server)}</b>. Tasks that waited continue; close this page.</p>"
         )
-        return _html_page("Connected", page_text)
+        return html_page("Connected", page_text)
 
     @router.get("/{connection_id}")
-    async def show_page(connection_id: str) -> HTMLResponse:
-        """Returns the sign-in form for any id, so that the page does not reveal which ids exist."""
-        return _html_page("Connect an account", _SIGN_IN_FORM)
+    async def show_page(connection_id: str, request: Request) -> Response:
+        """Returns the sign-in for any id, so that the page does not reveal which ids exist."""
+        if sign_in is not None:
+            return sign_in.begin_page(request, PAGE_NAME, connection_id, SIGN_IN_TEXT)
+        return html_page("Connect an account", _SIGN_IN_FORM)
 
     @router.post("/{connection_id}")
-    async def show_consent(connection_id: str, request: Request) -> HTMLResponse:
+    async def show_consent(connection_id: str, request: Request) -> Response:
         try:
             form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type"))
-            connection = await connections.find(connection_id)
+            await pages.connections.find(connection_id)
             caller = await authenticate_header(f"Bearer {form.get('token', '')}", "/api")
             await check_in_person(caller, MANAGE_CONNECTIONS)
         except (BodyTooLarge, BadHeader, ExchangeRefused, TokenRefused):
-            return _html_page("Connect an account", f"<p><b>The access token is not valid here.</b></p>{_SIGN_IN_FORM}", 401)
+            return html_page("Connect an account", f"<p><b>The access token is not valid here.</b></p>{_SIGN_IN_FORM}", 401)
         except (UnknownConnection, CallRefused):
-            return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
-        if caller.principal.owner_key != connection.consent.key.owner:
-            return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
-        answered = _html_page("Connect an account", _summary_html(connection, own_client))
-        name, cookie, secure = (
-            cookie_name(connection, connections.uses_https),
-            await connections.bind_browser(connection),
-            connections.uses_https,
-        )
-        answered.set_cookie(name, cookie, int(PAGE_SECONDS), secure=secure, httponly=True, samesite="lax")
-        return answered
+            return gone_page()
+        return await pages.show_summary(connection_id, caller.principal)
 
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectPages:
+    """The page of a connection for the person that it belongs to."""
+
+    connections: AccountConnections
+    own_client: OwnClient
+
+    async def complete_sign_in(self, request: Request, person: SignedInPerson, reference: str) -> Response:
+        """Goes on after a sign-in that the page of the connection `reference` began."""
+        return await self.show_summary(reference, person.principal)
+
+    async def show_summary(self, connection_id: str, person: Principal) -> Response:
+        """Returns the summary of a connection for its person, and binds it to their browser."""
+        try:
+            connection = await self.connections.find(connection_id)
+        except UnknownConnection:
+            return gone_page()
+        if person.owner_key != connection.consent.key.owner:
+            return gone_page()
+        answered = html_page("Connect an account", _summary_html(connection, self.own_client))
+        cookie, secure = await self.connections.bind_browser(connection), self.connections.uses_https
+        answered.set_cookie(cookie_name(connection, secure), cookie, int(PAGE_SECONDS), secure=secure, httponly=True, samesite="lax")
+        return answered
+
+
+def gone_page() -> HTMLResponse:
+    """The answer to a page that does not exist, or is for another person."""
+    return html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
 
 
 def _single_parameters(request: Request) -> dict[str, str]:
@@ -149,19 +168,8 @@ def _summary_html(connection: PendingConnection, own_client: OwnClient) -> str:
         "Interlock's client id there": consent.client.client_id,
         "Interlock will be able to": scope or "whatever that service allows by default",
     }
-    rows = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in facts.items())
     return (
-        f"<p>Interlock will call this server in your name, and only for you.</p><dl>{rows}</dl>"
-        f'<p><a href="{_escape(href)}" rel="noreferrer">Continue to {_escape(urlsplit(href).netloc)}</a>. '
+        f"<p>Interlock will call this server in your name, and only for you.</p>{definitions_html(facts)}"
+        f'<p><a href="{escape(href)}" rel="noreferrer">Continue to {escape(urlsplit(href).netloc)}</a>. '
         "If you did not just ask for this, close the page: nothing has happened yet.</p>"
     )
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def _html_page(title: str, body: str, status: int = 200) -> HTMLResponse:
-    if status >= 400 and (trace_id := current_trace_id()):
-        body += f"<p><small>Trace {trace_id}</small></p>"
-    return HTMLResponse(_PAGE_TEMPLATE.format(title=_escape(title), body=body), status, _PAGE_HEADERS)

@@ -18,6 +18,8 @@ NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
 CountRequest = Callable[[str, str], None]  # counts a request of an owner at a name (gateway/calls/limits/meters.py)
 AnswerClient = Callable[[Registration, Mapping[str, str]], Awaitable[Response]]
 """Answers an authenticated agent and its form. Raises ExchangeRefused."""
+AnswerForm = Callable[[Mapping[str, str]], Awaitable[Response | None]]
+"""Answers a request of a client of people by its form, or returns None for one of an agent. Raises ExchangeRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,17 @@ class ClientEndpoint:
     log_rejection: LogRejection
     count_request: CountRequest
 
-    async def answer(self, request: Request, answer_client: AnswerClient) -> Response:
-        """Returns the response of `answer_client`, or an OAuth error."""
+    async def answer(self, request: Request, answer_client: AnswerClient, answer_form: AnswerForm | None = None) -> Response:
+        """Returns the response of `answer_form` or else of `answer_client`, or an OAuth error."""
         try:
             form = await read_form(request)
+            if answer_form is not None and (answered := await answer_form(form)) is not None:
+                return answered
             client = await self.client_authentication.authenticate(read_authorization(request), form)
             self.count_request(f"{client.tenant}||", client.name)
             return await answer_client(client, form)
         except LimitReached as reached:
-            return _rate_limited_response(reached)
+            return rate_limited_response(reached)
         except ExchangeRefused as refused:
             if refused.error == "invalid_client":
                 self.log_rejection("client", request.scope["path"], request.headers.get("authorization", ""))
@@ -51,10 +55,11 @@ def _refusal_response(refusal: ExchangeRefused) -> JSONResponse:
     """Returns the error response of RFC 6749 s5.2."""
     unproved = refusal.error == "invalid_client"
     challenge = {"www-authenticate": 'Basic realm="interlock", charset="UTF-8"'} if unproved else {}
-    return error_response(refusal.error, str(refusal), 401 if unproved else 400, challenge)
+    status = 401 if unproved else 503 if refusal.error == "temporarily_unavailable" else 400
+    return error_response(refusal.error, str(refusal), status, challenge)
 
 
-def _rate_limited_response(reached: LimitReached) -> JSONResponse:
+def rate_limited_response(reached: LimitReached) -> JSONResponse:
     """Returns 429 as an OAuth error with Retry-After."""
     return error_response("temporarily_unavailable", str(reached), 429, {"retry-after": str(reached.retry_after)})
 

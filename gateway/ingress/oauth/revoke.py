@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -11,6 +12,8 @@ from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest
+from gateway.ingress.oauth.sign_in.clients.store import is_client_of_people
+from gateway.ingress.oauth.sign_in.tokens import PersonGrants
 from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.tickets import Tickets
@@ -46,8 +49,10 @@ class GrantReturn:
         return claims.grant_id
 
 
-def routes(grant_return: GrantReturn, log_rejection: LogRejection, count_request: CountRequest) -> APIRouter:
-    """Returns the route of the revocation endpoint.
+def routes(
+    grant_return: GrantReturn, log_rejection: LogRejection, count_request: CountRequest, person_grants: PersonGrants | None = None
+) -> APIRouter:
+    """Returns the route of the revocation endpoint. A request that names its client in the form and proves nothing is of a person's client.
 
     The answer is the same whether the token was revoked now or before, is unknown, or belongs to another client. A client can't learn from
     it which tokens exist.
@@ -63,8 +68,14 @@ def routes(grant_return: GrantReturn, log_rejection: LogRejection, count_request
             await grant_return.revocation.revoke_by_agent(client.tenant, client.name, grant_id)
         return Response(headers=NO_STORE)
 
+    async def revoke_session(request: Request, form: Mapping[str, str]) -> Response | None:
+        if person_grants is None or "authorization" in request.headers or not is_client_of_people(form.get("client_id", "")):
+            return None
+        await person_grants.revoke(form)
+        return Response(headers=NO_STORE)
+
     @router.post("/oauth/revoke", response_class=Response, openapi_extra=describe_form(("token",), ("token_type_hint",)))
     async def revoke(request: Request) -> Response:
-        return await endpoint.answer(request, revoke_presented)
+        return await endpoint.answer(request, revoke_presented, partial(revoke_session, request))
 
     return router

@@ -14,6 +14,7 @@ from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest, error_response
+from gateway.ingress.oauth.sign_in.tokens import PERSON_GRANTS, PersonGrants
 from policies.tokens.dpop import ProofRefused
 from policies.tokens.hop_tokens import ExchangeRefused, GrantReference, HopTokens, TokenExchangeRequest, TokenExchangeResponse
 from policies.tokens.person_tokens import AssertionExchangeRequest, PersonTokens
@@ -57,11 +58,21 @@ class TokenRequest:
         return {"thumbprint": self.thumbprint} if self.thumbprint else {}
 
 
-OPTIONAL_PARAMETERS = ("subject_token", "subject_token_type", "assertion", "resource", "scope", "client_assertion", "client_assertion_type")
+OPTIONAL_PARAMETERS = (
+    *("subject_token", "subject_token_type", "assertion", "resource", "scope", "client_assertion", "client_assertion_type"),
+    *("client_id", "code", "redirect_uri", "code_verifier", "refresh_token", "device_code"),
+)
 
 
-def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejection: LogRejection, count_request: CountRequest) -> APIRouter:
-    """Returns the route of the token endpoint."""
+def routes(
+    token_issuance: TokenIssuance,
+    record_audit: RecordAudit,
+    log_rejection: LogRejection,
+    count_request: CountRequest,
+    *,
+    person_grants: PersonGrants | None = None,
+) -> APIRouter:
+    """Returns the route of the token endpoint. `person_grants` answers the clients of people; None while sign-in is off."""
     router = APIRouter(tags=["oauth"])
     endpoint = ClientEndpoint(token_issuance.client_authentication, log_rejection, count_request)
 
@@ -78,9 +89,17 @@ def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejecti
             return _token_response(await _redeem(token_request, token_issuance.redeemer, record_audit))
         return _token_response(await _exchange(token_request, token_issuance.exchanger, record_audit))
 
+    async def issue_to_person(request: Request, form: Mapping[str, str]) -> Response | None:
+        if person_grants is None or form.get("grant_type") not in PERSON_GRANTS:
+            return None
+        try:
+            return await person_grants.answer(request, form)
+        except ProofRefused as unproved:
+            return _dpop_refusal_response(unproved)
+
     @router.post("/oauth/token", response_class=JSONResponse, openapi_extra=describe_form(("grant_type",), OPTIONAL_PARAMETERS))
     async def token(request: Request) -> Response:
-        return await endpoint.answer(request, partial(issue, request))
+        return await endpoint.answer(request, partial(issue, request), partial(issue_to_person, request))
 
     return router
 
@@ -152,7 +171,7 @@ def _parse_exchange_request(request: TokenRequest) -> TokenExchangeRequest:
     if "grant_type" not in form:
         raise ExchangeRefused("invalid_request", "grant_type is missing")
     if form["grant_type"] != EXCHANGE_METHOD:
-        raise ExchangeRefused("unsupported_grant_type", f"only {EXCHANGE_METHOD} and {JWT_BEARER} are served here")
+        raise ExchangeRefused("unsupported_grant_type", f"only {EXCHANGE_METHOD} and {JWT_BEARER} are served to agents")
     for name in ("subject_token", "subject_token_type", "resource", "scope"):
         if name not in form and not (name == "scope" and form.get("resource") == client.url):
             raise ExchangeRefused("invalid_request", f"{name} is missing")

@@ -13,7 +13,7 @@ from gateway.ingress.admin import connections as admin_connections
 from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
 from gateway.ingress.admin import tasks as admin_tasks
-from gateway.ingress.admin.api import ApiRouter, RouteAreas, Routers, TokenGuard, build_api
+from gateway.ingress.admin.api import RouteAreas, Routers, TokenGuard, build_api
 from gateway.ingress.admin.authority import audit as admin_audit
 from gateway.ingress.admin.authority import authzen as admin_access
 from gateway.ingress.admin.authority import decisions as admin_decisions
@@ -43,20 +43,15 @@ from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
-from gateway.ingress.oauth import connect as oauth_connect
-from gateway.ingress.oauth import metadata as oauth_metadata
-from gateway.ingress.oauth import revoke as oauth_revoke
-from gateway.ingress.oauth import token as oauth_token
 from gateway.ingress.oauth.client import ClientAuthentication
-from gateway.ingress.oauth.token import TokenIssuance
-from gateway.server.composition import authorization as rights
+from gateway.server.composition.access import authorization as rights
+from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.process import Gateway
 from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.dpop import DpopVerifier
-from policies.tokens.person_tokens import PersonTokens
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Tickets
 
@@ -87,11 +82,15 @@ def build_framework_app(
         gateway.vault, access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
     build_event_routers, direct_event_routes = _event_routes(gateway, authenticate, check_in_person)
+    oauth = oauth_areas(gateway, authentication, authenticate, clients, proofs, revocation=revocation, check_in_person=check_in_person)
     areas: RouteAreas = {
         **_state_areas(gateway, authenticate),  # first: they have many requests, and areas are tried in order
-        "/.well-known": lambda: _metadata_routers(gateway),
-        "/connect": lambda: [_connect_router(gateway, authentication, check_in_person)],
-        "/oauth": lambda: _oauth_routers(gateway, clients, proofs, revocation),
+        **oauth,
+        "/.well-known": lambda: [
+            *oauth["/.well-known"](),
+            admin_discovery.catalog_routes(gateway.registry, gateway.front_door, gateway.settings.public_url),
+            admin_access.metadata_routes(gateway.settings.public_url),
+        ],
         "/api/connections": lambda: [admin_connections.routes(connections, authenticate)],
         **_registry_areas(gateway, authenticate, access, changes),
         **_authority_areas(gateway, authenticate, check_in_person, revocation),
@@ -119,36 +118,6 @@ def _event_routes(
         ]
 
     return build_routers, admin_events.direct_event_routes(receiver, webhooks, authenticate)
-
-
-def _metadata_routers(gateway: Gateway) -> Routers:
-    """Builds the routes of the well-known documents."""
-    settings, url = gateway.settings, gateway.settings.public_url
-    issuers = [issuer.issuer for issuer in settings.identity.issuers]
-    return [
-        oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(settings)),
-        oauth_connect.client_routes(gateway.own_client),
-        admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
-        admin_access.metadata_routes(url),
-    ]
-
-
-def _connect_router(gateway: Gateway, authentication: RequestAuthentication, check_in_person: RequireInPerson) -> ApiRouter:
-    """Builds the routes of the page where a person connects an account."""
-    parts = (gateway.account_connections, gateway.oauth, gateway.own_client)
-    return oauth_connect.routes(*parts, authentication.authenticate_header, check_in_person)
-
-
-def _oauth_routers(gateway: Gateway, clients: ClientAuthentication, proofs: RequestProofs, revocation: Revocation) -> Routers:
-    """Builds the token endpoint and the revocation endpoint."""
-    rulings, log_rejection = gateway.rulings, gateway.rejected_credentials.log_rejection
-    redeemer = PersonTokens(gateway.keys, rulings.token_verifier, ReplayGuard(gateway.database, now_us), rulings.minting)
-    issuance = TokenIssuance(clients, rulings.hop_tokens, redeemer, proofs)
-    grant_return = oauth_revoke.GrantReturn(clients, rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
-    return [
-        oauth_token.routes(issuance, gateway.record_audit, log_rejection, gateway.limits.count_request_of),
-        oauth_revoke.routes(grant_return, log_rejection, gateway.limits.count_request_of),
-    ]
 
 
 def _registry_areas(gateway: Gateway, authenticate: TokenGuard, access: RegistryAccess, changes: EntryChanges) -> RouteAreas:

@@ -35,8 +35,10 @@ from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
-from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
+from gateway.server.composition.access import authorization as rights
+from gateway.server.composition.access.rulings import Rulings, build_rulings
+from gateway.server.composition.access.sessions import build_sessions, start_sessions
 from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
 from gateway.server.composition.built_in.servers import BuiltInOffer, BuiltInServers, build_registry
@@ -45,7 +47,6 @@ from gateway.server.composition.built_in.subjects import Subjects, build_subject
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
 from gateway.server.composition.events.webhooks import build_webhooks
-from gateway.server.composition.rulings import Rulings, build_rulings
 from gateway.server.composition.storage import open_storage
 from gateway.server.composition.workflows import CLAIMS_SECONDS, LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
@@ -96,9 +97,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, worker: WorkerFigures | None = None, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, takes_signals: bool = False
     ) -> None:
-        self.settings = settings
-        self.timeouts = timeouts
-        self._worker = worker
+        self.settings, self.timeouts, self._worker = settings, timeouts, worker
         event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
@@ -119,6 +118,7 @@ class Gateway:
         self.events = build_events(settings, event_rules, self.database)
         self.registry, self.rulings = _build_registry_and_rulings(self)
         self.mailbox = ProcessMailbox(self.database, now_us)
+        self.sign_in_sessions = build_sessions(settings, self.database, self.envelope, self.rulings, self.audit)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
@@ -231,6 +231,7 @@ class Gateway:
         self.database.watch("registry", self.workflows.folder.publish_soon)
         self.database.watch("notices", self.webhooks.notices.on_change)
         self.database.watch("event-types", self.workflows.events.reload_listened)
+        await start_sessions(self.settings, self.database, self.rulings, self.periodic_tasks)
         await self.workflows.begin_events()
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)

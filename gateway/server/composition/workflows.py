@@ -15,9 +15,9 @@ from gateway.calls.costs.ledger import CostLedger
 from gateway.calls.resumption.takeover import Takeover
 from gateway.concurrency.background import run_in_background
 from gateway.concurrency.rounds import RequestedRounds
+from gateway.server.composition.access.rulings import Rulings
 from gateway.server.composition.events.lazy import LazyEvents
 from gateway.server.composition.events.rules import EventParts
-from gateway.server.composition.rulings import Rulings
 from gateway.state.claims.operations import ClaimOperations, ClaimRulings
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.view import PlannedEffect

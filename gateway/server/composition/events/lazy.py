@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
+from gateway.server.composition.access.rulings import Rulings
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.events.rulings import EventRulings
-from gateway.server.composition.rulings import Rulings
 from gateway.tasks.turns.stores import TaskStores
 from policies.delegation.run_as import ServicePrincipals
 from registry.store import Registry

@@ -146,7 +146,7 @@ async def test_a_page_of_somebody_else_gets_nothing_done(open_home: House) -> No
     headers = {"authorization": f"Bearer {open_home.token('alice')}", "content-type": "application/json"}
     async with httpx.AsyncClient(base_url=open_home.url) as http:
         for origin in ("https://evil.test", "null", "", open_home.url + ".evil.test", "file://", open_home.url.replace("http", "ws")):
-            for path in ("/mcp", "/agents/sales", "/api/agents", "/oauth/token", "/oauth/revoke"):
+            for path in ("/mcp", "/agents/sales", "/api/agents", "/oauth/consent", "/oauth/revoke"):
                 answer = await http.post(path, content=PING, headers=headers | {"origin": origin})
                 assert answer.status_code == 403, (path, origin)
                 assert "access-control-allow-origin" not in answer.headers

@@ -19,6 +19,7 @@ from tests.fakes.house import TRACE, CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
+SIGNED = re.compile(r'name="request" value="[^"]+"')  # what the form of a sign-in carries
 URL_ELICITATION: dict[str, Any] = {"elicitation": {"url": {}}}
 META = "io.modelcontextprotocol/"
 
@@ -232,7 +233,7 @@ async def test_a_page_tells_a_stranger_nothing(place: Place) -> None:
     url = (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"]
     async with httpx.AsyncClient() as browser:
         there, not_there = await browser.get(url), await browser.get(f"{url[:-3]}abc")
-        assert there.text == not_there.text
+        assert SIGNED.sub("", there.text) == SIGNED.sub("", not_there.text) != there.text
         assert "inventory" not in there.text
         assert (await browser.post(url, data={"token": "nonsense"})).status_code == 401
     policy = there.headers["content-security-policy"]

@@ -69,7 +69,7 @@ async def test_pages_of_other_origins_stay_out(open_to_page: House, origin: str)
     assert answer.headers["vary"] == "Origin"
 
 
-@pytest.mark.parametrize("path", ["/api/agents", "/oauth/token", "/connect/abc"])
+@pytest.mark.parametrize("path", ["/api/agents", "/oauth/consent", "/connect/abc"])
 async def test_administration_stays_closed_to_other_origins(open_to_page: House, path: str) -> None:
     asked = await open_to_page.http.options(path, headers=PREFLIGHT)
     answer = await open_to_page.http.get(path, headers={"origin": PAGE, "authorization": f"Bearer {open_to_page.token('admin')}"})

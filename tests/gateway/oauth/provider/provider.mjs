@@ -1,4 +1,4 @@
-// An identity provider on loopback: one public client, three people in two tenants, tokens for one resource, and keys that can be rotated.
+// An identity provider on loopback: a public client and the gateway as a confidential one, three people in two tenants, tokens for one resource, and keys that can be rotated.
 // Usage: node provider.mjs RESOURCE REDIRECT_URI; prints its issuer when it listens.
 import { createServer } from 'node:http';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
@@ -26,10 +26,21 @@ function provider(issuer, keys) {
       grant_types: ['authorization_code'],
       redirect_uris: [redirectUri],
       id_token_signed_response_alg: 'ES256',
+    }, {
+      client_id: 'gateway',
+      client_secret: 'of the tests',
+      application_type: 'native', // its port on loopback does not count
+      token_endpoint_auth_method: 'client_secret_basic',
+      grant_types: ['authorization_code', 'refresh_token'],
+      redirect_uris: ['http://127.0.0.1/oauth/callback/corp'],
+      id_token_signed_response_alg: 'ES256',
     }],
+    claims: { openid: ['sub', 'tid', 'roles'] },
+    conformIdTokenClaims: false,
+    rotateRefreshToken: true,
     cookies: { keys: [randomUUID()] },
     pkce: { required: () => true },
-    findAccount: (ctx, id) => (people[id] ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
+    findAccount: (ctx, id) => (people[id] ? { accountId: id, claims: () => ({ sub: id, ...people[id] }) } : undefined),
     extraTokenClaims: (ctx, token) => people[token.accountId],
     features: {
       devInteractions: { enabled: true },

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.ingress.admin.dead_letters import RETRY_DEAD_LETTERS
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions, act_of_registry_change
-from gateway.server.composition.authorization import build_in_person_check
+from gateway.server.composition.access.authorization import build_in_person_check
 from policies.authority import WRITE_REGISTRY
 from policies.callers import Caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine

@@ -48,10 +48,11 @@ def build_limits(settings: Settings) -> CallLimits:
     return CallLimits([Limit(**seed.model_dump()) for seed in settings.limits.per], time.monotonic, time.time)
 
 
-def build_token_verifier(settings: Settings, keys: SigningKeys, egress: Egress) -> TokenVerifier:
+def build_token_verifier(settings: Settings, keys: SigningKeys, egress: Egress, is_session_ended: Callable[[str], bool]) -> TokenVerifier:
     """Builds the token verifier, which trusts the gateway itself and the configured issuers."""
     trusted = [_trusted_issuer(issuer) for issuer in settings.identity.issuers]
-    return TokenVerifier(settings.public_url, keys, trusted, egress.fetch, settings.is_development)
+    development = settings.is_development
+    return TokenVerifier(settings.public_url, keys, trusted, egress.fetch, development, is_session_ended=is_session_ended)
 
 
 def _trusted_issuer(issuer: IssuerSettings) -> TrustedIssuer:

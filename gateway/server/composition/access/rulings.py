@@ -8,7 +8,8 @@ from pathlib import Path
 from adapters.upstream.egress import Egress
 from gateway.calls.revocation.spool import Spool
 from gateway.events.recorder import EventRecorder
-from gateway.server.composition import authorization
+from gateway.ingress.oauth.sign_in.ended import EndedSessions
+from gateway.server.composition.access import authorization
 from gateway.server.reload import PolicyReload
 from gateway.server.settings import Settings
 from gateway.storage.database import Database
@@ -21,7 +22,7 @@ from policies.cedar.files.unstored_facts import unstored_fact_warnings
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
 from policies.environment import RulingEnvironment
-from policies.ids import new_id
+from policies.ids import new_id, now_us
 from policies.keys.signing import SigningKeys
 from policies.tokens.hop_tokens import HopTokens, MintingParameters
 from policies.tokens.verifier import TokenVerifier
@@ -33,6 +34,7 @@ class Rulings:
     """Authentication of callers, the authority that rules on their acts, and grants with their revocation."""
 
     token_verifier: TokenVerifier
+    ended_sessions: EndedSessions
     kills: Kills
     grants: Grants
     spool: Spool
@@ -56,7 +58,8 @@ def build_rulings(
     recorder: EventRecorder,
 ) -> Rulings:
     """Builds the rulings of one process. Each ruling reads the current registry, roles and policies."""
-    token_verifier = authorization.build_token_verifier(settings, keys, egress)
+    ended_sessions = EndedSessions(database, settings.sign_in.token_life, now_us)
+    token_verifier = authorization.build_token_verifier(settings, keys, egress, ended_sessions.has)
     kills = Kills(database)
     grants = Grants(database, time.time, has_ended, kills)
     environment = authorization.build_environment(settings, registry, database.is_fresh, kills)
@@ -71,6 +74,7 @@ def build_rulings(
     minting = MintingParameters(settings.public_url, settings.identity.hop_ttl, new_id, time.time, environment.ceiling_now, is_running)
     return Rulings(
         token_verifier=token_verifier,
+        ended_sessions=ended_sessions,
         kills=kills,
         grants=grants,
         spool=Spool(settings.home, audit, grants, kills, recorder),
