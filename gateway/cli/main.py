@@ -11,7 +11,7 @@ from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
-from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
+from gateway.cli.remote import agents, approvals, connections, console, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
 from gateway.cli.state import board, claims, memory, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
@@ -84,7 +84,7 @@ for name, group in {
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)
-for module in (tools, send, tasks, decisions, kills, costs):
+for module in (tools, send, tasks, decisions, kills, console, costs):
     module.register(app)
 
 

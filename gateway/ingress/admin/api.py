@@ -16,7 +16,7 @@ from adapters.redaction.validation_texts import describe_problem
 from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
-from gateway.ingress.http.authentication import RequestAuthentication
+from gateway.ingress.http.authentication import SESSION_CALLER_KEY, RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import (
     ERROR_MAPPINGS,
@@ -131,7 +131,14 @@ class TokenGuard(SecurityBase):
         self._count_request = count_request
 
     async def __call__(self, request: Request) -> Caller:
-        """Returns the caller. Raises the errors of RequestAuthentication.authenticate."""
+        """Returns the caller. Raises the errors of RequestAuthentication.authenticate.
+
+        A request of the console comes from within the process, with the caller of the browser's session, which the console has counted.
+        """
+        session_caller: Caller | None = request.scope.get(SESSION_CALLER_KEY)
+        if session_caller is not None:
+            request.scope[CALLER_KEY] = session_caller
+            return session_caller
         caller = request.scope[CALLER_KEY] = await self._authentication.authenticate(request.scope, "/api")
         self._count_request(caller)
         return caller

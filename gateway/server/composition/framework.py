@@ -6,6 +6,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.routing import Route
+
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
@@ -17,6 +19,7 @@ from gateway.ingress.admin import tasks as admin_tasks
 from gateway.ingress.admin.api import TokenGuard, build_api
 from gateway.ingress.admin.authority import audit as admin_audit
 from gateway.ingress.admin.authority import authzen as admin_access
+from gateway.ingress.admin.authority import console_links as admin_console
 from gateway.ingress.admin.authority import decisions as admin_decisions
 from gateway.ingress.admin.authority import grants as admin_grants
 from gateway.ingress.admin.authority import kills as admin_kills
@@ -51,6 +54,7 @@ from gateway.ingress.oauth import token as oauth_token
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition import authorization as rights
+from gateway.server.composition.console import CONSOLE_PATHS, LazyConsole
 from gateway.server.composition.process import Gateway
 from gateway.server.router import App
 from policies.callers import Caller
@@ -118,7 +122,8 @@ def build_framework_app(
     connection_dependencies = admin_connections.ConnectionDependencies(
         gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
-    return build_api(
+    console = LazyConsole(gateway, lambda: app)
+    app = build_api(
         authentication,
         [
             *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
@@ -145,11 +150,14 @@ def build_framework_app(
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
+            admin_console.routes(console.create_link, authenticate, check_in_person),
             *_record_routes(gateway, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
     )
+    app.router.routes.extend(Route(path, console, include_in_schema=False) for path in CONSOLE_PATHS)
+    return app
 
 
 def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -> tuple[RegistryAccess, EntryChanges]:
