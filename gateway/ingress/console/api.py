@@ -85,6 +85,13 @@ class ApiClient:
         except ApiRefusal as refusal:
             return Part(refusal=refusal)
 
+    async def part_of(self, method: str, path: str, body: Any) -> Part:
+        """Returns the answer to a request with a body, or its refusal."""
+        try:
+            return Part(await self.request(method, path, body))
+        except ApiRefusal as refusal:
+            return Part(refusal=refusal)
+
     async def stream(self, path: str, query: str, headers: Mapping[str, str], *, receive: Receive, send: Send) -> None:
         """Answers a request of the browser with the answer of /api, as it comes."""
         await self.forward(self._inner_scope("GET", f"{path}?{query}" if query else path, headers), receive, send)

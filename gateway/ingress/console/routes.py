@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.ingress.console.page import Handler
-from gateway.ingress.console.pages import overview, tasks
+from gateway.ingress.console.pages import decisions, inbox, overview, records, registry, tasks, workflows
 
 NAVIGATION: Final[Sequence[tuple[str, str]]] = (
     ("/console", "Overview"),
     ("/console/tasks", "Tasks"),
+    ("/console/inbox", "Approvals"),
+    ("/console/why", "Why"),
+    ("/console/agents", "Agents"),
+    ("/console/servers", "Servers"),
+    ("/console/workflows", "Workflows"),
+    ("/console/runs", "Runs"),
+    ("/console/subjects", "Subjects"),
+    ("/console/audit", "Audit"),
+    ("/console/cost", "Cost"),
 )
 _NAME = r"([^/]{1,300})"
 
@@ -33,6 +42,31 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console/tasks", tasks.list_tasks, "/console/tasks"),
     ("GET", "/console/tasks/{}", tasks.show_task, "/console/tasks"),
     ("POST", "/console/tasks/{}/cancel", tasks.cancel_task, "/console/tasks"),
+    ("GET", "/console/inbox", inbox.show_inbox, "/console/inbox"),
+    ("GET", "/console/approvals/{}", inbox.show_approval, "/console/inbox"),
+    ("POST", "/console/approvals/{}", inbox.decide_approval, "/console/inbox"),
+    ("GET", "/console/checkpoints/{}", inbox.show_checkpoint, "/console/inbox"),
+    ("POST", "/console/checkpoints/{}", inbox.answer_checkpoint, "/console/inbox"),
+    ("GET", "/console/why", decisions.ask_why, "/console/why"),
+    ("POST", "/console/why", decisions.find_why, "/console/why"),
+    ("GET", "/console/why/{}", decisions.show_why, "/console/why"),
+    ("GET", "/console/agents", registry.list_agents, "/console/agents"),
+    ("GET", "/console/agents/{}", registry.show_agent, "/console/agents"),
+    ("POST", "/console/(agents)/{}", registry.act_on_entry, "/console/agents"),
+    ("GET", "/console/servers", registry.list_servers, "/console/servers"),
+    ("GET", "/console/servers/{}", registry.show_server, "/console/servers"),
+    ("POST", "/console/(servers)/{}", registry.act_on_entry, "/console/servers"),
+    ("GET", "/console/workflows", workflows.list_workflows, "/console/workflows"),
+    ("GET", "/console/workflows/{}", workflows.show_workflow, "/console/workflows"),
+    ("POST", "/console/workflows/{}/runs", workflows.start_run, "/console/workflows"),
+    ("GET", "/console/runs", workflows.list_runs, "/console/runs"),
+    ("GET", "/console/runs/{}", workflows.show_run, "/console/runs"),
+    ("POST", "/console/runs/{}", workflows.act_on_run, "/console/runs"),
+    ("GET", "/console/subjects", records.list_subjects, "/console/subjects"),
+    ("POST", "/console/subjects", records.find_subject, "/console/subjects"),
+    ("GET", "/console/subjects/{}", records.show_subject, "/console/subjects"),
+    ("GET", "/console/audit", records.show_audit, "/console/audit"),
+    ("GET", "/console/cost", records.show_costs, "/console/cost"),
 )
 _COMPILED = tuple((method, _pattern(path), handler, nav) for method, path, handler, nav in _PAGES)
 PATHS: Final = tuple((method, path) for method, path, _, _ in _PAGES)

@@ -3,7 +3,6 @@
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.console.api import api_path, gather, with_query
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
-from gateway.ingress.console.wording import format_state
 
 STATES = (
     "TASK_STATE_SUBMITTED",
@@ -24,8 +23,6 @@ async def list_tasks(request: PageRequest) -> Page:
     filters = {name: request.query[name] for name in FILTERS if request.query.get(name)}
     document = await request.api.get("/api/tasks", **filters)
     command = ["interlock", "task", "list", *(["--all"] if filters.get("everybody") else [])]
-    for option in ("state", "agent"):
-        command += [f"--{option}", format_state(filters[option]).replace(" ", "-")] if filters.get(option) else []
     members = {
         "tasks": document,
         "filters": {name: filters.get(name, "") for name in FILTERS},
