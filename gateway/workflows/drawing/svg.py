@@ -164,10 +164,10 @@ def _state_marks(lane: BlockLane, states: Mapping[str, StepState]) -> Iterator[s
     for item in lane.items:
         if (state := states.get(item.block.path)) is not None:
             words = STATE_MARKS[state]
-            width = text_width(words) + 12
+            width = text_width(words) + 18
             x, y = item.x + item.width - width - 6, item.y - 9
             yield f'<rect class="mark-{state}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="18" rx="9"/>'
-            yield f'<text class="mark" x="{x + 7:.1f}" y="{y + 13:.1f}">{words}</text>'
+            yield f'<text class="mark" x="{x + 8:.1f}" y="{y + 13:.1f}">{words}</text>'
         for inner in item.lanes:
             yield from _state_marks(inner, states)
 

@@ -9,7 +9,7 @@ from policies.delegation.permissions import BadPermission, Permissions
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One thing that must permit an act. `outcome`: passes, stops here, asks, or not asked where an earlier gate decided."""
+    """One thing that must permit an act. `outcome`: passes, stops here, asks, or not reached where an earlier gate decided."""
 
     title: str
     outcome: str
@@ -51,7 +51,7 @@ def _agent_gates(decision: Mapping[str, Any]) -> Iterator[Gate]:
         lacks = _missing_at(decision, f"agent {link['agent']}")
         covered = not decision.get("permission") or _covers(permissions, decision["permission"])
         words = f"its ceiling lacks {', '.join(lacks)}" if lacks else "can do at most, for this person" if permissions else "can do nothing"
-        outcome = "stops here" if lacks else "passes" if covered or decision["allowed"] else "has nothing to add"
+        outcome = "stops here" if lacks else "passes" if covered or decision["allowed"] else "not reached"
         yield Gate(f"Agent {link['agent']}", outcome, words, permissions)
 
 
@@ -63,7 +63,7 @@ def _policy_gate(decision: Mapping[str, Any]) -> Gate:
     if reason == "approval-needed":
         return Gate("Policies", "asks", "ask people first", policies)
     if decision["missing"]:
-        return Gate("Policies", "not asked", "an earlier gate decided", policies)
+        return Gate("Policies", "not reached", "an earlier gate decided", policies)
     return Gate("Policies", "stops here", decision.get("reason", ""), policies)
 
 
