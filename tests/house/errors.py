@@ -9,6 +9,11 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/ingress/http/errors.py.
 INSIDE = {
+    "gateway.ingress.console.api.ApiRefusal": "the console's page says it, with the status of /api",
+    "gateway.ingress.console.forms.FormRefused": "the console's page says it",
+    "gateway.ingress.console.page.UnknownPage": "the console's page says it",
+    "gateway.ingress.console.sign_in.links.LinkSpent": "the console's page says it",
+    "gateway.ingress.console.sign_in.sessions.NoSession": "the console's page says how to sign in",
     "policies.vault.credentials.WrongOwner": "nobody asks for another's credential; a fault of ours where it is raised",
     "adapters.sandbox.calculation.BadCalculation": "the tool's result says what is wrong with its arguments",
     "adapters.sandbox.calculation.CalculatorBusy": "the sandbox's tool raises UpstreamFault",

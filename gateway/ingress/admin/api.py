@@ -1,6 +1,6 @@
 """Builds the FastAPI application that serves /api, /oauth and /.well-known."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -33,6 +33,7 @@ from policies.callers import Caller
 FRAMEWORK_ERRORS = {404: UnknownPath(), 405: HttpMethodNotAllowed()}  # by the HTTP status that the framework answers with
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 CALLER_KEY = "interlock.caller"  # in a request's scope, once it is authenticated
+_NO_PAGES: Mapping[str, Any] = {}
 log = structlog.get_logger()
 
 
@@ -41,12 +42,22 @@ API_DESCRIPTION = (
 )
 
 
-def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter], is_operator: Callable[[Caller], bool]) -> FastAPI:
-    """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how."""
+def build_api(
+    authentication: RequestAuthentication,
+    routers: Iterable[APIRouter],
+    is_operator: Callable[[Caller], bool],
+    pages: Mapping[str, Any] = _NO_PAGES,
+) -> FastAPI:
+    """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how.
+
+    `pages`: ASGI applications for people, by the paths that they serve, which answer their errors themselves.
+    """
     app = FastAPI(title="Interlock", version=VERSION, description=API_DESCRIPTION, docs_url=None, openapi_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
     _add_description_routes(app)
+    for path, page in pages.items():
+        app.add_route(path, page, include_in_schema=False)
 
     async def handle_error(request: Request, error: Exception) -> JSONResponse:
         caller = request.scope.get(CALLER_KEY)

@@ -28,7 +28,7 @@ class ApiRefusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PagePart:
     """One answer of several on a page. Either is set: a refused part does not take the page with it."""
 
     document: Any = None
@@ -74,23 +74,23 @@ class ApiClient:
         """Returns the document of an answer, None of one without a body. Raises ApiRefusal."""
         content = b"" if body is None else json.dumps(body).encode()
         given = {"accept": JSON, **({"content-type": JSON} if content else {}), **(headers or {})}
-        answer = _Answer()
+        answer = _CollectedAnswer()
         await self.forward(self._inner_scope(method, with_query(path, query or {}), given), answer.receiver(content), answer.send)
         return answer.document()
 
-    async def part(self, path: str, **query: str) -> Part:
+    async def part(self, path: str, **query: str) -> PagePart:
         """Returns the document at a path, or its refusal."""
         try:
-            return Part(await self.get(path, **query))
+            return PagePart(await self.get(path, **query))
         except ApiRefusal as refusal:
-            return Part(refusal=refusal)
+            return PagePart(refusal=refusal)
 
-    async def part_of(self, method: str, path: str, body: Any) -> Part:
+    async def part_of(self, method: str, path: str, body: Any) -> PagePart:
         """Returns the answer to a request with a body, or its refusal."""
         try:
-            return Part(await self.request(method, path, body))
+            return PagePart(await self.request(method, path, body))
         except ApiRefusal as refusal:
-            return Part(refusal=refusal)
+            return PagePart(refusal=refusal)
 
     async def stream(self, path: str, query: str, headers: Mapping[str, str], *, receive: Receive, send: Send) -> None:
         """Answers a request of the browser with the answer of /api, as it comes."""
@@ -128,7 +128,7 @@ class ApiClient:
         }
 
 
-class _Answer:
+class _CollectedAnswer:
     """What the framework sends, collected."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from gateway.ingress.console.live import LiveStreams, stream_changes
 from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, Page, PageRequest, UnknownPage
 from gateway.ingress.console.refusals import describe_failure
 from gateway.ingress.console.rendering import PageRenderer, StaticFiles, page_headers
-from gateway.ingress.console.routes import NAVIGATION, Route, find_route
+from gateway.ingress.console.routes import NAVIGATION, PageRoute, find_route
 from gateway.ingress.console.sign_in.links import ConsoleLinks
 from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, seconds_left
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name
@@ -39,11 +39,10 @@ ResolveSession = Callable[[Principal, Permissions, float], Awaitable[Caller]]
 class ConsoleParts:
     """What the console uses.
 
-    `api` is the application that serves /api. `resolve` returns the caller of a session with the rights of now. `could_allow` tells what a
+    `resolve` returns the caller of a session with the rights of now. `could_allow` tells what a
     caller could be allowed, for what a page offers; /api rules. `cancel_task` is CancelTask of A2A. `count_request` raises LimitReached.
     """
 
-    api: Any
     sessions: ConsoleSessions
     links: ConsoleLinks
     resolve: ResolveSession
@@ -58,6 +57,7 @@ class ConsoleApp:
     """Serves /console. Each request is one of a session, unless it is for a static file or the sign-in."""
 
     def __init__(self, parts: ConsoleParts, now: Callable[[], float] = time.time) -> None:
+        """The application that serves this one serves /api too."""
         self._parts = parts
         self._now = now
         self._static = StaticFiles()
@@ -85,6 +85,7 @@ class ConsoleApp:
         except Exception as error:  # the request handler: the router logs and answers what is not expected
             failure = describe_failure(error)
             if failure is None:
+                log.exception("console_failed", path=path)
                 raise
             await self._send_refusal(send, *failure)
 
@@ -92,7 +93,7 @@ class ConsoleApp:
         """Serves a request of a session. Raises what the table of `__call__` names."""
         session, caller = await self._authenticate(scope, is_activity=REFRESH_HEADER not in headers_by_name(scope))
         self._parts.count_request(caller)
-        path, api = scope["path"], ApiClient(self._parts.api, caller, scope)
+        path, api = scope["path"], ApiClient(scope["app"], caller, scope)
         query = read_console_query(scope)
         if path.startswith(API_PREFIX) and scope["method"] in ("GET", "HEAD"):
             await self._pass_on(api, scope, receive, send)
@@ -121,16 +122,16 @@ class ConsoleApp:
             request = replace(request, form=form)
         await self._answer(found, request, send)
 
-    async def _look(self, scope: Scope, found: Route, request: PageRequest) -> Page | None:
+    async def _look(self, scope: Scope, found: PageRoute, request: PageRequest) -> Page | None:
         """Returns the page as it is now; None when the session has ended. A look of a script keeps no session alive."""
         try:
             _, caller = await self._authenticate(scope, is_activity=False)
         except (NoSession, TokenRefused, Killed):
             return None
-        page = await found.handler(replace(request, caller=caller, api=ApiClient(self._parts.api, caller, scope)))
+        page = await found.handler(replace(request, caller=caller, api=ApiClient(scope["app"], caller, scope)))
         return page if isinstance(page, Page) and page.is_live else None
 
-    async def _answer(self, found: Route, request: PageRequest, send: Send) -> None:
+    async def _answer(self, found: PageRoute, request: PageRequest, send: Send) -> None:
         answer = await found.handler(request)
         if isinstance(answer, Elsewhere):
             location = with_query(answer.path, {"done": answer.done})

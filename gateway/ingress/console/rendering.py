@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from importlib.resources import files
 from typing import Any, Final
 
@@ -57,12 +56,11 @@ class StaticFiles:
         return None if content is None else (content, _MEDIA_TYPES[name.rpartition(".")[2]].encode())
 
 
-class PageRenderer:
-    """Renders templates. `now` returns seconds since 1970."""
+class _PageEnvironment(Environment):
+    """Templates of the console: escaped throughout, and strict about names that do not exist."""
 
-    def __init__(self, now: Any, static: StaticFiles) -> None:
-        self._now = now
-        environment = Environment(
+    def __init__(self, more_globals: Mapping[str, Any], more_filters: Mapping[str, Any]) -> None:
+        super().__init__(
             loader=FunctionLoader(_read_template),
             autoescape=True,
             undefined=StrictUndefined,
@@ -71,20 +69,29 @@ class PageRenderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        environment.globals |= {"static": static.url, "chip_kinds": CHIP_KINDS, "shell": shell_command}
-        environment.filters |= {
-            "ago": self._ago,
-            "moment": format_moment,
-            "state": format_state,
-            "duration": format_duration,
-            "cost": format_cost,
-            "person": person_name,
-            "json": _format_json,
-            "block": partial(shown_text, limit=BLOCK_MAX),
-            "waterfall": draw_waterfall,
-            "bars": draw_bars,
-        }
-        self._environment = environment
+        self.globals |= more_globals
+        self.filters |= more_filters
+
+
+class PageRenderer:
+    """Renders templates. `now` returns seconds since 1970."""
+
+    def __init__(self, now: Any, static: StaticFiles) -> None:
+        self._now = now
+        self._environment = _PageEnvironment(
+            {"static": static.url, "chip_kinds": CHIP_KINDS, "shell": shell_command},
+            {
+                "ago": self._ago,
+                "moment": format_moment,
+                "state": format_state,
+                "duration": format_duration,
+                "cost": format_cost,
+                "person": person_name,
+                "json": _format_json,
+                "waterfall": draw_waterfall,
+                "bars": draw_bars,
+            },
+        )
 
     def render(self, template: str, members: Mapping[str, Any]) -> bytes:
         """Returns a page."""

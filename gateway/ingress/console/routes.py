@@ -1,6 +1,5 @@
 """The addresses of the console, and its navigation."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,11 +20,11 @@ NAVIGATION: Final[Sequence[tuple[str, str]]] = (
     ("/console/audit", "Audit"),
     ("/console/cost", "Cost"),
 )
-_NAME = r"([^/]{1,300})"
+NAME_MAX = 300  # characters of a variable segment
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class PageRoute:
     """What answers a request, and the place in the navigation. `names` are the variable segments of the path."""
 
     handler: Handler
@@ -33,12 +32,8 @@ class Route:
     names: tuple[str, ...] = ()
 
 
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{\}", _NAME, path))
-
-
 _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
-    ("GET", "/console/?", overview.show_overview, "/console"),
+    ("GET", "/console", overview.show_overview, "/console"),
     ("GET", "/console/tasks", tasks.list_tasks, "/console/tasks"),
     ("GET", "/console/tasks/{}", tasks.show_task, "/console/tasks"),
     ("POST", "/console/tasks/{}/cancel", tasks.cancel_task, "/console/tasks"),
@@ -52,10 +47,10 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console/why/{}", decisions.show_why, "/console/why"),
     ("GET", "/console/agents", registry.list_agents, "/console/agents"),
     ("GET", "/console/agents/{}", registry.show_agent, "/console/agents"),
-    ("POST", "/console/(agents)/{}", registry.act_on_entry, "/console/agents"),
+    ("POST", "/console/agents/{}", registry.act_on_agent, "/console/agents"),
     ("GET", "/console/servers", registry.list_servers, "/console/servers"),
     ("GET", "/console/servers/{}", registry.show_server, "/console/servers"),
-    ("POST", "/console/(servers)/{}", registry.act_on_entry, "/console/servers"),
+    ("POST", "/console/servers/{}", registry.act_on_server, "/console/servers"),
     ("GET", "/console/workflows", workflows.list_workflows, "/console/workflows"),
     ("GET", "/console/workflows/{}", workflows.show_workflow, "/console/workflows"),
     ("POST", "/console/workflows/{}/runs", workflows.start_run, "/console/workflows"),
@@ -68,13 +63,28 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console/audit", records.show_audit, "/console/audit"),
     ("GET", "/console/cost", records.show_costs, "/console/cost"),
 )
-_COMPILED = tuple((method, _pattern(path), handler, nav) for method, path, handler, nav in _PAGES)
 PATHS: Final = tuple((method, path) for method, path, _, _ in _PAGES)
 
 
-def find_route(method: str, path: str) -> Route | None:
+def find_route(method: str, path: str) -> PageRoute | None:
     """Returns the route of a request, or None."""
-    for known, pattern, handler, nav in _COMPILED:
-        if known == method and (found := pattern.fullmatch(path)) is not None:
-            return Route(handler, nav, found.groups())
+    segments = path.rstrip("/").split("/")
+    for known, template, handler, nav in _PAGES:
+        if known == method and (names := _match(template.split("/"), segments)) is not None:
+            return PageRoute(handler, nav, names)
     return None
+
+
+def _match(template: Sequence[str], segments: Sequence[str]) -> tuple[str, ...] | None:
+    """Returns the variable segments, which `{}` stands for in the template; None where the path is another one."""
+    if len(template) != len(segments):
+        return None
+    names = []
+    for wanted, found in zip(template, segments, strict=True):
+        if wanted == "{}":
+            if not 0 < len(found) <= NAME_MAX:
+                return None
+            names.append(found)
+        elif wanted != found:
+            return None
+    return tuple(names)

@@ -15,7 +15,7 @@ KINDS: Final = {"string": "text", "number": "number", "integer": "integer", "boo
 
 
 @dataclass(frozen=True, slots=True)
-class FormField:
+class AnswerField:
     """One member of a form. `kind`: text, number, integer, check, choice or json. `options` are JSON texts."""
 
     name: str
@@ -27,7 +27,7 @@ class FormField:
     length_max: int = 4000
 
 
-def fields_of(schema: Any) -> tuple[FormField, ...]:
+def fields_of(schema: Any) -> tuple[AnswerField, ...]:
     """Returns the fields for an object schema; none where only JSON can express the value."""
     members = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(members, dict) or not members or len(members) > FIELDS_MAX:
@@ -52,12 +52,12 @@ def read_value(schema: Any, form: Mapping[str, str]) -> Any:
     return {field.name: value for field in fields_of(schema) if (value := _value(field, form.get(PREFIX + field.name, ""))) is not None}
 
 
-def _field(name: str, member: Mapping[str, Any], is_required: bool) -> FormField:
+def _field(name: str, member: Mapping[str, Any], is_required: bool) -> AnswerField:
     options = options_of(member)
     found = member.get("type")
     kind = "choice" if options else KINDS.get(found, "json") if isinstance(found, str) else "json"
     label, description = member.get("title"), member.get("description")
-    return FormField(
+    return AnswerField(
         name,
         kind,
         label if isinstance(label, str) and label else name,
@@ -67,7 +67,7 @@ def _field(name: str, member: Mapping[str, Any], is_required: bool) -> FormField
     )
 
 
-def _value(field: FormField, text: str) -> Any:
+def _value(field: AnswerField, text: str) -> Any:
     """Returns the value of one field; None for one that was left empty."""
     if field.kind == "check":
         return text == "true"

@@ -6,8 +6,6 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.routing import Route
-
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
@@ -54,8 +52,8 @@ from gateway.ingress.oauth import token as oauth_token
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition import authorization as rights
-from gateway.server.composition.console import CONSOLE_PATHS, LazyConsole
 from gateway.server.composition.process import Gateway
+from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
 from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
@@ -119,11 +117,8 @@ def build_framework_app(
     server_runtime = admin_servers.ServerRuntime(
         gateway.tools.error_lines, lambda entry: gateway.oauth.delete_registration(own_credential_request(entry))
     )
-    connection_dependencies = admin_connections.ConnectionDependencies(
-        gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
-    )
-    console = LazyConsole(gateway, lambda: app)
-    app = build_api(
+    console = LazyConsole(gateway)
+    return build_api(
         authentication,
         [
             *_state_routes(gateway, authenticate),  # first: they have many requests, and the framework tries routes in order
@@ -149,15 +144,31 @@ def build_framework_app(
             admin_access.metadata_routes(url),
             admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
-            admin_connections.routes(connection_dependencies, authenticate),
-            admin_console.routes(console.create_link, authenticate, check_in_person),
+            *_own_routes(gateway, registry_access, authenticate, check_in_person, create_link=console.create_link),
             *_record_routes(gateway, authenticate, check_in_person),
             *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
+        pages=dict.fromkeys(CONSOLE_PATHS, console),
     )
-    app.router.routes.extend(Route(path, console, include_in_schema=False) for path in CONSOLE_PATHS)
-    return app
+
+
+def _own_routes(
+    gateway: Gateway,
+    registry_access: RegistryAccess,
+    authenticate: TokenGuard,
+    check_in_person: RequireInPerson,
+    *,
+    create_link: admin_console.CreateLink,
+) -> list[Any]:
+    """Builds the routes of what a person has: connected accounts, and links to the console."""
+    dependencies = admin_connections.ConnectionDependencies(
+        gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
+    )
+    return [
+        admin_connections.routes(dependencies, authenticate),
+        admin_console.routes(create_link, authenticate, check_in_person),
+    ]
 
 
 def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -> tuple[RegistryAccess, EntryChanges]:

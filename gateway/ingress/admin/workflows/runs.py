@@ -47,7 +47,7 @@ class Runs(Protocol):
 
     async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None: ...
 
-    async def picture_of_run(self, tenant: str, run: Mapping[str, Any]) -> str: ...
+    async def picture(self, tenant: str, name: str, version: str, run: Mapping[str, Any] | None) -> str: ...
 
 
 class StartBody(ApiBody):
@@ -191,7 +191,8 @@ def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate)
     @router.get("/{run_id}/picture", name="draw_run")
     async def picture(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
         row, shown = await find(caller, run_id)
-        return Response(await (await load()).picture_of_run(row.tenant, shown), media_type="image/svg+xml", headers=PICTURE_HEADERS)
+        drawn = await (await load()).picture(row.tenant, shown["workflow"], shown["version"], shown)
+        return Response(drawn, media_type="image/svg+xml", headers=PICTURE_HEADERS)
 
     @router.get("/{run_id}/values/{digest}", name="run_value")
     async def value(caller: Annotated[Caller, Depends(authenticate)], run_id: str, digest: str) -> Response:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.ingress.console.api import Part, gather
+from gateway.ingress.console.api import PagePart, gather
 from gateway.ingress.console.page import Page, PageRequest
 
 DAYS = 14  # of the chart of costs
@@ -54,7 +54,7 @@ async def _refusals(request: PageRequest) -> list[Mapping[str, Any]]:
     return [record for record in part.items if not record["allowed"]][:SHOWN]
 
 
-def _entries(part: Part, family: str) -> list[dict[str, Any]]:
+def _entries(part: PagePart, family: str) -> list[dict[str, Any]]:
     """Returns the entries that need a look: neither active nor healthy."""
     return [
         {**entry, "family": family}
@@ -63,7 +63,7 @@ def _entries(part: Part, family: str) -> list[dict[str, Any]]:
     ]
 
 
-def _days(part: Part, since: str) -> list[dict[str, Any]]:
+def _days(part: PagePart, since: str) -> list[dict[str, Any]]:
     """Returns every day of the chart, also those without costs."""
     known = {item["day"]: item for item in part.items}
     first = datetime.fromisoformat(since).date()

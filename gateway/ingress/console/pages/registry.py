@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.ingress.console.api import api_path, gather, with_query
+from gateway.ingress.console.api import PagePart, api_path, gather, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
 
 AWAITING = ("pending", "quarantined")
 AGENT_FILTERS = ("q", "skill", "tag", "cursor")
-FAMILIES = {"agents": "agent", "servers": "server"}
 
 
 async def list_agents(request: PageRequest) -> Page:
@@ -35,9 +34,11 @@ async def show_agent(request: PageRequest) -> Page:
     """Raises ApiRefusal."""
     path = api_path("agents", request.name)
     entry = await request.api.get(path)
-    history, tasks = await gather(
-        request.api.part(f"{path}/history", limit="20"), request.api.part("/api/tasks", agent=entry["name"], limit="8")
+    tasks, *more = await gather(
+        request.api.part("/api/tasks", agent=entry["name"], limit="8"),
+        *([request.api.part(f"{path}/history", limit="20")] if "owner" in entry else []),  # a refusal would be recorded
     )
+    history = more[0] if more else PagePart()
     members = {"entry": entry, "family": "agents", "history": history, "tasks": tasks, **_may(entry)}
     return Page("agent.html", f"Agent {entry['name']}", path, ("interlock", "agent", "show", entry["name"]), members)
 
@@ -50,9 +51,19 @@ async def show_server(request: PageRequest) -> Page:
     return Page("server.html", f"Server {entry['name']}", path, ("interlock", "server", "show", entry["name"]), members)
 
 
-async def act_on_entry(request: PageRequest) -> Elsewhere:
+async def act_on_agent(request: PageRequest) -> Elsewhere:
+    """Raises ApiRefusal and FormRefused."""
+    return await _act(request, "agents")
+
+
+async def act_on_server(request: PageRequest) -> Elsewhere:
+    """Raises ApiRefusal and FormRefused."""
+    return await _act(request, "servers")
+
+
+async def _act(request: PageRequest, family: str) -> Elsewhere:
     """Approves, refreshes or quarantines an entry, as it was when the person saw it. Raises ApiRefusal and FormRefused."""
-    family, name = request.names
+    name = request.name
     path, seen = api_path(family, name), {"if-match": f'"{request.form.get("seen", "")}"'}
     match request.form.get("act", ""):
         case "approve":

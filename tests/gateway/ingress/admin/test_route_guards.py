@@ -31,6 +31,8 @@ UNGUARDED: Final = {  # (methods, path) of the framework's routes without the gu
     "POST /api/events/sources/{name}": "the signature of the source (Standard Webhooks)",
     "POST /oauth/revoke": "the client authenticates itself",
     "POST /oauth/token": "the client authenticates itself",
+    " /console": "a session of a browser (tests/gateway/ingress/console/test_sessions.py)",
+    " /console/{path:path}": "a session of a browser; without one only its style and script, and the sign-in by a link",
     "GET /docs": "public: what there is, and nothing of what is kept",
     "GET /openapi.json": "public: what there is, and nothing of what is kept",
 }
@@ -53,6 +55,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_virtual_servers": "what they may see",
     "list_tasks": "their own",
     "list_connections": "their own",
+    "create_console_link": "to a session of their own",
     "list_state": "the keys that they may read",
     "list_held_state": "values of keys that they may read or decide on",
     "list_approvals": "what they asked for, or may decide",
