@@ -68,6 +68,8 @@ def leave_up(screen: Screen, story: Story) -> None:
             f"INTERLOCK_TOKEN=$(interlock token --user bob) interlock why {story.refusal}",
         ]
     )
+    screen.say("The console in a browser, as alice: what was refused, what it cost, and the waterfall of her order.")
+    story.interlock.show("console", token=story.alice_token)
     screen.say("Ctrl-C ends everything.", "dim")
     try:
         signal.pause()

@@ -107,7 +107,7 @@ async def test_a_question_of_a_run_is_answered_by_its_form(home: House) -> None:
     schema = "{type: object, properties: {size: {type: integer}, colour: {enum: [red, blue]}, gift: {type: boolean}}, required: [size]}"
     await workflows.add("ask", f"do:\n- form:\n    call: gateway.form\n    with: {{prompt: 'Fill in', schema: {schema}}}\n")
     run = await workflows.start("ask")
-    await workflows.reached(run, "SUSPENDED")
+    await workflows.reached(run, "INPUT_REQUIRED")
     browser = await ConsoleBrowser(home).sign_in("alice")
     (checkpoint,) = await workflows.checkpoints()
     page = f"/console/checkpoints/{checkpoint['id']}"
