@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from playwright.sync_api import sync_playwright
 
 from examples.demo.programs import ROOT, Programs
 from examples.demo.sales import SALES
@@ -34,8 +35,6 @@ def main() -> int:
 
 def take_pictures(story: Story) -> None:
     """Takes a picture of each page, in each size."""
-    from playwright.sync_api import sync_playwright
-
     FOLDER.mkdir(parents=True, exist_ok=True)
     order = story.person.get("/api/runs")["items"][0]["id"]
     pages = {
