@@ -126,6 +126,7 @@ async def furnish(home: House) -> dict[str, str]:
     return {
         "overview": "/console",
         "everybody": "/console?everybody=true",
+        "health": "/console/health",
         "tasks": "/console/tasks",
         "tasks of a state": "/console/tasks?state=TASK_STATE_FAILED&agent=sales",
         "task": f"/console/tasks/{task}",
@@ -150,6 +151,7 @@ async def furnish(home: House) -> dict[str, str]:
         "subject": "/console/subjects/customer:42",
         "audit": "/console/audit",
         "cost": "/console/cost?by=person&everybody=true",
+        "cost by day": "/console/cost",
         "unknown": "/console/tasks/t_nothing",
     }
 

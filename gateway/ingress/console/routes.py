@@ -34,6 +34,7 @@ class PageRoute:
 
 _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console", overview.show_overview, "/console"),
+    ("GET", "/console/health", overview.show_health, "/console"),
     ("GET", "/console/tasks", tasks.list_tasks, "/console/tasks"),
     ("GET", "/console/tasks/{}", tasks.show_task, "/console/tasks"),
     ("POST", "/console/tasks/{}/cancel", tasks.cancel_task, "/console/tasks"),

@@ -5,18 +5,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.ingress.console.api import PagePart, gather
+from gateway.ingress.console.api import PagePart, gather, with_query
 from gateway.ingress.console.page import Page, PageRequest
 
-DAYS = 14  # of the chart of costs
+DAYS = 14  # of costs
 SHOWN = 8  # rows of each list
 
 
 async def show_overview(request: PageRequest) -> Page:
-    """Reads everything at once; a part that the person may not see is left out."""
+    """Reads everything at once; a part that the person may not see is left out. Health and costs, which take longer, come after it."""
     api, everybody = request.api, _everybody(request)
-    names = ("open", "waiting", "signing_in", "failed", "approvals", "checkpoints", "agents", "servers", "conflicts", "costs")
-    since = (datetime.now(UTC).date() - timedelta(days=DAYS - 1)).isoformat()
+    names = ("open", "waiting", "signing_in", "failed", "approvals", "checkpoints", "conflicts")
     found = await gather(
         api.part("/api/tasks", state="TASK_STATE_WORKING", **everybody),
         api.part("/api/tasks", state="TASK_STATE_INPUT_REQUIRED", **everybody),
@@ -24,22 +23,26 @@ async def show_overview(request: PageRequest) -> Page:
         api.part("/api/tasks", state="TASK_STATE_FAILED", **everybody),
         api.part("/api/approvals", state="pending"),
         api.part("/api/checkpoints"),
-        api.part("/api/agents", limit="200"),
-        api.part("/api/servers", limit="200"),
         api.part("/api/subjects", conflicts="open", **everybody),
-        api.part("/api/cost", by="day", since=since, **everybody),
     )
-    parts = dict(zip(names, found, strict=True))
+    since = (datetime.now(UTC).date() - timedelta(days=DAYS - 1)).isoformat()
     members = {
-        **parts,
+        **dict(zip(names, found, strict=True)),
         "refusals": await _refusals(request),
-        "entries": [*_entries(parts["agents"], "agents"), *_entries(parts["servers"], "servers")],
-        "days": _days(parts["costs"], since),
+        "costs": with_query("/console/cost", {"by": "day", "since": since, **everybody}),
         "shown": SHOWN,
         "everybody": bool(everybody),
         "may_see_everybody": request.may(READ_AUDIT),
     }
     return Page("overview.html", "Overview", "/api/tasks", ("interlock", "task", "list"), members, is_live=not everybody)
+
+
+async def show_health(request: PageRequest) -> Page:
+    """Lists the agents and servers that need a look. Raises ApiRefusal."""
+    agents, servers = await gather(request.api.part("/api/agents", limit="200"), request.api.part("/api/servers", limit="200"))
+    entries = [*_entries(agents, "agents"), *_entries(servers, "servers")]
+    members = {"entries": entries, "agents": agents, "servers": servers}
+    return Page("health.html", "Health", "/api/agents?limit=200", ("interlock", "agent", "list"), members)
 
 
 def _everybody(request: PageRequest) -> dict[str, str]:
@@ -61,11 +64,3 @@ def _entries(part: PagePart, family: str) -> list[dict[str, Any]]:
         for entry in part.items
         if entry["status"] != "active" or entry.get("healthy") is False or entry.get("killed")
     ]
-
-
-def _days(part: PagePart, since: str) -> list[dict[str, Any]]:
-    """Returns every day of the chart, also those without costs."""
-    known = {item["day"]: item for item in part.items}
-    first = datetime.fromisoformat(since).date()
-    days = ((first + timedelta(days=number)).isoformat() for number in range(DAYS))
-    return [known.get(day, {"day": day, "amount": None, "unpriced": 0}) for day in days]

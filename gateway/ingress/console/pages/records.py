@@ -1,5 +1,8 @@
 """What is recorded: subjects with their conflicts, the audit, and costs."""
 
+from datetime import date, timedelta
+from typing import Any
+
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.console.api import api_path, with_query
 from gateway.ingress.console.forms import FormRefused
@@ -52,7 +55,18 @@ async def show_costs(request: PageRequest) -> Page:
         "costs": document,
         "filters": {name: filters.get(name, "") for name in COST_FILTERS},
         "by": by if by in GROUPS else GROUPS[0],
+        "days": _days(document["items"]) if by == GROUPS[0] else [],
         "groups": GROUPS,
         "may_see_everybody": request.may(READ_AUDIT),
     }
     return Page("cost.html", "Cost", with_query("/api/cost", filters), ("interlock", "cost", "--by", by), members)
+
+
+def _days(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns every day from the first one with costs to the last, also those without any."""
+    known = {item["day"]: item for item in items}
+    if not known:
+        return []
+    first, last = date.fromisoformat(min(known)), date.fromisoformat(max(known))
+    days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+    return [known.get(day, {"day": day, "amount": None}) for day in days]

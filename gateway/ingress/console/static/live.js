@@ -31,6 +31,14 @@ async function renew() {
   }
 }
 
+// Parts that take longer are loaded after the page: without this script there is a link to each.
+async function load(part) {
+  const answer = await fetch(part.dataset.load, { headers: { "Interlock-Refresh": "1" }, credentials: "same-origin" });
+  if (!answer.ok) return;
+  const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+  if (found) part.replaceChildren(...found.childNodes);
+}
+
 function stop(words) {
   if (source) source.close();
   source = null;
@@ -52,4 +60,5 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) { if (source) { source.close(); source = null; } } else { start(); if (address) renew(); }
 });
 window.addEventListener("pagehide", () => stop(""));
+for (const part of document.querySelectorAll("[data-load]")) load(part).catch(() => {});
 start();

@@ -108,7 +108,15 @@ def test_every_page_is_among_those_that_the_tests_look_at() -> None:
     """A page without hostile text in the corpus would be one that nobody looked at."""
     shown = {path for method, path in PATHS if method == "GET"}
     assert shown == {
-        *("/console", "/console/tasks", "/console/tasks/{}", "/console/inbox", "/console/approvals/{}", "/console/checkpoints/{}"),
+        *(
+            "/console",
+            "/console/health",
+            "/console/tasks",
+            "/console/tasks/{}",
+            "/console/inbox",
+            "/console/approvals/{}",
+            "/console/checkpoints/{}",
+        ),
         *("/console/why", "/console/why/{}", "/console/agents", "/console/agents/{}", "/console/servers", "/console/servers/{}"),
         *("/console/workflows", "/console/workflows/{}", "/console/runs", "/console/runs/{}", "/console/subjects"),
         *("/console/subjects/{}", "/console/audit", "/console/cost"),
