@@ -25,7 +25,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -72,6 +72,9 @@ test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installe
 
 image: setup ## each step of the Dockerfile by hand with the pip that Python brings, and the container's commands; needs no engine
 	@IMAGE=1 $(RUN) -m pytest -q -rA tests/house/test_image.py -k replayed
+
+screenshots: setup ## pictures of the console in build/screenshots, taken while the demo's story is played; needs chromium
+	@$(RUN) -m examples.screenshots
 
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
 	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"

@@ -140,6 +140,21 @@ class CallerResolver:
             "", "", math.inf, Delegation(principal, environment.service_ceiling(name), environment.now() + lifetime, txn=txn)
         )
 
+    async def resolve_session(self, principal: Principal, scope: Permissions, expires: float) -> Caller:
+        """The caller of a browser's session, with the person's roles of now. `principal.roles` are those that the issuer vouched for.
+
+        `expires`: seconds since 1970 at which the session ends. Raises TokenRefused for a session that has ended, and Killed.
+        """
+        environment = self._environment
+        if expires <= environment.now():
+            raise TokenRefused("expired")
+        if not environment.is_fresh():
+            await environment.kills.reload()
+        environment.kills.check_person(principal.tenant, principal.issuer, principal.subject)
+        current = _principal_with_current_roles(environment, principal.tenant, principal.issuer, principal.subject, principal.roles)
+        until = max(expires, environment.now() + environment.task_ttl)
+        return _caller_from_delegation("", "", expires, Delegation(current, scope, until))
+
     async def _resolve_hop_token(self, claims: Claims) -> Caller:
         """The caller of a hop token: the grant row says what the agent may do, and the token can only narrow it."""
         delegation = await self._find_grant(claims.tenant, claims.grant_id)

@@ -68,6 +68,9 @@ def leave_up(screen: Screen, story: Story) -> None:
             f"INTERLOCK_TOKEN=$(interlock token --user bob) interlock why {story.refusal}",
         ]
     )
+    screen.say("The console in a browser, as alice: what was refused, what it cost, and the waterfall of her order.")
+    _, printed = story.interlock.output("console", token=story.alice_token)
+    print(f"   {printed.strip().splitlines()[0]}")  # in one line, so that terminals make it a link
     screen.say("Ctrl-C ends everything.", "dim")
     try:
         signal.pause()

@@ -1,6 +1,6 @@
 """Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from gateway.tasks.log import TaskLog, TaskRow, to_rfc3339
 from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.drawing.mermaid import mermaid_of
 from gateway.workflows.drawing.outline import outline_of
+from gateway.workflows.drawing.step_states import step_states
 from gateway.workflows.drawing.svg import svg_of
 from gateway.workflows.drawing.tree import tree_of
 from gateway.workflows.dsl.document import CallFunction, Document
@@ -101,12 +102,12 @@ class WorkflowAdministration:
         """The JSON Schema of documents, for editors."""
         return editor_schema()
 
-    async def picture(self, entry: Registration) -> str:
-        """The workflow as SVG. Raises UnknownName."""
-        document = await self._parts.versions.document(entry.tenant, entry.name, entry.workflow_version)
+    async def picture(self, tenant: str, name: str, version: str, run: Mapping[str, Any] | None = None) -> str:
+        """A version of a workflow as SVG, with the states of the steps of a run document where one is given. Raises UnknownName."""
+        document = await self._parts.versions.document(tenant, name, version)
         if document is None:
-            raise UnknownName(entry.name)
-        return svg_of(document.document.title or entry.name, outline_of(document))
+            raise UnknownName(name)
+        return svg_of(document.document.title or name, outline_of(document), step_states(run) if run else {})
 
     async def show(self, entry: Registration) -> dict[str, Any]:
         """A workflow with its document, its pictures and its versions. Raises UnknownName."""

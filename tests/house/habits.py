@@ -17,6 +17,8 @@ ROOTS = {
     "gateway.ingress.a2a_server.cards": "a request handler",
     "gateway.ingress.mcp_server.elicitation.pending_calls": "the root of the task of a call that waits for an answer",
     "gateway.ingress.mcp_server.endpoint": "a request handler",
+    "gateway.ingress.console.api": "a request handler, which the framework re-raises to after it has answered",
+    "gateway.ingress.console.app": "a request handler",
     "gateway.ingress.mcp_server.http_sse": "a request handler",
     "gateway.ingress.mcp_server.subscriptions.relist": "the root of the work on one server",
     "gateway.server.composition": "the root of the process",

@@ -9,7 +9,7 @@ from tests.house.source import PRODUCT, ROOT, Source, product
 
 ROOMS = {
     *("a2a", "aiohttp", "botocore", "cedarpy", "cronsim", "fastapi", "genai_prices", "google", "grpc", "httpx", "httpx2"),
-    *("jiter", "jmespath", "jose", "jq", "jsonschema_rs", "mcp", "mcp_types", "pydantic_monty", "tantivy"),
+    *("jinja2", "jiter", "jmespath", "jose", "jq", "jsonschema_rs", "markupsafe", "mcp", "mcp_types", "pydantic_monty", "tantivy"),
 }
 FREE = {  # used where they are needed; an addition is decided here
     "alembic",

@@ -21,6 +21,9 @@ def test_the_wheel_holds_the_four_packages_and_its_own_papers(tmp_path: Path) ->
     rules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "policies").rglob("*.cedar")}
     assert rules
     assert rules <= set(names)
+    console = ROOT / "gateway" / "ingress" / "console"
+    pages = {path.relative_to(ROOT).as_posix() for folder in ("templates", "static") for path in (console / folder).iterdir()}
+    assert {"gateway/ingress/console/templates/layout.html", "gateway/ingress/console/static/console.css"} <= pages <= set(names)
 
 
 def test_the_distribution_is_private_and_foreign_packages_are_refused() -> None:

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.contract import UpstreamFault
 from adapters.redaction.validation_texts import describe_problem
@@ -19,7 +19,7 @@ from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
 from gateway.ingress.admin.workflows.direct_routes import DirectRoute, DirectRoutes, index_routes
-from gateway.ingress.http.authentication import RequestAuthentication
+from gateway.ingress.http.authentication import SESSION_CALLER_KEY, RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import (
     ERROR_MAPPINGS,
@@ -64,11 +64,11 @@ class RouteArea(BaseRoute):
         if scope["path"] != self.path and not scope["path"].startswith(f"{self.path}/"):
             return best
         for route in self.routes:
-            found = route.matches(scope)
-            if found[0] is Match.FULL:
-                return found
-            if best[0] is Match.NONE:
-                best = found
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                return match, {**found, "route": route}
+            if match is Match.PARTIAL and best[0] is Match.NONE:
+                best = match, {**found, "route": route}
         return best
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,6 +119,14 @@ def build_api(
     for kind in (*ERROR_MAPPINGS, Exception):  # each class, since Starlette re-raises what only the handler of Exception handles
         app.add_exception_handler(kind, handle_error)
     return DirectRoutes(app, index_routes(direct_routes), handle_error, tuple(ERROR_MAPPINGS))
+
+
+def build_page_router(paths: Iterable[str], page: ASGIApp) -> APIRouter:
+    """Returns the routes of pages for people: an application that serves these paths, and answers its errors itself."""
+    router = APIRouter()
+    for path in paths:
+        router.add_route(path, page, include_in_schema=False)  # type: ignore[arg-type]  # Starlette takes applications too
+    return router
 
 
 def list_routes(app: FastAPI) -> Iterator[Route]:
@@ -179,7 +187,14 @@ class TokenGuard(SecurityBase):
         self._count_request = count_request
 
     async def __call__(self, request: Request) -> Caller:
-        """Returns the caller. Raises the errors of RequestAuthentication.authenticate."""
+        """Returns the caller. Raises the errors of RequestAuthentication.authenticate.
+
+        A request of the console comes from within the process, with the caller of the browser's session, which the console has counted.
+        """
+        session_caller: Caller | None = request.scope.get(SESSION_CALLER_KEY)
+        if session_caller is not None:
+            request.scope[CALLER_KEY] = session_caller
+            return session_caller
         caller = request.scope[CALLER_KEY] = await self._authentication.authenticate(request.scope, "/api")
         self._count_request(caller)
         return caller

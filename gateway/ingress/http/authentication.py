@@ -13,6 +13,7 @@ from policies.tokens.dpop import INVALID_TOKEN, ProofRefused
 from policies.tokens.verifier import TokenRefused
 
 TICKET_HEADER = b"interlock-ticket"
+SESSION_CALLER_KEY = "interlock.session_caller"  # in the scope of a request that the console makes; no client can set members of a scope
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 

@@ -13,9 +13,10 @@ from gateway.ingress.admin import connections as admin_connections
 from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
 from gateway.ingress.admin import tasks as admin_tasks
-from gateway.ingress.admin.api import RouteAreas, Routers, TokenGuard, build_api
+from gateway.ingress.admin.api import RouteAreas, Routers, TokenGuard, build_api, build_page_router
 from gateway.ingress.admin.authority import audit as admin_audit
 from gateway.ingress.admin.authority import authzen as admin_access
+from gateway.ingress.admin.authority import console_links as admin_console
 from gateway.ingress.admin.authority import decisions as admin_decisions
 from gateway.ingress.admin.authority import grants as admin_grants
 from gateway.ingress.admin.authority import kills as admin_kills
@@ -47,6 +48,7 @@ from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.process import Gateway
+from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
 from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
@@ -83,6 +85,7 @@ def build_framework_app(
     )
     build_event_routers, direct_event_routes = _event_routes(gateway, authenticate, check_in_person)
     oauth = oauth_areas(gateway, authentication, authenticate, clients, proofs, revocation=revocation, check_in_person=check_in_person)
+    console = LazyConsole(gateway)
     areas: RouteAreas = {
         **_state_areas(gateway, authenticate),  # first: they have many requests, and areas are tried in order
         **oauth,
@@ -91,6 +94,8 @@ def build_framework_app(
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, gateway.settings.public_url),
             admin_access.metadata_routes(gateway.settings.public_url),
         ],
+        "/console": lambda: [build_page_router(CONSOLE_PATHS, console)],
+        "/api/console": lambda: [admin_console.routes(console.create_link, authenticate, check_in_person)],
         "/api/connections": lambda: [admin_connections.routes(connections, authenticate)],
         **_registry_areas(gateway, authenticate, access, changes),
         **_authority_areas(gateway, authenticate, check_in_person, revocation),

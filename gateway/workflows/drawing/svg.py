@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 from gateway.workflows.drawing.layout import LINE, PAD, BlockLane, PlacedBlock, lay_out, moved_lane, text_width
 from gateway.workflows.drawing.mermaid import CLASSES
 from gateway.workflows.drawing.outline import Block, Nature
+from gateway.workflows.drawing.step_states import StepState
 
 MARGIN: Final = 20
 ENDS: Final = 34  # from the start's middle to the first block
@@ -26,8 +27,15 @@ DARK: Final[Mapping[Nature, str]] = {
 }
 
 
-def svg_of(title: str, blocks: Sequence[Block]) -> str:
-    """The picture of a workflow, with a legend of the natures that occur in it."""
+STATE_MARKS: Final[Mapping[StepState, str]] = {StepState.DONE: "✓ done", StepState.FAILED: "✕ failed", StepState.WAITS: "… waits"}
+_NO_STATES: Final[Mapping[str, StepState]] = {}
+
+
+def svg_of(title: str, blocks: Sequence[Block], states: Mapping[str, StepState] = _NO_STATES) -> str:
+    """The picture of a workflow, with a legend of the natures that occur in it.
+
+    `states`: of the steps of a run, by their pointers; each is written on the edge of its block.
+    """
     lane = lay_out(blocks)
     natures = [nature for nature in Nature if nature is not Nature.FLOW and nature in _natures(blocks)]
     legend = sum(text_width(WORDS[nature]) + 44 for nature in natures)
@@ -46,6 +54,7 @@ def svg_of(title: str, blocks: Sequence[Block]) -> str:
         f'<text class="title" x="{MARGIN}" y="{MARGIN + LINE / 2:.0f}">{_text(title)}</text>',
         *_ends(lane, bottom),
         *_lane(lane),
+        *_state_marks(lane, states),
         *_legend(natures, bottom + LINE + 8),
         "</svg>",
     ]
@@ -58,6 +67,7 @@ def _style() -> str:
         ".way{fill:none;stroke:#66707a;stroke-width:1.5} .tip{fill:#66707a} .lane{fill:none;stroke:#aab2bb;stroke-dasharray:3 3}",
         *(f".{nature}{{{style.replace(',', ';').split(';color')[0]};stroke-width:1.5}}" for nature, style in CLASSES.items()),
         ".ai{stroke-width:2.5}.wait{stroke-dasharray:4 3}",
+        ".mark{font-size:12px;font-weight:600;fill:#fff} .mark-done{fill:#14663b} .mark-failed{fill:#a51d2d} .mark-waits{fill:#7a4a00}",
     ]
     dark = [
         ".ground{fill:#12161b} text{fill:#e6eaf0}.way{stroke:#98a3ae}.tip{fill:#98a3ae}.lane{stroke:#56606b}",
@@ -147,6 +157,19 @@ def _block(item: PlacedBlock) -> Iterator[str]:
             frame = f'x="{lane.x - 6:.1f}" y="{lane.y - 4:.1f}" width="{lane.width + 12:.1f}" height="{lane.height + 8:.1f}"'
             yield f'<rect class="lane" {frame} rx="4"/>'
         yield from _lane(lane)
+
+
+def _state_marks(lane: BlockLane, states: Mapping[str, StepState]) -> Iterator[str]:
+    """A label on the upper right edge of each block whose state is known."""
+    for item in lane.items:
+        if (state := states.get(item.block.path)) is not None:
+            words = STATE_MARKS[state]
+            width = text_width(words) + 18
+            x, y = item.x + item.width - width - 6, item.y - 9
+            yield f'<rect class="mark-{state}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="18" rx="9"/>'
+            yield f'<text class="mark" x="{x + 8:.1f}" y="{y + 13:.1f}">{words}</text>'
+        for inner in item.lanes:
+            yield from _state_marks(inner, states)
 
 
 def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.workflows.drawing.layout import BlockLane, lay_out
 from gateway.workflows.drawing.outline import Nature, outline_of
+from gateway.workflows.drawing.step_states import StepState, step_states
 from gateway.workflows.drawing.svg import WORDS, svg_of
 from gateway.workflows.drawing.tree import tree_of
 from tests.gateway.workflows.documents import document_of
@@ -101,3 +102,15 @@ def test_ways_past_blocks_are_drawn_within_the_picture(tasks: str) -> None:
 def test_a_long_text_is_shortened() -> None:
     shown = texts(draw(f"- a: {{switch: [{{b: {{when: '.x == \"{'y' * 500}\"', then: end}}}}]}}"))
     assert max(len(text) for text in shown) < 80
+
+
+def test_a_picture_of_a_run_marks_the_steps_that_ended_or_wait() -> None:
+    run = {
+        "steps": [{"step": "/do/0/ask", "fault": {}}, {"step": "/do/0/ask", "value": 1}, {"step": "/do/1/check", "fault": {"type": "x"}}],
+        "checkpoints": [{"step": "/do/2/approve", "state": "pending"}, {"step": "/do/3/asked", "state": "answered"}],
+    }
+    states = step_states(run)
+    assert states == {"/do/0/ask": StepState.DONE, "/do/1/check": StepState.FAILED, "/do/2/approve": StepState.WAITS}
+    blocks = outline_of(document_of("- one: {set: {x: 1}}\n- two: {set: {x: 2}}"))
+    shown = texts(ElementTree.fromstring(svg_of("Run", blocks, {"/do/1/two": StepState.FAILED})))
+    assert "✕ failed" in shown and "✓ done" not in shown

@@ -39,7 +39,7 @@ class Documents(Protocol):
 
     def schema(self) -> dict[str, Any]: ...
 
-    async def picture(self, entry: Registration) -> str: ...
+    async def picture(self, tenant: str, name: str, version: str) -> str: ...
 
     async def show(self, entry: Registration) -> dict[str, Any]: ...
 
@@ -146,7 +146,8 @@ def _add_views(
     @router.get("/{name}/picture", name="draw_workflow")
     async def picture(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
         entry = find(caller, name)
-        return Response(await (await load()).picture(entry), media_type="image/svg+xml", headers=PICTURE_HEADERS)
+        drawn = await (await load()).picture(entry.tenant, entry.name, entry.workflow_version)
+        return Response(drawn, media_type="image/svg+xml", headers=PICTURE_HEADERS)
 
     @router.get("/{name}", name="show_workflow")
     async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:

@@ -1,6 +1,6 @@
 """/api/runs: a person's runs of workflows."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, Protocol
@@ -31,6 +31,7 @@ from registry.store import Registry, UnknownName
 Authenticate = Callable[[Request], Awaitable[Caller]]
 ListedState = TaskState | Literal["paused", "waiting"] | None  # None lists runs in all states
 JSON = "application/json"
+PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "x-content-type-options": "nosniff"}
 START_MAX = 8 << 20  # bytes of a request that starts a run
 KEY_MAX = 256  # characters of an idempotency key, as over A2A
 
@@ -45,6 +46,8 @@ class Runs(Protocol):
     ) -> tuple[TaskRow, dict[str, Any]] | None: ...
 
     async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None: ...
+
+    async def picture(self, tenant: str, name: str, version: str, run: Mapping[str, Any] | None) -> str: ...
 
 
 class StartBody(ApiBody):
@@ -184,6 +187,12 @@ def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate)
     @router.get("/{run_id}", name="show_run")
     async def show(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> JSONResponse:
         return JSONResponse((await find(caller, run_id))[1])
+
+    @router.get("/{run_id}/picture", name="draw_run")
+    async def picture(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
+        row, shown = await find(caller, run_id)
+        drawn = await (await load()).picture(row.tenant, shown["workflow"], shown["version"], shown)
+        return Response(drawn, media_type="image/svg+xml", headers=PICTURE_HEADERS)
 
     @router.get("/{run_id}/values/{digest}", name="run_value")
     async def value(caller: Annotated[Caller, Depends(authenticate)], run_id: str, digest: str) -> Response:

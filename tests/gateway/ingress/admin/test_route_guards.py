@@ -37,6 +37,8 @@ UNGUARDED: Final = {  # (methods, path) of the framework's routes without the gu
     "POST /oauth/device": "public: a person approves in a browser, at a limited rate",
     "POST /oauth/register": "public: clients register themselves, bounded and at a limited rate",
     "POST /oauth/token": "the client authenticates itself",
+    " /console": "a session of a browser (tests/gateway/ingress/console/test_sessions.py)",
+    " /console/{path:path}": "a session of a browser; without one only its style and script, and the sign-in by a link",
     "GET /docs": "public: what there is, and nothing of what is kept",
     "GET /openapi.json": "public: what there is, and nothing of what is kept",
 }
@@ -61,6 +63,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_sessions": "their own",
     "list_tasks": "their own",
     "list_connections": "their own",
+    "create_console_link": "to a session of their own",
     "list_state": "the keys that they may read",
     "list_held_state": "values of keys that they may read or decide on",
     "list_approvals": "what they asked for, or may decide",

@@ -1,0 +1,1 @@
+"""Pages for people: server-rendered, made from the very answers of /api, for browsers that have a session."""

@@ -1,0 +1,242 @@
+"""The console as an ASGI application: static files, sign-in, and pages of a session."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from gateway.ingress.console.api import ApiClient, with_query
+from gateway.ingress.console.forms import FormRefused, check_csrf, check_own_origin, read_console_form, read_console_query
+from gateway.ingress.console.live import LiveStreams, stream_changes
+from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, Page, PageRequest, UnknownPage
+from gateway.ingress.console.refusals import describe_failure
+from gateway.ingress.console.rendering import PageRenderer, StaticFiles, page_headers
+from gateway.ingress.console.routes import NAVIGATION, PageRoute, find_route
+from gateway.ingress.console.sign_in.links import ConsoleLinks
+from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, seconds_left
+from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name
+from gateway.telemetry.spans import current_trace_id
+from policies.callers import Caller
+from policies.delegation.chain import Principal
+from policies.delegation.kills import Killed
+from policies.delegation.permissions import Permissions
+from policies.delegation.rulings import Act
+from policies.tokens.verifier import TokenRefused
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REFRESH_HEADER = b"interlock-refresh"  # a script of the page asks, and not the person
+API_PREFIX = "/console/api/"
+log = structlog.get_logger()
+ResolveSession = Callable[[Principal, Permissions, float], Awaitable[Caller]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleParts:
+    """What the console uses.
+
+    `resolve` returns the caller of a session with the rights of now. `could_allow` tells what a
+    caller could be allowed, for what a page offers; /api rules. `cancel_task` is CancelTask of A2A. `count_request` raises LimitReached.
+    """
+
+    sessions: ConsoleSessions
+    links: ConsoleLinks
+    resolve: ResolveSession
+    could_allow: Callable[[Caller, Act], bool]
+    cancel_task: Callable[[Caller, str, str], Awaitable[object]]
+    count_request: Callable[[Caller], None]
+    streams: LiveStreams
+    public_url: str
+
+
+class ConsoleApp:
+    """Serves /console. Each request is one of a session, unless it is for a static file or the sign-in."""
+
+    def __init__(self, parts: ConsoleParts, now: Callable[[], float] = time.time) -> None:
+        """The application that serves this one serves /api too."""
+        self._parts = parts
+        self._now = now
+        self._static = StaticFiles()
+        self._renderer = PageRenderer(now, self._static)
+        url = urlsplit(parts.public_url)
+        self._is_https = url.scheme == "https"
+        self._is_served = self._is_https or url.hostname in LOOPBACK
+        self._cookie = "__Host-interlock-console" if self._is_https else f"interlock-console-{url.port or 80}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request. Every failure is a page, or for a reader of JSON a problem document."""
+        path = scope["path"]
+        if path.startswith("/console/static/"):
+            await self._send_static(scope, send)
+            return
+        try:
+            if not self._is_served:
+                raise FormRefused("the console needs https: set server.public_url to an https address, or use it on loopback")
+            if path == "/console/sign-in":
+                await self._sign_in(scope, receive, send)
+            else:
+                await self._serve_session(scope, receive, send)
+        except (NoSession, TokenRefused, Killed) as ended:
+            await self._ask_to_sign_in(scope, send, ended)
+        except Exception as error:  # the request handler: the router logs and answers what is not expected
+            failure = describe_failure(error)
+            if failure is None:
+                log.exception("console_failed", path=path)
+                raise
+            await self._send_refusal(send, *failure)
+
+    async def _serve_session(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request of a session. Raises what the table of `__call__` names."""
+        session, caller = await self._authenticate(scope, is_activity=REFRESH_HEADER not in headers_by_name(scope))
+        self._parts.count_request(caller)
+        path, api = scope["path"], ApiClient(scope["app"], caller, scope)
+        query = read_console_query(scope)
+        if path.startswith(API_PREFIX) and scope["method"] in ("GET", "HEAD"):
+            await self._pass_on(api, scope, receive, send)
+            return
+        if path == "/console/sign-out" and scope["method"] == "POST":
+            await self._sign_out(scope, receive, send, session)
+            return
+        is_live = path == "/console/live"
+        target = query.get("page", "") if is_live else path
+        if is_live:
+            target, _, raw = target.partition("?")
+            query = read_console_query({"query_string": raw.encode("ascii", "replace")})
+        found = find_route("GET" if scope["method"] == "HEAD" else scope["method"], target)
+        if found is None:
+            raise UnknownPage
+        may, cancel_task = partial(self._parts.could_allow, caller), self._parts.cancel_task
+        request = PageRequest(api, caller, session, target, found.names, query=query, form={}, may=may, cancel_task=cancel_task)
+        if is_live:
+            owner = caller.principal.owner_key
+            await stream_changes(self._parts.streams, owner, lambda: self._look(scope, found, request), receive=receive, send=send)
+            return
+        if scope["method"] == "POST":
+            check_own_origin(scope)
+            form = await read_console_form(scope, receive)
+            check_csrf(session, form)
+            request = replace(request, form=form)
+        await self._answer(found, request, send)
+
+    async def _look(self, scope: Scope, found: PageRoute, request: PageRequest) -> Page | None:
+        """Returns the page as it is now; None when the session has ended. A look of a script keeps no session alive."""
+        try:
+            _, caller = await self._authenticate(scope, is_activity=False)
+        except (NoSession, TokenRefused, Killed):
+            return None
+        page = await found.handler(replace(request, caller=caller, api=ApiClient(scope["app"], caller, scope)))
+        return page if isinstance(page, Page) and page.is_live else None
+
+    async def _answer(self, found: PageRoute, request: PageRequest, send: Send) -> None:
+        answer = await found.handler(request)
+        if isinstance(answer, Elsewhere):
+            location = with_query(answer.path, {"done": answer.done})
+            await _respond(send, 303, b"", page_headers([(b"location", location.encode())]))
+            return
+        members = {
+            **answer.members,
+            "page": answer,
+            "nav": found.nav,
+            "navigation": NAVIGATION,
+            "request": request,
+            "me": request.caller.principal,
+            "csrf": request.session.csrf,
+            "done": DONE_TEXTS.get(request.query.get("done", ""), ""),
+            "live": _live_address(answer, request),
+        }
+        await self._send_page(send, 200, answer.template, members)
+
+    async def _authenticate(self, scope: Scope, *, is_activity: bool) -> tuple[BrowserSession, Caller]:
+        """Returns the session of a request and its caller, with the rights of now. Raises NoSession, TokenRefused and Killed."""
+        session = await self._parts.sessions.find(_cookie_of(scope, self._cookie), is_activity=is_activity)
+        person = session.person
+        return session, await self._parts.resolve(person.principal, person.scope, person.until)
+
+    async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Shows for whom a link is, and opens its session when the person confirms it. Raises LinkSpent and FormRefused."""
+        if scope["method"] != "POST":
+            secret = read_console_query(scope).get("link", "")
+            person = await self._parts.links.find(secret)
+            members = {"person": person, "secret": secret, "scope": str(person.scope)}
+            await self._send_page(send, 200, "sign_in.html", members)
+            return
+        check_own_origin(scope)
+        form = await read_console_form(scope, receive)
+        cookie, person = await self._parts.links.redeem(form.get("link", ""), _cookie_of(scope, self._cookie))
+        set_cookie = self._set_cookie(cookie, seconds_left(person, self._now()))
+        await _respond(send, 303, b"", page_headers([(b"location", b"/console"), (b"set-cookie", set_cookie)]))
+
+    async def _sign_out(self, scope: Scope, receive: Receive, send: Send, session: BrowserSession) -> None:
+        check_own_origin(scope)
+        form = await read_console_form(scope, receive)
+        check_csrf(session, form)
+        await self._parts.sessions.close(session)
+        gone = [(b"set-cookie", self._set_cookie("", 0)), (b"clear-site-data", b'"cache"')]
+        await self._send_page(send, 200, "signed_out.html", {}, gone)
+
+    def _set_cookie(self, value: str, seconds: int) -> bytes:
+        secure = "; Secure" if self._is_https else ""
+        return f"{self._cookie}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}".encode()
+
+    async def _pass_on(self, api: ApiClient, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers with what /api answers, which is the JSON twin of a page."""
+        names = (b"accept", b"last-event-id")
+        sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in names}
+        path = scope["path"].removeprefix("/console")
+        await api.stream(path, scope["query_string"].decode("latin-1"), sent, receive=receive, send=send)
+
+    async def _ask_to_sign_in(self, scope: Scope, send: Send, ended: Exception) -> None:
+        """Says how to get in. A link from elsewhere brings no cookie with it, so the page offers to load itself again."""
+        if scope["path"].startswith((API_PREFIX, "/console/live")):
+            await _respond(send, 401, b"", page_headers())
+            return
+        came_from_elsewhere = header(scope, b"sec-fetch-site") == "cross-site"
+        again = scope["path"] if came_from_elsewhere and find_route("GET", scope["path"]) else ""
+        stopped = isinstance(ended, Killed)
+        await self._send_page(send, 403 if stopped else 401, "no_session.html", {"again": again, "stopped": stopped})
+
+    async def _send_refusal(self, send: Send, status: int, problem: Any) -> None:
+        await self._send_page(send, status, "refused.html", {"problem": problem, "status": status, "trace_id": current_trace_id()})
+
+    async def _send_page(
+        self, send: Send, status: int, template: str, members: dict[str, Any], extra: "list[Header] | None" = None
+    ) -> None:
+        await _respond(send, status, self._renderer.render(template, members), page_headers(extra or ()))
+
+    async def _send_static(self, scope: Scope, send: Send) -> None:
+        found = self._static.find(scope["path"].rpartition("/")[2])
+        if found is None or scope["method"] not in ("GET", "HEAD"):
+            await self._send_refusal(send, 404, {"title": "Not found", "detail": "There is no such file."})
+            return
+        content, kind = found
+        is_current = f"/{self._static.version}/" in scope["path"]
+        caching = b"public, max-age=31536000, immutable" if is_current else b"no-cache"
+        headers = [each for each in page_headers() if each[0] != b"cache-control"]
+        await _respond(send, 200, content, [*headers, (b"cache-control", caching)], kind)
+
+
+async def _respond(send: Send, status: int, body: bytes, headers: "list[Header]", kind: bytes = b"text/html; charset=utf-8") -> None:
+    fixed = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _live_address(page: Page, request: PageRequest) -> str:
+    """Returns the address of the stream that tells of changes of a page, or an empty text."""
+    return with_query("/console/live", {"page": request.here}) if page.is_live else ""
+
+
+def _cookie_of(scope: Scope, name: str) -> str:
+    """Returns the value of a cookie. A cookie that was sent twice counts as absent: one of them is not the gateway's."""
+    raw = b"; ".join(value for known, value in scope["headers"] if known == b"cookie").decode("latin-1")
+    if raw.count(f"{name}=") != 1:
+        return ""
+    try:
+        found = SimpleCookie(raw).get(name)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""

@@ -1,0 +1,82 @@
+"""What the pages of the console are made of: the request of a person, a page, and a way to another page."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.ingress.console.api import ApiClient, ApiRefusal, api_path, with_query
+from gateway.ingress.console.sign_in.sessions import BrowserSession
+from policies.callers import Caller
+from policies.delegation.rulings import Act
+
+
+class UnknownPage(Exception):
+    """The console has no page at this path."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A request of a person with a session. `names` are the variable segments of the path; `may` tells what the person could be allowed."""
+
+    api: ApiClient
+    caller: Caller
+    session: BrowserSession
+    path: str
+    names: tuple[str, ...]
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    may: Callable[[Act], bool]
+    cancel_task: Callable[[Caller, str, str], Awaitable[object]]  # with the name of its agent and its id, as over A2A
+
+    @property
+    def name(self) -> str:
+        """The first variable segment of the path."""
+        return self.names[0]
+
+    @property
+    def here(self) -> str:
+        """The address of this page with its filters."""
+        return with_query(self.path, self.query)
+
+    def with_cursor(self, cursor: str) -> str:
+        """Returns the address of the next page of this list."""
+        return with_query(self.path, {**self.query, "cursor": cursor, "done": ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: its template, and what that shows.
+
+    `api` is the address of its JSON twin. `command` does the same at the command line. `is_live`: the page renews itself.
+    """
+
+    template: str
+    title: str
+    api: str
+    command: tuple[str, ...]
+    members: Mapping[str, Any] = field(default_factory=dict)
+    is_live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The answer to a form: another page, with a note of what was done."""
+
+    path: str
+    done: str = ""
+
+
+Handler = Callable[[PageRequest], Awaitable[Page | Elsewhere]]
+DONE_TEXTS: Mapping[str, str] = {  # the notes that a page can show, so that no link can make it show others
+    "approved": "Your approval is recorded.",
+    "denied": "Your denial is recorded.",
+    "answered": "Your answer is recorded; the run goes on.",
+    "canceled": "The task was asked to stop.",
+    "entry-approved": "Approved. It can be called now.",
+    "refreshed": "Read again from its address.",
+    "quarantined": "Quarantined. Nothing can call it until it is approved again.",
+    "paused": "The run is paused.",
+    "resumed": "The run goes on.",
+    "started": "The run has started.",
+}
+__all__ = ("ApiRefusal", "Elsewhere", "Handler", "Page", "PageRequest", "UnknownPage", "api_path", "with_query")

