@@ -7,12 +7,11 @@ from typer.core import TyperGroup
 
 from adapters.version import VERSION
 from gateway.cli import output as screen
-from gateway.cli import sign_in
 from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
-from gateway.cli.people import console
+from gateway.cli.people import console, sign_in
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
 from gateway.cli.state import board, claims, memory, subjects

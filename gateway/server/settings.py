@@ -255,10 +255,6 @@ class VirtualServerSettings(_StrictSettings):
     overrides: dict[str, dict[str, Any]] = {}  # changed definitions of single tools
 
 
-INHERITED_VARIABLES = (  # variables that commands need to find programs and files
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
-    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
-)
 DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", "resource:*"]}
 
 
@@ -377,16 +373,6 @@ def resolve_text(value: str) -> str:
     if not found:
         raise UpstreamFault(NO_CREDENTIAL_TEXT, f"the environment has no variable {value.removeprefix('env:')}")
     return found
-
-
-def command_environment(seed: McpServerSettings) -> dict[str, str]:
-    """Returns the environment of a command: INHERITED_VARIABLES, and `env` with `env:NAME` values resolved. Raises BadSettings."""
-    for name, value in seed.env.items():
-        wanted = value.removeprefix("env:")
-        if value.startswith("env:") and wanted not in os.environ:
-            raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
-    inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-    return inherited | {name: environment_value(value) if value.startswith("env:") else value for name, value in seed.env.items()}
 
 
 def resolve_credential(value: str) -> str:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gateway.cli import sign_in
 from gateway.cli.main import app
+from gateway.cli.people import sign_in
 from gateway.server.settings import Settings
 from tests.fakes.house import open_house
 from tests.gateway.cli.test_sign_in import approve

@@ -1,1 +1,1 @@
-"""Commands about the person who works: how they get into the console."""
+"""Commands about the person who works: signing in, and the way into the console."""
