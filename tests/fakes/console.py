@@ -37,7 +37,7 @@ do:
       transport: {{http: {{endpoint: 'interlock://tools/inventory'}}}}
 - pay:
     call: gateway.approve
-    with: {{prompt: {json.dumps(HOSTILE)}, subject: '${{ . }}'}}
+    with: {{prompt: {json.dumps(HOSTILE)}}}
 - form:
     call: gateway.form
     with:

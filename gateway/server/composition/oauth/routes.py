@@ -1,10 +1,11 @@
 """Builds the routes of OAuth: metadata, tokens, revocation, sign-in, and the pages where people connect accounts."""
 
 import time
+from functools import cache
 
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
-from gateway.ingress.admin.api import RouteAreas, TokenGuard
+from gateway.ingress.admin.api import RouteAreas, Routers, TokenGuard
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth import connect, metadata, revoke, token
@@ -37,20 +38,29 @@ def oauth_areas(
     token_issuance = token.TokenIssuance(clients, rulings.hop_tokens, redeemer, proofs)
     grant_return = revoke.GrantReturn(clients, rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
     pages = connect.ConnectPages(gateway.account_connections, gateway.own_client)
-    sign_in = build_sign_in(gateway, proofs, {connect.PAGE_NAME: pages.complete_sign_in})
-    grants, flow = (None, None) if sign_in is None else (sign_in.grants, sign_in.flow)
+    find_sign_in = cache(lambda: build_sign_in(gateway, proofs, {connect.PAGE_NAME: pages.complete_sign_in}))
     issuers = [issuer.issuer for issuer in settings.identity.issuers]
+
+    def build_connect() -> Routers:
+        flow = None if (sign_in := find_sign_in()) is None else sign_in.flow
+        return [connect.routes(pages, gateway.oauth, authentication.authenticate_header, check_in_person, sign_in=flow)]
+
+    def build_oauth() -> Routers:
+        sign_in = find_sign_in()
+        grants = None if sign_in is None else sign_in.grants
+        return [
+            token.routes(token_issuance, gateway.record_audit, log_rejection, count_request, person_grants=grants),
+            revoke.routes(grant_return, log_rejection, count_request, grants),
+            *([sign_in_routes.routes(sign_in.routes)] if sign_in is not None else []),
+        ]
+
     return {
         "/.well-known": lambda: [
             metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(settings), sign_in=build_offer(gateway)),
             connect.client_routes(gateway.own_client),
         ],
-        "/connect": lambda: [connect.routes(pages, gateway.oauth, authentication.authenticate_header, check_in_person, sign_in=flow)],
-        "/oauth": lambda: [
-            token.routes(token_issuance, gateway.record_audit, log_rejection, count_request, person_grants=grants),
-            revoke.routes(grant_return, log_rejection, count_request, grants),
-            *([sign_in_routes.routes(sign_in.routes)] if sign_in is not None else []),
-        ],
+        "/connect": build_connect,
+        "/oauth": build_oauth,
         "/api/whoami": lambda: [account.caller_routes(authenticate)],
         "/api/sessions": lambda: [account.session_routes(gateway.sign_in_sessions, authenticate, check_in_person)],
     }
