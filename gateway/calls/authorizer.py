@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
+from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Call
 from gateway.audit.refusal_log import log_refusal
@@ -15,7 +16,6 @@ from gateway.calls.consent.approval_requests import (
 )
 from gateway.calls.costs.reservations import Reserving, raise_spent, reserve_before
 from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
-from gateway.calls.outgoing.openings import commit_opening
 from gateway.calls.outgoing.unsent import give_back_unsent
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
@@ -23,7 +23,7 @@ from gateway.state.effects.conflicts import record_conflict
 from gateway.state.effects.rulings import rule_on_effect, without_repetition
 from gateway.state.effects.store import UNKNOWN, SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
-from gateway.tasks.log import TaskRow
+from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.turns.stores import TaskStores
 from policies.audit.log import decision_record, outcome_record
@@ -37,9 +37,11 @@ from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, 
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.tokens.hop_tokens import HopTokens
 from policies.tokens.tickets import TICKET_HEADER, write_ticket
+from policies.tokens.verifier import TokenRefused
 from registry.cards.card import CLEARANCE_MAX, Registration
 
 T = TypeVar("T")
+R = TypeVar("R")
 ExtraWrite = Callable[[Batch], None] | None
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/access/authorization.py)."""
@@ -208,7 +210,7 @@ class CallAuthorizer:
         delegation = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
-            _write_grant_effects(batch, grant, self.effects)
+            write_grant_effects(batch, grant, self.effects)
             stores.audit.record(batch, record)
             if delegation.grant_id != decision.grant_id:
                 stores.grants.add(batch, delegation, decision.grant_id, decision.at)
@@ -240,7 +242,7 @@ class CallAuthorizer:
         delegation = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
-            _write_grant_effects(batch, grant, self.effects)
+            write_grant_effects(batch, grant, self.effects)
             stores.audit.record(batch, record)
             if delegation.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
                 stores.grants.add(batch, delegation, grant.decision.grant_id, row.updated)
@@ -322,44 +324,7 @@ async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
     raise WriteFailed(HISTORY_BUSY_TEXT)
 
 
-async def authorize_and_write(
-    authorizer: CallAuthorizer, stores: TaskStores, caller: Caller, request: RulingRequest, write: Callable[[Batch, Grant], T]
-) -> T:
-    """Runs `write` in the commit that records the Grant of an act, and returns its result.
-
-    Raises CallRefused, recorded, and what `write` raises; then nothing is recorded.
-    """
-
-    async def attempt() -> T:
-        grant, record = await rule_for_write(authorizer, stores, caller, request)
-
-        def work(batch: Batch) -> T:
-            record(batch)
-            return write(batch, grant)
-
-        return await stores.database.write(work)
-
-    return await retry_while_history_changes(attempt)
-
-
-async def rule_for_write(
-    authorizer: CallAuthorizer, stores: TaskStores, caller: Caller, request: RulingRequest
-) -> tuple[Grant, Callable[[Batch], None]]:
-    """Returns the Grant of an act with what records it, which the caller runs in a commit of its own. Raises CallRefused, recorded.
-
-    That commit raises HistoryChanged or ApprovalGone where the act must be ruled on again.
-    """
-    grant = await authorizer.grant_or_refuse(caller, request)
-    decided = decision_record(grant.decision, caller.principal)
-
-    def record(batch: Batch) -> None:
-        _write_grant_effects(batch, grant, authorizer.effects)
-        stores.audit.record(batch, decided)
-
-    return grant, record
-
-
-def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) -> None:
+def write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) -> None:
     """Marks the approval as used and records the act in its transaction's history, and what it does to its subject.
 
     Raises HistoryChanged and ApprovalGone.
@@ -376,3 +341,30 @@ def _write_grant_effects(batch: Batch, grant: Grant, effects: SubjectEffects) ->
 def denial_of(question: Question, reason_id: str) -> Denial:
     """Returns a denial in place of a question that cannot be put to people."""
     return Denial(replace(question.decision, reason_id=reason_id))
+
+
+async def commit_opening(
+    stores: TaskStores, work: Callable[[Batch], R], opened: TurnState, on_abandoned: Callable[[], object] | None = None
+) -> R:
+    """Runs `work`, which writes the first or the next events of a task, and publishes them to followers.
+
+    Returns what `work` returns; anything but None says that it wrote nothing. Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if
+    the task that caused this one has ended. Calls `on_abandoned` if the caller was canceled during the commit.
+    """
+    row = opened.row
+
+    def finish_abandoned(refusal: R) -> None:
+        if refusal is None:
+            stores.tasks.publish(row, opened.events)
+            if on_abandoned is not None:
+                on_abandoned()
+
+    try:
+        refusal = await stores.database.write(work, finish_abandoned)
+    except ParentTaskEnded:
+        raise TokenRefused("grant-ended") from None
+    except IntegrityError as error:
+        raise (WriteFailed("an id was taken") if row.idempotency_key is None else IdempotencyKeyUsed()) from error
+    if refusal is None:
+        stores.tasks.publish(row, opened.events)
+    return refusal

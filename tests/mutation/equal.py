@@ -28,7 +28,7 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ): "all are fetched at once, the same",
     (
         "authority",
-        "self._rulings: BoundedCache[tuple[str | None, ...], _CachedVerdict] = BoundedCache(50_000, environment.now)",
+        "self._rulings: PartedCache[_CachedVerdict] = PartedCache((50_000, 5_000), environment.now)",
         "number + 1",
     ): ("the places of a cache"),
     (

@@ -11,10 +11,9 @@ from sqlalchemy import Row, select
 
 from adapters.contract import Failed
 from adapters.task import Message, TaskState, encode
-from gateway.calls.authorizer import CallAuthorizer, denial_of
+from gateway.calls.authorizer import CallAuthorizer, commit_opening, denial_of
 from gateway.calls.consent.approval_requests import ApprovalRequests, ApprovalSubject, definition_of, shown_to_approvers
 from gateway.calls.consent.credential_scan import check_no_credential
-from gateway.calls.outgoing.openings import commit_opening
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskNotWaiting, TaskRecord, TaskRow, to_rfc3339
 from gateway.tasks.turns.recorder import TurnRecorder, TurnState

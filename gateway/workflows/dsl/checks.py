@@ -17,6 +17,7 @@ from gateway.workflows.dsl.document import (
     CallMcp,
     CallOpenApi,
     Document,
+    EmitTask,
     RaiseTask,
     RunTask,
     SwitchTask,
@@ -216,6 +217,8 @@ def _kind_of_step(document: Document, task: TaskBase, path: str) -> Found:
         missing += [f"{side}: {CONTRACT}" for side in ("input", "output") if getattr(task, side).schema_ is None]
         if missing:
             yield path, f"is a step in which an agent reasons; it also needs, with a contract of yours: {', '.join(missing)}"
+    if extras.sensitivity is not None and not isinstance(task, EmitTask):
+        yield f"{at}/sensitivity", "is declared only of tasks that emit an event"
     yield from _second_looks(document, task, extras, at)
 
 

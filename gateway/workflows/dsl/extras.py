@@ -149,7 +149,8 @@ class TaskExtras(Extra):
     """`kind`: whether a step computes or reasons. `min_confidence`: its answer is an error below that, or without `confidence`.
 
     `compensate`: the function that undoes the step when the run fails later. `idempotent`: doing it twice has the effect of doing it once,
-    so a step whose outcome is unknown may be repeated. `claim`: what the task claims while it lasts.
+    so a step whose outcome is unknown may be repeated. `claim`: what the task claims while it lasts. `sensitivity`: of the event that the
+    task emits, where the author vouches that it is less sensitive than what the run has read.
     """
 
     kind: Literal["deterministic", "ai"] | None = None
@@ -159,6 +160,7 @@ class TaskExtras(Extra):
     compensate: str | None = None
     idempotent: bool = False
     claim: BlockClaim | None = None
+    sensitivity: int | None = Field(None, ge=0, le=2, strict=True)
 
 
 class DocumentMetadata(BaseModel):

@@ -346,15 +346,15 @@ class JournaledEffects(_JournaledResults):
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
         return await self._record(key, "", PLAN, plan)
 
-    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def emit(self, key: StepKey, event: Mapping[str, Any], sensitivity: int | None = None) -> Mapping[str, Any]:
         def storing(made: Any) -> Callable[[Batch], object]:
             return self._events.event_write(self._identity, self._checkpoints.owner, made, self._store.now())
 
-        return dict(await self._perform_once(key, self._make_event, event, storing))
+        return dict(await self._perform_once(key, partial(self._make_event, sensitivity), event, storing))
 
-    async def _make_event(self, key: StepKey, event: Mapping[str, Any], notes: StepNotes) -> Any:
+    async def _make_event(self, sensitivity: int | None, key: StepKey, event: Mapping[str, Any], notes: StepNotes) -> Any:
         notes.target = "events"
-        return await self._events.complete(self._identity, key, event, self._store.now())
+        return await self._events.complete(self._identity, key, event, self._store.now(), sensitivity=sensitivity)
 
     async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
         senders, events = set[str](), self._events

@@ -84,13 +84,18 @@ class EventSteps:
         self._events = events
         self._could_allow = could_allow
 
-    async def complete(self, identity: RunIdentity, key: StepKey, written: Mapping[str, Any], now: int) -> dict[str, Any]:
-        """The event of an emitting step with the attributes that it lacks; nothing is stored yet. Raises WorkflowError."""
+    async def complete(
+        self, identity: RunIdentity, key: StepKey, written: Mapping[str, Any], now: int, *, sensitivity: int | None
+    ) -> dict[str, Any]:
+        """Returns the event of an emitting step with the attributes that it lacks; nothing is stored yet. Raises WorkflowError.
+
+        `sensitivity` is what the document declares of the event; it lowers what the run has read, and never raises it.
+        """
         moment = datetime.fromtimestamp(now / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
         own = {"id": f"{identity.run.id}:{key_text(key)}", "source": f"{RESERVED_SOURCE}workflow:{identity.workflow}", "time": moment}
         given = {name: value for name, value in written.items() if value is not None}
         try:
-            event = read_event({"specversion": "1.0", **own, **given, **await self._marks_of(identity, key)})
+            event = read_event({"specversion": "1.0", **own, **given, **await self._marks_of(identity, key, sensitivity)})
             check_type(event["type"])
         except BadEvent as error:
             raise standard_error("validation", f"the event {error}", key.pointer) from error
@@ -101,8 +106,8 @@ class EventSteps:
         await self._check(identity, act_of_sending(event["type"]), key)
         return event
 
-    async def _marks_of(self, identity: RunIdentity, key: StepKey) -> dict[str, int]:
-        """The hops of an event that a run sends, and the sensitivity of what the run has read. Raises WorkflowError for too many hops."""
+    async def _marks_of(self, identity: RunIdentity, key: StepKey, declared: int | None) -> dict[str, int]:
+        """Returns the hops of an event that a run sends, and its sensitivity. Raises WorkflowError for too many hops."""
 
         def look(connection: Connection) -> tuple[int, int]:
             tenant, txn = identity.run.tenant, identity.txn
@@ -112,7 +117,8 @@ class EventSteps:
         if hops > HOPS_MAX:
             detail = f"more than {HOPS_MAX} runs that events started led to this event: workflows start each other in a circle"
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
-        return {HOPS: hops, SENSITIVITY: taint} if taint else {HOPS: hops}
+        sensitivity = taint if declared is None else min(taint, declared)
+        return {HOPS: hops, SENSITIVITY: sensitivity} if sensitivity else {HOPS: hops}
 
     def event_write(self, identity: RunIdentity, owner: str, event: Event, now: int) -> Callable[[Batch], object]:
         """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is."""

@@ -58,8 +58,11 @@ class Effects(Protocol):
 
     async def call(self, key: StepKey, call: PreparedCall) -> Any: ...
 
-    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Publishes a CloudEvent and returns it with the attributes that it lacked."""
+    async def emit(self, key: StepKey, event: Mapping[str, Any], sensitivity: int | None = None) -> Mapping[str, Any]:
+        """Publishes a CloudEvent and returns it with the attributes that it lacked.
+
+        `sensitivity` is what the document declares of it; with None it is as sensitive as what the run has read.
+        """
         ...
 
     async def listen(self, key: StepKey, wanted: "Wanted") -> list[Any]:

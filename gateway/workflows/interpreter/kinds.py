@@ -242,7 +242,8 @@ async def run_wait(run: Interpreter, task: WaitTask, at: TaskAtWork, scope: Scop
 
 async def run_emit(run: Interpreter, task: EmitTask, at: TaskAtWork, scope: Scope) -> Done:
     event = task.emit.event.with_.model_dump(exclude_unset=True)
-    return await run.effects.emit(scope.key, await run.evaluation.value(event, at.input, scope, at)), None
+    written = await run.evaluation.value(event, at.input, scope, at)
+    return await run.effects.emit(scope.key, written, task.metadata.gateway.sensitivity), None
 
 
 async def run_listen(run: Interpreter, task: ListenTask, at: TaskAtWork, scope: Scope) -> Done:

@@ -75,7 +75,7 @@ class ScriptedEffects:
         self._asked[pointer] += 1
         return given[min(count, len(given) - 1)] if given else None
 
-    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def emit(self, key: StepKey, event: Mapping[str, Any], sensitivity: int | None = None) -> Mapping[str, Any]:
         whole = {"specversion": "1.0", "id": str(key), "source": "urn:interlock:rehearsal", "time": "2026-01-01T00:00:00Z", **event}
         self.observed.events.append(whole)
         self._arrive(whole)

@@ -211,12 +211,14 @@ TABLE: dict[str, Row] = {
             ask("a", ", minConfidence: 0.5, confidence: .c, check: {agent: y}, idempotent: true"),
             ("use: {functions: {f: {set: {x: 1}}}}", SET % ", metadata: {gateway: {compensate: f}}"),
             SET % ", metadata: {gateway: {claim: {subject: 'customer:42', effect: outbound-email, wait: PT1H}}}",
+            "- a: {emit: {event: {with: {type: t.t}}}, metadata: {gateway: {sensitivity: 0}}}",
         ],
         [
+            (SET % ", metadata: {gateway: {sensitivity: 0}}", "/do/0/a/metadata/gateway/sensitivity"),
             (
                 f"- a: {{do: [{ask('b')[2:]}], metadata: {{gateway: {{kind: deterministic}}}}}}",
                 "/do/0/a/do/0/b",
-            )
+            ),
         ],
     ),
     "`metadata.gateway.budget`": Row(

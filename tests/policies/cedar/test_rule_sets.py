@@ -160,11 +160,11 @@ def test_rules_that_were_read_already_are_not_read_again(tmp_path: Path) -> None
 def test_a_refit_says_only_what_is_new(tmp_path: Path) -> None:
     tools = [TOOL]
     found = engine(tmp_path, LIMIT, tools)
-    assert (found.recheck_tools(), found.warnings) == ((), ())
+    assert (found.recheck_tools(), found.rules.warnings) == ((), ())
     tools[:] = [KnownTool("acme", "inventory", "check", {})]
     (doubt,) = found.recheck_tools()
-    assert "not registered" in doubt and found.warnings == (doubt,)
-    assert found.recheck_tools() == () and found.warnings == (doubt,)
+    assert "not registered" in doubt and found.rules.warnings == (doubt,)
+    assert found.recheck_tools() == () and found.rules.warnings == (doubt,)
 
 
 def test_a_refit_without_policies_of_an_operator_asks_for_no_tools() -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import column, select, table
 
 from adapters.tool_servers import BuiltInServer
-from gateway.calls.authorizer import CallAuthorizer, authorize_and_write
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.server_calls import ServerCalls
 from gateway.events.recorder import EventRecorder
+from gateway.server.composition.access.ruled_writes import authorize_and_write
 from gateway.server.composition.built_in.servers import BuiltInOffer
 from gateway.server.settings import BadSettings, Settings
 from gateway.storage.database import Batch

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from gateway.calls.authorizer import CallAuthorizer, authorize_and_write, rule_for_write
+from gateway.calls.authorizer import CallAuthorizer
+from gateway.server.composition.access.ruled_writes import authorize_and_write, rule_for_write
 from gateway.storage.database import Batch
 from gateway.tasks.turns.stores import TaskStores
 from policies.authority import RulingRequest

@@ -53,7 +53,7 @@ class _JournalOnly:
     async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
         return self._result(key)
 
-    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Any:
+    async def emit(self, key: StepKey, event: Mapping[str, Any], sensitivity: int | None = None) -> Any:
         return self._result(key)
 
     async def listen(self, key: StepKey, wanted: Wanted) -> Any:

@@ -97,6 +97,18 @@ async def why(home: House) -> str:
     return str(decisions.text)
 
 
+async def test_a_document_may_declare_that_its_event_is_less_sensitive(home: House) -> None:
+    await label(home, "crm", sensitivity=2)
+    workflows = Workflows(home)
+    for most in (0, 1, 2):
+        await workflows.add(
+            f"look-{most}", LOOK.replace("}}}}\n", "}}}, metadata: {gateway: {sensitivity: MOST}}}\n").replace("MOST", str(most))
+        )
+        await workflows.ended(await workflows.start(f"look-{most}", user="admin"), "admin")
+    marks = [event.get("interlocksensitivity") for event in await stored(home)]
+    assert sorted(marks, key=lambda mark: mark or 0) == [None, 1, 2]
+
+
 async def test_an_event_of_a_run_that_read_nothing_sensitive_has_no_mark(home: House) -> None:
     workflows = Workflows(home)
     await workflows.add("look", LOOK)

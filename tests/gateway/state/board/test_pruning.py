@@ -44,7 +44,7 @@ async def test_old_changes_and_held_values_are_deleted_and_values_stay(database:
     await database.write(lambda batch: hold_value(batch, new, 1, "misses", 100))
     await pruning_at(database, 2 * DAY_US).run_once()
     assert [change.version for change in await store.history(KEY, None, 10)] == [2]
-    assert await database.read(lambda connection: list_held(connection, "acme", None, 10)) == []
+    assert await database.read(lambda connection: list_held(connection, "acme", 0, None, 10)) == []
     await pruning_at(database, 9 * DAY_US).run_once()
     assert await store.history(KEY, None, 10) == []
     found = await store.find(KEY)

@@ -40,7 +40,7 @@ def test_what_is_wrong_with_a_policy_is_said_with_its_line(tmp_path: Path, text:
 def test_a_policy_about_nobody_is_doubted_with_its_line(tmp_path: Path) -> None:
     rest = ", action, resource);"
     text = f'permit(principal{rest}\nforbid(principal == User::"bob"{rest}\nforbid(principal in Role::"sails"{rest}'
-    first, second = engine(tmp_path, text).warnings
+    first, second = engine(tmp_path, text).rules.warnings
     assert first.startswith('ours.cedar:2: User::"bob" matches no principal') and 'principal.subject == "bob"' in first
     assert second.startswith('ours.cedar:3: Role::"sails"')
 
@@ -48,7 +48,7 @@ def test_a_policy_about_nobody_is_doubted_with_its_line(tmp_path: Path) -> None:
 def test_a_policy_about_somebody_is_not_doubted(tmp_path: Path) -> None:
     rest = ", action, resource);"
     text = f'forbid(principal == User::"default|interlock-development|bob"{rest} forbid(principal in Role::"support"{rest}'
-    assert engine(tmp_path, text).warnings == ()
+    assert engine(tmp_path, text).rules.warnings == ()
 
 
 def test_an_engine_is_outdated_from_a_change_of_its_folder_until_it_reads_it(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def test_a_template_for_a_role_meets_all_who_have_it(tmp_path: Path) -> None:
 
 def test_a_template_that_nothing_fills_in_is_doubted(tmp_path: Path) -> None:
     rules = engine(tmp_path, "links: [{template: holiday, principal: alice}]")
-    assert [doubt[:14] for doubt in rules.warnings] == ["ours.cedar:2: ", "ours.cedar:4: "]
-    assert all("nothing in links.yaml" in doubt for doubt in rules.warnings)
+    assert [doubt[:14] for doubt in rules.rules.warnings] == ["ours.cedar:2: ", "ours.cedar:4: "]
+    assert all("nothing in links.yaml" in doubt for doubt in rules.rules.warnings)
 
 
 @pytest.mark.parametrize(
