@@ -1,7 +1,7 @@
 """All settings of the gateway: `interlock.yaml`, overridden by environment variables `INTERLOCK_…` (nested by `__`)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -255,6 +255,10 @@ class VirtualServerSettings(_StrictSettings):
     overrides: dict[str, dict[str, Any]] = {}  # changed definitions of single tools
 
 
+INHERITED_VARIABLES = (  # variables that commands need to find programs and files
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+)
 DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", "resource:*"]}
 
 
@@ -355,11 +359,6 @@ class Settings(BaseSettings):
         return LOOPBACK_NETWORKS if self.is_development else ()
 
 
-def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
-    """Returns the `headers` of an entry's `upstream`, with `env:NAME` values read from the environment."""
-    return {name: resolve_text(value) for name, value in upstream.get("headers", {}).items()}
-
-
 def environment_value(reference: str) -> str:
     """Returns the value of `env:NAME`, or "" when the variable is not set."""
     return os.environ.get(reference.removeprefix("env:"), "")
@@ -373,6 +372,16 @@ def resolve_text(value: str) -> str:
     if not found:
         raise UpstreamFault(NO_CREDENTIAL_TEXT, f"the environment has no variable {value.removeprefix('env:')}")
     return found
+
+
+def command_environment(seed: McpServerSettings) -> dict[str, str]:
+    """Returns the environment of a command: INHERITED_VARIABLES, and `env` with `env:NAME` values resolved. Raises BadSettings."""
+    for name, value in seed.env.items():
+        wanted = value.removeprefix("env:")
+        if value.startswith("env:") and wanted not in os.environ:
+            raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
+    inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+    return inherited | {name: environment_value(value) if value.startswith("env:") else value for name, value in seed.env.items()}
 
 
 def resolve_credential(value: str) -> str:

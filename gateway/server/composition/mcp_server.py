@@ -33,7 +33,7 @@ from gateway.ingress.mcp_server.tasks.server_tasks import RelayedTasks
 from gateway.ingress.mcp_server.tasks.store import AnswerStore, ServerTaskStore
 from gateway.ingress.mcp_server.upstream_requests import CallTargets, UpstreamRequests
 from gateway.server.composition.process import SWEEP_SECONDS, Gateway
-from gateway.server.settings import upstream_headers
+from gateway.server.composition.upstreams import upstream_headers
 from gateway.tasks.pages import TaskPages
 from policies.ids import now_us
 from registry.cards.card import Registration

@@ -48,12 +48,13 @@ from gateway.server.composition.calls import build_calls
 from gateway.server.composition.events.rules import build_events, read_event_rules, record_registry_change
 from gateway.server.composition.events.webhooks import build_webhooks
 from gateway.server.composition.storage import open_storage
+from gateway.server.composition.upstreams import upstream_headers
 from gateway.server.composition.workflows import CLAIMS_SECONDS, LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
-from gateway.server.settings import Settings, upstream_headers
+from gateway.server.settings import Settings
 from gateway.state.effects.view import PlannedEffect
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files

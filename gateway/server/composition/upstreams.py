@@ -1,6 +1,5 @@
 """Builds the clients of agents, MCP servers and authorization servers, and the sources of registrations."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,12 @@ from gateway.registration.inspection import InspectionSources
 from gateway.server.composition.built_in.servers import BuiltInServers
 from gateway.server.drain import Lifecycle
 from gateway.server.settings import (
-    BadSettings,
     McpServerSettings,
     Settings,
+    command_environment,
     environment_value,
     resolve_credential,
     resolve_text,
-    upstream_headers,
 )
 from gateway.timeouts import Timeouts
 from policies.keys.pinned import DetachedSignatureVerifier
@@ -40,11 +38,6 @@ if TYPE_CHECKING:
     from adapters.mcp_client.stdio import StdioServers
 
 ENVELOPE = 1 << 20  # bytes of an answer beside its stored content
-
-INHERITED_VARIABLES = (  # variables that commands need to find programs and files
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
-    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
-)
 
 
 def build_own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
@@ -93,7 +86,7 @@ def _build_commands(settings: Settings, timeouts: Timeouts) -> "StdioServers | N
     from adapters.mcp_client.stdio import Command, StartTimeouts, StdioServers
 
     def command(seed: McpServerSettings) -> Command:
-        environment = _environment_of(seed)
+        environment = command_environment(seed)
         era = seed.upstream.get(ERA_OPTION) == INITIALIZE
         return Command(seed.command, tuple(seed.args), environment, tuple(environment[name] for name in seed.env), era)
 
@@ -136,11 +129,6 @@ def build_sources(settings: Settings, egress: Egress, tools: ToolServerClient, c
     )
 
 
-def _environment_of(seed: McpServerSettings) -> dict[str, str]:
-    """Returns the environment of a command: INHERITED_VARIABLES, and `env` with `env:NAME` values resolved. Raises BadSettings."""
-    for name, value in seed.env.items():
-        wanted = value.removeprefix("env:")
-        if value.startswith("env:") and wanted not in os.environ:
-            raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
-    inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-    return inherited | {name: environment_value(value) if value.startswith("env:") else value for name, value in seed.env.items()}
+def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
+    """Returns the `headers` of an entry's `upstream`, with `env:NAME` values read from the environment."""
+    return {name: resolve_text(value) for name, value in upstream.get("headers", {}).items()}
