@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 
 from gateway.state.board.feed import BoardFeed
 from gateway.state.board.held_values.questions import ask_about
-from gateway.state.board.held_values.rows import HeldValue, hold_value
+from gateway.state.board.held_values.rows import HeldValue, build_held_value, hold_value
 from gateway.state.board.keys import check_key, check_prefix, is_key
 from gateway.state.board.merge_patch import Edit
 from gateway.state.board.permissions import BoardAuthorizer, act_of_reading, act_of_reading_below, act_of_writing
@@ -217,10 +217,10 @@ class Board:
         problem = self._rules.problem_of(ref.key, value)
         if not problem:
             return set_locked_value(batch, counters, current, new, now=now, limits=self._store.limits)
-        if rule.on_misfit != "refuse":
-            held = hold_value(batch, new, version, problem, now)
-            return ask_about(batch, held, grant, rule.ask_seconds) if rule.on_misfit == "ask" else held
-        raise MisfitValue(ref.key, problem, rule.owner)
+        if rule.on_misfit == "refuse":
+            raise MisfitValue(ref.key, problem, rule.owner)
+        held = build_held_value(batch.connection, new, version, problem, now)
+        return ask_about(batch, held, grant, rule.ask_seconds) if rule.on_misfit == "ask" else hold_value(batch, held)
 
     async def _write_backed(
         self, caller: Caller, request: RulingRequest, backing: Backing, edit: Edit, options: WriteOptions

@@ -65,15 +65,16 @@ class HeldValues:
     async def settling_write(self, caller: Caller, approval_id: str, decision_id: str) -> Callable[[Batch, bool], None]:
         """What a vote on the question about a held value writes: it accepts the value, or drops it. Raises UnknownHeldValue.
 
-        The write raises what `decide` raises, so that the vote does not count.
+        The write raises what `decide` raises, so that the vote does not count. It runs on the writer's thread, before the commit, and so
+        wakes no followers: they find the change by polling.
         """
         tenant, person = caller.principal.tenant, caller.principal.owner_key
         held = await self._store.database.read(lambda connection: find_held_of_approval(connection, tenant, approval_id))
-        return lambda batch, accepts: self._settle(batch, caller, held, HeldDecision(tenant, held.id, accepts, person, decision_id))
 
-    def _settle(self, batch: Batch, caller: Caller, held: HeldValue, decision: HeldDecision) -> None:
-        self._write(batch, caller, held, decision)
-        self._feed.announce()
+        def settle(batch: Batch, accepts: bool) -> None:
+            self._write(batch, caller, held, HeldDecision(tenant, held.id, accepts, person, decision_id))
+
+        return settle
 
     def _write(self, batch: Batch, caller: Caller, held: HeldValue, decision: HeldDecision) -> StoredValue | None:
         """Raises BoardProblem."""

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import asdict
 from sqlalchemy import func, select
 
-from gateway.state.board.held_values.rows import HeldValue
+from gateway.state.board.held_values.rows import HeldValue, hold_value
 from gateway.state.board.permissions import act_of_writing
 from gateway.state.board.problems import BoardFull, BoardValueTooLarge
 from gateway.storage.batch import Batch
@@ -19,14 +19,13 @@ from policies.ids import new_id
 from policies.tables import approvals
 
 PENDING_MAX: Final = 50  # open questions of one person, to which those of policies count
-_LINK: Final = "UPDATE state_held SET approval_id = ?, expires = ? WHERE tenant = ? AND id = ?"
 _encode = msgspec.json.Encoder().encode
 
 
 def ask_about(batch: Batch, held: HeldValue, grant: Grant, seconds: int) -> HeldValue:
-    """Asks people whether a held value is written, for at most `seconds`. Returns it with the id of the approval and its expiry.
+    """Stores a value of `build_held_value`, and asks people for at most `seconds` whether it is written.
 
-    Raises BoardFull where the person has as many open questions as allowed, and BoardValueTooLarge for a value that can't be shown.
+    Returns it with the id of the approval and its expiry. Raises BoardFull where the person has as many open questions as allowed, and BoardValueTooLarge for a value that can't be shown.
     """
     expires = held.at + seconds * 1_000_000
     _check_open_questions(batch, held, grant)
@@ -61,10 +60,9 @@ def ask_about(batch: Batch, held: HeldValue, grant: Grant, seconds: int) -> Held
             "errand": "{}",
         },
     )
-    batch.run(_LINK, (approval_id, expires, held.tenant, held.id))
     body = {"approval": approval_id, "prompt": prompt, "needed": 1, "expires": to_rfc3339(expires)}
     write_notice(batch, Notice(held.tenant, "approval.requested", approval_id, held.source.task_id, held.source.owner, body, held.at))
-    return msgspec.structs.replace(held, approval_id=approval_id, expires=expires)
+    return hold_value(batch, msgspec.structs.replace(held, approval_id=approval_id, expires=expires))
 
 
 def _check_open_questions(batch: Batch, held: HeldValue, grant: Grant) -> None:

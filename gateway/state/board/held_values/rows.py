@@ -23,7 +23,7 @@ HELD_ID: Final = re.compile(r"hv_[0-9a-f]{1,60}")
 HELD_MAX: Final = 1000  # pending, of one tenant
 _INSERT: Final = (
     "INSERT INTO state_held (tenant, id, key, base, value, problem, sensitivity, updated_by, agent, chain, task_id, decision_id, at, "
-    "state, decided_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '')"
+    "state, decided_by, approval_id, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', ?, ?)"
 )
 _CLOSE_APPROVAL: Final = (
     "UPDATE approvals SET state = ?, used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state IN ('pending', 'approved')"
@@ -61,13 +61,18 @@ class HeldDecision(Struct, frozen=True):
     decision_id: str
 
 
-def hold_value(batch: Batch, new: NewValue, base: int, problem: str, now: int) -> HeldValue:
-    """Keeps a value aside in the caller's transaction. Raises BoardFull where the tenant has HELD_MAX of them."""
+def build_held_value(connection: Connection, new: NewValue, base: int, problem: str, now: int) -> HeldValue:
+    """Returns a value to be kept aside, which is not stored yet. Raises BoardFull where the tenant has HELD_MAX of them."""
     pending = (state_held.c.tenant == new.ref.tenant) & (state_held.c.state == PENDING)
-    if batch.connection.execute(select(func.count()).select_from(state_held).where(pending)).scalar_one() >= HELD_MAX:
+    if connection.execute(select(func.count()).select_from(state_held).where(pending)).scalar_one() >= HELD_MAX:
         raise BoardFull(f"{HELD_MAX} values are held back already. Have people accept or drop some of them.")
-    held = HeldValue(new.ref.tenant, new_id("hv"), new.ref.key, base, new.value, problem, new.source, now)
-    batch.run(_INSERT, (held.tenant, held.id, held.key, base, held.value, problem, *held.source.columns, now))
+    return HeldValue(new.ref.tenant, new_id("hv"), new.ref.key, base, new.value, problem, new.source, now)
+
+
+def hold_value(batch: Batch, held: HeldValue) -> HeldValue:
+    """Stores a value of `build_held_value` in the caller's transaction, and returns it."""
+    what = (held.tenant, held.id, held.key, held.base, held.value, held.problem)
+    batch.run(_INSERT, (*what, *held.source.columns, held.at, held.approval_id, held.expires))
     return held
 
 

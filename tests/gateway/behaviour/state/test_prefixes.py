@@ -1,6 +1,7 @@
 """What operators say of prefixes: schemas, owners of held values, expiry, sensitivity, and tools that hold the values."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from sqlalchemy import text
 
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import BadSettings, Settings
+from gateway.state.board.feed import BoardFeed
+from gateway.state.board.held_values import questions
 from tests.fakes.a2a_agents import serving
 from tests.fakes.board import ROLES, USERS, BoardHome, board_home
 from tests.fakes.house import ToolServer
@@ -164,6 +167,24 @@ async def test_the_owner_of_the_prefix_answers_the_question_too(board: BoardHome
     assert (await decide(board, first["id"], "accept")).status_code == 200
     assert (await decide(board, second["id"], "drop")).status_code == 200
     assert [(await approval_of(board, each)).json()["state"] for each in (first, second)] == ["used", "denied"]
+
+
+@sqlite_only
+async def test_a_misfit_that_nobody_can_be_asked_about_is_not_held(board: BoardHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "PENDING_MAX", 1)
+    first = (await board.put(ASKED, "x")).json()["held"]
+    refused = await board.put(f"{ASKED}/more", "x")
+    assert (refused.status_code, refused.json()["reason_id"]) == (409, "board-full")
+    assert [each["id"] for each in await held(board)] == [first["id"]]
+
+
+@sqlite_only
+async def test_followers_of_an_approved_misfit_are_woken_by_the_event_loop_alone(board: BoardHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(BoardFeed, "announce", lambda _feed: threads.append(threading.current_thread()))
+    held_value = (await board.put(ASKED, "x")).json()["held"]
+    assert (await vote(board, held_value)).json()["state"] == "used"
+    assert threads and set(threads) == {threading.main_thread()}
 
 
 @sqlite_only

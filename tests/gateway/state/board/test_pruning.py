@@ -1,7 +1,7 @@
 """Periodic work on the board: expired values become changes, and old history goes."""
 
 from gateway.state.board.counters import BoardLimits, lock_counters
-from gateway.state.board.held_values.rows import hold_value, list_held
+from gateway.state.board.held_values.rows import build_held_value, hold_value, list_held
 from gateway.state.board.pruning import DAY_US, BoardPruning
 from gateway.state.board.store import BoardStore
 from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, ValueSource
@@ -41,10 +41,11 @@ async def test_old_changes_and_held_values_are_deleted_and_values_stay(database:
     await put(database, KEY, expires=10 * DAY_US)
     await put(database, KEY, now=2 * DAY_US)
     new = NewValue(KEY, "2", SOURCE)
-    await database.write(lambda batch: hold_value(batch, new, 1, "misses", 100))
+    await database.write(lambda batch: hold_value(batch, build_held_value(batch.connection, new, 1, "misses", 100)))
+    assert await database.read(lambda connection: len(list_held(connection, "acme", 101, None, 10))) == 1
     await pruning_at(database, 2 * DAY_US).run_once()
     assert [change.version for change in await store.history(KEY, None, 10)] == [2]
-    assert await database.read(lambda connection: list_held(connection, "acme", 0, None, 10)) == []
+    assert await database.read(lambda connection: list_held(connection, "acme", 101, None, 10)) == []
     await pruning_at(database, 9 * DAY_US).run_once()
     assert await store.history(KEY, None, 10) == []
     found = await store.find(KEY)
