@@ -22,6 +22,7 @@ LATE_US: Final = 86_400_000_000  # for which a turn that ends after its reservat
 RUNNING: Final = tuple(state.value for state in RUNNING_STATES)
 _MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND charged_at IS NULL"
 _FORGET = "DELETE FROM reservations WHERE charged_at < ?"
+_ADD_TO_ENTRY = "UPDATE costs SET charged = charged + ? WHERE tenant = ? AND id = ? AND seq = ?"
 log = structlog.get_logger()
 
 
@@ -57,16 +58,22 @@ def _read_expired(connection: Connection, now: int) -> list["Row[Any]"]:
 
 
 def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
-    """Charges what was reserved, and stores the entry of a call of unknown cost. Returns 0 where another process or the call was faster."""
+    """Charges what was reserved, and stores the entry of a call of unknown cost. Returns 0 where another process or the call was faster.
+
+    Two turns of one task that were both lost have one entry, since neither has a last event of its own.
+    """
     batch.lock(BUDGETS_LOCK)
     if not batch.run(_MARK, (now, row.tenant, row.id)):
         return 0
     for share in shares_of(row):
         change_share(batch, (row.tenant, row.day), share, -share.amount, share.amount)
+    place = (row.task_id, row.last_seq or 0) if row.task_id else (row.id, 0)
+    batch.flush()  # so that the update finds an entry that this commit adds
+    if batch.run(_ADD_TO_ENTRY, (row.amount, row.tenant, *place)):
+        return 1
     stored = msgspec.json.decode(row.entry, type=StoredEntry)
     entry = stored.entry
     if entry.workflow:
         entry = with_run(entry, read_causing_runs(batch.connection, row.tenant, stored.task_id))
-    place = (row.task_id, row.last_seq or 0) if row.task_id else (row.id, 0)
     replace(entry, charged=row.amount, quarantined=EXPIRED).write(batch, place, stored.task_id, now)
     return 1

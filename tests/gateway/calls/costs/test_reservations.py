@@ -208,6 +208,14 @@ class TestExpiry:
     def sweeper(database: Database, now: int) -> ExpiredReservations:
         return ExpiredReservations(database, lambda: now)
 
+    async def test_two_lost_turns_of_a_task_are_charged_and_shown_as_one(self, database: Database) -> None:
+        for call in ("d1", "d2"):
+            await database.write(lambda batch, call=call: reserve(batch, "acme", call, 20, task_id="t_gone"))
+        assert [await self.sweeper(database, 1_000_001).run_once() for _ in range(2)] == [2, 0]
+        assert await stored(database, "acme") == {NARROW: (40, 0)}
+        entries = await database.read(partial(_execute, query=select(costs.c.id, costs.c.charged)))
+        assert [tuple(each) for each in entries] == [("t_gone", 40)]
+
     async def test_a_reservation_that_expires_is_charged_and_shown(self, database: Database) -> None:
         await database.write(lambda batch: reserve(batch, "acme", "d1", 60))
         assert await self.sweeper(database, 999_999).run_once() == 0
