@@ -250,7 +250,10 @@ def _loss_of(claim: Claim) -> ClaimLost:
     return ClaimLost(f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale.")
 
 
-_CLOSE: Final = "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until) WHERE state <> 'ended' AND until + cool_down <= ?"
+_CLOSE: Final = (
+    "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until), "
+    "ended_as = CASE WHEN ended_as = '' THEN 'expired' ELSE ended_as END WHERE state <> 'ended' AND until + cool_down <= ?"
+)
 _COUNT: Final = (
     "SELECT COUNT(*) AS counted FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
     "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "

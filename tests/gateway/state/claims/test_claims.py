@@ -159,6 +159,14 @@ async def test_a_person_is_another_holder_than_the_agents_that_act_for_them(clai
         await claims.take(wanted(SUPPORT))
 
 
+async def test_a_closed_claim_says_that_it_expired(claims: SubjectClaims, time: Time) -> None:
+    own = await claims.take(wanted(SUPPORT))
+    time.us += 61 * SECOND
+    await claims.prune()
+    with pytest.raises(ClaimLost, match=r"has ended \(expired\)"):
+        await claims.renew("t", own.id, SUPPORT, own.token, SECOND)
+
+
 async def test_closed_claims_are_pruned_and_tokens_still_grow(claims: SubjectClaims, time: Time) -> None:
     old = await claims.take(wanted(SUPPORT))
     time.us += 40 * 86_400 * SECOND
