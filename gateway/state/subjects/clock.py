@@ -29,8 +29,9 @@ class SubjectClock:
         """Takes note of the time that a query has read, and returns it. 0: the database has no clock of its own."""
         if not moment:
             return self._now()
-        self._noted = _microseconds()
-        self._ahead = moment - self._noted
+        counted = _microseconds()
+        self._ahead = moment - counted  # first: another thread goes by it as soon as `_noted` is recent
+        self._noted = counted
         return moment
 
     def estimate(self, batch: Batch) -> int:
