@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
+import structlog
 from msgspec.structs import replace
 
 from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
@@ -16,7 +17,7 @@ from gateway.state.effects.tables import subject_effects
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.versions import lock_subject, raise_subject_version, raise_unmoved_version
 from gateway.storage.batch import GuardedUpdate
-from gateway.storage.database import Batch, Database
+from gateway.storage.database import Batch, Database, WriteFailed
 from gateway.storage.readers import Rows
 from policies.delegation.facts import ALL_FACTS, SECOND, EffectMark, FactNeeds, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Decision, Grant
@@ -50,21 +51,20 @@ _CLOSE_TASKS: Final = (
 _CLOSE_CALLS: Final = "UPDATE subject_effects SET state = 'unknown' WHERE state = 'under-way' AND own_task = 0 AND until <= ?"
 _RENEW_CLAIMS: Final = (
     "UPDATE claims SET until = ? WHERE state = 'held' AND until > ? AND EXISTS (SELECT 1 FROM subject_effects WHERE "
-    "subject_effects.tenant = claims.tenant AND subject_effects.claim_id = claims.id AND subject_effects.state = 'under-way' "
-    "AND subject_effects.own_task = 1)"
+    "subject_effects.tenant = claims.tenant AND subject_effects.subject = claims.subject AND subject_effects.claim_id = claims.id "
+    "AND subject_effects.state = 'under-way' AND subject_effects.own_task = 1)"
 )
 _RELEASE_CLAIMS: Final = (
     "UPDATE claims SET state = CASE WHEN cool_down > 0 THEN 'cooling' ELSE 'ended' END, until = ?, ended = ?, ended_as = 'released' "
     "WHERE state = 'held' AND EXISTS (SELECT 1 FROM subject_effects WHERE subject_effects.tenant = claims.tenant "
-    "AND subject_effects.claim_id = claims.id AND subject_effects.state <> 'under-way')"
+    "AND subject_effects.subject = claims.subject AND subject_effects.claim_id = claims.id AND subject_effects.state <> 'under-way')"
 )
 _PRUNE: Final = (
     "DELETE FROM subject_effects WHERE (tenant, id) IN "
     "(SELECT tenant, id FROM subject_effects WHERE at <= ? AND state <> 'under-way' LIMIT ?)"
 )
-
-
 _PRUNE_CONFLICTS: Final = "DELETE FROM subject_conflicts WHERE last_at <= ?"
+log = structlog.get_logger()
 
 
 class SubjectEffects:
@@ -97,7 +97,8 @@ class SubjectEffects:
             return rows, build_facts(rows, caller, effect, rows.now)
 
         rows, facts = await self.database.query(statement, values, convert)
-        self._recalled.keep((caller.tenant, effect.subject), rows, needs)
+        if not (caller.continues_decision_id or effect.continues_task):  # which leave effects of their own out of what they read
+            self._recalled.keep((caller.tenant, effect.subject), rows, needs)
         return effect, facts
 
     def recall(self, caller: EffectCaller, effect: SubjectEffect, needs: FactNeeds) -> SubjectFacts | None:
@@ -162,6 +163,8 @@ class SubjectEffects:
         if mark is None:
             return
         tenant, effect = grant.delegation.principal.tenant, mark.effect
+        if effect.is_claim:  # before the row of the claim, which others change while they have this lock
+            lock_subject(batch, tenant, effect.subject)
         if state == ASKED:
             until = self._clock.estimate(batch) + ANSWER_LEASE
             if batch.run(_KEEP_OPEN, (until, tenant, decision.id)) and effect.is_claim:
@@ -171,7 +174,6 @@ class SubjectEffects:
         if not effect.is_claim:
             batch.update(_END, (state, self._clock.estimate(batch), tenant, decision.id, "under-way"))
             return
-        lock_subject(batch, tenant, effect.subject)
         now = self._clock.estimate(batch)
         has_ended = batch.run(_END_CLAIMED, (state, now, tenant, decision.id)) == 1
         rest = 0 if state == FAILED else effect.cool_down * SECOND
@@ -190,21 +192,22 @@ class SubjectEffects:
         """Records how the effect of a tool call ended, without waiting for the commit."""
         mark = grant.effect_mark
         at = self._clock.moment_of(grant.decision.at, self.database.is_sqlite)
-        if (
-            mark is not None
-            and at
-            and state == DONE
-            and not (mark.effect.is_claim or mark.effect.has_own_task or mark.continues_decision_id)
-        ):
+        if mark is not None and at and state == DONE and _is_plain(mark):
             key, who = (grant.delegation.principal.tenant, mark.effect.subject), holder_of_grant(grant)
             self._recalled.add_effect(key, mark.version, (mark.effect.effect, who.agent, who.owner, at))
         self.database.post(lambda batch: self.end(batch, grant, state))
 
     async def settle(self, grant: Grant) -> None:
-        """Waits until the end of an effect is recorded, where others wait for it, and wakes those that wait for its claim."""
+        """Waits until the end of an effect is recorded, where others wait for it, and wakes those that wait for its claim.
+
+        While the database is away this returns at once, since the call has its answer. The end is posted, and is recorded later.
+        """
         mark = grant.effect_mark
         if mark is not None and (mark.effect.is_claim or mark.effect.is_once):
-            await self.database.write(lambda _batch: None)
+            try:
+                await self.database.write(lambda _batch: None)
+            except WriteFailed as error:
+                log.warning("effect_end_delayed", decision_id=grant.decision.id, problem=str(error))
             self.claim_waiters.wake(grant.delegation.principal.tenant, mark.effect.subject, mark.effect.effect)
 
     async def sweep(self) -> None:
