@@ -25,7 +25,8 @@ _encode = msgspec.json.Encoder().encode
 def ask_about(batch: Batch, held: HeldValue, grant: Grant, seconds: int) -> HeldValue:
     """Stores a value of `build_held_value`, and asks people for at most `seconds` whether it is written.
 
-    Returns it with the id of the approval and its expiry. Raises BoardFull where the person has as many open questions as allowed, and BoardValueTooLarge for a value that can't be shown.
+    Returns it with the id of the approval and its expiry. Raises BoardFull where the person has as many open questions as allowed, and
+    BoardValueTooLarge for a value that can't be shown.
     """
     expires = held.at + seconds * 1_000_000
     _check_open_questions(batch, held, grant)
