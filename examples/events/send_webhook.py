@@ -33,6 +33,8 @@ def signed_request(url: str, secret: str, kind: str, data: object) -> urllib.req
 
 def main() -> int:
     """Returns 0 where the gateway has taken the webhook."""
+    if len(sys.argv) != 3 or "CRM_SECRET" not in os.environ:
+        sys.exit("usage: send_webhook.py TYPE DATA, with the secret of the source in CRM_SECRET, the same as the gateway has")
     kind, data = sys.argv[1], json.loads(sys.argv[2])
     url = os.environ.get("INTERLOCK_URL", "http://127.0.0.1:8080")
     try:

@@ -3,7 +3,10 @@
 from typing import Any
 
 from gateway.audit.fact_texts import explain_facts, fact_documents
-from policies.delegation.rulings import Decision
+from policies.authority import WRITE_REGISTRY
+from policies.delegation.rulings import STATE_ACTIONS, Act, Decision
+
+EVENTS_PREFIX = "events/"
 
 REASONS = {
     "allowed": "The user, every agent in the chain and the policies allow it.",
@@ -47,9 +50,11 @@ ACTION_PHRASES = {
     "getPrompt": "get the prompt",
     "readResource": "read resources of",
     "registerAgent": "administer",
-    "readAudit": "read",
-    "readMemory": "read",
-    "writeMemory": "write",
+    "readAudit": "read the",
+    "readMemory": "read memory of the scope",
+    "writeMemory": "write memory of the scope",
+    "readState": "read the key",
+    "writeState": "write the key",
     "writePolicy": "change",
 }
 
@@ -62,7 +67,31 @@ LOOKS = {
     "list-claims": "list the claims of all people",
     "list-conflicts": "list the conflicts of all people",
     "read-costs": "read the costs of all people",
+    "decide-held-value": "decide on values that are held back",
 }
+
+
+STATE_PHRASES = {  # by verb, of acts on keys of the board
+    "take-claim": "take a claim by the key",
+    "list": "list the values below",
+    "watch": "watch the values below",
+    "history": "read the history of the key",
+    "delete": "delete the key",
+}
+
+
+def describe_act(act: Act) -> str:
+    """Returns an act in words, as they follow "may not". Keys below `events/` stand for types of events."""
+    if act.verb in LOOKS:
+        return LOOKS[act.verb]
+    if act.permission == WRITE_REGISTRY.permission and act.resource == WRITE_REGISTRY.resource:
+        return f"{act.verb or 'administer'} agents, servers or workflows"
+    if act.action in STATE_ACTIONS and act.resource.startswith(EVENTS_PREFIX):
+        phrase = "receive events of the type" if act.action == "readState" else "send events of the type"
+        return f"{phrase} {act.resource.removeprefix(EVENTS_PREFIX)}"
+    phrase = STATE_PHRASES.get(act.verb, "") if act.action in STATE_ACTIONS else ""
+    phrase = phrase or act.verb.replace("-", " ") or ACTION_PHRASES.get(act.action, act.action)
+    return f"{phrase} {act.resource}"
 
 
 def decision_document(decision: Decision, *, shows_all: bool = False) -> dict[str, Any]:
@@ -93,9 +122,7 @@ def explain_refusal(decision: Decision) -> str:
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
-    verb = decision.act.verb
-    act_phrase = verb.replace("-", " ") or ACTION_PHRASES.get(decision.act.action, decision.act.action)
-    act_text = LOOKS.get(verb) or f"{act_phrase} {decision.act.resource}"
+    act_text = describe_act(decision.act)
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""

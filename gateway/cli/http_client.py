@@ -34,10 +34,14 @@ LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's an
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",
+    "not quarantined": "interlock memory quarantines shows the agents whose facts are held back",
     "fact": "interlock memory list shows the ones that you may read",
     "has no value": "interlock state list shows the keys that you may read",
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
     "active kill": "interlock kill list shows active kills",
+    "held back": "interlock state held shows the ones that you may see",
+    "such claim": "interlock claim list shows yours",
+    "such context": "interlock task show ID names the context of a task",
 }
 WRONG_URL_TODO = f"set INTERLOCK_URL to the address that `interlock serve` names; where it is not set, it is {DEFAULT_URL}"
 ANSWER_SECONDS = 150.0  # a turn of an agent may take 120

@@ -146,7 +146,7 @@ def _argument_text(arguments: Mapping[str, Any], path: tuple[str, ...]) -> str:
         found = found.get(step) if isinstance(found, Mapping) else None
     field = f"arguments.{'.'.join(path)}"
     if found is None:
-        raise SubjectMissing(field, "is absent, and says whom the call acts on")
+        raise SubjectMissing(field, "is missing. It says whom the call acts on: send it as a text or a whole number")
     if type(found) is int and abs(found) < 10**VALUE_MAX:
         return str(found)
     if not isinstance(found, str) or not 0 < len(found) <= VALUE_MAX:

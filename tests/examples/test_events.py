@@ -64,3 +64,9 @@ async def test_the_tour_of_events_runs(tmp_path: Path, database_url: str, monkey
         (event, ended, *_) = await stored(home)
         assert (event["source"], event["subject"]) == ("urn:interlock:source:crm", "customer/42")
         assert ended["data"]["owner"] == "default|urn:interlock:service|front-desk"
+
+
+async def test_the_sender_of_webhooks_says_that_it_needs_the_secret() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CRM_SECRET"}
+    code, said = await run(["python", "examples/events/send_webhook.py", "crm.contact.created", "{}"], environment)
+    assert code == 1 and "CRM_SECRET" in said and "Traceback" not in said

@@ -47,7 +47,12 @@ def check(
 
 @app.command()
 def test(
-    files: Annotated[list[Path] | None, typer.Argument(help="YAML files with cases (default: *.test.yaml of the folder).")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="YAML files with cases, or a folder of policies with its *.test.yaml (default: those of the configured folder)."
+        ),
+    ] = None,
     policies: Annotated[Path | None, typer.Option("--policies", help="A folder of .cedar files (default: the configured one).")] = None,
     config: home.Config = None,
     as_json: screen.AsJson = False,
@@ -80,17 +85,30 @@ def _rehearse(settings: "Settings", folder: Path | None, files: list[Path] | Non
     def roles_of(person: "Principal") -> Sequence[str]:
         return settings.roles_of(person.subject) if person.issuer == DEVELOPMENT_ISSUER else ()
 
-    where = folder or (Path(settings.policies) if settings.policies else None)
+    where = _choose_folder(settings, folder, files or [])
     try:
         authority = build_authority(PolicyEngine(settings.roles, where), settings.roles)
     except BadPolicy as error:
         raise CommandFailed(str(error), "correct the file; interlock policy check") from error
-    for path in files or (sorted(where.glob("*.test.yaml")) if where else []):
+    for path in _find_case_files(where, files or []):
         try:
             cases = read_cases(path.read_text("utf-8"), DEFAULT_USER_PREFIX, roles_of)
         except (BadCases, OSError, UnicodeDecodeError) as error:
             raise CommandFailed(f"{path}: {error}", "docs/policies.md describes cases") from error
         yield path, rehearse(authority, cases)
+
+
+def _choose_folder(settings: "Settings", folder: Path | None, files: list[Path]) -> Path | None:
+    """The policies that the cases test: the folder that is named, else the configured one, else the one in which the first file lies."""
+    named = folder or next((path for path in files if path.is_dir()), None)
+    if named is None and settings.policies:
+        named = Path(settings.policies)
+    return named or next((path.parent for path in files if any(path.parent.glob("*.cedar"))), None)
+
+
+def _find_case_files(folder: Path | None, files: list[Path]) -> list[Path]:
+    places = files or ([folder] if folder else [])
+    return [found for place in places for found in (sorted(place.glob("*.test.yaml")) if place.is_dir() else [place])]
 
 
 def _explain_ruling(result: "CaseResult") -> str:

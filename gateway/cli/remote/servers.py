@@ -123,6 +123,12 @@ def set_labels(
         raise WrongUsage("there is nothing to set", f"give {options}")
     server = call_gateway("PATCH", f"/api/servers/{quote_segment(name)}", body=body, progress="changing…")
     screen.print_json(server) if as_json else _print_server(server)
+    for tool in sorted(
+        {*(members["prices"] or ()), *(single or ()), *(members["model_free"] or ())} - {"*", *server.get("tool_names", ())}
+    ):
+        screen.print_problem(
+            f"warning: {name} has no tool {tool} now", f"interlock server show {name} --json lists its tools as tool_names"
+        )
 
 
 def _server_fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:

@@ -71,7 +71,13 @@ def list_claims(
 ) -> None:
     """Show the claims that are held, and those that rest: your own, or those on a subject."""
     items = list_all(PATH, subject=subject) if subject else list_all(PATH, everybody="true") if everybody else list_all(PATH)
-    screen.print_list(items, as_json, COLUMNS, (_row_of(each) for each in items), "no claims: interlock claim take SUBJECT")
+    screen.print_list(items, as_json, COLUMNS, (_row_of(each) for each in items), _note_of_none(subject))
+
+
+def _note_of_none(subject: str) -> str:
+    if subject:
+        return f"no claims on {subject} that you may see; claims of others need the permission to read them (docs/conflicts.md#claims)"
+    return "no claims: interlock claim take SUBJECT"
 
 
 def parse_seconds(text: str) -> int:

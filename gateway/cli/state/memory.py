@@ -139,7 +139,7 @@ def quarantine(
 ) -> None:
     """Hold back what an agent wrote: nobody finds it until it is released."""
     done = call_gateway("POST", f"{PATH}/quarantines", body={"agent": agent, "reason": reason})
-    screen.print_json(done) if as_json else screen.print_text(f"what {agent} wrote is quarantined")
+    screen.print_json(done) if as_json else screen.print_text(f"what {agent} wrote is quarantined: {done['facts']} facts until now")
 
 
 @app.command()

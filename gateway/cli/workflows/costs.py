@@ -40,9 +40,10 @@ def register(app: typer.Typer) -> None:
 def cost(
     by: Annotated[Group, typer.Option("--by", help="What costs are added up by.")] = Group.DAY,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day, in UTC; 29 days before the last one if left out.")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The first day, in UTC; 29 days before the last one if left out.", metavar="DATE"),
     ] = None,
-    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day; today if left out.")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day; today if left out.", metavar="DATE")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="The costs of everybody, which need audit:read.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
     budgets: Annotated[bool, typer.Option("--budgets", help="Show what is left of each budget that counts your calls.")] = False,

@@ -65,6 +65,8 @@ def tail(
             known = remote.request("GET", PATH, params=params)["items"]
         for item in reversed(known[:last]):
             _print_event(item, as_json)
+        if not known and not as_json:
+            screen.print_note("no event is stored that you may receive; to receive one needs state:read:events/TYPE")
         if follow:
             path = f"{PATH}?type={quote(kind, safe='')}" if kind else PATH
             for sent in follow_events(remote, path, known[0]["id"] if known else "0", is_endless=True):

@@ -14,7 +14,7 @@ SEGMENTS_MAX: Final = 16
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 SHOWN_CHARS: Final = 60
 RESERVED_SEGMENT: Final = "events"  # state:read:events/TYPE and state:write:events/TYPE are permissions on events
-_WANTED: Final = (
+KEY_FORM: Final = (
     f"A key has one to {SEGMENTS_MAX} segments with a slash between them, such as customer/42/status. A segment begins with a letter, a "
     f"digit or _, and goes on with these or . @ -. The key has at most {KEY_CHARS_MAX} characters."
 )
@@ -24,7 +24,7 @@ def check_key(key: str) -> str:
     """Returns the key. Raises BadKey, which says what is wrong."""
     problem = _problem_of(key)
     if problem:
-        raise BadKey(f"{problem} {_WANTED}")
+        raise BadKey(f"{problem} {KEY_FORM}")
     return key
 
 

@@ -40,8 +40,11 @@ class MemoryQuarantines:
         self._audit = audit
         self._now = now
 
-    async def hold(self, tenant: str, agent: str, author: str, reason: str) -> None:
-        """Quarantines a source at once, in every process; an agent that is no longer registered too. Raises BadName."""
+    async def hold(self, tenant: str, agent: str, author: str, reason: str) -> int:
+        """Quarantines a source at once, in every process; an agent that is no longer registered too.
+
+        Returns how many facts it has written until now. Raises BadName.
+        """
         check_name(agent)
         at = self._now()
 
@@ -50,6 +53,8 @@ class MemoryQuarantines:
             self._record(batch, "memory-quarantined", (tenant, agent, author), reason=reason)
 
         await self._database.write(work)
+        held = await self.list_all(tenant)
+        return next((each.facts for each in held if each.agent == agent), 0)
 
     async def release(self, tenant: str, agent: str, author: str) -> None:
         """Raises UnknownQuarantine."""

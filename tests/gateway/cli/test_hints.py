@@ -1,6 +1,22 @@
 """What the command line advises after an error of the gateway."""
 
+import pytest
+
 from gateway.cli.http_client import error_for_document
+
+
+@pytest.mark.parametrize(
+    ("detail", "command"),
+    [
+        ("No value of this id is held back.", "interlock state held"),
+        ("There is no such claim.", "interlock claim list"),
+        ("There is no such context.", "interlock task show"),
+        ("The facts of this agent are not quarantined.", "interlock memory quarantines"),
+        ("There is no such fact.", "interlock memory list"),
+    ],
+)
+def test_an_unknown_thing_is_looked_up_where_such_things_are_listed(detail: str, command: str) -> None:
+    assert error_for_document({"detail": detail, "reason_id": "unknown"}, 404).todo.startswith(command)
 
 
 def test_a_task_that_is_under_way_is_watched_and_not_sent_again() -> None:

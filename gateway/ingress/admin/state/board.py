@@ -14,6 +14,7 @@ from gateway.ingress.http.asgi import check_json_content_type, header, list_head
 from gateway.registration.requests import BadRequest
 from gateway.state.board.documents import change_document, held_document, value_document
 from gateway.state.board.held_values.rows import HeldValue
+from gateway.state.board.keys import KEY_FORM
 from gateway.state.board.merge_patch import Edit
 from gateway.state.board.operations import Board, WriteOptions
 from gateway.state.board.problems import BadKey
@@ -33,7 +34,7 @@ PATCH_BODY: Final = {"application/merge-patch+json": {"schema": {"description": 
 async def _key_of(request: Request, key: str) -> str:
     """The key in the path, in the only spelling that it has: what is escaped could be read in two ways. Raises BadKey."""
     if ESCAPE in request.scope.get("raw_path", b""):
-        raise BadKey("Write the key into the path as it is, without percent signs.")
+        raise BadKey("The key has a character that keys have not, or is percent-encoded. " + KEY_FORM)
     return key
 
 

@@ -172,8 +172,8 @@ def _add_quarantine_routes(router: APIRouter, parts: MemoryParts, authenticate: 
         await require_permission(caller, parts.authorize, CHANGE_MEMORY)
         if "\0" in body.reason:
             raise BadFact("reason", "must not contain NUL")
-        await parts.quarantines.hold(caller.principal.tenant, body.agent, caller.principal.owner_key, body.reason)
-        return JSONResponse({"agent": body.agent, "quarantined": True}, 201)
+        facts = await parts.quarantines.hold(caller.principal.tenant, body.agent, caller.principal.owner_key, body.reason)
+        return JSONResponse({"agent": body.agent, "quarantined": True, "facts": facts}, 201)
 
     @router.delete("/quarantines/{agent}", name="release_memory", status_code=204)
     async def release(caller: Annotated[Caller, Depends(authenticate)], agent: str) -> Response:

@@ -196,7 +196,7 @@ async def test_an_agent_with_a_declared_effect_is_ruled_on_by_its_message(home: 
     assert "result" in await home.send(token, "support", "", parts=[{"text": "write"}, {"data": {"customer_id": "43"}}])
     for parts in ([{"text": "write"}], [{"data": {"customer_id": "42"}}, {"data": {"customer_id": "43"}}]):
         missing = (await home.send(token, "support", "", parts=parts))["error"]
-        assert missing["code"] == -32602 and "arguments.customer_id is absent" in str(missing)
+        assert missing["code"] == -32602 and "arguments.customer_id is missing" in str(missing)
 
 
 ASKING = """
@@ -260,4 +260,4 @@ async def test_an_evaluation_of_access_counts_the_facts(home: House) -> None:
     refused = await ask()
     assert (refused["decision"], refused["context"]["policies"]) == (False, ["open-escalation-holds-promotion"])
     question["context"] = {}
-    assert "arguments.customer_id is absent" in str(await ask())
+    assert "arguments.customer_id is missing" in str(await ask())

@@ -85,6 +85,18 @@ async def test_cases_are_a_table_and_a_failed_one_is_an_exit_code(at_home: Path)
     assert "ours.cedar:1" in run("test")[1]
 
 
+async def test_a_folder_that_is_named_is_tested_with_its_own_cases(at_home: Path) -> None:
+    (at_home / "new").mkdir()
+    (at_home / "new" / "ours.cedar").write_text('@id("no-sales") forbid(principal, action == Action::"callTool", resource);')
+    (at_home / "new" / "ours.test.yaml").write_text("cases: [{name: nobody sells, who: alice, act: 'tool:shop.buy', expect: deny}]")
+    code, said = run("test", "new")
+    assert code == 0 and "no-sales" in said
+    assert run("test", "new/ours.test.yaml")[0] == 1  # the configured policies permit it
+    (at_home / "interlock.yaml").unlink()
+    code, said = run("test", "new/ours.test.yaml")
+    assert code == 0 and "no-sales" in said  # nothing is configured, so the policies beside the cases count
+
+
 def test_what_if_sends_the_folder_and_shows_what_would_change(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
     (at_home / "policies" / "ours.cedar").write_text("permit(principal, action, resource);")
     (at_home / "arguments.json").write_text('{"d_1": {"quantity": 3}}')

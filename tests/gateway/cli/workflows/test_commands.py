@@ -301,3 +301,10 @@ def test_runs_that_rest_are_listed_with_what_they_wait_for(interlock: CommandLin
 def test_a_wrong_state_of_runs_names_the_right_ones(interlock: CommandLine, api: GatewayApi) -> None:
     ran = interlock("run", "list", "--state", "done")
     assert ran.code == 2 and "input-required" in ran.err and "paused, waiting" in ran.err and api.asked == []
+
+
+def test_an_empty_tail_says_which_permission_events_need(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("GET /api/events?limit=10", {"items": [], "next": None})
+    ran = interlock("event", "tail", "--no-follow")
+    assert ran.code == 0 and "state:read:events/TYPE" in ran.err
+    assert interlock("event", "tail", "--no-follow", "--json").err == ""
