@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import fastapi.dependencies.models
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -38,6 +39,15 @@ def _no_log_of_another_test() -> None:
     sink = getattr(structlog.get_config()["logger_factory"], "_file", None)
     if sink is not None and sink.closed:
         structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_gateways_of_another_module() -> Iterator[None]:
+    """The framework keeps thousands of the functions that it has classified, and with them the gateways of tests that are over."""
+    yield
+    for found in vars(fastapi.dependencies.models).values():
+        if hasattr(found, "cache_clear"):
+            found.cache_clear()
 
 
 @pytest.fixture(scope="session")
