@@ -13,7 +13,7 @@ from gateway.cli.main import app
 from gateway.cli.people import sign_in
 from gateway.server.settings import Settings
 from tests.fakes.house import open_house
-from tests.gateway.cli.test_sign_in import approve
+from tests.gateway.cli.people.test_sign_in import approve
 from tests.house.source import ROOT
 
 GUIDE = (ROOT / "docs" / "sign-in.md").read_text(encoding="utf-8")
