@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 UNSTORABLE_ERRORS = (DataError, UnicodeEncodeError, OverflowError)  # of drivers, for a parameter that they can't pass on
+_MISSED_STATE = "22012"  # division by zero, which only `_postgres_statement` brings about
 
 
 class WriteFailed(Exception):
@@ -186,34 +187,41 @@ class Batch:
 
 
 def write_each(connection: Connection, rows: RowsByTarget) -> None:
-    """Writes each row by its own statement, the guarded changes first. PostgreSQL gets all of each half before it answers the first.
+    """Writes each row by its own statement, the guarded changes first. PostgreSQL gets all of them before it answers the first.
 
-    Raises DBAPIError, and `missed_error` of changes whose row was not as expected.
+    Raises DBAPIError, and `missed_error` of the first guarded change that met none of its rows.
     """
-    guarded = sorted((kind for kind in rows if isinstance(kind, GuardedChange)), key=write_order)
-    changed = _execute_each(connection, rows, guarded)
-    for kind, count in zip(guarded, changed, strict=True):
-        if isinstance(kind, GuardedChange) and kind.missed_error is not None and count != len(rows[kind]):
-            raise kind.missed_error
-    _execute_each(connection, rows, sorted((kind for kind in rows if not isinstance(kind, GuardedChange)), key=write_order))
-
-
-def _execute_each(connection: Connection, rows: RowsByTarget, kinds: Sequence[RowTarget]) -> list[int]:
-    """Writes the rows of these targets in one round, and returns how many rows each of them changed. Raises DBAPIError."""
-    errors, text = connection.dialect.loaded_dbapi.Error, ""
-    is_pipelined = connection.dialect.name == "postgresql" and len(kinds) > 1
+    errors, kinds, text = connection.dialect.loaded_dbapi.Error, sorted(rows, key=write_order), ""
+    is_postgres = connection.dialect.name == "postgresql"
+    driver: Any = connection.connection.dbapi_connection
     with ExitStack() as stack:
-        cursors = [stack.enter_context(closing(connection.connection.cursor())) for _ in kinds]
+        cursors = [stack.enter_context(closing(driver.cursor())) for _ in kinds]
         try:
-            driver: Any = connection.connection.dbapi_connection
-            with driver.pipeline() if is_pipelined else nullcontext():
+            with driver.pipeline() if is_postgres and len(kinds) > 1 else nullcontext():
                 for kind, cursor in zip(kinds, cursors, strict=True):
-                    text = _with_driver_marks(connection, _single_row_statement(kind))
+                    text = _postgres_statement(kind) if is_postgres else _single_row_statement(kind)
                     ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order
                     cursor.executemany(text, ordered)
+                    if not is_postgres and (missed := _missed_errors(rows, [kind], [cursor])):
+                        raise missed[0]
         except errors as error:
+            if getattr(error, "sqlstate", "") == _MISSED_STATE:
+                raise _missed_errors(rows, kinds, cursors)[0] from None
             raise DBAPIError.instance(text, None, error, errors) from error
-        return [int(cursor.rowcount) for cursor in cursors]
+
+
+def _is_checked(target: RowTarget) -> bool:
+    """Whether it is an error that a change does not meet each of its rows."""
+    return isinstance(target, GuardedChange) and target.missed_error is not None
+
+
+def _missed_errors(rows: RowsByTarget, kinds: Sequence[RowTarget], cursors: Sequence[Any]) -> list[type[Exception]]:
+    """The errors of checked changes that have not met each of their rows, in the order in which they were to run."""
+    return [
+        kind.missed_error
+        for kind, cursor in zip(kinds, cursors, strict=True)
+        if isinstance(kind, GuardedChange) and kind.missed_error is not None and cursor.rowcount != len(rows[kind])
+    ]
 
 
 @cache
@@ -239,6 +247,13 @@ def column_names(table: Table) -> tuple[str, ...]:
 def _with_driver_marks(connection: Connection, statement: str) -> str:
     """Returns the statement with the parameter marks of the driver."""
     return statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
+
+
+@cache
+def _postgres_statement(target: RowTarget) -> str:
+    """For one row. It fails with _MISSED_STATE where a checked change misses the row, so that nothing after it is written."""
+    statement = _single_row_statement(target).replace("?", "%s")
+    return f"WITH changed AS ({statement} RETURNING 1) SELECT 1 / COUNT(*) FROM changed" if _is_checked(target) else statement  # noqa: S608 (our own text)
 
 
 @cache

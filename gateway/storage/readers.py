@@ -28,13 +28,19 @@ class ReaderThreads:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` within one transaction. Raises SQLAlchemyError."""
+        """Runs `work` within one transaction. Raises SQLAlchemyError.
+
+        The transaction has changed nothing, and is committed: after a rollback psycopg forgets all statements that it has prepared.
+        """
 
         def run(connection: Connection) -> T:
             try:
-                return work(connection)
-            finally:
+                found = work(connection)
+                connection.commit()
+            except BaseException:
                 connection.rollback()
+                raise
+            return found
 
         return self._with_connection(run)
 
