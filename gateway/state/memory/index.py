@@ -1,6 +1,7 @@
 """The index of words: an FTS5 table on SQLite, a table of tsvectors with a GIN index on PostgreSQL. Both hold terms, and no words."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -17,29 +18,28 @@ _REMOVE: Final = {
     "postgresql": "DELETE FROM memory_index WHERE number = :number",
 }
 _HITS: Final = {
-    "sqlite": "SELECT {at} AS word, rowid AS number FROM memory_index WHERE memory_index MATCH :term{at}",
+    "sqlite": "SELECT 1 << {at} AS word, rowid AS number FROM memory_index WHERE memory_index MATCH :term{at}",
     "postgresql": "SELECT {at} AS word, number FROM memory_index WHERE terms @@ CAST(:term{at} AS TSQUERY)",
 }
 # What the asker may read is chosen before anything is counted: facts of others change neither the order nor the weights.
-_VISIBLE: Final = """
-  FROM hits JOIN memory_facts AS facts ON facts.number = hits.number
-  WHERE facts.tenant = :tenant AND facts.owner = :owner AND facts.workflow = :workflow
+_MAY_BE_READ: Final = """
+  facts.tenant = :tenant AND facts.owner = :owner AND facts.workflow = :workflow
   AND facts.sensitivity <= :clearance AND (facts.expires IS NULL OR facts.expires > :now) {held_back}
 """
-_SCORES: Final = {  # the same on both; each is slower on the other
-    "sqlite": """
-visible (word, id, updated) AS (SELECT hits.word, facts.id, facts.updated {visible}),
-weights (word, weight) AS (SELECT word, {weight} / COUNT(*) FROM visible GROUP BY word),
-ranked (id, updated, score) AS (
-  SELECT visible.id, visible.updated, SUM(weights.weight) FROM visible JOIN weights ON weights.word = visible.word
-  GROUP BY visible.id, visible.updated
-)""",
-    "postgresql": """
-visible (number, id, updated, weight) AS (
-  SELECT facts.number, facts.id, facts.updated, {weight} / COUNT(*) OVER (PARTITION BY hits.word) {visible}
+# SQLite looks each fact up once, whatever it has of the words: `words` has a bit for each, 64 at most.
+_SQLITE_SCORES: Final = """
+visible (id, updated, words) AS MATERIALIZED (
+  SELECT facts.id, facts.updated, found.words FROM (SELECT number, SUM(word) AS words FROM hits GROUP BY number) AS found
+  JOIN memory_facts AS facts ON facts.number = found.number WHERE {may_be_read}
 ),
-ranked (id, updated, score) AS (SELECT MAX(id), MAX(updated), SUM(weight) FROM visible GROUP BY number)""",
-}
+weights AS (SELECT {weights} FROM visible),
+ranked (id, updated, score) AS (SELECT id, updated, {score} FROM visible CROSS JOIN weights)"""
+_POSTGRES_SCORES: Final = """
+visible (number, id, updated, weight) AS (
+  SELECT facts.number, facts.id, facts.updated, {weight} / COUNT(*) OVER (PARTITION BY hits.word)
+  FROM hits JOIN memory_facts AS facts ON facts.number = hits.number WHERE {may_be_read}
+),
+ranked (id, updated, score) AS (SELECT MAX(id), MAX(updated), SUM(weight) FROM visible GROUP BY number)"""
 _RANKED: Final = "WITH hits (word, number) AS ({hits}), {scores} SELECT id, updated, score FROM ranked WHERE {after} {order}"
 _ORDER: Final = "ORDER BY score DESC, updated DESC, id DESC LIMIT :limit"
 _HELD_BACK: Final = (
@@ -71,10 +71,22 @@ def ranked_ids(
     the limit; `after` is the place of the last fact of the page before. Without quarantines in the tenant, no fact is looked up in them.
     """
     dialect = connection.dialect.name
-    hits = " UNION ALL ".join(_HITS[dialect].format(at=at) for at in range(len(terms)))
-    visible = _VISIBLE.format(held_back=_HELD_BACK if has_quarantines else "")
-    scores = _SCORES[dialect].format(visible=visible, weight=WEIGHT)
-    query = _RANKED.format(hits=hits, scores=scores, after=_AFTER if after else "1 = 1", order=_ORDER)
+    query = _build_query(dialect, len(terms), after is not None, has_quarantines)
     values = {f"term{at}": f"'{term}'" if dialect == "postgresql" else f'"{term}"' for at, term in enumerate(terms)}
     rows = connection.execute(text(query), {**values, **wanted, **(after or {})}).all()
     return [(row.id, row.updated, int(row.score)) for row in rows]
+
+
+@cache
+def _build_query(dialect: str, count: int, has_cursor: bool, has_quarantines: bool) -> str:
+    """The query for so many words, of which there is at least one."""
+    hits = " UNION ALL ".join(_HITS[dialect].format(at=at) for at in range(count))
+    may_be_read = _MAY_BE_READ.format(held_back=_HELD_BACK if has_quarantines else "")
+    if dialect == "sqlite":
+        has_word = [f"(words >> {at} & 1)" for at in range(count)]
+        weights = ", ".join(f"{WEIGHT} / MAX(SUM({bit}), 1) AS weight{at}" for at, bit in enumerate(has_word))
+        score = " + ".join(f"{bit} * weight{at}" for at, bit in enumerate(has_word))
+        scores = _SQLITE_SCORES.format(may_be_read=may_be_read, weights=weights, score=score)
+    else:
+        scores = _POSTGRES_SCORES.format(may_be_read=may_be_read, weight=WEIGHT)
+    return _RANKED.format(hits=hits, scores=scores, after=_AFTER if has_cursor else "1 = 1", order=_ORDER)

@@ -310,3 +310,11 @@ async def test_the_longest_text_and_query_are_bounded(desk: Desk) -> None:
     assert await desk.found(" ".join(f"{number:x}" for number in range(500))) == [longest]
     assert await desk.found(" ".join(["zz"] + ["yy"] * 500 + ["1"])) == [longest]
     assert await desk.found(" ".join(f"unknown{number}" for number in range(64)) + " 1") == []
+
+
+async def test_the_last_of_64_words_counts_as_much_as_the_first(desk: Desk) -> None:
+    for said in ("first", "first last", "first 17 last"):
+        await desk.put(said)
+    unknown = " ".join(f"unknown{number}" for number in range(61))
+    assert await desk.found(f"first 17 {unknown} last") == ["first 17 last", "first last", "first"]
+    assert await desk.found(f"last 17 {unknown} first") == ["first 17 last", "first last", "first"]
