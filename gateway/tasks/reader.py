@@ -9,6 +9,7 @@ import msgspec
 
 from adapters.contract import VendorRef
 from adapters.task import Message, TaskState, encode
+from gateway.tasks.ended_tasks import EndedTasks
 from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
 from gateway.tasks.events.live import LiveEvents
 from gateway.tasks.log import RUNNING_STATES, TaskEvent, TaskLog, TaskRow, UnknownTask
@@ -28,6 +29,7 @@ class TaskReader:
 
     def __init__(self, tasks: TaskLog) -> None:
         self._tasks = tasks
+        self._ended = EndedTasks()
 
     async def find_row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
         """Returns the caller's task with this agent, or with any agent at the front door.
@@ -40,8 +42,12 @@ class TaskReader:
         return row
 
     async def read_task(self, caller: Caller, agent: str, task_id: str) -> TurnState:
-        """Returns a task with its events, by one read. Raises UnknownTask."""
-        record = await self._tasks.read_record(caller.principal.tenant, caller.principal.owner_key, task_id)
+        """Returns a task with its events, by one read at most. Raises UnknownTask."""
+        tenant, owner = caller.principal.tenant, caller.principal.owner_key
+        record = self._ended.find(tenant, owner, task_id)
+        if record is None:
+            record = await self._tasks.read_record(tenant, owner, task_id)
+            self._ended.keep(record)
         _check_visible(caller, agent, record.row)
         await self._tasks.notify_look(caller, record.row)
         return TurnState(record.row, record.events)

@@ -1,0 +1,48 @@
+"""Ended tasks that were read lately. They never change, so that any process answers for them without the database."""
+
+from collections import OrderedDict
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.tasks.events.entries import TaskRecord
+
+BYTES_MAX: Final = 16 << 20  # of all records
+RECORD_BYTES_MAX: Final = 1 << 20  # a larger one is read each time
+_ROW_BYTES, _EVENT_BYTES = 2000, 700  # of a record without its events, and of an event without the text of its body
+_DECODED: Final = 4  # times the length of a body: what it takes once it is decoded
+
+
+class _Entry(Struct):
+    record: TaskRecord
+    size: int
+
+
+class EndedTasks:
+    """Byte-bounded: the record that was not asked for longest goes first. For one event loop."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[str, str, str], _Entry] = OrderedDict()
+        self._bytes = 0
+
+    def find(self, tenant: str, owner: str, task_id: str) -> TaskRecord | None:
+        """Returns the record of an ended task of this owner, if it is known."""
+        key = (tenant, owner, task_id)
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry.record
+
+    def keep(self, record: TaskRecord) -> None:
+        """Keeps the record of a task that has ended; leaves out others, and large ones."""
+        row = record.row
+        size = _ROW_BYTES + sum(_EVENT_BYTES + (1 + _DECODED) * len(event.body) for event in record.events)
+        key = (row.tenant, row.owner, row.id)
+        if not row.has_ended or size > RECORD_BYTES_MAX or key in self._entries:
+            return
+        self._entries[key] = _Entry(record, size)
+        self._bytes += size
+        while self._bytes > BYTES_MAX:
+            _, dropped = self._entries.popitem(last=False)
+            self._bytes -= dropped.size
