@@ -160,7 +160,7 @@ class Approvals:
             return self._full_document(batch.connection, _read_locked_row(batch.connection, row))
 
         try:
-            return await self._database.write(work)
+            return await self._database.write_or_refuse(work, UnknownApproval, ApprovalClosed)
         except IntegrityError:
             raise AlreadyVoted from None
 

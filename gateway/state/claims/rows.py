@@ -1,6 +1,7 @@
 """Rows of claims: reads them, takes, renews and releases claims in a transaction that others may join."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -27,11 +28,13 @@ _EXTEND: Final = "UPDATE claims SET until = ?, priority = ? WHERE tenant = ? AND
 _RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 
 
-def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: SubjectClock) -> Claim | list[Claim]:
+def take_claim(
+    batch: Batch, wanted: ClaimRequest, claim_id: str, clock: SubjectClock, has_room: Callable[[], bool] = lambda: True
+) -> Claim | list[Claim] | None:
     """Returns the claim, or the claims in its way. A claim of a lower priority is pre-empted: from then on its token is stale.
 
     A holder that has the claim already gets it with a longer lease, and an agent that the holder called gets it as it is. Claims of one
-    subject are taken one after the other, in all processes.
+    subject are taken one after the other, in all processes. None: `has_room` says that there is no room for a new claim.
     """
     lock_subject(batch, wanted.tenant, wanted.subject)
     now = clock.estimate(batch)
@@ -40,10 +43,13 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
     blocking = [claim for claim in found if claim.blocks(wanted.holder, wanted.effect, now)]
     if in_the_way := [claim for claim in blocking if claim.priority >= wanted.priority]:
         return in_the_way
+    covering = (claim for claim in found if claim.is_held(now) and claim.effect == wanted.effect and claim not in blocking)
+    own = next(covering, None)
+    if own is None and not has_room():
+        return None
     for claim in blocking:
         batch.run(_END, (ENDED, now, PRE_EMPTED, claim_id, wanted.tenant, claim.id))
-    covering = (claim for claim in found if claim.is_held(now) and claim.effect == wanted.effect and claim not in blocking)
-    if (own := next(covering, None)) is not None:
+    if own is not None:
         return _extend(batch, wanted, own, claim_id, now)
     return _insert(batch, wanted, claim_id, now)
 

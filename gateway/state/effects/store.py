@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
+from gateway.state.claims.claim import Claim, ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.rows import begin_cool_down, take_claim
 from gateway.state.claims.waiting import ClaimWaiters
 from gateway.state.effects.facts import build_facts, find_effect_of_task
@@ -152,7 +152,7 @@ class SubjectEffects:
         wanted = ClaimRequest(tenant, effect.subject, effect.effect, holder, purpose, effect.priority, lease, cool_down, decision.id)
         claim_id = claim_id_of(decision.id)
         taken = take_claim(batch, wanted, claim_id, self._clock)
-        return claim_id if not isinstance(taken, list) and taken.id == claim_id else ""
+        return claim_id if isinstance(taken, Claim) and taken.id == claim_id else ""
 
     def end(self, batch: Batch, grant: Grant, state: str) -> None:
         """Records how the effect of an act ended: done, failed or unknown. Its claim ends too, without a cool-down where it failed.

@@ -181,16 +181,15 @@ class Checkpoints:
         encoded = msgspec.json.encode(value).decode()
 
         def work(batch: Batch) -> Checkpoint:
-            if not batch.run(_ANSWER, (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)):
+            answer = (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)
+            if _has_ended(batch, run) or not batch.run(_ANSWER, answer):
                 raise CheckpointClosed(_why_closed(batch, run, checkpoint.id))
-            if _has_ended(batch, run):
-                raise CheckpointClosed(RUN_ENDED)
             wake(batch, run, now)
             _drop_note(batch, checkpoint)
             self._record_change(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
             return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
-        return await self._store.database.write(work)
+        return await self._store.database.write_or_refuse(work, CheckpointClosed)
 
     def _record_change(self, batch: Batch, what: str, checkpoint: Checkpoint, **more: Any) -> None:
         """Writes what became of a checkpoint to the audit, and to the feed of notices where people are asked: not for a signal."""
@@ -291,9 +290,9 @@ def _has_ended(batch: Batch, run: RunKey) -> bool:
 
 
 def _why_closed(batch: Batch, run: RunKey, checkpoint_id: str) -> str:
-    """Why a checkpoint takes no answer. One that is still pending has outlived its time."""
+    """Why a checkpoint takes no answer. One that is still pending has outlived its time, or its run."""
     state = str(batch.connection.execute(_one(run.tenant, checkpoint_id)).one().state)
-    if state == WITHDRAWN and _has_ended(batch, run):
+    if state in (PENDING, WITHDRAWN) and _has_ended(batch, run):
         return RUN_ENDED
     return CLOSED_TEXTS.get(state, CLOSED_TEXTS["expired"])
 
