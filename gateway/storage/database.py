@@ -1,6 +1,7 @@
 """The database: its engine, the group-commit writer, readers, and the epochs that announce changes to every process."""
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -140,6 +141,14 @@ class Database:
         if isinstance(result, _Refusal):
             raise result.error
         return result
+
+    async def write_alone(self, name: str, work: Callable[[Batch], T]) -> T | None:
+        """Runs the periodic work `name`, which changes many rows; returns None at once while another process does the same work.
+
+        Two processes that change the same rows in different orders wait for each other, until PostgreSQL ends one of the transactions.
+        """
+        key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+        return await self.write(lambda batch: work(batch) if batch.try_lock(key) else None)
 
     @property
     def is_writable(self) -> bool:

@@ -15,6 +15,10 @@ EXPIRED_MAX: Final = 500  # values that one round deletes
 PRUNED_MAX: Final = 5000  # changes that one round deletes
 DAY_US: Final = 86_400 * 1_000_000
 _MARK_PRUNED: Final = "UPDATE state_counters SET pruned = ? WHERE tenant = ? AND pruned < ?"
+_RAISE_FLOOR: Final = (
+    "UPDATE state_counters SET floor = old.version FROM (SELECT MAX(version) AS version FROM state_changes WHERE tenant = ? AND seq <= ? "
+    "AND at < ? AND kind <> 'set') AS old WHERE tenant = ? AND old.version > floor"
+)
 _PRUNE: Final = "DELETE FROM state_changes WHERE tenant = ? AND seq <= ? AND at < ?"
 _EXPIRE_HELD: Final = "UPDATE state_held SET state = 'expired', decided = ? WHERE state = 'pending' AND expires <= ?"
 _PRUNE_HELD: Final = "DELETE FROM state_held WHERE at < ?"
@@ -72,5 +76,8 @@ def _read_old(connection: Connection, before: int) -> list[tuple[str, int]]:
 
 
 def _prune(batch: Batch, tenant: str, seq: int, before: int) -> None:
+    """Deletes old changes of a tenant. The floor rises above the last versions of the keys that have no value."""
+    lock_counters(batch, tenant)
+    batch.run(_RAISE_FLOOR, (tenant, seq, before, tenant))
     batch.run(_PRUNE, (tenant, seq, before))
     batch.run(_MARK_PRUNED, (seq, tenant, seq))

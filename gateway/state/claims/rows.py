@@ -25,6 +25,15 @@ _RELEASE: Final = (
 _OPEN: Final = "SELECT * FROM claims WHERE tenant = ? AND subject = ? AND state <> 'ended' ORDER BY token"
 _FIND: Final = "SELECT * FROM claims WHERE tenant = ? AND id = ?"
 _EXTEND: Final = "UPDATE claims SET until = ?, priority = ? WHERE tenant = ? AND id = ?"
+_OVER: Final = (
+    "SELECT DISTINCT tenant, subject FROM claims WHERE state <> 'ended' AND until + cool_down <= ? ORDER BY tenant, subject LIMIT ?"
+)
+_CLOSE: Final = (
+    "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until), "
+    "ended_as = CASE WHEN ended_as = '' THEN 'expired' ELSE ended_as END "
+    "WHERE tenant = ? AND subject = ? AND state <> 'ended' AND until + cool_down <= ?"
+)
+OVER_MAX: Final = 500  # subjects whose claims one sweep closes
 _RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 
 
@@ -92,7 +101,7 @@ def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, claim_id: str, now: 
     priority = max(own.priority, wanted.priority) if is_call else wanted.priority
     longer = replace(own, until=max(own.until, now + wanted.lease), priority=priority)
     batch.run(_EXTEND, (longer.until, longer.priority, wanted.tenant, own.id))
-    if longer.priority != own.priority:
+    if longer != own:
         raise_subject_version(batch, wanted.tenant, wanted.subject)
     return longer
 
@@ -144,8 +153,10 @@ def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: Subj
     """Gives a claim a lease from now on, and returns it; None for one that its holder no longer has."""
     lock_subject(batch, tenant, claim.subject)
     now = clock.estimate(batch)
-    done = batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) == 1
-    return replace(claim, until=now + lease) if done else None
+    if batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) != 1:
+        return None
+    raise_subject_version(batch, tenant, claim.subject)
+    return replace(claim, until=now + lease)
 
 
 def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None, clock: SubjectClock) -> Claim | None:
@@ -158,6 +169,18 @@ def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None
         return None
     raise_subject_version(batch, tenant, claim.subject)
     return replace(claim, state=state, until=now, cool_down=rest, ended=now, ended_as=RELEASED)
+
+
+def find_over(connection: Connection, now: int) -> list[tuple[str, str]]:
+    """The subjects (tenant and name) that have claims whose lease and cool-down are over, OVER_MAX at most, in the order of their names."""
+    return [(row.tenant, row.subject) for row in run_query(connection, _OVER, now, OVER_MAX)]
+
+
+def close_over(batch: Batch, tenant: str, subject: str, clock: SubjectClock) -> None:
+    """Ends the claims on a subject whose lease and cool-down are over."""
+    lock_subject(batch, tenant, subject)
+    if batch.run(_CLOSE, (tenant, subject, clock.estimate(batch))):
+        raise_subject_version(batch, tenant, subject)
 
 
 def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[Claim]:

@@ -14,7 +14,17 @@ from gateway.events.own_types import CLAIM_CHANGED
 from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
-from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, find_in_the_way, release_claim, renew_claim, take_claim
+from gateway.state.claims.rows import (
+    PRE_EMPTED,
+    claim_from_row,
+    close_over,
+    find_claim,
+    find_in_the_way,
+    find_over,
+    release_claim,
+    renew_claim,
+    take_claim,
+)
 from gateway.state.claims.tables import ENDED, HELD, claims
 from gateway.state.claims.waiting import ClaimWaiters, WaitingRequest
 from gateway.state.subjects.clock import SubjectClock
@@ -30,6 +40,7 @@ SECOND: Final = 1_000_000
 LOOK_AGAIN_SECONDS: Final = 0.5  # after which a request that waits reads whether another process has released the claim
 KEPT_DAYS: Final = 30  # for which a claim that has ended can be looked up
 PRUNED_MAX: Final = 1000  # in one commit
+SUBJECTS_AT_ONCE: Final = 20  # whose locks a commit that closes claims holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +285,19 @@ class SubjectClaims:
 
         Each round also looks at some of the subjects, and deletes those that rest.
         """
-        pruned, self._place = await self._database.write(self._prune)
+        due = await self._database.read(lambda connection: find_over(connection, self.clock.read(connection)))
+        for at in range(0, len(due), SUBJECTS_AT_ONCE):
+            some = due[at : at + SUBJECTS_AT_ONCE]
+            await self._database.write_alone("claims", lambda batch, some=some: self._close(batch, some))  # type: ignore[misc]  # bound now
+        pruned, self._place = await self._database.write_alone("claims", self._prune) or (0, self._place)
         return pruned
+
+    def _close(self, batch: Batch, subjects: list[tuple[str, str]]) -> None:
+        for tenant, subject in subjects:
+            close_over(batch, tenant, subject, self.clock)
 
     def _prune(self, batch: Batch) -> tuple[int, Place]:
         now = self.clock.read(batch.connection)
-        batch.run(_CLOSE, (now,))
         pruned = batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
         return pruned, prune_subjects(batch, self._place, now)
 
@@ -292,10 +310,6 @@ def _loss_of(claim: Claim) -> ClaimLost:
     return ClaimLost(f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale.")
 
 
-_CLOSE: Final = (
-    "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until), "
-    "ended_as = CASE WHEN ended_as = '' THEN 'expired' ELSE ended_as END WHERE state <> 'ended' AND until + cool_down <= ?"
-)
 _COUNT: Final = (
     "SELECT COUNT(*) AS counted FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
     "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "
