@@ -12,13 +12,13 @@ PARTIAL = (
     ("subject_effects_claim", "subject_effects", ["tenant", "claim_id"], CLAIMED),
     ("subject_effects_last", "subject_effects", ["tenant", "subject", "effect", "at"], NOT_FAILED),
     ("subject_effects_agent", "subject_effects", ["tenant", "subject", "agent", "at"], NOT_FAILED),
-    ("workflow_claims_claim", "workflow_claims", ["tenant", "claim_id"], CLAIMED),
 )
 
 
 def upgrade() -> None:
     for name, table, columns, condition in PARTIAL:
         op.create_index(name, table, columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+    op.create_index("workflow_claims_claim", "workflow_claims", ["tenant", "claim_id"])
     op.create_index("costs_old", "costs", ["at"])
     op.add_column("state_counters", sa.Column("floor", sa.BigInteger(), nullable=False, server_default="0"))
     op.execute("UPDATE state_counters SET floor = pruned")  # the version of a change is at most its number
@@ -27,5 +27,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_column("state_counters", "floor")
     op.drop_index("costs_old", "costs")
+    op.drop_index("workflow_claims_claim", "workflow_claims")
     for name, table, _, _ in reversed(PARTIAL):
         op.drop_index(name, table)
