@@ -1,6 +1,8 @@
 """Settles reservations of calls that ended unseen: in a process that was killed, or with a task that another process ended."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +15,7 @@ from gateway.calls.costs.entries import EXPIRED
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.storage.database import Batch, Database
+from gateway.storage.transactions import is_database_away
 from gateway.storage.tables import reservations, tasks
 from gateway.tasks.log import RUNNING_STATES
 
@@ -39,10 +42,25 @@ class ExpiredReservations:
         found = await self._database.read(lambda connection: _read_expired(connection, now))
         charged = 0
         if found:
-            charged = await self._database.write(lambda batch: sum(_charge(batch, row, now) for row in found))
+            charged = await self._charge_each(found, now)
             await self._database.write(lambda batch: batch.run(_FORGET, (now - LATE_US,)))
         if charged:
             log.warning("reservations_expired", count=charged)
+        return charged
+
+    async def _charge_each(self, found: "Sequence[Row[Any]]", now: int) -> int:
+        """Charges each reservation by a job of its own, in one commit unless one of them fails. Returns how many were charged."""
+        writes = (self._database.write(partial(_charge, row=row, now=now)) for row in found)
+        charged, away = 0, None
+        for row, outcome in zip(found, await asyncio.gather(*writes, return_exceptions=True), strict=True):
+            if isinstance(outcome, int):
+                charged += outcome
+            elif is_database_away(outcome):
+                away = outcome
+            else:
+                log.error("reservation_not_charged", tenant=row.tenant, reservation=row.id, exc_info=outcome)
+        if away is not None:
+            raise away
         return charged
 
 
@@ -71,7 +89,11 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
     batch.flush()  # so that the update finds an entry that this commit adds
     if batch.run(_ADD_TO_ENTRY, (row.amount, row.tenant, *place)):
         return 1
-    stored = msgspec.json.decode(row.entry, type=StoredEntry)
+    try:
+        stored = msgspec.json.decode(row.entry, type=StoredEntry)
+    except (msgspec.MsgspecError, UnicodeError) as error:  # its budgets are charged; nobody can say for whom
+        log.error("cost_entry_unreadable", tenant=row.tenant, reservation=row.id, error=str(error))
+        return 1
     entry = stored.entry
     if entry.workflow:
         entry = with_run(entry, read_causing_runs(batch.connection, row.tenant, stored.task_id))

@@ -262,5 +262,6 @@ def _delete_rows(batch: Batch, rows: "list[Row[Any]]") -> None:
     numbers = [row.number for row in rows]
     for at in range(0, len(numbers), DELETED_AT_ONCE):
         batch.connection.execute(memory_facts.delete().where(memory_facts.c.number.in_(numbers[at : at + DELETED_AT_ONCE])))
-    for scope, count in Counter(MemoryScope(row.tenant, row.owner, row.workflow) for row in rows).items():
-        _count(batch, scope, -count)
+    counts = Counter((row.tenant, row.owner, row.workflow) for row in rows)
+    for columns, count in sorted(counts.items()):  # so that processes wait in one order
+        _count(batch, MemoryScope(*columns), -count)

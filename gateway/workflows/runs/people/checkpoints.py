@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy import Row, select
 
@@ -26,6 +27,7 @@ APPROVE: Final = "approve"
 CHOOSE: Final = "choose"
 FORM: Final = "form"
 SIGNAL: Final = "signal"  # its prompt is the name of the signal
+log = structlog.get_logger()
 PENDING: Final = "pending"
 WITHDRAWN_MAX: Final = 200  # at once, of runs that have ended
 WITHDRAWN: Final = "withdrawn"  # the run has gone on or ended without an answer
@@ -232,7 +234,7 @@ class Checkpoints:
         table = workflow_checkpoints
         query = select(table).join(tasks, IS_TASK_OF_CHECKPOINT).where(table.c.state == PENDING, tasks.c.state.in_(ENDED_STATES))
         query = query.limit(WITHDRAWN_MAX)
-        found = [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        found = _readable(await self._store.database.read(lambda connection: connection.execute(query).all()))
         if not found:
             return 0
         return await self._store.database.write(lambda batch: sum([self._withdraw(batch, each) for each in found]))
@@ -327,6 +329,17 @@ def checkpoint_from_row(row: "Row[Any]") -> Checkpoint:
         is_escalated=row.escalated is not None,
         requesters=tuple(msgspec.json.decode(row.requesters or "[]")),
     )
+
+
+def _readable(rows: "Sequence[Row[Any]]") -> list[Checkpoint]:
+    """The checkpoints of rows. One that can't be read is logged, and the others go on."""
+    found = []
+    for row in rows:
+        try:
+            found.append(checkpoint_from_row(row))
+        except msgspec.MsgspecError as error:
+            log.error("checkpoint_unreadable", tenant=row.tenant, checkpoint=row.id, error=str(error))
+    return found
 
 
 def _escalation_columns(escalation: Escalation) -> tuple[int, str]:
