@@ -1,4 +1,7 @@
-"""Settles reservations of calls that ended unseen: in a process that was killed, or with a task that another process ended."""
+"""Settles reservations of calls that ended unseen: in a process that was killed, or with a task that another process ended.
+
+Deletes the costs of long ago, too.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -26,6 +29,14 @@ RUNNING: Final = tuple(state.value for state in RUNNING_STATES)
 _MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND charged_at IS NULL"
 _FORGET = "DELETE FROM reservations WHERE charged_at < ?"
 _ADD_TO_ENTRY = "UPDATE costs SET charged = charged + ? WHERE tenant = ? AND id = ? AND seq = ?"
+DAY_US: Final = 86_400_000_000
+PRUNED_AT_ONCE: Final = 500  # costs that one commit deletes, so that calls wait for it shortly
+COMMITS_MAX: Final = 1000  # of one round of pruning
+_PRUNE_COSTS: Final = (
+    "DELETE FROM costs WHERE (tenant, id, seq) IN (SELECT c.tenant, c.id, c.seq FROM costs c WHERE c.at < ? AND NOT EXISTS "
+    "(SELECT 1 FROM tasks t WHERE t.tenant = c.tenant AND t.id IN (c.task_id, c.run_id) AND t.state NOT IN "
+    "('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED')) ORDER BY c.at LIMIT ?)"
+)
 log = structlog.get_logger()
 
 
@@ -99,3 +110,22 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
         entry = with_run(entry, read_causing_runs(batch.connection, row.tenant, stored.task_id))
     replace(entry, charged=row.amount, quarantined=EXPIRED).write(batch, place, stored.task_id, now)
     return 1
+
+
+class OldCosts:
+    """Deletes costs after `kept_days`. Those of a task or run that has not ended stay, for its sum; budgets have sums of their own."""
+
+    def __init__(self, database: Database, now: Callable[[], int], kept_days: int) -> None:
+        self._database = database
+        self._now = now
+        self._kept_us = kept_days * DAY_US
+
+    async def prune(self) -> int:
+        """Returns how many costs it deleted. Raises WriteFailed; the next round goes on."""
+        values, deleted = (self._now() - self._kept_us, PRUNED_AT_ONCE), 0
+        for _ in range(COMMITS_MAX):
+            count = await self._database.write_alone("costs", lambda batch: batch.run(_PRUNE_COSTS, values)) or 0
+            deleted += count
+            if count < PRUNED_AT_ONCE:
+                break
+        return deleted
