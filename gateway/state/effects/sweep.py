@@ -25,6 +25,7 @@ SUBJECTS_MAX: Final = 500  # that one sweep works on
 SUBJECTS_AT_ONCE: Final = 20  # whose locks one commit holds
 PRUNED_MAX: Final = 1000  # effects that one sweep deletes
 COMPLETED: Final = "TASK_STATE_COMPLETED"
+# `own_task > 0` and not `= 1`: the index of open effects is to be used, and not that of all that ever had a task.
 _TASK_ENDED: Final = (
     "(t.id IS NULL OR t.state IN ('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED'))"
 )
@@ -32,7 +33,7 @@ _OF_TASK: Final = "LEFT JOIN tasks t ON t.tenant = e.tenant AND t.id = e.task_id
 _OF_CLAIM: Final = "JOIN subject_effects e ON e.tenant = c.tenant AND e.claim_id = c.id AND e.claim_id <> '' WHERE c.state = 'held' AND"
 DUE: Final = (
     "SELECT tenant, subject FROM subject_effects WHERE state = 'under-way' AND own_task = 0 AND until <= ? "  # noqa: S608 (our own text)
-    f"UNION SELECT e.tenant, e.subject FROM subject_effects e {_OF_TASK} WHERE e.state = 'under-way' AND e.own_task = 1 AND {_TASK_ENDED} "
+    f"UNION SELECT e.tenant, e.subject FROM subject_effects e {_OF_TASK} WHERE e.state = 'under-way' AND e.own_task > 0 AND {_TASK_ENDED} "
     f"UNION SELECT c.tenant, c.subject FROM claims c {_OF_CLAIM} e.state <> 'under-way' "
     f"UNION SELECT c.tenant, c.subject FROM claims c {_OF_CLAIM} e.own_task = 1 AND c.until > ? AND c.until < ? "
     "ORDER BY tenant, subject LIMIT ?"
@@ -44,7 +45,7 @@ _CLOSE_CALLS: Final = (
 )
 _ENDED_TASKS: Final = (
     f"SELECT e.id, t.state, t.vendor_ref FROM subject_effects e {_OF_TASK} "  # noqa: S608 (our own text)
-    f"WHERE e.tenant = ? AND e.subject = ? AND e.state = 'under-way' AND e.own_task = 1 AND {_TASK_ENDED}"
+    f"WHERE e.tenant = ? AND e.subject = ? AND e.state = 'under-way' AND e.own_task > 0 AND {_TASK_ENDED}"
 )
 _CLOSE_TASK: Final = "UPDATE subject_effects SET state = ?, until = ? WHERE tenant = ? AND id = ? AND state = 'under-way'"
 _EFFECT_OF_CLAIM: Final = (

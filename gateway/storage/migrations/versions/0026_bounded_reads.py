@@ -11,6 +11,7 @@ CLAIMED = "claim_id <> ''"
 PARTIAL = (
     ("subject_effects_claim", "subject_effects", ["tenant", "claim_id"], CLAIMED),
     ("subject_effects_last", "subject_effects", ["tenant", "subject", "effect", "at"], NOT_FAILED),
+    ("subject_effects_tasks", "subject_effects", ["tenant", "subject"], "own_task = 1"),
     ("subject_effects_agent", "subject_effects", ["tenant", "subject", "agent", "at"], NOT_FAILED),
 )
 
