@@ -3,8 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from typing import Any
 from contextlib import contextmanager
+from typing import Any
 
 from gateway.storage.database import Batch, Database
 from tests.fakes.waiting import SECONDS

@@ -17,9 +17,9 @@ from gateway.calls.costs.causing_runs import read_causing_runs, with_run
 from gateway.calls.costs.entries import EXPIRED
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
-from gateway.storage.database import Batch, Database
-from gateway.storage.transactions import is_database_away
+from gateway.storage.database import Batch, Database, WriteFailed
 from gateway.storage.tables import reservations, tasks
+from gateway.storage.transactions import is_database_away
 from gateway.tasks.log import RUNNING_STATES
 
 BATCH_SIZE: Final = 100
@@ -62,11 +62,12 @@ class ExpiredReservations:
     async def _charge_each(self, found: "Sequence[Row[Any]]", now: int) -> int:
         """Charges each reservation by a job of its own, in one commit unless one of them fails. Returns how many were charged."""
         writes = (self._database.write(partial(_charge, row=row, now=now)) for row in found)
-        charged, away = 0, None
+        charged = 0
+        away: WriteFailed | None = None
         for row, outcome in zip(found, await asyncio.gather(*writes, return_exceptions=True), strict=True):
             if isinstance(outcome, int):
                 charged += outcome
-            elif is_database_away(outcome):
+            elif isinstance(outcome, WriteFailed) and is_database_away(outcome):
                 away = outcome
             else:
                 log.error("reservation_not_charged", tenant=row.tenant, reservation=row.id, exc_info=outcome)

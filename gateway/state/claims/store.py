@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from gateway.concurrency.background import run_in_background
 from gateway.events.own_types import CLAIM_CHANGED
@@ -17,19 +17,17 @@ from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, T
 from gateway.state.claims.rows import (
     PRE_EMPTED,
     claim_from_row,
-    close_over,
     find_claim,
     find_in_the_way,
-    find_over,
     release_claim,
     renew_claim,
     take_claim,
 )
+from gateway.state.claims.sweep import ClaimSweep
 from gateway.state.claims.tables import ENDED, HELD, claims
 from gateway.state.claims.waiting import ClaimWaiters, WaitingRequest
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
-from gateway.state.subjects.pruning import START, Place, prune_subjects
 from gateway.state.subjects.queries import run_query
 from gateway.storage.database import Batch, Database, WriteFailed
 from gateway.tasks.log import to_rfc3339
@@ -38,9 +36,6 @@ HELD_MAX: Final = 1000  # by one person and the agents that act for them, those 
 COUNTED_MAX: Final = 5000  # of a person's newest claims, those of calls included, are looked at
 SECOND: Final = 1_000_000
 LOOK_AGAIN_SECONDS: Final = 0.5  # after which a request that waits reads whether another process has released the claim
-KEPT_DAYS: Final = 30  # for which a claim that has ended can be looked up
-PRUNED_MAX: Final = 1000  # in one commit
-SUBJECTS_AT_ONCE: Final = 20  # whose locks a commit that closes claims holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class SubjectClaims:
     ) -> None:
         self._database = database
         self._waiters = waiters or ClaimWaiters()
-        self._place = START  # of the next subjects to prune
+        self._sweep = ClaimSweep(database, clock)
         self.clock = clock
         self._new_id = new_id
         self._sleep = sleep
@@ -124,12 +119,7 @@ class SubjectClaims:
     def _give_back(self, tenant: str, claim: Claim) -> None:
         """Ends a claim whose holder has left before it learned of it, and wakes those that wait. Does not wait for the commit."""
         self._database.post(lambda batch: self.release_in(batch, tenant, claim, 0))
-        run_in_background(self._wake_after_commit(tenant, claim), "claim_waiters_not_woken")
-
-    async def _wake_after_commit(self, tenant: str, claim: Claim) -> None:
-        with suppress(WriteFailed):  # then those that wait find the claim's end by reading
-            await self._database.write(lambda _batch: None)
-        self._waiters.wake(tenant, claim.subject, claim.effect)
+        run_in_background(_wake_after_commit(self._database, self._waiters, tenant, claim), "claim_waiters_not_woken")
 
     async def _attempt(self, waiter: WaitingRequest) -> tuple[Claim | list[Claim], int]:
         """The claim, or those in its way, and the time now. It reads first where other requests wait: a commit would be vain.
@@ -152,8 +142,7 @@ class SubjectClaims:
         return found, now
 
     def _find_in_the_way(self, connection: Connection, wanted: ClaimRequest) -> tuple[list[Claim], int]:
-        now = self.clock.read(connection)
-        return find_in_the_way(connection, wanted, now), now
+        return find_in_the_way(connection, wanted, now := self.clock.read(connection)), now
 
     async def _wait(self, waiter: WaitingRequest, left: float, blocked: int) -> float:
         """Waits until a release wakes the request, until nothing stands in the way, or for `left` seconds. Returns how long.
@@ -269,37 +258,32 @@ class SubjectClaims:
         """The claims that are held or cooling, the newest first, and the time now."""
 
         def work(connection: Connection) -> tuple[list[Claim], int]:
-            query = select(claims).where(claims.c.tenant == tenant, claims.c.state != ENDED)
-            query = query.where(claims.c.owner == page.owner) if page.owner else query
-            query = query.where(claims.c.subject == page.subject) if page.subject else query
-            if page.before is not None:
-                at, last = page.before
-                query = query.where((claims.c.created < at) | ((claims.c.created == at) & (claims.c.id < last)))
-            rows = connection.execute(query.order_by(claims.c.created.desc(), claims.c.id.desc()).limit(page.limit)).all()
+            rows = connection.execute(_open_on(tenant, page)).all()
             return [claim_from_row(row) for row in rows], self.clock.read(connection)
 
         return await self._database.read(work)
 
     async def prune(self) -> int:
-        """Deletes claims that ended KEPT_DAYS ago, and closes those whose lease and cool-down are over. Returns how many it deleted.
+        """Closes claims that are over, and deletes old ones; see sweep.py. Returns how many it deleted."""
+        return await self._sweep.run_once()
 
-        Each round also looks at some of the subjects, and deletes those that rest.
-        """
-        due = await self._database.read(lambda connection: find_over(connection, self.clock.read(connection)))
-        for at in range(0, len(due), SUBJECTS_AT_ONCE):
-            some = due[at : at + SUBJECTS_AT_ONCE]
-            await self._database.write_alone("claims", lambda batch, some=some: self._close(batch, some))  # type: ignore[misc]  # bound now
-        pruned, self._place = await self._database.write_alone("claims", self._prune) or (0, self._place)
-        return pruned
 
-    def _close(self, batch: Batch, subjects: list[tuple[str, str]]) -> None:
-        for tenant, subject in subjects:
-            close_over(batch, tenant, subject, self.clock)
+async def _wake_after_commit(database: Database, waiters: ClaimWaiters, tenant: str, claim: Claim) -> None:
+    """Wakes requests that wait for the end of a claim, once what was posted before is committed."""
+    with suppress(WriteFailed):  # then those that wait find the claim's end by reading
+        await database.write(lambda _batch: None)
+    waiters.wake(tenant, claim.subject, claim.effect)
 
-    def _prune(self, batch: Batch) -> tuple[int, Place]:
-        now = self.clock.read(batch.connection)
-        pruned = batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
-        return pruned, prune_subjects(batch, self._place, now)
+
+def _open_on(tenant: str, page: ClaimPage) -> "Select[Any]":
+    """The query for a page of the claims that are held or cooling, the newest first."""
+    query = select(claims).where(claims.c.tenant == tenant, claims.c.state != ENDED)
+    query = query.where(claims.c.owner == page.owner) if page.owner else query
+    query = query.where(claims.c.subject == page.subject) if page.subject else query
+    if page.before is not None:
+        at, last = page.before
+        query = query.where((claims.c.created < at) | ((claims.c.created == at) & (claims.c.id < last)))
+    return query.order_by(claims.c.created.desc(), claims.c.id.desc()).limit(page.limit)
 
 
 def _loss_of(claim: Claim) -> ClaimLost:
@@ -315,7 +299,6 @@ _COUNT: Final = (
     "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "
     "AND id NOT IN ('cl' || SUBSTR(decision_id, 2), 'cl' || SUBSTR(decision_id, 2) || 'c'))"
 )
-_PRUNE: Final = "DELETE FROM claims WHERE (tenant, id) IN (SELECT tenant, id FROM claims WHERE ended <= ? AND state = 'ended' LIMIT ?)"
 
 
 def refusal_of(claim: Claim, now: int, tell: Callable[[Claim], str] | None) -> ClaimDenied | CoolingDown:

@@ -53,16 +53,16 @@ _EFFECT_OF_CLAIM: Final = (
     "AND subject_effects.claim_id <> '' AND subject_effects.state"
 )
 RENEW_CLAIMS: Final = (
-    "UPDATE claims SET until = ? WHERE tenant = ? AND subject = ? AND state = 'held' AND until > ? AND until < ? "
-    f"AND {_EFFECT_OF_CLAIM} = 'under-way' AND subject_effects.own_task = 1)"
+    "UPDATE claims SET until = ? WHERE tenant = ? AND subject = ? AND state = 'held' "  # noqa: S608 (our own text)
+    f"AND until > ? AND until < ? AND {_EFFECT_OF_CLAIM} = 'under-way' AND subject_effects.own_task = 1)"
 )
 _END_CLAIMS: Final = (
-    "UPDATE claims SET state = 'ended', cool_down = 0, until = ?, ended = ?, ended_as = 'released' "
+    "UPDATE claims SET state = 'ended', cool_down = 0, until = ?, ended = ?, ended_as = 'released' "  # noqa: S608 (our own text)
     f"WHERE tenant = ? AND subject = ? AND state = 'held' AND {_EFFECT_OF_CLAIM} = 'failed')"
 )
 RELEASE_CLAIMS: Final = (
-    "UPDATE claims SET state = CASE WHEN cool_down > 0 THEN 'cooling' ELSE 'ended' END, until = ?, ended = ?, ended_as = 'released' "
-    f"WHERE tenant = ? AND subject = ? AND state = 'held' AND {_EFFECT_OF_CLAIM} <> 'under-way')"
+    "UPDATE claims SET state = CASE WHEN cool_down > 0 THEN 'cooling' ELSE 'ended' END, until = ?, "  # noqa: S608 (our own text)
+    f"ended = ?, ended_as = 'released' WHERE tenant = ? AND subject = ? AND state = 'held' AND {_EFFECT_OF_CLAIM} <> 'under-way')"
 )
 _PRUNE: Final = "DELETE FROM subject_effects WHERE tenant = ? AND subject = ? AND at <= ? AND state <> 'under-way'"
 _PRUNE_CONFLICTS: Final = "DELETE FROM subject_conflicts WHERE last_at <= ?"

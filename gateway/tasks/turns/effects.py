@@ -9,7 +9,6 @@ from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.costs import WriteCost
 from policies.delegation.rulings import Grant
 
-
 TaskEnding = Literal["completed", "unsent", "unknown"]
 
 

@@ -84,7 +84,11 @@ class EventRelay:
             run = workflow_runs.c
             found = batch.connection.execute(select(run.workflow).where(run.tenant == row.tenant, run.id == row.subject)).scalar()
             if found is not None:
-                ended = {"run": row.subject, "workflow": found, **{name: data[name] for name in ("state", "owner") if name in data}}
+                ended: dict[str, Any] = {
+                    "run": row.subject,
+                    "workflow": found,
+                    **{name: data[name] for name in ("state", "owner") if name in data},
+                }
                 self._store(batch, row.tenant, _event(RUN_ENDED, f"{row.id}-run", row, ended, sight=sight, hops=hops), sight)
 
     async def _store_notices(self) -> int:

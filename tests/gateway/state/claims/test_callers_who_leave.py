@@ -8,27 +8,10 @@ import pytest
 from gateway.state.claims.claim import Claim
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.claims.waiting import ClaimWaiters
-from gateway.state.subjects.clock import SubjectClock
 from gateway.storage.database import Database
-from policies.ids import new_id, now_us
 from tests.fakes.waiting import SECONDS, until
 from tests.fakes.writers import held_writer
 from tests.gateway.state.claims.test_claims import SALES, SUPPORT, wanted
-
-
-async def never(_seconds: float) -> None:
-    await asyncio.Event().wait()
-
-
-@pytest.fixture
-def waiters() -> ClaimWaiters:
-    return ClaimWaiters()
-
-
-@pytest.fixture
-def claims(database: Database, waiters: ClaimWaiters) -> SubjectClaims:
-    """Claims whose requests wait for ever, unless they are woken."""
-    return SubjectClaims(database, SubjectClock(now_us), new_id, never, waiters=waiters)
 
 
 async def begin_waiting(claims: SubjectClaims, waiters: ClaimWaiters) -> "asyncio.Task[Claim]":

@@ -11,7 +11,6 @@ from gateway.state.claims.problems import ClaimDenied, TooManyClaims
 from gateway.state.claims.store import HELD_MAX, SECOND, ClaimPage, SubjectClaims
 from gateway.state.claims.tables import claims as table
 from gateway.state.claims.waiting import ClaimWaiters
-from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.pruning import KEPT_US
 from gateway.state.tables import subjects
 from gateway.storage.database import Database
@@ -22,21 +21,6 @@ from tests.gateway.state.claims.test_claims import MAIL, SALES, SUPPORT, TestClo
 
 CARE = Holder("t|i|cem", ("care",), "t3", "x3")
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-async def never(_seconds: float) -> None:
-    await asyncio.Event().wait()
-
-
-@pytest.fixture
-def waiters() -> ClaimWaiters:
-    return ClaimWaiters()
-
-
-@pytest.fixture
-def claims(database: Database, waiters: ClaimWaiters) -> SubjectClaims:
-    """Claims whose requests wait for ever, unless they are woken."""
-    return SubjectClaims(database, SubjectClock(now_us), new_id, never, waiters=waiters)
 
 
 async def begin_waiting(claims: SubjectClaims, waiters: ClaimWaiters, request: ClaimRequest, held: Claim) -> "asyncio.Task[Claim]":

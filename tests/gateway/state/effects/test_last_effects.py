@@ -13,7 +13,7 @@ from gateway.state.claims.claim import Holder
 from gateway.state.effects.reading import EffectCaller, facts_query
 from gateway.state.effects.store import SubjectEffects
 from gateway.state.effects.tables import subject_effects
-from gateway.storage.database import Database, engine_for
+from gateway.storage.database import Batch, Database, engine_for
 from policies.delegation.facts import FactNeeds, SubjectEffect, SubjectFacts
 from policies.ids import now_us
 
@@ -21,6 +21,12 @@ CALLER = EffectCaller("t", Holder("t|i|ann", ("care", "mailer"), "t_own", "x_own
 LAST = FactNeeds(last=True)
 MAIL = SubjectEffect("customer:42", "outbound-email", until=now_us() + 3_600_000_000, continues_task="t_continued")
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def replace_all(batch: Batch, rows: list[dict[str, Any]]) -> None:
+    batch.run("DELETE FROM subject_effects", ())
+    for row in rows:
+        batch.add(subject_effects, row)
 
 
 def effect_row(number: int, **more: Any) -> dict[str, Any]:
@@ -67,7 +73,7 @@ async def compare_with_model(database_url: str, rows: list[dict[str, Any]]) -> N
     database = Database(engine_for(database_url))
     database.start()
     try:
-        await database.write(lambda batch: [batch.run("DELETE FROM subject_effects", ()), *(batch.add(subject_effects, row) for row in rows)])
+        await database.write(lambda batch: replace_all(batch, rows))
         facts = await read_facts(database)
     finally:
         database.close()
@@ -78,7 +84,7 @@ async def compare_with_model(database_url: str, rows: list[dict[str, Any]]) -> N
 
 async def fill(database: Database, count: int, **more: Any) -> None:
     rows = [effect_row(number, **more) for number in range(1, count + 1)]
-    await database.write(lambda batch: [batch.run("DELETE FROM subject_effects", ()), *(batch.add(subject_effects, row) for row in rows)])
+    await database.write(lambda batch: replace_all(batch, rows))
 
 
 async def count_steps(database: Database) -> int:

@@ -72,7 +72,16 @@ async def states(database: Database) -> tuple[list[str], list[str]]:
 
 def task_row(state: str, vendor_ref: str = "") -> dict[str, Any]:
     row = dict.fromkeys(("owner", "context_id", "agent", "parent_id", "txn", "decision_id", "grant_id", "runner", "request_digest"), "")
-    return row | {"tenant": "t", "id": "t_1", "state": state, "last_seq": 1, "vendor_ref": vendor_ref, "trace": "", "created": 1, "updated": 1}
+    return row | {
+        "tenant": "t",
+        "id": "t_1",
+        "state": state,
+        "last_seq": 1,
+        "vendor_ref": vendor_ref,
+        "trace": "",
+        "created": 1,
+        "updated": 1,
+    }
 
 
 async def test_the_cool_down_of_a_task_that_ended_elsewhere_moves_the_version(effects: SubjectEffects, database: Database) -> None:
@@ -127,7 +136,9 @@ async def test_a_task_that_waited_for_a_consent_leaves_no_cool_down(effects: Sub
 
 
 def test_a_task_whose_ids_are_unreadable_may_have_had_its_effect() -> None:
-    rows = [SimpleNamespace(id="d_1", state=state, vendor_ref=ref) for state, ref in (("TASK_STATE_COMPLETED", ""), (None, None), ("", "{"))]
+    rows = [
+        SimpleNamespace(id="d_1", state=state, vendor_ref=ref) for state, ref in (("TASK_STATE_COMPLETED", ""), (None, None), ("", "{"))
+    ]
     assert [_state_after(row) for row in rows] == [DONE, UNKNOWN, UNKNOWN]  # type: ignore[arg-type]  # rows of a query
 
 
