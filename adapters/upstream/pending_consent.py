@@ -26,6 +26,11 @@ def is_pending(ref: VendorRef) -> bool:
     return PENDING_KEY in ref.extra
 
 
+def is_unsent(ref: VendorRef) -> bool:
+    """Whether a task waits for a consent with its first message, so that its agent has got nothing of it."""
+    return is_pending(ref) and ref_before_consent(ref) == VendorRef()
+
+
 def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
     """The turn in the form in which it is stored. The consent's id replaces the agent's task id."""
     ref, act = turn.ref or VendorRef(), call.grant.decision.act

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from yarl import URL
 
@@ -104,6 +104,12 @@ class TargetPolicy:
         if any(address.version == network.version and address in network for network in REFUSED_NETWORKS):
             return False
         return is_allowed_host or port in PUBLIC_PORTS
+
+
+def origin_of(url: str) -> str:
+    """The scheme, host and port of a URL, without its path, which may be a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _url_as_written(url: URL, text: str) -> URL:

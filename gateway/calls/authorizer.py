@@ -21,7 +21,8 @@ from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.state.effects.conflicts import record_conflict
 from gateway.state.effects.rulings import rule_on_effect, without_repetition
-from gateway.state.effects.store import UNKNOWN, SubjectEffects
+from gateway.state.effects.states import UNKNOWN
+from gateway.state.effects.store import SubjectEffects
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TurnState

@@ -25,7 +25,7 @@ from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
 from gateway.concurrency.background import run_in_background
 from gateway.state.effects.declared import with_effect
-from gateway.state.effects.store import ASKED, DONE, FAILED, UNKNOWN
+from gateway.state.effects.states import ASKED, DONE, FAILED, UNKNOWN
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.telemetry.spans import TraceContext, note_outcome
 from gateway.telemetry.upstream_calls import TOOL_ERROR, asks_for_input, is_tool_error
@@ -88,7 +88,7 @@ class ServerCalls:
         grant: Grant | None = None
         reservation: Reservation | None = None
         result: bytes | None = None
-        outcome, had_effect, effect_state = "failed", False, UNKNOWN
+        outcome, had_effect, effect_state = "failed", False, FAILED  # until it is sent
         try:
             # Limit: raises LimitReached, PayloadTooLarge
             if request.act.verb != VERB_STOP_TASK:
@@ -109,7 +109,7 @@ class ServerCalls:
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
             )
             call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
-            had_effect = True
+            had_effect, effect_state = True, UNKNOWN
             answer = await self._send_and_count(call, request.mcp_request)
             outcome, result = "ok", answer.result
             if grant.effect_mark is not None:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, exists, select
 
 from gateway.storage.database import Batch, Database
+from gateway.storage.paging import first_page
 
 RETRY_SECONDS: Final = (1, 4, 15, 60, 300, 1800)  # between attempts, plus or minus a fifth
 LEASE_US: Final = 60_000_000  # after which another process tries a row whose process has ended
@@ -100,7 +101,7 @@ class EventQueue:
         row = self._table.c
         query = select(self._table).where(row.tenant == tenant, row.state == "dead", *_before(row.id, cursor))
         rows = await self._database.read(lambda c: c.execute(query.order_by(row.id.desc()).limit(limit + 1)).all())
-        return list(rows[:limit]), rows[limit - 1].id if len(rows) > limit else None
+        return first_page(rows, limit)
 
     async def retry(self, tenant: str, letter_id: str) -> None:
         """Has a dead row tried again, starting with the first attempt. Raises UnknownLetter."""

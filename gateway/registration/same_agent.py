@@ -1,9 +1,8 @@
 """Checks that all endpoints of an agent belong to the same agent, before tasks are sent there."""
 
 from dataclasses import replace
-from urllib.parse import urlsplit
 
-from adapters.upstream.targets import grpc_url
+from adapters.upstream.targets import grpc_url, origin_of
 from gateway.registration.card_source import CardSource
 from gateway.registration.requests import BadRequest
 from gateway.registration.vendor_source import VendorSource
@@ -34,8 +33,7 @@ class EndpointIdentityCheck:
         if self._vendors.is_vendor(entry.kind):
             blank = Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status)
             return (await self._vendors.candidate_from_agent(replace(blank, upstream=entry.upstream), url)).card
-        parts = urlsplit(grpc_url(url))
-        read = await self._cards.fetch(f"{parts.scheme}://{parts.netloc}", entry.upstream)
+        read = await self._cards.fetch(origin_of(grpc_url(url)), entry.upstream)
         return None if read is None else read.card
 
 

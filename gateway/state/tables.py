@@ -61,6 +61,7 @@ state_counters = Table(
     Column("tenant", Text, primary_key=True),
     Column("seq", BigInteger, nullable=False),  # of the newest change
     Column("pruned", BigInteger, nullable=False),  # of the newest change that was deleted because of its age
+    Column("floor", BigInteger, nullable=False, server_default="0"),  # versions of keys without a history begin above it
     Column("key_count", BigInteger, nullable=False),  # how many values there are
     Column("byte_count", BigInteger, nullable=False),  # of their JSON
 )

@@ -150,6 +150,13 @@ class Batch:
         if self.is_first_lock(key) and self._connection.dialect.name == "postgresql":
             self.run("SELECT pg_advisory_xact_lock(?)", (key,))
 
+    def try_lock(self, key: int) -> bool:
+        """Takes a lock as `lock` does, and returns False at once where another process has it."""
+        if self._connection.dialect.name != "postgresql":
+            return True
+        row = self.fetch("SELECT pg_try_advisory_xact_lock(?)", (key,))
+        return bool(row is not None and row[0])
+
     def is_first_lock(self, key: Hashable) -> bool:
         """Returns whether this transaction does not have the lock yet, and notes that it will have it."""
         known = key in self._locks

@@ -1,10 +1,11 @@
 """The database: its engine, the group-commit writer, readers, and the epochs that announce changes to every process."""
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
@@ -33,6 +34,12 @@ POSTGRES_OPTIONS = {
 
 __all__ = ["Batch", "Database", "GuardedUpdate", "ReadFailed", "UnstorableValue", "WriteFailed", "engine_for", "raise_epoch"]
 log = structlog.get_logger()
+
+
+class _Refusal(NamedTuple):
+    """What a write was refused for, as the result of its work."""
+
+    error: Exception
 
 
 class ReadFailed(Exception):
@@ -116,6 +123,32 @@ class Database:
     async def write(self, work: Callable[[Batch], T], on_abandoned: Callable[[T], object] | None = None) -> T:
         """Runs `work` in the next commit; see Writer.write."""
         return await self._writer.write(work, on_abandoned)
+
+    async def write_or_refuse(self, work: Callable[[Batch], T], *refusals: type[Exception]) -> T:
+        """Runs `work` as `write` does, and raises its refusals to its caller alone.
+
+        Any other exception rolls back what all callers of the commit have written, and their work runs again, one by one. `work` raises a
+        refusal before it changes anything, since nothing is rolled back then.
+        """
+
+        def work_or_refusal(batch: Batch) -> T | _Refusal:
+            try:
+                return work(batch)
+            except refusals as refusal:
+                return _Refusal(refusal)
+
+        result = await self.write(work_or_refusal)
+        if isinstance(result, _Refusal):
+            raise result.error
+        return result
+
+    async def write_alone(self, name: str, work: Callable[[Batch], T]) -> T | None:
+        """Runs the periodic work `name`, which changes many rows; returns None at once while another process does the same work.
+
+        Two processes that change the same rows in different orders wait for each other, until PostgreSQL ends one of the transactions.
+        """
+        key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+        return await self.write(lambda batch: work(batch) if batch.try_lock(key) else None)
 
     @property
     def is_writable(self) -> bool:

@@ -1,4 +1,9 @@
-"""Errors of lists that are read one page at a time."""
+"""Lists that are read one page at a time."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+Row = TypeVar("Row", bound=Any)
 
 
 class BadCursor(Exception):
@@ -16,3 +21,8 @@ def parse_place(cursor: str) -> tuple[int, str]:
 def format_place(at: int, last: str) -> str:
     """The cursor of the page after a row."""
     return f"{at}.{last}"
+
+
+def first_page(rows: Sequence[Row], limit: int) -> tuple[list[Row], str | None]:
+    """The first `limit` rows of `limit` + 1 at most, and the id of the last of them if there are more."""
+    return list(rows[:limit]), rows[limit - 1].id if len(rows) > limit else None

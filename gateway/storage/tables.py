@@ -293,6 +293,7 @@ costs = Table(
     Column("run_id", Text, nullable=False, server_default=""),  # the outermost run that caused it, or empty; no key: costs outlive runs
     Column("step", Text, nullable=False, server_default=""),  # JSON pointer of the step of that run, or empty
     Index("costs_at", "tenant", "at"),
+    Index("costs_old", "at"),
     Index("costs_owner", "tenant", "owner", "at"),
     Index("costs_txn", "tenant", "txn"),
     Index("costs_target", "tenant", "target", "tool", "at"),

@@ -10,26 +10,13 @@ from tests.bench.interlock import Home, send_request
 from tests.bench.processes import BenchFailure, Running, tail_of
 from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress
 from tests.bench.workflow_runs import DATABASES, database_settings
+from tests.gateway.behaviour.state.test_conflict_rules import RULES
 
 EFFECT, PLAIN = "+effect", "+no_effect"
 NOTED = "noted"  # the echo server once more, with a declared effect
 CUSTOMERS = [f"customer-of-the-benchmark-whose-number-is-{number:06}" for number in range(2000)]  # as long as the text of a plain call
 KEYS = [f"bench/{number:04}/status" for number in range(500)]
 _EFFECTS = {"echo": {"subject": "customer:{arguments.text}", "effect": "outbound-email", "purpose": "a mail to the customer"}}
-RULES = """
-@id("open-escalation-holds-mail")
-forbid(principal, action, resource)
-when { context.effect == "outbound-email" && context.facts.holds.contains("open-escalation") };
-
-@id("sales-waits-48-hours-after-support")
-forbid(principal, action, resource)
-when { context.chain.contains("sales") && context.effect == "outbound-email" &&
-       context.facts.since_agent has support && context.facts.since_agent.support < 172800 };
-
-@id("opted-out")
-forbid(principal, action, resource)
-when { context.effect != "" && context.facts.opt_outs.contains(context.effect) };
-"""
 _ROLES = {"member": ["agent:*", "tool:*", "resource:*", "state:*"]}
 
 

@@ -160,7 +160,7 @@ class Approvals:
             return self._full_document(batch.connection, _read_locked_row(batch.connection, row))
 
         try:
-            return await self._database.write(work)
+            return await self._database.write_or_refuse(work, UnknownApproval, ApprovalClosed)
         except IntegrityError:
             raise AlreadyVoted from None
 
@@ -177,7 +177,7 @@ class Approvals:
             batch.run(_CLOSE_EXPIRED, (now,))
             batch.run(_ERASE_ARGUMENTS, (now - ARGUMENTS_KEPT_US,))
 
-        await self._database.write(work)
+        await self._database.write_alone("approvals", work)
 
     def _summary_document(self, row: "Row[Any]") -> dict[str, Any]:
         """Returns what the requester may see of an approval."""

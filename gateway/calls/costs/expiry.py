@@ -1,6 +1,11 @@
-"""Settles reservations of calls that ended unseen: in a process that was killed, or with a task that another process ended."""
+"""Settles reservations of calls that ended unseen: in a process that was killed, or with a task that another process ended.
 
-from collections.abc import Callable
+Deletes the costs of long ago, too.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -12,8 +17,9 @@ from gateway.calls.costs.causing_runs import read_causing_runs, with_run
 from gateway.calls.costs.entries import EXPIRED
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
-from gateway.storage.database import Batch, Database
+from gateway.storage.database import Batch, Database, WriteFailed
 from gateway.storage.tables import reservations, tasks
+from gateway.storage.transactions import is_database_away
 from gateway.tasks.log import RUNNING_STATES
 
 BATCH_SIZE: Final = 100
@@ -23,6 +29,14 @@ RUNNING: Final = tuple(state.value for state in RUNNING_STATES)
 _MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND charged_at IS NULL"
 _FORGET = "DELETE FROM reservations WHERE charged_at < ?"
 _ADD_TO_ENTRY = "UPDATE costs SET charged = charged + ? WHERE tenant = ? AND id = ? AND seq = ?"
+DAY_US: Final = 86_400_000_000
+PRUNED_AT_ONCE: Final = 500  # costs that one commit deletes, so that calls wait for it shortly
+COMMITS_MAX: Final = 1000  # of one round of pruning
+_PRUNE_COSTS: Final = (
+    "DELETE FROM costs WHERE (tenant, id, seq) IN (SELECT c.tenant, c.id, c.seq FROM costs c WHERE c.at < ? AND NOT EXISTS "
+    "(SELECT 1 FROM tasks t WHERE t.tenant = c.tenant AND t.id IN (c.task_id, c.run_id) AND t.state NOT IN "
+    "('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED')) ORDER BY c.at LIMIT ?)"
+)
 log = structlog.get_logger()
 
 
@@ -39,10 +53,26 @@ class ExpiredReservations:
         found = await self._database.read(lambda connection: _read_expired(connection, now))
         charged = 0
         if found:
-            charged = await self._database.write(lambda batch: sum(_charge(batch, row, now) for row in found))
+            charged = await self._charge_each(found, now)
             await self._database.write(lambda batch: batch.run(_FORGET, (now - LATE_US,)))
         if charged:
             log.warning("reservations_expired", count=charged)
+        return charged
+
+    async def _charge_each(self, found: "Sequence[Row[Any]]", now: int) -> int:
+        """Charges each reservation by a job of its own, in one commit unless one of them fails. Returns how many were charged."""
+        writes = (self._database.write(partial(_charge, row=row, now=now)) for row in found)
+        charged = 0
+        away: WriteFailed | None = None
+        for row, outcome in zip(found, await asyncio.gather(*writes, return_exceptions=True), strict=True):
+            if isinstance(outcome, int):
+                charged += outcome
+            elif isinstance(outcome, WriteFailed) and is_database_away(outcome):
+                away = outcome
+            else:
+                log.error("reservation_not_charged", tenant=row.tenant, reservation=row.id, exc_info=outcome)
+        if away is not None:
+            raise away
         return charged
 
 
@@ -71,9 +101,32 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
     batch.flush()  # so that the update finds an entry that this commit adds
     if batch.run(_ADD_TO_ENTRY, (row.amount, row.tenant, *place)):
         return 1
-    stored = msgspec.json.decode(row.entry, type=StoredEntry)
+    try:
+        stored = msgspec.json.decode(row.entry, type=StoredEntry)
+    except (msgspec.MsgspecError, UnicodeError) as error:  # its budgets are charged; nobody can say for whom
+        log.error("cost_entry_unreadable", tenant=row.tenant, reservation=row.id, error=str(error))
+        return 1
     entry = stored.entry
     if entry.workflow:
         entry = with_run(entry, read_causing_runs(batch.connection, row.tenant, stored.task_id))
     replace(entry, charged=row.amount, quarantined=EXPIRED).write(batch, place, stored.task_id, now)
     return 1
+
+
+class OldCosts:
+    """Deletes costs after `kept_days`. Those of a task or run that has not ended stay, for its sum; budgets have sums of their own."""
+
+    def __init__(self, database: Database, now: Callable[[], int], kept_days: int) -> None:
+        self._database = database
+        self._now = now
+        self._kept_us = kept_days * DAY_US
+
+    async def prune(self) -> int:
+        """Returns how many costs it deleted. Raises WriteFailed; the next round goes on."""
+        values, deleted = (self._now() - self._kept_us, PRUNED_AT_ONCE), 0
+        for _ in range(COMMITS_MAX):
+            count = await self._database.write_alone("costs", lambda batch: batch.run(_PRUNE_COSTS, values)) or 0
+            deleted += count
+            if count < PRUNED_AT_ONCE:
+                break
+        return deleted

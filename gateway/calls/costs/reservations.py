@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
+import structlog
 from sqlalchemy import Connection, Row, select
 
 from gateway.calls.costs.entries import EXPIRED, CostEntry
@@ -46,6 +47,7 @@ _CHARGE = (
     "ON CONFLICT (tenant, day, name) DO UPDATE SET cost = budgets.cost + excluded.cost"
 )
 _DELETE = "DELETE FROM reservations WHERE tenant = ? AND id = ?"
+log = structlog.get_logger()
 _FORGET_EXPIRED = "DELETE FROM costs WHERE tenant = ? AND id = ? AND quarantined = ?"
 
 
@@ -269,8 +271,15 @@ def settle_row(batch: Batch, row: "Row[Any]", cost: int | None) -> None:
 
 
 def shares_of(row: "Row[Any]") -> list[Share]:
-    """The shares of a stored reservation, in the order in which rows of budgets are changed."""
-    return sorted(msgspec.json.decode(row.shares, type=list[Share]))
+    """The shares of a stored reservation, in the order in which rows of budgets are changed; none of a row that can't be read.
+
+    Such a row stops neither the end of its call nor the expiry of other reservations. What it reserved of a day is free on the next day.
+    """
+    try:
+        return sorted(msgspec.json.decode(row.shares, type=list[Share]))
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        log.error("reservation_unreadable", tenant=row.tenant, reservation=row.id, error=str(error))
+        return []
 
 
 def charge_unreserved(batch: Batch, tenant: str, day: str, shares: Sequence[Share], cost: int) -> None:

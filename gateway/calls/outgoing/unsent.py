@@ -2,7 +2,8 @@
 
 from gateway.calls.costs.reservations import CallPlace, settle
 from gateway.calls.limits.meters import BudgetSpent
-from gateway.state.effects.store import FAILED, SubjectEffects
+from gateway.state.effects.states import FAILED
+from gateway.state.effects.store import SubjectEffects
 from gateway.storage.database import Batch
 from gateway.tasks.turns.stores import TaskStores
 from policies.audit.log import outcome_record

@@ -13,7 +13,7 @@ from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
-from gateway.calls.costs.expiry import ExpiredReservations
+from gateway.calls.costs.expiry import ExpiredReservations, OldCosts
 from gateway.calls.limits import open_files
 from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
@@ -249,6 +249,7 @@ class Gateway:
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
+        self.periodic_tasks.repeat(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.is_sqlite:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)

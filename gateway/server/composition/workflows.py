@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.costs.ledger import CostLedger
 from gateway.calls.resumption.takeover import Takeover
 from gateway.concurrency.background import run_in_background
+from gateway.concurrency.built_once import BuiltOnce
 from gateway.concurrency.rounds import RequestedRounds
 from gateway.server.composition.access.rulings import Rulings
 from gateway.server.composition.events.lazy import LazyEvents
@@ -145,7 +145,7 @@ class LazyWorkflows:
         self._is_needed = True
         return self._administration if "_administration" in self.__dict__ else await asyncio.to_thread(lambda: self._administration)
 
-    @cached_property
+    @BuiltOnce
     def _parts(self) -> "EngineParts":
         from gateway.workflows.cloud_events.listens import Listens
         from gateway.workflows.cloud_events.matching import EventMatcher
@@ -186,7 +186,7 @@ class LazyWorkflows:
         """Renews and ends the claims of runs, where the engine is loaded. Returns how many runs hold claims or wait for them."""
         return await self._parts.claims.claims.tend() if "_administration" in self.__dict__ else 0
 
-    @cached_property
+    @BuiltOnce
     def _fitness(self) -> "Fitness":
         from gateway.workflows.publishing.fitness import Fitness
         from gateway.workflows.runs.store import RunStore
@@ -208,13 +208,13 @@ class LazyWorkflows:
             await self.load()
             await self.events.begin()
 
-    @cached_property
+    @BuiltOnce
     def _waker(self) -> "RunWaker":
         from gateway.workflows.engine.waking import RunWaker
 
         return RunWaker(self._parts.store, self._parts.places, self._dependencies.takeover, self._dependencies.registry)
 
-    @cached_property
+    @BuiltOnce
     def _registrar(self) -> "WorkflowRegistrar":
         from gateway.workflows.publishing.registrar import WorkflowRegistrar
 
@@ -223,7 +223,7 @@ class LazyWorkflows:
             given.registry, parts.store, parts.evaluator, self._fitness, public_url=given.public_url, services=given.services
         )
 
-    @cached_property
+    @BuiltOnce
     def _starter(self) -> "ScheduledStarts":
         from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.cloud_events.schedules import Schedules
@@ -244,7 +244,7 @@ class LazyWorkflows:
         matcher, could_allow = EventMatcher(parts.evaluator), given.rulings.authority.could_allow
         return ScheduledStarts(schedules, parts.versions, matcher, registry=given.registry, runs=runs, could_allow=could_allow)
 
-    @cached_property
+    @BuiltOnce
     def _administration(self) -> "WorkflowAdministration":
         from gateway.workflows.administration import WorkflowAdministration
 
@@ -255,7 +255,7 @@ class LazyWorkflows:
         has_workflows = any(entry.kind == WORKFLOW_KIND for entry in self._dependencies.registry.list(caller.principal.tenant))
         return await (await asyncio.to_thread(lambda: self._plans)).find(caller, subject) if has_workflows else ()
 
-    @cached_property
+    @BuiltOnce
     def _plans(self) -> "PlannedEffects":
         from gateway.workflows.publishing.planned_effects import PlannedEffects
 
@@ -271,7 +271,7 @@ class LazyWorkflows:
         self._is_needed = True
         return await asyncio.to_thread(lambda: self._operations)
 
-    @cached_property
+    @BuiltOnce
     def _operations(self) -> "RunOperations":
         from gateway.workflows.engine.continuation.successors import Successors
         from gateway.workflows.operations import RunOperations
@@ -315,7 +315,7 @@ class LazyWorkflows:
             await self._waker.wake(RunKey(row.tenant, row.id))
             self._waker.wake_soon()
 
-    @cached_property
+    @BuiltOnce
     def _renewal(self) -> "RunRenewal":
         from gateway.workflows.runs.people.renewal import RunRenewal
 

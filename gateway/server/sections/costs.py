@@ -39,4 +39,5 @@ class CostSettings(BaseModel):
     reservation: Price = "0.01"  # what a turn of an agent reserves about whose cost nothing is known
     reservation_max: Price = "10"  # the most that an estimate reserves
     models: dict[str, TokenPriceSettings] = {}  # by the name of the model that agents report
+    kept_days: int = Field(400, ge=2, le=3650)  # after which the cost of a call is deleted, once its task and its run have ended
     tokens_max: int = Field(10_000_000, ge=1, le=1_000_000_000)  # of a kind in one turn; a report of more is not believed

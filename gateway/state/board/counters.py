@@ -14,7 +14,7 @@ from gateway.storage.batch import Batch
 
 _LOCK: Final = (
     "INSERT INTO state_counters (tenant, seq, pruned, key_count, byte_count) VALUES (?, 0, 0, 0, 0) "
-    "ON CONFLICT (tenant) DO UPDATE SET seq = state_counters.seq RETURNING seq, key_count, byte_count"
+    "ON CONFLICT (tenant) DO UPDATE SET seq = state_counters.seq RETURNING seq, key_count, byte_count, floor"
 )
 _COUNT: Final = "UPDATE state_counters SET seq = ?, key_count = key_count + ?, byte_count = byte_count + ? WHERE tenant = ?"
 
@@ -28,11 +28,12 @@ class BoardLimits(Struct, frozen=True):
 
 
 class Counters(Struct, frozen=True):
-    """What a tenant's values take up now."""
+    """What a tenant's values take up now. `floor`: the highest version of a deletion that is in no history any more."""
 
     seq: int
     key_count: int
     byte_count: int
+    floor: int = 0
 
     def check_room(self, limits: BoardLimits, new_keys: int, new_bytes: int) -> None:
         """Raises BoardFull where a change would exceed a quota. A change that makes values fewer or smaller is always allowed."""
@@ -45,7 +46,7 @@ class Counters(Struct, frozen=True):
 def lock_counters(batch: Batch, tenant: str) -> Counters:
     """Has all other changes of the tenant's board wait until this commit, and returns its counters."""
     (row,) = run_query(batch.connection, _LOCK, tenant)
-    return Counters(row.seq, row.key_count, row.byte_count)
+    return Counters(row.seq, row.key_count, row.byte_count, row.floor)
 
 
 def count_change(batch: Batch, tenant: str, seq: int, new_keys: int, new_bytes: int) -> None:

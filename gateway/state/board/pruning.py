@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+import structlog
 from sqlalchemy import Connection, func, select
 
 from gateway.state.board.counters import lock_counters
@@ -14,7 +16,12 @@ from gateway.storage.batch import Batch
 EXPIRED_MAX: Final = 500  # values that one round deletes
 PRUNED_MAX: Final = 5000  # changes that one round deletes
 DAY_US: Final = 86_400 * 1_000_000
+log = structlog.get_logger()
 _MARK_PRUNED: Final = "UPDATE state_counters SET pruned = ? WHERE tenant = ? AND pruned < ?"
+_RAISE_FLOOR: Final = (
+    "UPDATE state_counters SET floor = old.version FROM (SELECT MAX(version) AS version FROM state_changes WHERE tenant = ? AND seq <= ? "
+    "AND at < ? AND kind <> 'set') AS old WHERE tenant = ? AND old.version > floor"
+)
 _PRUNE: Final = "DELETE FROM state_changes WHERE tenant = ? AND seq <= ? AND at < ?"
 _EXPIRE_HELD: Final = "UPDATE state_held SET state = 'expired', decided = ? WHERE state = 'pending' AND expires <= ?"
 _PRUNE_HELD: Final = "DELETE FROM state_held WHERE at < ?"
@@ -32,9 +39,12 @@ class BoardPruning:
         now, database = self._store.now(), self._store.database
         due = await database.read(lambda connection: _read_due(connection, now))
         for ref in due:
-            await database.write(partial(_expire, ref=ref, now=now))
+            try:
+                await database.write(partial(_expire, ref=ref, now=now))
+            except msgspec.MsgspecError as error:
+                log.error("value_unreadable", tenant=ref.tenant, key=ref.key, error=str(error))
         if await database.read(lambda connection: connection.execute(_overdue_held(now)).first()):
-            await database.write(lambda batch: batch.run(_EXPIRE_HELD, (now, now)))
+            await database.write_alone("held-values", lambda batch: batch.run(_EXPIRE_HELD, (now, now)))
         await self._prune(now - self._kept_us)
         return len(due)
 
@@ -43,7 +53,7 @@ class BoardPruning:
         for tenant, seq in await database.read(lambda connection: _read_old(connection, before)):
             await database.write(partial(_prune, tenant=tenant, seq=seq, before=before))
         if await database.read(lambda connection: connection.execute(select(state_held.c.id).where(state_held.c.at < before)).first()):
-            await database.write(lambda batch: batch.run(_PRUNE_HELD, (before,)))
+            await database.write_alone("held-values", lambda batch: batch.run(_PRUNE_HELD, (before,)))
 
 
 def _overdue_held(now: int) -> Any:
@@ -72,5 +82,8 @@ def _read_old(connection: Connection, before: int) -> list[tuple[str, int]]:
 
 
 def _prune(batch: Batch, tenant: str, seq: int, before: int) -> None:
+    """Deletes old changes of a tenant. The floor rises above the last versions of the keys that have no value."""
+    lock_counters(batch, tenant)
+    batch.run(_RAISE_FLOOR, (tenant, seq, before, tenant))
     batch.run(_PRUNE, (tenant, seq, before))
     batch.run(_MARK_PRUNED, (seq, tenant, seq))

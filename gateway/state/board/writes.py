@@ -81,7 +81,7 @@ def set_locked_value(
     new.precondition.check(new.ref.key, current.version if current else 0)
     new_keys, new_bytes = (0, size - _size_of(current.value)) if current else (1, size)
     counters.check_room(limits, new_keys, new_bytes)
-    version = (current.version if current else _last_version(batch.connection, new.ref)) + 1
+    version = (current.version if current else _last_version(batch.connection, new.ref, counters)) + 1
     created = current.created if current else now
     batch.run(_SET, (new.ref.tenant, new.ref.key, version, new.value, *new.source.columns, created, now, new.expires))
     change = _NewChange(new.ref, version, SET, new.value, new.source, now)
@@ -176,10 +176,13 @@ def _record_change(batch: Batch, counters: Counters, change: _NewChange, new_key
     raise_subject_version(batch, ref.tenant, subject_of(ref.key))
 
 
-def _last_version(connection: Connection, ref: KeyRef) -> int:
-    """The last version of a key that has no value now, so that an old version is never given to another value."""
+def _last_version(connection: Connection, ref: KeyRef, counters: Counters) -> int:
+    """The last version of a key that has no value now, so that an old version is never given to another value.
+
+    Without a history it is the floor, which is at least as high as any version that the key ever had.
+    """
     query = select(func.max(state_changes.c.version)).where(state_changes.c.tenant == ref.tenant, state_changes.c.key == ref.key)
-    return connection.execute(query).scalar() or 0
+    return connection.execute(query).scalar() or counters.floor
 
 
 def _size_of(value: str) -> int:

@@ -1,6 +1,7 @@
 """Rows of claims: reads them, takes, renews and releases claims in a transaction that others may join."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -24,14 +25,25 @@ _RELEASE: Final = (
 _OPEN: Final = "SELECT * FROM claims WHERE tenant = ? AND subject = ? AND state <> 'ended' ORDER BY token"
 _FIND: Final = "SELECT * FROM claims WHERE tenant = ? AND id = ?"
 _EXTEND: Final = "UPDATE claims SET until = ?, priority = ? WHERE tenant = ? AND id = ?"
+_OVER: Final = (
+    "SELECT DISTINCT tenant, subject FROM claims WHERE state <> 'ended' AND until + cool_down <= ? ORDER BY tenant, subject LIMIT ?"
+)
+_CLOSE: Final = (
+    "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until), "
+    "ended_as = CASE WHEN ended_as = '' THEN 'expired' ELSE ended_as END "
+    "WHERE tenant = ? AND subject = ? AND state <> 'ended' AND until + cool_down <= ?"
+)
+OVER_MAX: Final = 500  # subjects whose claims one sweep closes
 _RENEW: Final = "UPDATE claims SET until = ? WHERE tenant = ? AND id = ? AND token = ? AND state = 'held' AND until > ?"
 
 
-def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: SubjectClock) -> Claim | list[Claim]:
+def take_claim(
+    batch: Batch, wanted: ClaimRequest, claim_id: str, clock: SubjectClock, has_room: Callable[[], bool] = lambda: True
+) -> Claim | list[Claim] | None:
     """Returns the claim, or the claims in its way. A claim of a lower priority is pre-empted: from then on its token is stale.
 
     A holder that has the claim already gets it with a longer lease, and an agent that the holder called gets it as it is. Claims of one
-    subject are taken one after the other, in all processes.
+    subject are taken one after the other, in all processes. None: `has_room` says that there is no room for a new claim.
     """
     lock_subject(batch, wanted.tenant, wanted.subject)
     now = clock.estimate(batch)
@@ -40,10 +52,13 @@ def take_claim(batch: Batch, wanted: ClaimRequest, claim_id: str, clock: Subject
     blocking = [claim for claim in found if claim.blocks(wanted.holder, wanted.effect, now)]
     if in_the_way := [claim for claim in blocking if claim.priority >= wanted.priority]:
         return in_the_way
+    covering = (claim for claim in found if claim.is_held(now) and claim.effect == wanted.effect and claim not in blocking)
+    own = next(covering, None)
+    if own is None and not has_room():
+        return None
     for claim in blocking:
         batch.run(_END, (ENDED, now, PRE_EMPTED, claim_id, wanted.tenant, claim.id))
-    covering = (claim for claim in found if claim.is_held(now) and claim.effect == wanted.effect and claim not in blocking)
-    if (own := next(covering, None)) is not None:
+    if own is not None:
         return _extend(batch, wanted, own, claim_id, now)
     return _insert(batch, wanted, claim_id, now)
 
@@ -86,7 +101,7 @@ def _extend(batch: Batch, wanted: ClaimRequest, own: Claim, claim_id: str, now: 
     priority = max(own.priority, wanted.priority) if is_call else wanted.priority
     longer = replace(own, until=max(own.until, now + wanted.lease), priority=priority)
     batch.run(_EXTEND, (longer.until, longer.priority, wanted.tenant, own.id))
-    if longer.priority != own.priority:
+    if longer != own:
         raise_subject_version(batch, wanted.tenant, wanted.subject)
     return longer
 
@@ -138,8 +153,10 @@ def renew_claim(batch: Batch, tenant: str, claim: Claim, lease: int, clock: Subj
     """Gives a claim a lease from now on, and returns it; None for one that its holder no longer has."""
     lock_subject(batch, tenant, claim.subject)
     now = clock.estimate(batch)
-    done = batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) == 1
-    return replace(claim, until=now + lease) if done else None
+    if batch.run(_RENEW, (now + lease, tenant, claim.id, claim.token, now)) != 1:
+        return None
+    raise_subject_version(batch, tenant, claim.subject)
+    return replace(claim, until=now + lease)
 
 
 def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None, clock: SubjectClock) -> Claim | None:
@@ -152,6 +169,18 @@ def release_claim(batch: Batch, tenant: str, claim: Claim, cool_down: int | None
         return None
     raise_subject_version(batch, tenant, claim.subject)
     return replace(claim, state=state, until=now, cool_down=rest, ended=now, ended_as=RELEASED)
+
+
+def find_over(connection: Connection, now: int) -> list[tuple[str, str]]:
+    """The subjects (tenant and name) that have claims whose lease and cool-down are over, OVER_MAX at most, in the order of their names."""
+    return [(row.tenant, row.subject) for row in run_query(connection, _OVER, now, OVER_MAX)]
+
+
+def close_over(batch: Batch, tenant: str, subject: str, clock: SubjectClock) -> None:
+    """Ends the claims on a subject whose lease and cool-down are over."""
+    lock_subject(batch, tenant, subject)
+    if batch.run(_CLOSE, (tenant, subject, clock.estimate(batch))):
+        raise_subject_version(batch, tenant, subject)
 
 
 def read_open_claims(connection: Connection, tenant: str, subject: str) -> list[Claim]:

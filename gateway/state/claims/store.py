@@ -2,32 +2,40 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
+from gateway.concurrency.background import run_in_background
 from gateway.events.own_types import CLAIM_CHANGED
 from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, ClaimLost, CoolingDown, TooManyClaims, UnknownClaim
-from gateway.state.claims.rows import PRE_EMPTED, claim_from_row, find_claim, find_in_the_way, release_claim, renew_claim, take_claim
+from gateway.state.claims.rows import (
+    PRE_EMPTED,
+    claim_from_row,
+    find_claim,
+    find_in_the_way,
+    release_claim,
+    renew_claim,
+    take_claim,
+)
+from gateway.state.claims.sweep import ClaimSweep
 from gateway.state.claims.tables import ENDED, HELD, claims
 from gateway.state.claims.waiting import ClaimWaiters, WaitingRequest
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.names import key_prefix_of
-from gateway.state.subjects.pruning import START, Place, prune_subjects
 from gateway.state.subjects.queries import run_query
-from gateway.storage.database import Batch, Database
+from gateway.storage.database import Batch, Database, WriteFailed
 from gateway.tasks.log import to_rfc3339
 
 HELD_MAX: Final = 1000  # by one person and the agents that act for them, those that cool down included
 COUNTED_MAX: Final = 5000  # of a person's newest claims, those of calls included, are looked at
 SECOND: Final = 1_000_000
 LOOK_AGAIN_SECONDS: Final = 0.5  # after which a request that waits reads whether another process has released the claim
-KEPT_DAYS: Final = 30  # for which a claim that has ended can be looked up
-PRUNED_MAX: Final = 1000  # in one commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class SubjectClaims:
     ) -> None:
         self._database = database
         self._waiters = waiters or ClaimWaiters()
-        self._place = START  # of the next subjects to prune
+        self._sweep = ClaimSweep(database, clock)
         self.clock = clock
         self._new_id = new_id
         self._sleep = sleep
@@ -85,30 +93,56 @@ class SubjectClaims:
         `tell` names the holder in words, as far as the caller may know. Raises TooManyClaims.
         """
         left = wait_seconds
-        with self._waiters.join(wanted) as waiter:
+        with self._waiters.join(wanted) as waiter, self._giving_back(waiter):
             while waiter.claim is None:
                 with waiter.looking():
                     found, now = await self._attempt(waiter)
                 if isinstance(found, Claim):
                     waiter.claim = found
-                    return found
-                longest = max(found, key=lambda claim: claim.free_at)
-                if left <= 0:
-                    raise refusal_of(longest, now, tell)
-                left -= await self._wait(waiter, left, longest.free_at - now)
+                elif waiter.claim is None:  # no release has handed one over meanwhile
+                    longest = max(found, key=lambda claim: claim.free_at)
+                    if left <= 0:
+                        raise refusal_of(longest, now, tell)
+                    left -= await self._wait(waiter, left, longest.free_at - now)
             return waiter.claim
 
+    @contextmanager
+    def _giving_back(self, waiter: WaitingRequest) -> Iterator[None]:
+        """Gives the claim back that a release has handed to a request, if the request ends without its answer."""
+        try:
+            yield
+        except BaseException:
+            if waiter.claim is not None:
+                self._give_back(waiter.wanted.tenant, waiter.claim)
+            raise
+
+    def _give_back(self, tenant: str, claim: Claim) -> None:
+        """Ends a claim whose holder has left before it learned of it, and wakes those that wait. Does not wait for the commit."""
+        self._database.post(lambda batch: self.release_in(batch, tenant, claim, 0))
+        run_in_background(_wake_after_commit(self._database, self._waiters, tenant, claim), "claim_waiters_not_woken")
+
     async def _attempt(self, waiter: WaitingRequest) -> tuple[Claim | list[Claim], int]:
-        """The claim, or those in its way, and the time now. It reads first where other requests wait: a commit would be vain."""
+        """The claim, or those in its way, and the time now. It reads first where other requests wait: a commit would be vain.
+
+        A new claim whose caller leaves during the commit is given back. One that the holder had before stays. Raises TooManyClaims.
+        """
+        wanted, claim_id = waiter.wanted, self._new_id("cl")
         if self._waiters.has_others(waiter):
-            blocking, now = await self._database.read(lambda connection: self._find_in_the_way(connection, waiter.wanted))
+            blocking, now = await self._database.read(lambda connection: self._find_in_the_way(connection, wanted))
             if blocking:
                 return blocking, now
-        return await self._database.write(lambda batch: self._take(batch, waiter.wanted))
+
+        def give_back(result: tuple[Claim | list[Claim] | None, int]) -> None:
+            if isinstance(result[0], Claim) and result[0].id == claim_id:
+                self._give_back(wanted.tenant, result[0])
+
+        found, now = await self._database.write(lambda batch: self._take(batch, wanted, claim_id), give_back)
+        if found is None:
+            raise TooManyClaims
+        return found, now
 
     def _find_in_the_way(self, connection: Connection, wanted: ClaimRequest) -> tuple[list[Claim], int]:
-        now = self.clock.read(connection)
-        return find_in_the_way(connection, wanted, now), now
+        return find_in_the_way(connection, wanted, now := self.clock.read(connection)), now
 
     async def _wait(self, waiter: WaitingRequest, left: float, blocked: int) -> float:
         """Waits until a release wakes the request, until nothing stands in the way, or for `left` seconds. Returns how long.
@@ -127,17 +161,16 @@ class SubjectClaims:
                 break
         return spent
 
-    def _take(self, batch: Batch, wanted: ClaimRequest) -> tuple[Claim | list[Claim], int]:
-        found, now = self._take_uncounted(batch, wanted), self.clock.estimate(batch)
-        if isinstance(found, Claim) and _count_claims(batch.connection, wanted, now) > HELD_MAX:
-            raise TooManyClaims
-        return found, now
+    def _take(self, batch: Batch, wanted: ClaimRequest, claim_id: str) -> tuple[Claim | list[Claim] | None, int]:
+        """Takes the claim in a commit, and returns the time too. None: its owner has too many; then nothing of others has changed."""
 
-    def _take_uncounted(self, batch: Batch, wanted: ClaimRequest) -> Claim | list[Claim]:
-        found = take_claim(batch, wanted, self._new_id("cl"), self.clock)
+        def has_room() -> bool:
+            return _count_claims(batch.connection, wanted, self.clock.estimate(batch)) < HELD_MAX
+
+        found = take_claim(batch, wanted, claim_id, self.clock, has_room)
         if isinstance(found, Claim):
             _record_change(self._recorder, batch, wanted.tenant, found, "taken")
-        return found
+        return found, self.clock.estimate(batch)
 
     async def find(self, tenant: str, claim_id: str) -> Claim:
         """Raises UnknownClaim."""
@@ -171,25 +204,34 @@ class SubjectClaims:
                 next_up.claim = self._hand_over(batch, next_up.waiter)
             return released
 
-        released = await self._change_own(OwnClaim(tenant, claim_id, holder, token), work)
-        if next_up.waiter is None or next_up.claim is None:
-            self._waiters.wake(tenant, released.subject, released.effect)
-        elif not next_up.waiter.hand_over(next_up.claim):
-            given = next_up.claim
-            await self.release(tenant, given.id, given.holder, given.token, 0)
+        def tell_waiters(released: Claim | Exception) -> None:
+            if isinstance(released, Claim) and not self._tell_successor(next_up):
+                self._waiters.wake(tenant, released.subject, released.effect)
+
+        released = await self._change_own(OwnClaim(tenant, claim_id, holder, token), work, tell_waiters)
+        tell_waiters(released)
         return released
 
     def _hand_over(self, batch: Batch, waiter: WaitingRequest | None) -> Claim | None:
         """The claim that a waiting request gets; None where another claim is in its way, or its owner has too many."""
-        if waiter is None or _count_claims(batch.connection, waiter.wanted, self.clock.estimate(batch)) >= HELD_MAX:
-            return None
-        found = self._take_uncounted(batch, waiter.wanted)
+        found = None if waiter is None else self._take(batch, waiter.wanted, self._new_id("cl"))[0]
         return found if isinstance(found, Claim) else None
 
-    async def _change_own(self, own: OwnClaim, change: Callable[[Batch, Claim], Claim | None]) -> Claim:
+    def _tell_successor(self, next_up: _Successor) -> bool:
+        """Gives the waiting request the claim that the commit took for it, and returns whether there is one to go on without others."""
+        if next_up.waiter is None or next_up.claim is None:
+            return False
+        if not next_up.waiter.hand_over(next_up.claim):
+            self._give_back(next_up.waiter.wanted.tenant, next_up.claim)
+        return True
+
+    async def _change_own(
+        self, own: OwnClaim, change: Callable[[Batch, Claim], Claim | None], on_abandoned: Callable[[Claim | Exception], None] | None = None
+    ) -> Claim:
         """Returns what `change` makes of the claim, if this holder took it. Raises UnknownClaim and ClaimLost.
 
         One commit finds and changes the claim. A refusal is its result and no error, so that the writes of others with it stay.
+        `on_abandoned` gets that result if the caller leaves during the commit.
         """
 
         def work(batch: Batch) -> Claim | UnknownClaim | ClaimLost:
@@ -200,7 +242,7 @@ class SubjectClaims:
                 return ClaimLost(f"{own.token} is not the token of this claim on {claim.subject}; take the claim again.")
             return change(batch, claim) or _loss_of(find_claim(batch.connection, own.tenant, own.id) or claim)
 
-        result = await self._database.write(work)
+        result = await self._database.write(work, on_abandoned)
         if isinstance(result, Exception):
             raise result
         return result
@@ -216,30 +258,32 @@ class SubjectClaims:
         """The claims that are held or cooling, the newest first, and the time now."""
 
         def work(connection: Connection) -> tuple[list[Claim], int]:
-            query = select(claims).where(claims.c.tenant == tenant, claims.c.state != ENDED)
-            query = query.where(claims.c.owner == page.owner) if page.owner else query
-            query = query.where(claims.c.subject == page.subject) if page.subject else query
-            if page.before is not None:
-                at, last = page.before
-                query = query.where((claims.c.created < at) | ((claims.c.created == at) & (claims.c.id < last)))
-            rows = connection.execute(query.order_by(claims.c.created.desc(), claims.c.id.desc()).limit(page.limit)).all()
+            rows = connection.execute(_open_on(tenant, page)).all()
             return [claim_from_row(row) for row in rows], self.clock.read(connection)
 
         return await self._database.read(work)
 
     async def prune(self) -> int:
-        """Deletes claims that ended KEPT_DAYS ago, and closes those whose lease and cool-down are over. Returns how many it deleted.
+        """Closes claims that are over, and deletes old ones; see sweep.py. Returns how many it deleted."""
+        return await self._sweep.run_once()
 
-        Each round also looks at some of the subjects, and deletes those that rest.
-        """
-        pruned, self._place = await self._database.write(self._prune)
-        return pruned
 
-    def _prune(self, batch: Batch) -> tuple[int, Place]:
-        now = self.clock.read(batch.connection)
-        batch.run(_CLOSE, (now,))
-        pruned = batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
-        return pruned, prune_subjects(batch, self._place, now)
+async def _wake_after_commit(database: Database, waiters: ClaimWaiters, tenant: str, claim: Claim) -> None:
+    """Wakes requests that wait for the end of a claim, once what was posted before is committed."""
+    with suppress(WriteFailed):  # then those that wait find the claim's end by reading
+        await database.write(lambda _batch: None)
+    waiters.wake(tenant, claim.subject, claim.effect)
+
+
+def _open_on(tenant: str, page: ClaimPage) -> "Select[Any]":
+    """The query for a page of the claims that are held or cooling, the newest first."""
+    query = select(claims).where(claims.c.tenant == tenant, claims.c.state != ENDED)
+    query = query.where(claims.c.owner == page.owner) if page.owner else query
+    query = query.where(claims.c.subject == page.subject) if page.subject else query
+    if page.before is not None:
+        at, last = page.before
+        query = query.where((claims.c.created < at) | ((claims.c.created == at) & (claims.c.id < last)))
+    return query.order_by(claims.c.created.desc(), claims.c.id.desc()).limit(page.limit)
 
 
 def _loss_of(claim: Claim) -> ClaimLost:
@@ -250,16 +294,11 @@ def _loss_of(claim: Claim) -> ClaimLost:
     return ClaimLost(f"The claim on {claim.subject} {why} at {to_rfc3339(claim.ended or claim.until)}. Its token {claim.token} is stale.")
 
 
-_CLOSE: Final = (
-    "UPDATE claims SET state = 'ended', ended = COALESCE(ended, until), "
-    "ended_as = CASE WHEN ended_as = '' THEN 'expired' ELSE ended_as END WHERE state <> 'ended' AND until + cool_down <= ?"
-)
 _COUNT: Final = (
     "SELECT COUNT(*) AS counted FROM (SELECT * FROM claims WHERE tenant = ? AND owner = ? AND state <> 'ended' "
     "ORDER BY created DESC LIMIT ?) AS own WHERE (state = 'held' AND until > ?) OR (until + cool_down > ? "
     "AND id NOT IN ('cl' || SUBSTR(decision_id, 2), 'cl' || SUBSTR(decision_id, 2) || 'c'))"
 )
-_PRUNE: Final = "DELETE FROM claims WHERE (tenant, id) IN (SELECT tenant, id FROM claims WHERE ended <= ? AND state = 'ended' LIMIT ?)"
 
 
 def refusal_of(claim: Claim, now: int, tell: Callable[[Claim], str] | None) -> ClaimDenied | CoolingDown:

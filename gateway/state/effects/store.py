@@ -1,35 +1,32 @@
 """Records what allowed acts do to subjects, in the commit of their decision, and how it ended."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
-from gateway.state.claims.claim import ClaimRequest, Holder, claim_id_of
+from gateway.state.claims.claim import Claim, ClaimRequest, Holder, claim_id_of
 from gateway.state.claims.rows import begin_cool_down, take_claim
 from gateway.state.claims.waiting import ClaimWaiters
 from gateway.state.effects.facts import build_facts, find_effect_of_task
 from gateway.state.effects.reading import EffectCaller, FactRows, facts_query, read_rows
 from gateway.state.effects.recall import RecalledSubjects
+from gateway.state.effects.states import ASKED, DONE, FAILED, UNKNOWN
+from gateway.state.effects.sweep import TASK_LEASE, EffectSweep
 from gateway.state.effects.tables import subject_effects
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.versions import lock_subject, raise_subject_version, raise_unmoved_version
 from gateway.storage.batch import GuardedUpdate
 from gateway.storage.database import Batch, Database, WriteFailed
 from gateway.storage.readers import Rows
+from gateway.tasks.turns.effects import TaskEnding
 from policies.delegation.facts import ALL_FACTS, SECOND, EffectMark, FactNeeds, SubjectEffect, SubjectFacts
 from policies.delegation.rulings import Decision, Grant
 
-ASKED: Final = "asked"  # no end: the tool waits for an answer, and the call that brings it goes on with the effect
-DONE: Final = "done"
-FAILED: Final = "failed"
-UNKNOWN: Final = "unknown"
+STATE_AFTER: Final[Mapping[TaskEnding, str]] = {"completed": DONE, "unsent": FAILED, "unknown": UNKNOWN}
 ANSWER_LEASE: Final = 900 * SECOND  # for which an effect stays open for an answer, which is longer than its request state is accepted
-TASK_LEASE: Final = 3600 * SECOND  # of a claim that lasts as long as a task; it is renewed while the task lasts
-KEPT_DAYS: Final = 400  # for which an effect counts as the last one
-PRUNED_MAX: Final = 1000  # in one commit
 _CONTINUE: Final = "UPDATE subject_effects SET id = ?, state = 'under-way', until = ? WHERE tenant = ? AND id = ?"
 _HOLD_AGAIN: Final = (
     "UPDATE claims SET state = 'held', until = ?, ended = NULL, ended_as = '' WHERE tenant = ? AND state <> 'ended' "
@@ -43,27 +40,6 @@ _RELEASE: Final = (
     "UPDATE claims SET state = ?, until = ?, cool_down = ?, ended = ?, ended_as = 'released' WHERE tenant = ? AND state = 'held' "
     "AND id = (SELECT claim_id FROM subject_effects WHERE tenant = ? AND id = ?)"
 )
-_CLOSE_TASKS: Final = (
-    "UPDATE subject_effects SET state = 'done', until = ? WHERE state = 'under-way' AND own_task = 1 AND NOT EXISTS "
-    "(SELECT 1 FROM tasks WHERE tasks.tenant = subject_effects.tenant AND tasks.id = subject_effects.task_id AND tasks.state NOT IN "
-    "('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED'))"
-)
-_CLOSE_CALLS: Final = "UPDATE subject_effects SET state = 'unknown' WHERE state = 'under-way' AND own_task = 0 AND until <= ?"
-_RENEW_CLAIMS: Final = (
-    "UPDATE claims SET until = ? WHERE state = 'held' AND until > ? AND EXISTS (SELECT 1 FROM subject_effects WHERE "
-    "subject_effects.tenant = claims.tenant AND subject_effects.subject = claims.subject AND subject_effects.claim_id = claims.id "
-    "AND subject_effects.state = 'under-way' AND subject_effects.own_task = 1)"
-)
-_RELEASE_CLAIMS: Final = (
-    "UPDATE claims SET state = CASE WHEN cool_down > 0 THEN 'cooling' ELSE 'ended' END, until = ?, ended = ?, ended_as = 'released' "
-    "WHERE state = 'held' AND EXISTS (SELECT 1 FROM subject_effects WHERE subject_effects.tenant = claims.tenant "
-    "AND subject_effects.subject = claims.subject AND subject_effects.claim_id = claims.id AND subject_effects.state <> 'under-way')"
-)
-_PRUNE: Final = (
-    "DELETE FROM subject_effects WHERE (tenant, id) IN "
-    "(SELECT tenant, id FROM subject_effects WHERE at <= ? AND state <> 'under-way' LIMIT ?)"
-)
-_PRUNE_CONFLICTS: Final = "DELETE FROM subject_conflicts WHERE last_at <= ?"
 log = structlog.get_logger()
 
 
@@ -152,7 +128,7 @@ class SubjectEffects:
         wanted = ClaimRequest(tenant, effect.subject, effect.effect, holder, purpose, effect.priority, lease, cool_down, decision.id)
         claim_id = claim_id_of(decision.id)
         taken = take_claim(batch, wanted, claim_id, self._clock)
-        return claim_id if not isinstance(taken, list) and taken.id == claim_id else ""
+        return claim_id if isinstance(taken, Claim) and taken.id == claim_id else ""
 
     def end(self, batch: Batch, grant: Grant, state: str) -> None:
         """Records how the effect of an act ended: done, failed or unknown. Its claim ends too, without a cool-down where it failed.
@@ -163,12 +139,13 @@ class SubjectEffects:
         if mark is None:
             return
         tenant, effect = grant.delegation.principal.tenant, mark.effect
-        if effect.is_claim:  # before the row of the claim, which others change while they have this lock
+        if effect.is_claim or state == ASKED:  # before rows that others change while they have this lock
             lock_subject(batch, tenant, effect.subject)
         if state == ASKED:
             until = self._clock.estimate(batch) + ANSWER_LEASE
-            if batch.run(_KEEP_OPEN, (until, tenant, decision.id)) and effect.is_claim:
-                batch.run(_HOLD_AGAIN, (until, tenant, tenant, decision.id))
+            if batch.run(_KEEP_OPEN, (until, tenant, decision.id)):
+                if effect.is_claim:
+                    batch.run(_HOLD_AGAIN, (until, tenant, tenant, decision.id))
                 raise_subject_version(batch, tenant, effect.subject)
             return
         if not effect.is_claim:
@@ -184,9 +161,9 @@ class SubjectEffects:
             who = (tenant, effect.subject, effect.effect, holder_of_grant(grant))
             begin_cool_down(batch, ClaimRequest(*who, purpose, effect.priority, 0, rest, decision.id), f"{claim_id_of(decision.id)}c", now)
 
-    def end_task(self, batch: Batch, grant: Grant, is_completed: bool) -> None:
+    def end_task(self, batch: Batch, grant: Grant, ending: TaskEnding) -> None:
         """Records that the task of an agent has ended. What an agent that failed did before is not known."""
-        self.end(batch, grant, DONE if is_completed else UNKNOWN)
+        self.end(batch, grant, STATE_AFTER[ending])
 
     def end_later(self, grant: Grant, state: str) -> None:
         """Records how the effect of a tool call ended, without waiting for the commit."""
@@ -211,17 +188,8 @@ class SubjectEffects:
             self.claim_waiters.wake(grant.delegation.principal.tenant, mark.effect.subject, mark.effect.effect)
 
     async def sweep(self) -> None:
-        """Closes effects whose task or call has ended elsewhere, keeps the claims of tasks that last, and deletes old effects."""
-        await self.database.write(self._sweep)
-
-    def _sweep(self, batch: Batch) -> None:
-        now = self._clock.read(batch.connection)
-        batch.run(_CLOSE_TASKS, (now,))
-        batch.run(_CLOSE_CALLS, (now,))
-        batch.run(_RENEW_CLAIMS, (now + TASK_LEASE, now))
-        batch.run(_RELEASE_CLAIMS, (now, now))
-        batch.run(_PRUNE, (now - KEPT_DAYS * 86_400 * SECOND, PRUNED_MAX))
-        batch.run(_PRUNE_CONFLICTS, (now - KEPT_DAYS * 86_400 * SECOND,))
+        """Closes effects that ended elsewhere, keeps the claims of tasks that last, and deletes old effects; see sweep.py."""
+        await EffectSweep(self.database, self._clock).run_once()
 
 
 def _of_task(effect: SubjectEffect, subject: str) -> SubjectEffect:

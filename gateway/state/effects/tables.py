@@ -4,6 +4,9 @@ from sqlalchemy import BigInteger, Column, Index, Table, Text
 
 from gateway.storage.tables import metadata, partial_index
 
+CLAIMED = partial_index("claim_id <> ''")
+NOT_FAILED = partial_index("state <> 'failed'")
+OF_TASKS = partial_index("own_task = 1")
 UNDER_WAY = partial_index("state = 'under-way'")
 
 subject_effects = Table(
@@ -27,6 +30,10 @@ subject_effects = Table(
     Column("until", BigInteger, nullable=False),  # from then on it is not under way any more
     Index("subject_effects_at", "tenant", "subject", "at"),
     Index("subject_effects_open", "tenant", "subject", **UNDER_WAY),
+    Index("subject_effects_claim", "tenant", "claim_id", **CLAIMED),
+    Index("subject_effects_last", "tenant", "subject", "effect", "at", **NOT_FAILED),
+    Index("subject_effects_agent", "tenant", "subject", "agent", "at", **NOT_FAILED),
+    Index("subject_effects_tasks", "tenant", "subject", **OF_TASKS),
     Index("subject_effects_old", "at"),
 )
 

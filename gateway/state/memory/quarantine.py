@@ -64,7 +64,7 @@ class MemoryQuarantines:
                 raise UnknownQuarantine
             self._record(batch, "memory-released", (tenant, agent, author))
 
-        await self._database.write(work)
+        await self._database.write_or_refuse(work, UnknownQuarantine)
 
     async def list_all(self, tenant: str) -> list[SourceQuarantine]:
         """The quarantined sources of a tenant, by name."""

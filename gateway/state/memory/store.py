@@ -88,6 +88,7 @@ class FactStore:
                 _count(batch, scope, -1)
                 return known, False
             if count > self._facts_max and count - self._delete_expired(batch, in_scope(scope), now) > self._facts_max:
+                _count(batch, scope, -1)
                 raise MemoryFull(f"the scope has {self._facts_max} facts already; forget some first")
             sensitivity = max(new.sensitivity, _taint_of(batch, scope.tenant, writer))
             fact = Fact(self._new_id("f"), scope, 1, text, sensitivity, writer.source, now, now, new.expires)
@@ -95,7 +96,7 @@ class FactStore:
             self._record(batch, "memory-put", fact, writer)
             return fact, True
 
-        return await self.database.write(work)
+        return await self.database.write_or_refuse(work, MemoryFull)
 
     def _add(self, batch: Batch, fact: Fact, digest: str, salt: str) -> None:
         scope, number = fact.scope, _number_of(fact.scope.tenant, fact.id)
@@ -139,7 +140,7 @@ class FactStore:
             self._record(batch, "memory-corrected", newer, writer)
             return newer
 
-        return await self.database.write(work)
+        return await self.database.write_or_refuse(work, UnknownFact, WrittenByPerson, FactChanged, MemoryFull)
 
     def _replace(self, batch: Batch, row: Row[Any], current: Fact, newer: Fact) -> None:
         kept = {"tenant": row.tenant, "fact_id": row.id, "version": current.version, "text": current.text, "at": current.updated}
@@ -160,7 +161,7 @@ class FactStore:
             _delete_rows(batch, [row])
             self._record(batch, "memory-forgotten", current, writer)
 
-        await self.database.write(work)
+        await self.database.write_or_refuse(work, UnknownFact, WrittenByPerson)
 
     async def erase(self, tenant: str, person: str, writer: FactWriter) -> int:
         """Deletes every fact about a person, and every one that they or agents for them wrote or corrected; returns how many.
@@ -261,5 +262,6 @@ def _delete_rows(batch: Batch, rows: "list[Row[Any]]") -> None:
     numbers = [row.number for row in rows]
     for at in range(0, len(numbers), DELETED_AT_ONCE):
         batch.connection.execute(memory_facts.delete().where(memory_facts.c.number.in_(numbers[at : at + DELETED_AT_ONCE])))
-    for scope, count in Counter(MemoryScope(row.tenant, row.owner, row.workflow) for row in rows).items():
-        _count(batch, scope, -count)
+    counts = Counter((row.tenant, row.owner, row.workflow) for row in rows)
+    for columns, count in sorted(counts.items()):  # so that processes wait in one order
+        _count(batch, MemoryScope(*columns), -count)

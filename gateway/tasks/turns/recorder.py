@@ -128,7 +128,7 @@ class TurnRecorder:
         superseding = await writer.flush() if writer is not None else None
         write_cost = await _price(self._costs, call, event)
         ends_effect = call.grant.effect_mark is not None and journal.row.has_ended
-        write_cost = and_then_end(self._end_effect, call.grant, journal.row, write_cost) if ends_effect else write_cost
+        write_cost = and_then_end(self._end_effect, call.grant, journal.row, event, write_cost) if ends_effect else write_cost
         turn_state = await self._write_ending(journal, event, started, write_cost, superseding)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 

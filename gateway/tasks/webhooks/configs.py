@@ -102,7 +102,7 @@ class WebhookConfigs:
             raise TooManyPushConfigs  # before the name lookup
         webhook = self.check_config(config, version, owner=owner)
         await webhook.check_name()
-        await self._database.write(lambda batch: webhook.write(batch, row, row.last_seq))
+        await self._database.write_or_refuse(lambda batch: webhook.write(batch, row, row.last_seq), BadMessage, TooManyPushConfigs)
         return _without_secrets(webhook.config, row.id)
 
     def check_config(self, config: PushConfig, version: str, field_prefix: str = "", *, owner: str = "") -> Webhook:

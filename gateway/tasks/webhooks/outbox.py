@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -16,7 +15,9 @@ from sqlalchemy import Connection, Select, exists, or_, select, text
 from sqlalchemy.sql import ColumnElement
 
 from adapters.task import TERMINAL, Role, TaskState
+from adapters.upstream.targets import origin_of
 from gateway.storage.database import Batch, Database
+from gateway.storage.paging import first_page
 from gateway.storage.tables import ENDED_STATES, deliveries, push_configs, task_events, tasks
 from policies.vault.envelope import EnvelopeEncryption
 
@@ -135,8 +136,8 @@ class Outbox:
         if cursor:
             query = query.where(deliveries.c.id < cursor)
         query = query.order_by(deliveries.c.id.desc()).limit(limit + 1)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [_dead_letter_document(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
+        rows, following = first_page(await self._database.read(lambda connection: connection.execute(query).all()), limit)
+        return [_dead_letter_document(row) for row in rows], following
 
     async def retry(self, tenant: str, delivery_id: str) -> None:
         """Restarts the attempts of a dead letter, ahead of later deliveries of its config. Raises UnknownDelivery."""
@@ -269,5 +270,4 @@ def _is_first_of_config() -> ColumnElement[bool]:
 def _dead_letter_document(row: Any) -> dict[str, Any]:
     """Returns the JSON of a dead letter. It has only the host of the URL, because the path may be a secret."""
     names = ("id", "task_id", "agent", "owner", "config_id", "seq", "attempts", "reason", "created", "updated")
-    parts = urlsplit(row.url)
-    return {"kind": "notification", **{name: getattr(row, name) for name in names}, "target": f"{parts.scheme}://{parts.netloc}"}
+    return {"kind": "notification", **{name: getattr(row, name) for name in names}, "target": origin_of(row.url)}

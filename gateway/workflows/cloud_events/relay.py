@@ -66,7 +66,10 @@ class EventRelay:
             batch.run(_LOCK, (EPOCH,))
             rows = batch.connection.execute(query).all()
             for row in rows:
-                self._store_row(batch, row)
+                try:
+                    self._store_row(batch, row)
+                except msgspec.MsgspecError as error:  # it would stop every later event
+                    log.error("event_unreadable", tenant=row.tenant, event_id=row.id, type=row.type, error=str(error))
                 batch.run(_DONE, (row.seq,))
             return len(rows)
 
@@ -74,14 +77,18 @@ class EventRelay:
 
     def _store_row(self, batch: Batch, row: Any) -> None:
         hops = read_hops(batch.connection, row.tenant, row.txn) + 1 if row.txn else 0
-        data, sight = msgspec.json.decode(row.data), EventSight(row.owner, row.permission)
+        data, sight = msgspec.json.decode(row.data, type=dict[str, Any]), EventSight(row.owner, row.permission)
         if row.type != TASK_ENDED or self._recorder.wants(row.tenant, TASK_ENDED):
             self._store(batch, row.tenant, _event(row.type, row.id, row, data, sight=sight, hops=hops), sight)
         if row.type == TASK_ENDED and self._recorder.wants(row.tenant, RUN_ENDED):
             run = workflow_runs.c
             found = batch.connection.execute(select(run.workflow).where(run.tenant == row.tenant, run.id == row.subject)).scalar()
             if found is not None:
-                ended = {"run": row.subject, "workflow": found, **{name: data[name] for name in ("state", "owner") if name in data}}
+                ended: dict[str, Any] = {
+                    "run": row.subject,
+                    "workflow": found,
+                    **{name: data[name] for name in ("state", "owner") if name in data},
+                }
                 self._store(batch, row.tenant, _event(RUN_ENDED, f"{row.id}-run", row, ended, sight=sight, hops=hops), sight)
 
     async def _store_notices(self) -> int:
@@ -102,7 +109,10 @@ class EventRelay:
             batch.run(_LOCK, (EPOCH,))
             rows = batch.connection.execute(due).all()
             for row in rows:
-                self._store_notice(batch, row)
+                try:
+                    self._store_notice(batch, row)
+                except msgspec.MsgspecError as error:  # it would stop every later notice
+                    log.error("notice_unreadable", tenant=row.tenant, notice=row.seq, kind=row.kind, error=str(error))
             if rows:
                 batch.run(_ADVANCE, (rows[-1].seq, NOTICES))
             return len(rows)
@@ -115,7 +125,7 @@ class EventRelay:
             return
         permission = DECIDE_APPROVALS.permission if row.kind.startswith("approval.") else ""
         sight = EventSight(row.owner, permission)
-        data = {"owner": row.owner, "task": row.task_id, **msgspec.json.decode(row.body)}
+        data = {"owner": row.owner, "task": row.task_id, **msgspec.json.decode(row.body, type=dict[str, Any])}
         hops = _read_hops_of_task(batch.connection, row.tenant, row.task_id) + 1
         self._store(batch, row.tenant, _event(kind, f"notice-{row.seq}", row, data, sight=sight, hops=hops), sight)
 

@@ -36,7 +36,7 @@ class Pauses:
             else:
                 _check_open(batch, run)
 
-        await self._store.database.write(work)
+        await self._store.database.write_or_refuse(work, RunNotOpen)
 
     async def end_pause(self, run: RunKey, by: str, decision_id: str) -> None:
         """Has a paused run go on. Raises RunNotOpen."""
@@ -48,7 +48,7 @@ class Pauses:
                 wake(batch, run, now)
                 self._audit.record(batch, _record("run-resumed", run, by, decision_id))
 
-        await self._store.database.write(work)
+        await self._store.database.write_or_refuse(work, RunNotOpen)
 
 
 def _check_open(batch: Batch, run: RunKey) -> None:

@@ -117,6 +117,7 @@ workflow_claims = Table(
     Column("version", BigInteger, nullable=False),  # of the subject when the claim was refused
     Column("state", Text, nullable=False),  # waiting | held | lost | told: lost, and the run was told
     deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_claims_run"),
+    Index("workflow_claims_claim", "tenant", "claim_id"),
 )
 
 workflow_checkpoints = Table(

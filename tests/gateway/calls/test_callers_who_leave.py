@@ -3,8 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -24,26 +24,10 @@ from policies.tables import audit_records
 from registry.cards.effects import parse_effects
 from tests.fakes.processes import Process, process, sending, tool_call
 from tests.fakes.waiting import SECONDS, until
+from tests.fakes.writers import held_writer
 
 BUDGET = {"per": [{"who": "user:*", "cost_per_day": 0.05}]}
 MARK = {"subject": "item:{arguments.sku}", "effect": "stock-check", "claim": True, "once": True}
-
-
-@contextmanager
-def held_writer(database: Database) -> Iterator[None]:
-    """The writer works on another commit within this block."""
-    gate, is_held = threading.Event(), threading.Event()
-
-    def wait(_batch: Batch) -> None:
-        is_held.set()
-        gate.wait(SECONDS)
-
-    database.post(wait)
-    assert is_held.wait(SECONDS)
-    try:
-        yield
-    finally:
-        gate.set()
 
 
 async def leave(database: Database, working: "asyncio.Task[Any]", is_at_commit: Any) -> None:

@@ -202,7 +202,7 @@ class McpSessions:
             done = write(batch)
             return done, batch.connection.execute(select(func.count()).select_from(processes)).scalar_one()
 
-        done, count = await self._database.write(write_and_count)
+        done, count = await self._database.write_or_refuse(write_and_count, UnknownSession, BadEnvelope)
         if not self._database.is_sqlite and count > 1:
             await asyncio.sleep(CACHE_SECONDS)
         return done

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import column, select, table
@@ -11,6 +10,7 @@ from sqlalchemy import column, select, table
 from adapters.tool_servers import BuiltInServer
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.server_calls import ServerCalls
+from gateway.concurrency.built_once import BuiltOnce
 from gateway.events.recorder import EventRecorder
 from gateway.server.composition.access.ruled_writes import authorize_and_write
 from gateway.server.composition.built_in.servers import BuiltInOffer
@@ -101,7 +101,7 @@ class LazyBoard:
         if await self._dependencies.stores.database.read(lambda connection: connection.execute(query).first()) is not None:
             await (await asyncio.to_thread(lambda: self._pruning)).run_once()
 
-    @cached_property
+    @BuiltOnce
     def _store(self) -> "BoardStore":
         from gateway.state.board.counters import BoardLimits
         from gateway.state.board.store import BoardStore
@@ -110,19 +110,19 @@ class LazyBoard:
         limits = BoardLimits(settings.keys_max, settings.bytes_max, settings.changes_per_key)
         return BoardStore(stores.database, stores.now, limits, self._dependencies.recorder)
 
-    @cached_property
+    @BuiltOnce
     def _rules(self) -> "PrefixRules":
         from gateway.state.board.rules import PrefixRules
 
         return PrefixRules([_rule_of(each) for each in self._dependencies.settings.state.prefixes], _compile_schema)
 
-    @cached_property
+    @BuiltOnce
     def _feed(self) -> "BoardFeed":
         from gateway.state.board.feed import BoardFeed
 
         return BoardFeed(self._store)
 
-    @cached_property
+    @BuiltOnce
     def _board(self) -> "Board":
         from gateway.ingress.built_in.backing import ServerBackingTools
         from gateway.state.board.operations import Board
@@ -130,13 +130,13 @@ class LazyBoard:
         backing = ServerBackingTools(self._dependencies.server_calls, self._dependencies.registry)
         return Board(self._store, self.rulings, self._rules, self._feed, backing)
 
-    @cached_property
+    @BuiltOnce
     def _held(self) -> "HeldValues":
         from gateway.state.board.held_values.decisions import HeldValues
 
         return HeldValues(self._store, self.rulings, self._rules, self._feed, self._dependencies.stores.audit)
 
-    @cached_property
+    @BuiltOnce
     def _pruning(self) -> "BoardPruning":
         from gateway.state.board.pruning import BoardPruning
 

@@ -1,11 +1,11 @@
 """Makes what stores and hands on events when it is needed. Without events, triggers and workflows, nothing of it is imported."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
+from gateway.concurrency.built_once import BuiltOnce
 from gateway.server.composition.access.rulings import Rulings
 from gateway.server.composition.events.rules import EventParts
 from gateway.server.composition.events.rulings import EventRulings
@@ -63,26 +63,26 @@ class LazyEvents:
         self._has_begun = False
         self.rulings = EventRulings(dependencies.authorizer, dependencies.stores)
 
-    @cached_property
+    @BuiltOnce
     def store(self) -> "EventStore":
         from gateway.workflows.cloud_events.delivery import EventStore
 
         return EventStore(self._dependencies.stores.audit, self._dependencies.events.routes)
 
-    @cached_property
+    @BuiltOnce
     def log(self) -> "EventLog":
         from gateway.workflows.cloud_events.delivery import EventLog
 
         return EventLog(self._engine().store, self.store)
 
-    @cached_property
+    @BuiltOnce
     def _relay(self) -> "EventRelay":
         from gateway.workflows.cloud_events.relay import EventRelay
 
         stores = self._dependencies.stores
         return EventRelay(stores.database, self.store, self._dependencies.events.recorder, stores.now)
 
-    @cached_property
+    @BuiltOnce
     def _triggers(self) -> "TriggerStarter":
         from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.cloud_events.triggers import TriggerCalls, TriggerStarter
@@ -100,7 +100,7 @@ class LazyEvents:
         )
         return TriggerStarter(given.events.starts, EventMatcher(engine.evaluator), calls)
 
-    @cached_property
+    @BuiltOnce
     def operations(self) -> "EventOperations":
         """What /api needs to take and show events."""
         from gateway.workflows.cloud_events.feed import EventFeed

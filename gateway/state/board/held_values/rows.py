@@ -82,7 +82,7 @@ def decide_held(batch: Batch, decision: HeldDecision, now: int, limits: BoardLim
     Raises UnknownHeldValue, HeldValueDecided, OwnHeldValue, StaleVersion and BoardFull.
     """
     lock_counters(batch, decision.tenant)
-    held = find_held(batch.connection, decision.tenant, decision.id)
+    held = find_held(batch.connection, decision.tenant, decision.id, for_update=True)  # so that no pruning comes between
     if held.state != PENDING:
         raise HeldValueDecided(held.state)
     if held.expires is not None and held.expires <= now:
@@ -102,11 +102,12 @@ def decide_held(batch: Batch, decision: HeldDecision, now: int, limits: BoardLim
     return stored
 
 
-def find_held(connection: Connection, tenant: str, held_id: str) -> HeldValue:
-    """Raises UnknownHeldValue."""
+def find_held(connection: Connection, tenant: str, held_id: str, *, for_update: bool = False) -> HeldValue:
+    """The value; with `for_update` no other process changes or deletes it until the commit. Raises UnknownHeldValue."""
     if not HELD_ID.fullmatch(held_id):
         raise UnknownHeldValue
-    row = connection.execute(select(state_held).where(state_held.c.tenant == tenant, state_held.c.id == held_id)).first()
+    query = select(state_held).where(state_held.c.tenant == tenant, state_held.c.id == held_id)
+    row = connection.execute(query.with_for_update() if for_update else query).first()
     if row is None:
         raise UnknownHeldValue
     return held_from_row(row)

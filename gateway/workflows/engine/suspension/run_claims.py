@@ -1,6 +1,6 @@
 """Claims that tasks of runs hold: renewed while the run lasts, whether a process works on it or not, and released when it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -10,12 +10,15 @@ from sqlalchemy import Connection, func, select
 from gateway.state.claims.claim import Claim
 from gateway.state.claims.rows import find_claim
 from gateway.state.claims.store import SubjectClaims
-from gateway.state.subjects.versions import lock_subject
+from gateway.state.subjects.queries import run_query
+from gateway.state.subjects.versions import lock_subject, raise_and_read_version
 from gateway.storage.database import Batch
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.workflows.runs.store import RunKey, RunStore, wake
 from gateway.workflows.runs.tables import workflow_claims
 
+RENEWED_MAX: Final = 1000  # subjects whose claims one round renews
+SUBJECTS_AT_ONCE: Final = 20  # whose locks one commit holds
 WAITING: Final = "waiting"
 HELD: Final = "held"
 LOST: Final = "lost"
@@ -29,13 +32,21 @@ _SET_STATE: Final = "UPDATE workflow_claims SET state = ? WHERE tenant = ? AND r
 _SET_VERSION: Final = "UPDATE workflow_claims SET version = ? WHERE tenant = ? AND run_id = ? AND key = ?"
 _DELETE: Final = "DELETE FROM workflow_claims WHERE tenant = ? AND run_id = ? AND key = ?"
 _DELETE_ALL: Final = "DELETE FROM workflow_claims WHERE tenant = ? AND run_id = ?"
-_RENEW: Final = (
-    "UPDATE claims SET until = ? + (SELECT MAX(w.lease) FROM workflow_claims w WHERE w.tenant = claims.tenant AND w.claim_id = claims.id) "
-    "WHERE state = 'held' AND until > ? AND EXISTS (SELECT 1 FROM workflow_claims w "
-    "JOIN tasks t ON t.tenant = w.tenant AND t.id = w.run_id WHERE w.tenant = claims.tenant AND w.claim_id = claims.id "
-    "AND w.state = 'held' AND claims.until < ? + w.lease * 2 / 3 "
-    "AND t.state NOT IN ('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED'))"
+_WORKED_ON: Final = (
+    "FROM workflow_claims w JOIN tasks t ON t.tenant = w.tenant AND t.id = w.run_id WHERE w.tenant = claims.tenant "
+    "AND w.claim_id = claims.id AND w.state = 'held' AND claims.until < ? + w.lease * 2 / 3 "
+    "AND t.state NOT IN ('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED')"
 )
+_DUE: Final = (
+    "SELECT DISTINCT tenant, subject FROM claims WHERE state = 'held' AND until > ? "  # noqa: S608 (our own text)
+    f"AND EXISTS (SELECT 1 {_WORKED_ON}) ORDER BY tenant, subject LIMIT {RENEWED_MAX}"
+)
+_RENEW: Final = (
+    "UPDATE claims SET until = ? + (SELECT MAX(w.lease) FROM workflow_claims w WHERE w.tenant = claims.tenant "  # noqa: S608 (our own text)
+    "AND w.claim_id = claims.id) "
+    f"WHERE tenant = ? AND subject = ? AND state = 'held' AND until > ? AND EXISTS (SELECT 1 {_WORKED_ON})"
+)
+_WAIT_ON: Final = "UPDATE workflow_claims SET version = ? WHERE tenant = ? AND subject = ? AND state = 'waiting' AND version = ?"
 _MARK_LOST: Final = (
     "UPDATE workflow_claims SET state = 'lost' WHERE state = 'held' AND NOT EXISTS (SELECT 1 FROM claims WHERE "
     "claims.tenant = workflow_claims.tenant AND claims.id = workflow_claims.claim_id AND claims.token = workflow_claims.token "
@@ -164,7 +175,11 @@ class RunClaims:
         if not count:
             return 0
         await self._end_of_ended()
-        await self._database.write(self._tend)
+        due = await self._database.read(self._find_due)
+        for at in range(0, len(due), SUBJECTS_AT_ONCE):
+            some = due[at : at + SUBJECTS_AT_ONCE]
+            await self._database.write_alone("run-claims", lambda batch, some=some: self._renew(batch, some))  # type: ignore[misc]  # bound now
+        await self._database.write_alone("run-claims", self._tend)
         if self._watchers:
             for run, key in await self._database.read(_lost_keys):
                 if (on_loss := self._watchers.get((run, key))) is not None:
@@ -177,9 +192,22 @@ class RunClaims:
             await self.release_all(run)
             await self._database.write(partial(_forget, run))
 
+    def _find_due(self, connection: Connection) -> list[tuple[str, str]]:
+        """The subjects (tenant and name) with claims to renew."""
+        now = self._claims.clock.read(connection)
+        return [(row.tenant, row.subject) for row in run_query(connection, _DUE, now, now)]
+
+    def _renew(self, batch: Batch, subjects: Sequence[tuple[str, str]]) -> None:
+        """Renews claims under the locks of their subjects. Runs that wait for them go on waiting, since nothing has come free."""
+        for tenant, subject in subjects:
+            lock_subject(batch, tenant, subject)
+            now = self._claims.clock.read(batch.connection)
+            if batch.run(_RENEW, (now, tenant, subject, now, now)):
+                version = raise_and_read_version(batch, tenant, subject)
+                batch.run(_WAIT_ON, (version, tenant, subject, version - 1))
+
     def _tend(self, batch: Batch) -> None:
         now = self._claims.clock.read(batch.connection)
-        batch.run(_RENEW, (now, now, now))
         batch.run(_MARK_LOST, (now,))
         rests = (tasks.c.runner == "") & (workflow_claims.c.state == LOST)
         for run, key in _keys_of(batch.connection, rests):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy import Row, select
 
@@ -26,6 +27,7 @@ APPROVE: Final = "approve"
 CHOOSE: Final = "choose"
 FORM: Final = "form"
 SIGNAL: Final = "signal"  # its prompt is the name of the signal
+log = structlog.get_logger()
 PENDING: Final = "pending"
 WITHDRAWN_MAX: Final = 200  # at once, of runs that have ended
 WITHDRAWN: Final = "withdrawn"  # the run has gone on or ended without an answer
@@ -181,16 +183,15 @@ class Checkpoints:
         encoded = msgspec.json.encode(value).decode()
 
         def work(batch: Batch) -> Checkpoint:
-            if not batch.run(_ANSWER, (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)):
+            answer = (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)
+            if _has_ended(batch, run) or not batch.run(_ANSWER, answer):
                 raise CheckpointClosed(_why_closed(batch, run, checkpoint.id))
-            if _has_ended(batch, run):
-                raise CheckpointClosed(RUN_ENDED)
             wake(batch, run, now)
             _drop_note(batch, checkpoint)
             self._record_change(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
             return checkpoint_from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
-        return await self._store.database.write(work)
+        return await self._store.database.write_or_refuse(work, CheckpointClosed)
 
     def _record_change(self, batch: Batch, what: str, checkpoint: Checkpoint, **more: Any) -> None:
         """Writes what became of a checkpoint to the audit, and to the feed of notices where people are asked: not for a signal."""
@@ -233,7 +234,7 @@ class Checkpoints:
         table = workflow_checkpoints
         query = select(table).join(tasks, IS_TASK_OF_CHECKPOINT).where(table.c.state == PENDING, tasks.c.state.in_(ENDED_STATES))
         query = query.limit(WITHDRAWN_MAX)
-        found = [checkpoint_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        found = _readable(await self._store.database.read(lambda connection: connection.execute(query).all()))
         if not found:
             return 0
         return await self._store.database.write(lambda batch: sum([self._withdraw(batch, each) for each in found]))
@@ -291,9 +292,9 @@ def _has_ended(batch: Batch, run: RunKey) -> bool:
 
 
 def _why_closed(batch: Batch, run: RunKey, checkpoint_id: str) -> str:
-    """Why a checkpoint takes no answer. One that is still pending has outlived its time."""
+    """Why a checkpoint takes no answer. One that is still pending has outlived its time, or its run."""
     state = str(batch.connection.execute(_one(run.tenant, checkpoint_id)).one().state)
-    if state == WITHDRAWN and _has_ended(batch, run):
+    if state in (PENDING, WITHDRAWN) and _has_ended(batch, run):
         return RUN_ENDED
     return CLOSED_TEXTS.get(state, CLOSED_TEXTS["expired"])
 
@@ -328,6 +329,17 @@ def checkpoint_from_row(row: "Row[Any]") -> Checkpoint:
         is_escalated=row.escalated is not None,
         requesters=tuple(msgspec.json.decode(row.requesters or "[]")),
     )
+
+
+def _readable(rows: "Sequence[Row[Any]]") -> list[Checkpoint]:
+    """The checkpoints of rows. One that can't be read is logged, and the others go on."""
+    found = []
+    for row in rows:
+        try:
+            found.append(checkpoint_from_row(row))
+        except msgspec.MsgspecError as error:
+            log.error("checkpoint_unreadable", tenant=row.tenant, checkpoint=row.id, error=str(error))
+    return found
 
 
 def _escalation_columns(escalation: Escalation) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from gateway.events.own_types import OWN_TYPES
 from gateway.events.recorder import EventRecorder
@@ -213,3 +213,14 @@ async def test_claims_that_are_taken_and_released_are_told(telling: House) -> No
     told = await of_type(telling, "claim.changed")
     assert sorted((event["subject"], event["data"]["change"]) for event in told) == [("customer:42", "released"), ("customer:42", "taken")]
     assert await of_type(telling, "claim.changed", "alice") == []
+
+
+async def test_an_event_that_cannot_be_read_holds_up_no_other(telling: House) -> None:
+    database, recorder = telling.gateway.database, telling.gateway.events.recorder
+    for key in ("one", "two", "three"):
+        await database.write(lambda batch, key=key: recorder.record_event(batch, "default", "interlock.state.changed.v1", key, {}))
+    spoil = update(event_outbox).values(data='["shortened').where(event_outbox.c.subject == "one")
+    odd = update(event_outbox).values(data="[]").where(event_outbox.c.subject == "two")
+    await database.write(lambda batch: [batch.connection.execute(each) for each in (spoil, odd)])
+    assert [event["subject"] for event in await of_type(telling, "state.changed")] == ["three"]
+    assert await database.read(lambda connection: connection.execute(select(event_outbox.c.id)).all()) == []

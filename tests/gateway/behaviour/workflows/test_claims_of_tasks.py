@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.state.claims.tables import claims
-from gateway.workflows.runs.tables import workflow_claims
+from gateway.workflows.runs.tables import workflow_claims, workflow_runs
 from policies.ids import now_us
 from tests.fakes.house import CallbackAgent, house, two
 from tests.fakes.reception import Reception
+from tests.fakes.subject_versions import read_subject_version
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Gate, Workflows
 from tests.gateway.behaviour.workflows.test_takeover_of_runs import crashed
@@ -87,6 +88,10 @@ class Desk(Workflows):
         await self.desk.ask("POST", f"/api/runs/{run}/signal", "ann", {"name": name, "data": {}})
 
 
+async def subject_version(desk: Desk) -> int:
+    return await desk.home.gateway.database.read(lambda connection: read_subject_version(connection, "default", "customer:42"))
+
+
 @pytest.fixture
 async def desk(tmp_path: Path, database_url: str) -> AsyncIterator[Desk]:
     async with house(tmp_path / "home", database_url, roles=ROLES, users=USERS) as built:
@@ -116,9 +121,27 @@ async def test_the_lease_is_renewed_while_the_run_only_waits(desk: Desk) -> None
     await desk.reached(run, "SUSPENDED", user="ann")
     soon = now_us() + 300_000_000
     await desk.home.gateway.database.write(lambda batch: batch.connection.execute(update(claims).values(until=soon)))
+    before = await subject_version(desk)
     await desk.tend()
     (row,) = await desk.claim_rows()
     assert row.until > soon + 290_000_000 and row.state == "held"
+    assert await subject_version(desk) == before + 1  # a ruling that saw the lease end is ruled on again
+
+
+async def test_a_run_goes_on_waiting_while_another_claim_is_renewed(desk: Desk) -> None:
+    holder = await desk.begin(body(BLOCK, ASK, lease="PT10M", wait="PT1H"))
+    await desk.reached(holder, "SUSPENDED", user="ann")
+    waiting = await desk.start("care", {"id": 42}, "bob")
+    await desk.reached(waiting, "SUSPENDED", user="bob")
+    soon = now_us() + 300_000_000
+    await desk.home.gateway.database.write(lambda batch: batch.connection.execute(update(claims).values(until=soon)))
+    await desk.home.gateway.workflows.tend_claims()
+    query = select(workflow_claims.c.version).where(workflow_claims.c.state == "waiting")
+    versions = await desk.home.gateway.database.read(lambda connection: connection.execute(query).scalars().all())
+    assert versions == [await subject_version(desk)]
+    woken = select(workflow_runs.c.wake_at).where(workflow_runs.c.id == waiting)
+    (at,) = await desk.home.gateway.database.read(lambda connection: connection.execute(woken).scalars().all())
+    assert at is None or at > now_us()
 
 
 async def test_a_lost_claim_cancels_the_step_and_is_caught_outside(desk: Desk) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from gateway.calls.costs.entries import CostEntry
 from gateway.calls.costs.expiry import GRACE_US, ExpiredReservations
@@ -242,6 +242,22 @@ class TestExpiry:
         await self.sweeper(database, 2 * 86_400_000_000).run_once()
         rows = await database.read(lambda connection: connection.execute(select(reservations.c.id)).scalars().all())
         assert rows == ["d2"]
+
+    @pytest.mark.parametrize("column", ["shares", "entry"])
+    async def test_a_reservation_that_cannot_be_read_stops_no_other(self, database: Database, column: str) -> None:
+        for call in ("d1", "d2", "d3"):
+            await database.write(lambda batch, call=call: reserve(batch, "acme", call, 20))
+        spoil = update(reservations).where(reservations.c.id == "d2").values({column: '["shortened'})
+        await database.write(lambda batch: batch.connection.execute(spoil))
+        assert [await self.sweeper(database, 1_000_001).run_once() for _ in range(2)] == [3, 0]
+        entries = await database.read(partial(_execute, query=select(costs.c.id).order_by(costs.c.id)))
+        known = {"shares": (["d1", "d2", "d3"], (40, 20)), "entry": (["d1", "d3"], (60, 0))}
+        assert ([each.id for each in entries], (await stored(database, "acme"))[NARROW]) == known[column]
+
+    async def test_a_call_ends_although_its_reservation_cannot_be_read(self, database: Database) -> None:
+        await database.write(lambda batch: reserve(batch, "acme", "d1", 20))
+        await database.write(lambda batch: batch.connection.execute(update(reservations).values(shares="x")))
+        assert await database.write(lambda batch: settle(batch, CallPlace("acme", "d1", ""), 5)) == 5
 
     async def test_two_processes_charge_an_expired_call_once(self, stores: tuple[Database, Database]) -> None:
         await stores[0].write(lambda batch: reserve(batch, "acme", "d1", 60))

@@ -5,7 +5,7 @@ from gateway.state.board.held_values.rows import build_held_value, hold_value, l
 from gateway.state.board.pruning import DAY_US, BoardPruning
 from gateway.state.board.store import BoardStore
 from gateway.state.board.values import ANY_VERSION, NO_PRECONDITION, ValueSource
-from gateway.state.board.writes import KeyRef, NewValue, set_value
+from gateway.state.board.writes import KeyRef, NewValue, delete_value, set_value
 from gateway.storage.database import Database
 from tests.fakes.subject_versions import read_subject_version
 
@@ -50,3 +50,26 @@ async def test_old_changes_and_held_values_are_deleted_and_values_stay(database:
     assert await store.history(KEY, None, 10) == []
     found = await store.find(KEY)
     assert found is not None and found.version == 2
+
+
+async def delete(database: Database, ref: KeyRef, now: int) -> int:
+    return await database.write(lambda batch: delete_value(batch, ref, SOURCE, ANY_VERSION, now))
+
+
+async def test_no_version_of_a_deleted_key_comes_back_after_its_history_is_pruned(database: Database) -> None:
+    store = BoardStore(database, lambda: 0, LIMITS)
+    await put(database, KEY, expires=9_000)
+    for _ in range(2):
+        await put(database, KEY)
+    deleted = await delete(database, KEY, 100)
+    await put(database, KeyRef("acme", "customer/43/status"), expires=90 * DAY_US)
+    await put(database, KeyRef("other", "customer/42/status"), expires=90 * DAY_US)
+    await pruning_at(database, 9 * DAY_US).run_once()
+    assert await store.history(KEY, None, 10) == []
+    await database.write(lambda batch: set_value(batch, NewValue(KEY, "2", SOURCE), 10 * DAY_US, LIMITS))
+    found = await store.find(KEY)
+    assert found is not None and found.version > deleted == 4
+    assert await delete(database, KeyRef("other", "customer/42/status"), 100) == 2
+    await database.write(lambda batch: set_value(batch, NewValue(KeyRef("other", "new"), "2", SOURCE), 10 * DAY_US, LIMITS))
+    fresh = await store.find(KeyRef("other", "new"))
+    assert fresh is not None and fresh.version == 1  # in another tenant nothing was deleted long ago

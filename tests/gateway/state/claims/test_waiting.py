@@ -8,49 +8,19 @@ from sqlalchemy import select
 
 from gateway.state.claims.claim import Claim, ClaimRequest, Holder
 from gateway.state.claims.problems import ClaimDenied, TooManyClaims
-from gateway.state.claims.store import HELD_MAX, SECOND, SubjectClaims
+from gateway.state.claims.store import HELD_MAX, SECOND, ClaimPage, SubjectClaims
 from gateway.state.claims.tables import claims as table
 from gateway.state.claims.waiting import ClaimWaiters
-from gateway.state.subjects.clock import SubjectClock
 from gateway.state.subjects.pruning import KEPT_US
 from gateway.state.tables import subjects
 from gateway.storage.database import Database
 from policies.ids import new_id, now_us
 from tests.fakes.waiting import until
+from tests.fakes.writers import CommitCounter, rollbacks_of_refusal
 from tests.gateway.state.claims.test_claims import MAIL, SALES, SUPPORT, TestClock, Time, wanted
 
 CARE = Holder("t|i|cem", ("care",), "t3", "x3")
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-class Commits:
-    """Counts the commits of the writer."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def on_commit(self) -> None:
-        self.count += 1
-
-    def on_rollback(self) -> None: ...
-
-    def resolve_uncertain_commit(self, _connection: object) -> bool:
-        return False
-
-
-async def never(_seconds: float) -> None:
-    await asyncio.Event().wait()
-
-
-@pytest.fixture
-def waiters() -> ClaimWaiters:
-    return ClaimWaiters()
-
-
-@pytest.fixture
-def claims(database: Database, waiters: ClaimWaiters) -> SubjectClaims:
-    """Claims whose requests wait for ever, unless they are woken."""
-    return SubjectClaims(database, SubjectClock(now_us), new_id, never, waiters=waiters)
 
 
 async def begin_waiting(claims: SubjectClaims, waiters: ClaimWaiters, request: ClaimRequest, held: Claim) -> "asyncio.Task[Claim]":
@@ -64,10 +34,10 @@ async def test_a_release_hands_the_claim_to_who_waits_longest(claims: SubjectCla
     held = await claims.take(wanted(SUPPORT))
     first = await begin_waiting(claims, waiters, wanted(SALES), held)
     last = await begin_waiting(claims, waiters, wanted(CARE), held)
-    database.enlist(commits := Commits())
+    database.enlist(commits := CommitCounter())
     await claims.release("t", held.id, SUPPORT, held.token)
     given = await first
-    assert (given.holder, commits.count) == (SALES, 1)
+    assert (given.holder, commits.commits) == (SALES, 1)
     await claims.release("t", given.id, SALES, given.token)
     assert held.token < given.token < (await last).token
 
@@ -77,10 +47,10 @@ async def test_who_waits_in_vain_writes_nothing_meanwhile(database: Database) ->
     time = Time()
     claims = SubjectClaims(database, TestClock(time), new_id, time.sleep)
     await claims.take(wanted(SUPPORT))
-    database.enlist(commits := Commits())
+    database.enlist(commits := CommitCounter())
     with pytest.raises(ClaimDenied):
         await claims.take(wanted(SALES), wait_seconds=30)
-    assert len(time.waits) >= 30 and commits.count <= 2
+    assert len(time.waits) >= 30 and commits.commits <= 2
 
 
 @sqlite_only
@@ -91,7 +61,7 @@ async def test_a_claim_that_is_handed_to_a_caller_who_has_gone_is_free_again(cla
     await asyncio.sleep(0)
     gone.cancel()
     await releasing
-    assert (await claims.take(wanted(SUPPORT))).token > held.token
+    assert (await claims.take(wanted(SUPPORT), wait_seconds=60)).token > held.token
 
 
 async def test_one_that_was_woken_and_goes_wakes_the_next(waiters: ClaimWaiters) -> None:
@@ -119,6 +89,15 @@ async def test_claims_that_cool_down_count_and_those_of_calls_do_not(claims: Sub
     with pytest.raises(TooManyClaims):
         await claims.take(wanted(SALES))
     assert (await claims.take(wanted(SUPPORT))).holder == SUPPORT
+
+
+async def test_one_who_has_too_many_claims_repeats_no_commit_of_others(claims: SubjectClaims, database: Database) -> None:
+    held = await claims.take(ClaimRequest("t", "customer:42", MAIL, SALES, "", 100, 60 * SECOND))
+    await database.write(lambda batch: [batch.add(table, cooling(SALES.owner, number)) for number in range(HELD_MAX)])
+    new = ClaimRequest("t", "customer:43", MAIL, SALES, "", 100, 60 * SECOND)
+    assert await rollbacks_of_refusal(database, claims.take(new), TooManyClaims) == 0
+    assert (await claims.list_open("t", ClaimPage(subject="customer:43")))[0] == []
+    assert (await claims.take(wanted(SALES))).id == held.id
 
 
 async def test_subjects_that_rest_are_deleted_and_their_tokens_still_grow(database: Database) -> None:

@@ -7,7 +7,9 @@ from sqlalchemy import Connection, update
 
 from gateway.state.claims.claim import ClaimRequest
 from gateway.state.effects.reading import EffectCaller
-from gateway.state.effects.store import _RELEASE_CLAIMS, _RENEW_CLAIMS, ASKED, DONE, FAILED, SubjectEffects
+from gateway.state.effects.states import ASKED, DONE, FAILED
+from gateway.state.effects.store import SubjectEffects
+from gateway.state.effects.sweep import DUE, RELEASE_CLAIMS, RENEW_CLAIMS
 from gateway.state.effects.tables import subject_effects
 from gateway.storage.database import Database, WriteFailed
 from policies.delegation.facts import EffectMark, SubjectEffect
@@ -77,10 +79,13 @@ async def test_what_an_answer_reads_without_its_own_effect_is_not_recalled(effec
 
 
 @sqlite_only
-@pytest.mark.parametrize("statement", [_RENEW_CLAIMS, _RELEASE_CLAIMS])
-async def test_a_sweep_looks_only_at_effects_on_the_subjects_of_claims(database: Database, statement: str) -> None:
+@pytest.mark.parametrize(("statement", "count"), [(RENEW_CLAIMS, 5), (RELEASE_CLAIMS, 4), (DUE, 4)])
+async def test_a_sweep_looks_only_at_effects_with_the_claims_it_sweeps(database: Database, statement: str, count: int) -> None:
     def plan(connection: Connection) -> str:
-        return "\n".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (1, 1)))
+        return "\n".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (1,) * count))
 
     found = await database.read(plan)
-    assert "subject_effects" in found and "(tenant=? AND subject=?)" in found.partition("subject_effects")[2], found
+    assert "USING INDEX subject_effects_claim (tenant=? AND claim_id=?)" in found.replace("COVERING ", ""), found
+    assert "SCAN" not in found.replace("SCAN c USING INDEX claims_held", "").replace("USING INDEX subject_effects_open", "OPEN").replace(
+        "SCAN subject_effects OPEN", ""
+    ).replace("SCAN e OPEN", ""), found

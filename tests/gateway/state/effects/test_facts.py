@@ -12,7 +12,8 @@ from gateway.state.claims.claim import ClaimRequest, Holder
 from gateway.state.claims.store import SubjectClaims
 from gateway.state.effects.facts import TooManyFacts
 from gateway.state.effects.reading import VALUES_MAX, EffectCaller
-from gateway.state.effects.store import DONE, FAILED, SubjectEffects
+from gateway.state.effects.states import DONE, FAILED
+from gateway.state.effects.store import SubjectEffects
 from gateway.state.subjects.clock import SubjectClock
 from gateway.state.tables import state_values
 from gateway.storage.batch import Batch

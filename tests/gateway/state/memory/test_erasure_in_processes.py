@@ -39,6 +39,9 @@ class HeldDatabase:
 
         return await self._database.write(hold)
 
+    async def write_or_refuse(self, work: Callable[[Batch], Any], *_refusals: type[Exception]) -> Any:
+        return await self.write(work)
+
 
 @pytest.fixture
 async def other(database_url: str) -> AsyncIterator[Database]:

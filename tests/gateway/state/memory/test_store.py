@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from gateway.state.memory.facts import TEXT_MAX, Authorship, Correction, Fact, MemoryFull, MemoryScope, NewFact
+from gateway.state.memory.facts import (
+    TEXT_MAX,
+    Authorship,
+    Correction,
+    Fact,
+    FactChanged,
+    MemoryFull,
+    MemoryScope,
+    NewFact,
+    WrittenByPerson,
+)
 from gateway.state.memory.quarantine import MemoryQuarantines
 from gateway.state.memory.reading import FactPage, FactReader, FactView
 from gateway.state.memory.store import FactStore, FactWriter
@@ -20,6 +30,7 @@ from gateway.storage.paging import BadCursor
 from policies.audit.log import AuditLog
 from policies.ids import new_id
 from tests.fakes.timeouts import LONG_TIMEOUTS
+from tests.fakes.writers import rollbacks_of_refusal
 
 ALICE, BOB, FLOW = MemoryScope("t", "t|i|alice"), MemoryScope("t", "t|i|bob"), MemoryScope("t", workflow="flow")
 BY_ALICE, BY_BOB = FactWriter(Authorship("t|i|alice")), FactWriter(Authorship("t|i|bob"))
@@ -318,3 +329,17 @@ async def test_the_last_of_64_words_counts_as_much_as_the_first(desk: Desk) -> N
     unknown = " ".join(f"unknown{number}" for number in range(61))
     assert await desk.found(f"first 17 {unknown} last") == ["first 17 last", "first last", "first"]
     assert await desk.found(f"last 17 {unknown} first") == ["first 17 last", "first last", "first"]
+
+
+async def test_what_memory_refuses_repeats_no_commit_of_others(desk: Desk) -> None:
+    facts = [await desk.put(f"fact {number}") for number in range(FACTS_MAX)]
+    full = desk.store.put(ALICE, NewFact("one more"), BY_ALICE)
+    assert await rollbacks_of_refusal(desk.database, full, MemoryFull) == 0
+    stale = desk.store.correct(facts[0], Correction(text="new", version=7), BY_ALICE)
+    assert await rollbacks_of_refusal(desk.database, stale, FactChanged) == 0
+    of_person = desk.store.forget(facts[0], BY_AGENT)
+    assert await rollbacks_of_refusal(desk.database, of_person, WrittenByPerson) == 0
+    await desk.store.forget(facts[0], BY_ALICE)
+    await desk.put("one more")  # what was refused is not counted
+    with pytest.raises(MemoryFull):
+        await desk.put("and another")

@@ -137,7 +137,7 @@ class SignInClients:
                 raise TooManyClients("all places for clients that register themselves are in use")
             batch.run(_INSERT, values)
 
-        await self._database.write(work)
+        await self._database.write_or_refuse(work, TooManyClients)
         return client, until
 
     def note_use(self, batch: Batch, client_id: str) -> None:
