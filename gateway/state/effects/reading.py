@@ -25,14 +25,17 @@ _ARRAYS: Final = {"sqlite": "json_array", "postgresql": "json_build_array"}
 _SUBJECT, _VALUE, _LAST, _UNDER_WAY, _CLAIM, _OWN_CLAIM = range(6)  # kinds of rows
 _VALUES: Final = "FROM state_values WHERE tenant = ? AND"
 _OF_TASKS: Final = "(SELECT COUNT(*) FROM (SELECT 1 FROM subject_effects WHERE tenant = ? AND subject = ? AND own_task = 1 LIMIT 1) AS o)"
-# The newest effect of each name, and of each agent: each step reads one entry of an index, however many effects the subject had.
-_LAST_EFFECTS: Final = (
-    "FROM (WITH RECURSIVE names(name) AS (SELECT MIN({0}) FROM subject_effects WHERE tenant = ? AND subject = ? AND state <> 'failed' "
+# The newest effect of each name, and of each agent: each step reads one entry of an index, however many effects the subject had. With `=`
+# instead of both bounds, PostgreSQL may go through the index of moments, where a name that is rare comes late.
+_NAMES: Final = (
+    "WITH RECURSIVE names(name) AS (SELECT MIN({0}) FROM subject_effects WHERE tenant = ? AND subject = ? AND state <> 'failed' "
     "AND {0} > '' UNION ALL SELECT (SELECT MIN({0}) FROM subject_effects WHERE tenant = ? AND subject = ? AND state <> 'failed' "
-    "AND {0} > names.name) FROM names WHERE names.name IS NOT NULL) "
-    "SELECT e.effect, e.agent, e.owner, e.at FROM names JOIN subject_effects e ON e.tenant = ? AND e.id = (SELECT id FROM subject_effects "
-    "WHERE tenant = ? AND subject = ? AND {0} = names.name AND state <> 'failed' AND id <> ? AND NOT (own_task = 1 AND (task_id = ? "
-    "OR (txn = ? AND (task_id = ? OR chain IN (?, ?, ?, ?))))) ORDER BY at DESC LIMIT 1)) AS last_{0}"
+    "AND {0} > names.name) FROM names WHERE names.name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL"
+)
+_LAST_EFFECT: Final = (
+    "SELECT {kind} AS kind, (SELECT CAST({array}(effect, agent, owner, at) AS TEXT) FROM subject_effects WHERE tenant = ? AND subject = ? "
+    "AND {0} >= found.name AND {0} <= found.name AND state <> 'failed' AND id <> ? AND NOT (own_task = 1 AND (task_id = ? "
+    "OR (txn = ? AND (task_id = ? OR chain IN (?, ?, ?, ?))))) ORDER BY {0} DESC, at DESC LIMIT 1) AS body FROM ({names}) AS found"
 )
 _EFFECTS_UNDER_WAY: Final = (
     "FROM subject_effects e LEFT JOIN tasks t ON t.tenant = e.tenant AND t.id = e.task_id AND e.own_task = 1 "
@@ -74,7 +77,7 @@ def facts_query(is_sqlite: bool, caller: EffectCaller, effect: SubjectEffect, ne
         values += (caller.tenant, *keys)
     if needs.last:
         left_out = (caller.continues_decision_id, effect.continues_task or "-", *_lineage(caller.holder))
-        values += (*about, *about, caller.tenant, *about, *left_out) * 2
+        values += (*about, *left_out, *about, *about) * 2
     values += (*about, *about)
     if caller.continues_decision_id:
         values += (caller.tenant, caller.continues_decision_id)
@@ -104,7 +107,8 @@ def _statement(dialect: str, ranges: int, keys: int, with_last: bool, with_own_c
     bounded = f"SELECT * FROM ({select(_VALUE, VALUE_COLUMNS, f'{_VALUES} key > ? AND key < ? LIMIT {VALUES_MAX + 1}')}) AS range"  # noqa: S608 (our own text)
     parts += [f"{bounded}{number}" for number in range(ranges)]
     parts += [select(_VALUE, VALUE_COLUMNS, f"{_VALUES} key IN ({','.join('?' * keys)})")] if keys else []
-    parts += [select(_LAST, "effect, agent, owner, at", _LAST_EFFECTS.format(column)) for column in ("effect", "agent") if with_last]
+    for column in ("effect", "agent") if with_last else ():
+        parts.append(_LAST_EFFECT.format(column, kind=_LAST, array=array, names=_NAMES.format(column)))
     under_way = "e.id, e.effect, e.purpose, e.chain, e.agent, e.owner, e.task_id, e.own_task, e.txn, e.at, e.until, t.state"
     parts.append(select(_UNDER_WAY, under_way, _EFFECTS_UNDER_WAY))
     parts.append(select(_CLAIM, _CLAIM_COLUMNS, "FROM claims WHERE tenant = ? AND subject = ? AND state <> 'ended'"))
@@ -116,6 +120,8 @@ def read_rows(subject: str, rows: Sequence[Sequence[Any]]) -> FactRows:
     """What the query found."""
     found = FactRows()
     for kind, body in rows:
+        if body is None:  # all effects of this name are of the caller's own chain
+            continue
         row = _decode_row(body)
         if kind == _SUBJECT:
             found.version, found.now, found.has_tasks = row[0], row[1] or 0, bool(row[2])

@@ -7,6 +7,7 @@ from gateway.storage.tables import metadata, partial_index
 CLAIMED = partial_index("claim_id <> ''")
 NOT_FAILED = partial_index("state <> 'failed'")
 OF_TASKS = partial_index("own_task = 1")
+ENDED = partial_index("state <> 'under-way'")
 UNDER_WAY = partial_index("state = 'under-way'")
 
 subject_effects = Table(
@@ -34,7 +35,7 @@ subject_effects = Table(
     Index("subject_effects_last", "tenant", "subject", "effect", "at", **NOT_FAILED),
     Index("subject_effects_agent", "tenant", "subject", "agent", "at", **NOT_FAILED),
     Index("subject_effects_tasks", "tenant", "subject", **OF_TASKS),
-    Index("subject_effects_old", "at"),
+    Index("subject_effects_old", "at", **ENDED),  # not of all, so that no query for the newest effect of a subject goes by it
 )
 
 subject_conflicts = Table(

@@ -7,6 +7,7 @@ revision = "0026"
 down_revision = "0025"
 
 NOT_FAILED = "state <> 'failed'"
+ENDED = "state <> 'under-way'"
 CLAIMED = "claim_id <> ''"
 PARTIAL = (
     ("subject_effects_claim", "subject_effects", ["tenant", "claim_id"], CLAIMED),
@@ -19,6 +20,8 @@ PARTIAL = (
 def upgrade() -> None:
     for name, table, columns, condition in PARTIAL:
         op.create_index(name, table, columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+    op.drop_index("subject_effects_old", "subject_effects")
+    op.create_index("subject_effects_old", "subject_effects", ["at"], sqlite_where=sa.text(ENDED), postgresql_where=sa.text(ENDED))
     op.create_index("workflow_claims_claim", "workflow_claims", ["tenant", "claim_id"])
     op.create_index("costs_old", "costs", ["at"])
     op.add_column("state_counters", sa.Column("floor", sa.BigInteger(), nullable=False, server_default="0"))
@@ -29,5 +32,7 @@ def downgrade() -> None:
     op.drop_column("state_counters", "floor")
     op.drop_index("costs_old", "costs")
     op.drop_index("workflow_claims_claim", "workflow_claims")
+    op.drop_index("subject_effects_old", "subject_effects")
+    op.create_index("subject_effects_old", "subject_effects", ["at"])
     for name, table, _, _ in reversed(PARTIAL):
         op.drop_index(name, table)

@@ -110,6 +110,8 @@ async def test_branches_that_race_never_exceed_the_budget_of_their_run(tmp_path:
         gate = asyncio.Event()
 
         async def act(_token: str, text: str) -> str:
+            if len(sales.requests) > 2:  # more than the budget allows: the run is to end, and the test to fail
+                gate.set()
             await gate.wait()
             return text
 

@@ -114,3 +114,18 @@ async def test_a_long_history_costs_a_ruling_no_more_than_a_short_one(database: 
     short = await count_steps(database)
     await fill(database, 5000, **more)
     assert await count_steps(database) <= short + 2
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_postgresql_finds_a_rare_effect_by_its_name(database: Database) -> None:
+    await fill(database, 5000)
+    await database.write(lambda batch: batch.run("UPDATE subject_effects SET effect = 'visit', agent = 'rare' WHERE at = 1", ()))
+    await database.write(lambda batch: batch.run("ANALYZE subject_effects", ()))
+    statement, values = facts_query(False, CALLER, MAIL, LAST)
+
+    def explain(connection: Connection) -> str:
+        return "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement.replace('?', '%s')}", values).scalars().all())
+
+    plan = await database.read(explain)
+    assert "subject_effects_last" in plan and "subject_effects_agent" in plan
+    assert "Seq Scan on subject_effects" not in plan and "subject_effects_at" not in plan and "subject_effects_old" not in plan, plan
