@@ -103,6 +103,7 @@ async def furnish(home: House) -> dict[str, str]:
     agent.more = [{"data": {HOSTILE: HOSTILE}}, {"url": "https://evil.example/?secret=1", "filename": HOSTILE}]
     await home.agent(agent)
     await home.server("inventory", "check", "refund")
+    await home.server("odd", "fill", schema=_hostile_schema())
     sent = await home.send(home.token("alice"), "sales", HOSTILE)
     task = sent["result"]["task"]["id"]
     failing = CallbackAgent("failing")
@@ -117,6 +118,7 @@ async def furnish(home: House) -> dict[str, str]:
     assert made.status_code == 201, made.text
     host.changes = {"name": "drifting", "description": HOSTILE, "skills": [_hostile_skill()]}
     await desk.ask("POST", "/api/agents/drifting/refresh")
+    (version,) = (await desk.ask("GET", "/api/agents/drifting/history?limit=1")).json()["items"]
     await workflows.add("pay", PAY)
     run = await workflows.start("pay", {"note": HOSTILE})
     await workflows.reached(run, "SUSPENDED")
@@ -141,6 +143,14 @@ async def furnish(home: House) -> dict[str, str]:
         "agents": "/console/agents",
         "agent": "/console/agents/sales",
         "agent that changed": "/console/agents/drifting",
+        "version": f"/console/agents/drifting/history/{version['seq']}",
+        "server version": "/console/servers/odd/history/1",
+        "try an agent": "/console/agents/sales/try",
+        "answer an agent": f"/console/agents/failing/try?task={asked}&context=x",
+        "register an agent": "/console/register/agent",
+        "register a server": "/console/register/server",
+        "try a tool": "/console/servers/odd/try",
+        "try a tool in JSON": "/console/servers/odd/try?tool=fill&as=json",
         "servers": "/console/servers",
         "server": "/console/servers/inventory",
         "workflows": "/console/workflows",
@@ -154,6 +164,20 @@ async def furnish(home: House) -> dict[str, str]:
         "cost by day": "/console/cost",
         "unknown": "/console/tasks/t_nothing",
     }
+
+
+def _hostile_schema() -> dict[str, Any]:
+    """A schema in which every text that a form can show is hostile."""
+    words = {"title": HOSTILE[:150], "description": HOSTILE}
+    members = {
+        "text": {"type": "string", "default": HOSTILE, **words},
+        "pick": {"enum": [HOSTILE, "b"], **words},
+        "several": {"type": "array", "items": {"enum": [HOSTILE, "b"]}, **words},
+        "list": {"type": "array", "items": {"type": "string"}, "default": [HOSTILE], **words},
+        "within": {"type": "object", "properties": {HOSTILE[:60]: {"type": "integer", **words}}, **words},
+        "free": {"default": HOSTILE, **words},
+    }
+    return {"type": "object", "properties": members}
 
 
 async def _answer_hostile(_token: str, _text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import msgspec
 from msgspec import UNSET, Raw
 
 from adapters.contract import Failure, NotSent, Unreachable, UpstreamFault
@@ -32,6 +33,7 @@ from adapters.mcp_client.wire.messages import (
     reply_of,
 )
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from adapters.redaction.exchanges import begin_exchange
 
 MESSAGES_MAX: Final = 1000  # messages of one call that its client has not received yet; more are dropped
 CALLS_MAX: Final = 256  # concurrent calls on one channel
@@ -131,11 +133,17 @@ class DuplexChannel:
         with self.open_request() as (number, mailbox):
             params = {**self._params(request, number), **extra_params}
             envelope = envelope_of(number, request.method, params)
+            record = begin_exchange(request.method, {}, envelope)
             try:
                 if request.peer is None:
-                    return await self._exchange(mailbox, number, envelope, seconds, None)
-                async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
-                    return await self._exchange(mailbox, number, envelope, seconds, messages)
+                    exchange = await self._exchange(mailbox, number, envelope, seconds, None)
+                else:
+                    async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
+                        exchange = await self._exchange(mailbox, number, envelope, seconds, messages)
+                if record is not None:
+                    record.begin_response(exchange.status, {})
+                    record.add_body(msgspec.json.encode(exchange.answer))
+                return exchange
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(
                     notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
