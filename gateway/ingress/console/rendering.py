@@ -92,6 +92,7 @@ class PageRenderer:
                 "json": _format_json,
                 "pretty": _format_body,
                 "by_name": _by_name,
+                "plain_option": _plain_option,
                 "connect_path": self._connect_path,
                 "waterfall": draw_waterfall,
                 "bars": draw_bars,
@@ -151,6 +152,12 @@ def _format_body(text: str) -> str:
 
 def _by_name(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return {item["name"]: item for item in items}
+
+
+def _plain_option(text: str) -> str:
+    """Returns an option, which is a JSON text, as people read it: a string without its quotes."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else text
 
 
 def moment_text(seconds: float) -> str:

@@ -14,6 +14,7 @@ from gateway.ingress.console.attempts.tool_progress import ToolProgress
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import GrowingPage, Page, PageRequest
 from gateway.ingress.console.schema_forms import PREFIX, WHOLE, fields_of, parse_json, read_value
+from gateway.tasks.contracts.skills import SKILL_FORMS_EXTENSION
 from registry.cards.republish import SKILL_SELECTION
 
 PART: Final = "try_result.html"
@@ -96,8 +97,7 @@ async def _agent_page(request: PageRequest, form: Mapping[str, str]) -> Page:
     skills = [skill["id"] for skill in entry["skills"]]
     wanted = form.get("skill", request.query.get("skill", skills[0] if len(skills) == 1 else ""))
     skill = wanted if wanted in skills else ""
-    contracts = entry["contracts"]
-    schema = (contracts.get(skill) or contracts.get("") or {}).get("input")
+    schema = input_schema_of(entry, skill)
     task = form.get("task", request.query.get("task", ""))
     context = form.get("context", request.query.get("context", ""))
     members = {
@@ -132,6 +132,23 @@ async def _tool_page(request: PageRequest, form: Mapping[str, str]) -> Page:
     }
     command = ("interlock", "why", f"tool:{entry['name']}.{tool['name']}" if tool else "DECISION_ID")
     return Page("try.html", f"Try {tool['name'] if tool else entry['name']}", path, command, members)
+
+
+def input_schema_of(entry: Mapping[str, Any], skill: str) -> Any:
+    """Returns the schema of an agent's input: of the contract of the skill or of all skills, else what the card says of the skill."""
+    contracts = entry["contracts"]
+    contract = contracts.get(skill) or contracts.get("")
+    if contract:
+        return contract.get("input")
+    capabilities = (entry.get("card") or {}).get("capabilities")
+    extensions = capabilities.get("extensions") if isinstance(capabilities, dict) else None
+    for each in extensions if isinstance(extensions, list) else ():
+        params = each.get("params") if isinstance(each, dict) and each.get("uri") == SKILL_FORMS_EXTENSION else None
+        forms = params.get("skills") if isinstance(params, dict) else None
+        form = forms.get(skill) if isinstance(forms, dict) else None
+        if isinstance(form, dict):
+            return form.get("inputSchema")
+    return None
 
 
 def _form_members(request: PageRequest, schema: Any, form: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.task import TaskState
+from tests.fakes.a2a_agents import serving
 from tests.fakes.console import HOSTILE, ConsoleBrowser, console_house, furnish
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reception import Reception
@@ -190,3 +192,67 @@ async def test_what_agents_and_servers_answer_never_becomes_words_of_the_page(tm
 
 async def _answer_long(_token: str, _text: str) -> str:
     return "x" * 300_000
+
+
+@on_sqlite
+async def test_a_task_goes_on_when_the_stream_of_its_page_dies(tmp_path: Any, database_url: str) -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def act(_token: str, _text: str) -> str:
+        begun.set()
+        await may_end.wait()
+        return "late, but done"
+
+    async with console_house(tmp_path, database_url, is_open=True) as home:
+        await home.agent(CallbackAgent("sales", act))
+        await leave_early(home, "/console/agents/sales/try", {"text": "hello"}, begun)
+        (task,) = (await Reception(home).ask("GET", "/api/tasks?agent=sales")).json()["items"]
+        assert task["state"] in ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING")
+        may_end.set()
+        tasks = home.gateway.stores.tasks
+        row = await tasks.find("default", task["owner"], task["id"])
+        async for _ in tasks.follow(row, 0):
+            pass
+        assert (await tasks.find("default", task["owner"], task["id"])).state is TaskState.COMPLETED
+
+
+@on_sqlite
+async def test_a_tool_is_canceled_when_the_stream_of_its_page_dies(tmp_path: Any, database_url: str) -> None:
+    begun, canceled = asyncio.Event(), asyncio.Event()
+
+    async def hang(scope: Any, receive: Any, _send: Any) -> None:
+        if scope["type"] == "http":
+            await receive()
+            begun.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            canceled.set()
+
+    async with console_house(tmp_path, database_url, is_open=True) as home:
+        url = await home.stack.enter_async_context(serving(hang))
+        await home.server("inventory", "check", url=url)
+        await leave_early(home, "/console/servers/inventory/try", {"tool": "check", "json": "{}"}, begun)
+        await asyncio.wait_for(canceled.wait(), 30)
+
+
+async def leave_early(home: House, path: str, form: dict[str, str], begun: asyncio.Event) -> None:
+    """Sends a form as the script of its page does, and disconnects once the other side works."""
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    once = ONCE.search((await browser.get(path)).text)
+    assert once is not None
+    headers = {"origin": home.url, "interlock-stream": "1"}
+    async with httpx.AsyncClient(base_url=home.url, cookies=dict(browser.http.cookies), trust_env=False, timeout=60) as client:
+        sent = {"once": once[1], "csrf": browser.csrf, **form}
+        async with client.stream("POST", path, data=sent, headers=headers) as answer:
+            assert answer.status_code == 200
+            await begun.wait()
+
+
+@on_sqlite
+async def test_no_header_or_query_makes_a_client_the_caller_of_a_session(home: House) -> None:
+    """attack ADM-04: the caller of a session stands in the scope of the process alone"""
+    await home.agent(CallbackAgent("sales"))
+    named = {"interlock.session_caller": "default|interlock-development|admin", "interlock-session-caller": "admin"}
+    for path in ("/agents/sales", "/mcp", "/api/agents"):
+        answer = await home.http.post(path, json={}, headers=named, params=named)
+        assert answer.status_code == 401, path

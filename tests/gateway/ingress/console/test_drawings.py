@@ -8,9 +8,9 @@ import pytest
 
 from gateway.ingress.console.drawings.gates import draw_gates, suggest_change
 from gateway.ingress.console.drawings.waterfall import WIDTH, draw_waterfall
-from gateway.ingress.console.texts.foreign_text import mark_hidden, shorten
 from gateway.ingress.console.routes import find_route
 from gateway.ingress.console.schema_forms import fields_of, read_value
+from gateway.ingress.console.texts.foreign_text import mark_hidden, shorten
 
 DECISION: dict[str, Any] = {
     "allowed": False,
