@@ -133,17 +133,11 @@ class DuplexChannel:
         with self.open_request() as (number, mailbox):
             params = {**self._params(request, number), **extra_params}
             envelope = envelope_of(number, request.method, params)
-            record = begin_exchange(request.method, {}, envelope)
             try:
                 if request.peer is None:
-                    exchange = await self._exchange(mailbox, number, envelope, seconds, None)
-                else:
-                    async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
-                        exchange = await self._exchange(mailbox, number, envelope, seconds, messages)
-                if record is not None:
-                    record.begin_response(exchange.status, {})
-                    record.add_body(msgspec.json.encode(exchange.answer))
-                return exchange
+                    return await _record_exchange(request.method, envelope, self._exchange(mailbox, number, envelope, seconds, None))
+                async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
+                    return await _record_exchange(request.method, envelope, self._exchange(mailbox, number, envelope, seconds, messages))
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(
                     notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
@@ -275,3 +269,12 @@ class DuplexChannel:
 
 def _parse_integer(text: Raw | None) -> int | None:
     return int(bytes(text)) if text is not None and bytes(text).isdigit() else None
+
+
+async def _record_exchange(method: str, envelope: bytes, exchange: Awaitable[Exchange]) -> Exchange:
+    """Returns the exchange, which is recorded where somebody tries the call."""
+    record, found = begin_exchange(method, {}, envelope), await exchange
+    if record is not None:
+        record.begin_response(found.status, {})
+        record.add_body(msgspec.json.encode(found.answer))
+    return found

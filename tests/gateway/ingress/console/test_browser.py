@@ -222,6 +222,7 @@ async def test_a_form_that_is_sent_without_scripts_waits_for_the_answer(chromium
     await page.fill("textarea[name=text]", "hello")
     await page.click("text=Send the message")
     await page.wait_for_selector("#result >> text=sales got: hello")
+    assert chromium.complaints == []
 
 
 class AgentWithCard:
