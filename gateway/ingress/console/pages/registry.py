@@ -10,6 +10,7 @@ from gateway.ingress.console.pages.attempts import list_tools
 from gateway.ingress.console.pages.registration import permissions_in
 from policies.authority import WRITE_REGISTRY
 
+CHOICE = "choose."  # before the numbers of the fields that choose definitions
 AWAITING = ("pending", "quarantined")
 AGENT_FILTERS = ("q", "skill", "tag", "cursor")
 
@@ -81,7 +82,7 @@ async def _act(request: PageRequest, family: str) -> Elsewhere:
     path, seen = api_path(family, name), {"if-match": f'"{request.form.get("seen", "")}"'}
     match request.form.get("act", ""):
         case "approve":
-            await request.api.request("POST", f"{path}/approve", headers=seen)
+            await request.api.request("POST", f"{path}/approve", _chosen_definitions(request.form), headers=seen)
             done = "entry-approved"
         case "refresh":
             await request.api.request("POST", f"{path}/refresh")
@@ -107,6 +108,20 @@ async def _act(request: PageRequest, family: str) -> Elsewhere:
         case _:
             raise FormRefused("the form names no act")
     return Elsewhere(f"/console/{family}/{name}", done)
+
+
+def _chosen_definitions(form: Mapping[str, str]) -> dict[str, list[str]] | None:
+    """Returns the definitions to approve by kind, as the form names them; None for all that wait. Raises FormRefused."""
+    if "chosen" not in form:
+        return None
+    chosen: dict[str, list[str]] = {}
+    for name, value in form.items():
+        if name.startswith(CHOICE):
+            kind, _, definition = value.partition(" ")
+            chosen.setdefault(kind, []).append(definition)
+    if not chosen:
+        raise FormRefused("no definition is chosen")
+    return chosen
 
 
 async def _version(request: PageRequest, family: str) -> Page:
