@@ -20,7 +20,7 @@ from registry.cards.republish import SKILL_SELECTION
 PART: Final = "try_result.html"
 WAIT_SECONDS: Final = 120.0  # for an agent; its task goes on after that
 TOOL_SECONDS: Final = 3600.0  # for a tool: the gateway ends its calls before
-PROGRESS: Final = "console"  # always the same, since an approval is of exactly one request
+PROGRESS: Final = "console"  # names the notifications of the call, which has a request of its own
 TEXT_MAX: Final = 50_000
 TOOL_PAGES_MAX: Final = 50  # of a list of tools
 ONCE: Final = "once"  # the field that makes each form count once
