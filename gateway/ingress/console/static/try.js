@@ -1,6 +1,7 @@
 // Shows an answer while it comes. Without this script the form is sent by the browser, which waits for the whole answer.
 const form = document.getElementById("send");
 const result = document.getElementById("result");
+const said = document.getElementById("said");
 let running = null;
 
 function words(text) {
@@ -19,6 +20,8 @@ function show(html) {
   result.replaceChildren(...fresh.body.childNodes);
   result.querySelectorAll("details").forEach((each, at) => { each.open = Boolean(open[at]); });
   if (focused) result.focus();
+  const state = result.querySelector("#result-heading .chip");
+  if (state && said.textContent !== state.textContent) said.textContent = state.textContent;  // for those who do not see it
 }
 
 function take(event) {
