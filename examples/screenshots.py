@@ -45,6 +45,8 @@ def take_pictures(story: Story) -> None:
         "run": (story.alice_token, f"/console/runs/{order}"),
         "workflow": (story.alice_token, "/console/workflows/order"),
         "agent": (story.interlock.token("admin"), "/console/agents/support"),
+        "try": (story.alice_token, "/console/agents/support/try"),
+        "register": (story.interlock.token("admin"), "/console/register/agent"),
         "audit": (story.interlock.token("admin"), "/console/audit"),
     }
     with sync_playwright() as playwright:

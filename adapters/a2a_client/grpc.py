@@ -32,6 +32,7 @@ from adapters.a2a_client.wire.transport import (
     seconds_left,
 )
 from adapters.contract import Call, Unreachable, UpstreamFault
+from adapters.redaction.exchanges import ExchangeRecord, begin_exchange, is_recording
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.upstream.egress import CONNECT_SECONDS, Egress
 from policies.strict_json import LARGE, run_in_reader
@@ -93,11 +94,14 @@ class GrpcTransport:
 
     async def _stream_events(self, peer: A2APeer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
         channel, stub = await self._connected_channel_and_stub(peer, call)
-        arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
+        metadata = _call_metadata(peer, call)
+        arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=metadata)
+        record = _record_request(method, peer, metadata, request)
         has_response = False
         try:
             async for response in arriving:
                 has_response = True
+                _record_response(record, response)
                 yield await _decode_answer(_read_event, peer, response)
         except grpc.aio.AioRpcError as error:
             if not (has_response and error.code() in _STREAM_CUT_CODES):
@@ -124,10 +128,13 @@ class GrpcTransport:
 
     async def _call_unary(self, method: str, peer: A2APeer, call: Call, request: Protobuf) -> Protobuf:
         channel, stub = await self._connected_channel_and_stub(peer, call)
+        metadata = _call_metadata(peer, call)
+        record = _record_request(method, peer, metadata, request)
         try:
-            answer: Protobuf = await getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
+            answer: Protobuf = await getattr(stub, method)(request, timeout=seconds_left(call), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise _fault_of_status(channel, error, TASK_NOT_CANCELABLE if method == "CancelTask" else UNSUPPORTED_OPERATION) from None
+        _record_response(record, answer)
         return answer
 
     async def _connected_channel_and_stub(self, peer: A2APeer, call: Call) -> tuple[PinnedChannel, Any]:
@@ -140,6 +147,19 @@ class GrpcTransport:
         if stub is None:
             stub = channel.stubs[peer.is_v03] = (grpc03 if peer.is_v03 else grpc1).A2AServiceStub(channel.channel)
         return channel, stub
+
+
+def _record_request(method: str, peer: A2APeer, metadata: tuple[tuple[str, str], ...], request: Protobuf) -> ExchangeRecord | None:
+    """Records a request as JSON where somebody tries the call."""
+    if not is_recording():
+        return None
+    return begin_exchange(f"{method} {peer.url}", dict(metadata), encode(to_json(request)))
+
+
+def _record_response(record: ExchangeRecord | None, message: Protobuf) -> None:
+    if record is not None:
+        record.begin_response(200, {})
+        record.add_body(encode(to_json(message)) + b"\n")
 
 
 async def _decode_answer(decode: Callable[[A2APeer, Protobuf], R], peer: A2APeer, message: Protobuf) -> R:

@@ -54,7 +54,9 @@ class JsonRpcTransport:
         headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
         if AWS_OPTION in call.target.upstream:
             headers = await self._signer.signed_headers(call.target.upstream, "POST", peer.url, body, headers)
-        async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
+        async with self._egress.stream(
+            "POST", peer.url, headers=headers, body=body, timeout=seconds_left(call), carries_call=True
+        ) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 response_body = await answer.read(self._limit)
                 if answer.status != 200:
@@ -85,6 +87,7 @@ class JsonRpcTransport:
             timeout=seconds_left(call),
             limit=self._limit,
             idempotent=method == _dialect(peer).get,
+            carries_call=True,
         )
         if answer.status != 200:
             raise _refusal(answer, answer.body)

@@ -69,7 +69,7 @@ class RestTransport:
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
         if AWS_OPTION in call.target.upstream:
             headers = await self._signer.signed_headers(call.target.upstream, "POST", url, body, headers)
-        async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
+        async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call), carries_call=True) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 response_body = await answer.read(self._limit)
                 if answer.status != 200:
@@ -101,6 +101,7 @@ class RestTransport:
             timeout=seconds_left(call),
             limit=self._limit,
             idempotent=method == "GET",
+            carries_call=True,
         )
         if answer.status != 200:
             raise _challenge_in(answer) or _fault_of_status(answer, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)

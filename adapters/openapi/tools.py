@@ -71,7 +71,9 @@ class OpenApiServers:
         if seconds <= 0:
             raise UpstreamFault("The server did not answer in time", "the deadline has passed")
         url = call.target.url.rstrip("/") + http_call.url
-        answer = await self._egress.request(http_call.method, url, headers=headers, body=http_call.body, timeout=seconds, limit=BODY_MAX)
+        answer = await self._egress.request(
+            http_call.method, url, headers=headers, body=http_call.body, timeout=seconds, limit=BODY_MAX, carries_call=True
+        )
         challenge = answer.headers.get("www-authenticate", "")
         if "auth" in call.target.upstream and (answer.status == 401 or (answer.status == 403 and "insufficient_scope" in challenge)):
             raise Challenged(answer.status, challenge)

@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from adapters.contract import Failure, Unreachable, UpstreamFault
+from adapters.redaction.exchanges import ExchangeRecord, begin_exchange
 from adapters.upstream.host_names import SystemResolver
 from adapters.upstream.http1 import (
     ConnectionDropped,
@@ -49,13 +50,15 @@ class RequestBounds(TypedDict, total=False):
     """Limits of one request: `timeout` in seconds for all of it, `limit` in bytes of the (decompressed) response.
 
     `idempotent`: a repetition is harmless, so the request is retried once if the server closed the connection. `fresh`: uses a new
-    connection, for requests that must neither be lost with an old one nor be sent twice.
+    connection, for requests that must neither be lost with an old one nor be sent twice. `carries_call`: the request carries a call, so
+    that a person who tries it may see it.
     """
 
     timeout: float
     limit: int
     idempotent: bool
     fresh: bool
+    carries_call: bool
 
 
 class _VettedResolver(AbstractResolver):
@@ -147,8 +150,13 @@ class Egress:
         seconds, limit = bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX)
         if bounds.get("fresh"):
             self._pool.close_idle(target)
+        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if bounds.get("carries_call") else None
         try:
-            return await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
+            answer = await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
+            if record is not None:
+                record.begin_response(answer.status, answer.headers)
+                record.add_body(answer.body)
+            return answer
         except ConnectionDropped as error:
             if not bounds.get("idempotent"):
                 raise _fault_at(error, url) from error
@@ -168,17 +176,21 @@ class Egress:
         headers: Mapping[str, str],
         body: bytes | None,
         timeout: float,  # noqa: ASYNC109 (covers reading too)
+        carries_call: bool = False,
     ) -> AsyncIterator["StreamedResponse"]:
-        """Sends one request and yields the response while it arrives; leaving the context ends it."""
+        """Sends one request and yields the response while it arrives; leaving the context ends it. `carries_call`: see RequestBounds."""
         target = self.check(url)
+        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if carries_call else None
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
         try:
             session = self._session or self._open_session()
             answer = await session.request(method, target, headers=headers, data=body, timeout=limits, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _fault_at(error, url) from error
+        if record is not None:
+            record.begin_response(answer.status, answer.headers)
         try:
-            yield StreamedResponse(answer)
+            yield StreamedResponse(answer, record)
         finally:
             answer.release() if answer.content.at_eof() else answer.close()
 
@@ -241,8 +253,9 @@ def _system_tls_context() -> SSLContext:
 class StreamedResponse:
     """A response that is arriving: iterate over it for chunks of bytes."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, record: ExchangeRecord | None = None) -> None:
         self._answer = answer
+        self._record = record
         self.status = answer.status
         self.headers: Mapping[str, str] = answer.headers
 
@@ -256,12 +269,17 @@ class StreamedResponse:
                 raise _fault_at(error) from error
             if not chunk:
                 return
+            if self._record is not None:
+                self._record.add_body(chunk)
             yield chunk
 
     async def read(self, limit: int = BODY_MAX) -> bytes:
         """The whole response, at most `limit` bytes. Raises UpstreamFault."""
         try:
-            return await _read_body(self._answer, limit)
+            body = await _read_body(self._answer, limit)
+            if self._record is not None:
+                self._record.add_body(body)
+            return body
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _fault_at(error) from error
 
@@ -284,9 +302,13 @@ async def _read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 def _fault_at(error: Exception, url: str = "") -> UpstreamFault:
     cause = error.error if isinstance(error, NotConnected) else error
     fault = _fault_of(cause)
-    fault.address = url.partition("?")[0].partition("#")[0]
+    fault.address = _without_query(url)
     fault.is_unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
     return fault
+
+
+def _without_query(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0]
 
 
 def _fault_of(error: Exception) -> UpstreamFault:

@@ -49,12 +49,32 @@ def tell(screen: Screen, story: Story) -> int:
     screen.console.print()
     screen.say(f"Every step went as it should, in {monotonic() - began:.0f} s.", "bold green")
     if os.environ.get("DEMO_EXIT") != "1":
-        leave_up(screen, story)
+        tell_how_to_go_on(screen, story)
+        show_console(screen, story)
+        wait_for_interrupt(screen)
+    else:
+        show_console(screen, story)
     return 0
 
 
-def leave_up(screen: Screen, story: Story) -> None:
-    """Says how to go on, and waits for Ctrl-C."""
+def show_console(screen: Screen, story: Story) -> None:
+    """Prints a one-time link to the console, and what to look at there."""
+    screen.say("The console in a browser, as alice; the link is good once, for five minutes:")
+    _, printed = story.interlock.output("console", token=story.alice_token)
+    print(f"   {printed.strip().splitlines()[0]}")  # in one line, so that terminals make it a link
+    screen.say("Look there at", "dim")
+    screen.commands(
+        [
+            "/console                    what ran, what it cost, what needs a person",
+            "/console/tasks              her order: its waterfall, and each why",
+            "/console/agents/support/try the same by a form, with the raw messages",
+            "/console/runs               the workflow, drawn with the states of its steps",
+        ]
+    )
+
+
+def tell_how_to_go_on(screen: Screen, story: Story) -> None:
+    """Says what can be done while the gateway stays up."""
     screen.step(f"Go on yourself: the gateway stays up on {story.url}")
     screen.say("In a second terminal, in this folder:")
     screen.commands(
@@ -68,9 +88,10 @@ def leave_up(screen: Screen, story: Story) -> None:
             f"INTERLOCK_TOKEN=$(interlock token --user bob) interlock why {story.refusal}",
         ]
     )
-    screen.say("The console in a browser, as alice: what was refused, what it cost, and the waterfall of her order.")
-    _, printed = story.interlock.output("console", token=story.alice_token)
-    print(f"   {printed.strip().splitlines()[0]}")  # in one line, so that terminals make it a link
+
+
+def wait_for_interrupt(screen: Screen) -> None:
+    """Waits for Ctrl-C."""
     screen.say("Ctrl-C ends everything.", "dim")
     try:
         signal.pause()

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from adapters.contract import Call, ConsentNeeded, NotSent, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from adapters.redaction.exchanges import note_decision
 from adapters.upstream.targets import EgressRefused
 from gateway.calls.authorizer import terms_of
 from gateway.calls.costs.reservations import Reservation
@@ -104,6 +105,7 @@ class ServerCalls:
             if target.effects and request.act.action == CALL_TOOL and not request.act.verb:
                 ruling_request = self._with_effect(ruling_request, target)
             grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params, reserve=reservation)
+            note_decision(grant.decision.id)
             # Send: raises ConsentNeeded, UpstreamFault, McpRefused
             deadline = min(
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)

@@ -21,7 +21,7 @@ from registry.cards.card import BadCard, Registration, RegistrationStatus
 from registry.drift.pins import withhold_suspicious
 from registry.names import check_name
 from registry.seeds import DEFAULT_TENANT, OPERATOR, ConfiguredAgent, EntryUnreachable, RemoteEntry
-from registry.store import WAITING_MAX, Candidate, Registry, TooManyPending
+from registry.store import WAITING_MAX, Candidate, Registry, TooManyPending, UnknownName
 
 CONCURRENT_REGISTRATIONS_MAX = 64  # registrations at once in one process, in fair shares
 
@@ -39,12 +39,16 @@ class Onboarding:
 
         Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, TooManyCalls and UpstreamFault.
         """
+        found = await self.inspect_agent(registrant, request)
+        return await self._registry.add(found, registrant.registry_change, _pending_limit_for(registrant))
+
+    async def inspect_agent(self, registrant: Registrant, request: AgentRegistrationRequest) -> Candidate:
+        """Returns what a registration of an agent would add, without adding it. Raises what register_agent raises, but NameTaken."""
         request.terms.check(registrant)
         await self._inspector.check_upstream(request.kind, request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
             self._check_pending_limit(registrant)
-            found = await self._inspector.inspect_agent(registrant, request)
-            return await self._registry.add(found, registrant.registry_change, _pending_limit_for(registrant))
+            return await self._inspector.inspect_agent(registrant, request)
 
     async def register_server(self, registrant: Registrant, request: ServerRegistrationRequest) -> tuple[Registration, str]:
         """Registers an MCP server. Returns the new entry and its client secret.
@@ -52,6 +56,11 @@ class Onboarding:
         Raises BadRequest, BadName, NameTaken, TooManyPending, TooManyCalls, UpstreamFault, and ConsentNeeded if the registrant must
         connect an account first.
         """
+        found = await self.inspect_server(registrant, request)
+        return await self._registry.add(found, registrant.registry_change, _pending_limit_for(registrant))
+
+    async def inspect_server(self, registrant: Registrant, request: ServerRegistrationRequest) -> Candidate:
+        """Returns what a registration of a server would add, without adding it. Raises what register_server raises, but NameTaken."""
         request.terms.check(registrant)
         await self._inspector.check_upstream("mcp", request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
@@ -64,7 +73,15 @@ class Onboarding:
                 found = await self._inspector.server_candidate(
                     registrant, replace(request, terms=replace(request.terms, upstream={"auth": {}}))
                 )
-        return await self._registry.add(withhold_suspicious(found), registrant.registry_change, _pending_limit_for(registrant))
+        return withhold_suspicious(found)
+
+    def is_name_taken(self, tenant: str, name: str) -> bool:
+        """Returns whether an entry has this name already."""
+        try:
+            self._registry.find(tenant, name)
+        except UnknownName:
+            return False
+        return True
 
     async def candidate_from_config(self, entry: RemoteEntry) -> Candidate:
         """Returns the candidate for an entry of the configuration file. Raises EntryUnreachable and BadName."""

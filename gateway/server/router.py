@@ -13,7 +13,7 @@ from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
 from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
 from gateway.ingress.a2a_server.cards import AgentCardEndpoint
 from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
-from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
+from gateway.ingress.http.authentication import PROTOCOLS_KEY, ForeignOrigin, RequestAuthentication, WrongHost
 from gateway.ingress.http.cors import ANY, Cors
 from gateway.ingress.http.error_bodies import respond_problem
 from gateway.ingress.http.errors import InvalidRequest
@@ -190,6 +190,7 @@ class Router:
         request_trace = self._request_traces.begin(door_of(scope["path"]), _first_step(scope["path"]), read_traceparent(scope))
         request_trace.method = scope["method"]
         send = noting_status(request_trace, send)
+        scope[PROTOCOLS_KEY] = self
         try:
             self._check(scope)
             await self._handlers.framework(scope, receive, with_security_headers(scope, send))

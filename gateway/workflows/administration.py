@@ -31,7 +31,7 @@ from gateway.workflows.publishing.registrar import WorkflowRegistrar
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, CLAIM, PLAN, Result, StepRow, read_stored_steps
-from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
+from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects, tasks_under_way
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
 from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint
 from gateway.workflows.runs.people.open_checkpoints import Sight
@@ -185,6 +185,7 @@ class WorkflowAdministration:
             "continued_by": await continuations_of(parts.store.database, run.key),
             "cost": cost_of(run_id),
             "steps": [step_document(step) | {"cost": cost_of(step.task_id)} for step in steps if step.kind in (CALL, CLAIM)],
+            "under_way": tasks_under_way(steps, children),
             "plans": [mask_secrets(plan_document(step)) for step in steps if step.kind == PLAN],
             "checkpoints": [_checkpoint_in_run(_as_shown(each, found.task), may_answer) for each in checkpoints],
         }

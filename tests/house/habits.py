@@ -19,6 +19,7 @@ ROOTS = {
     "gateway.ingress.mcp_server.endpoint": "a request handler",
     "gateway.ingress.console.api": "a request handler, which the framework re-raises to after it has answered",
     "gateway.ingress.console.app": "a request handler",
+    "gateway.ingress.console.attempts.streaming": "a request handler: a stream that fails ends with an event",
     "gateway.ingress.mcp_server.http_sse": "a request handler",
     "gateway.ingress.mcp_server.subscriptions.relist": "the root of the work on one server",
     "gateway.server.composition": "the root of the process",

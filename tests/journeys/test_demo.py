@@ -19,6 +19,8 @@ KEY_LINES = (
     "it went on by itself, and the goods are reserved as R-1002",
     "the flipped byte was found",
     "Every step went as it should",
+    "/console/sign-in?link=",
+    "/console/agents/support/try",
 )
 
 
@@ -61,7 +63,7 @@ def test_without_colours_the_demo_prints_no_escape_codes(told: "subprocess.Compl
 
 
 def test_the_demo_fits_a_narrow_terminal(told: "subprocess.CompletedProcess[str]") -> None:
-    too_wide = [line for line in told.stdout.splitlines() if len(line) > 80]
+    too_wide = [line for line in told.stdout.splitlines() if len(line) > 80 and "/console/sign-in?link=" not in line]  # a link stays whole
     assert too_wide == []
 
 

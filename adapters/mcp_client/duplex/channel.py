@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import msgspec
 from msgspec import UNSET, Raw
 
 from adapters.contract import Failure, NotSent, Unreachable, UpstreamFault
@@ -32,6 +33,7 @@ from adapters.mcp_client.wire.messages import (
     reply_of,
 )
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from adapters.redaction.exchanges import begin_exchange
 
 MESSAGES_MAX: Final = 1000  # messages of one call that its client has not received yet; more are dropped
 CALLS_MAX: Final = 256  # concurrent calls on one channel
@@ -133,9 +135,9 @@ class DuplexChannel:
             envelope = envelope_of(number, request.method, params)
             try:
                 if request.peer is None:
-                    return await self._exchange(mailbox, number, envelope, seconds, None)
+                    return await _record_exchange(request.method, envelope, self._exchange(mailbox, number, envelope, seconds, None))
                 async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
-                    return await self._exchange(mailbox, number, envelope, seconds, messages)
+                    return await _record_exchange(request.method, envelope, self._exchange(mailbox, number, envelope, seconds, messages))
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(
                     notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
@@ -267,3 +269,12 @@ class DuplexChannel:
 
 def _parse_integer(text: Raw | None) -> int | None:
     return int(bytes(text)) if text is not None and bytes(text).isdigit() else None
+
+
+async def _record_exchange(method: str, envelope: bytes, exchange: Awaitable[Exchange]) -> Exchange:
+    """Returns the exchange, which is recorded where somebody tries the call."""
+    record, found = begin_exchange(method, {}, envelope), await exchange
+    if record is not None:
+        record.begin_response(found.status, {})
+        record.add_body(msgspec.json.encode(found.answer))
+    return found

@@ -90,7 +90,9 @@ class McpHttp:
         if seconds <= 0:
             raise NotSent(LATE_TEXT, "the deadline has passed", Failure.LATE)
         if url in self._json_urls:
-            fetched = await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)
+            fetched = await self._egress.request(
+                "POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit, carries_call=True
+            )
             if not is_stream(fetched.headers):
                 body = fetched.body
                 if len(body) > LARGE:
@@ -100,7 +102,8 @@ class McpHttp:
             found = await _find_answer(SseReader(self._limit), fetched.body, answer_id)
             return _raise_cut() if found is None else Exchange(fetched.status, fetched.headers, found)
         try:
-            async with asyncio.timeout(seconds), self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds) as answer:
+            stream = self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds, carries_call=True)
+            async with asyncio.timeout(seconds), stream as answer:
                 return await self._read_answer(url, answer, answer_id)
         except TimeoutError as error:
             raise Unreachable(LATE_TEXT, "timeout", Failure.LATE) from error
@@ -149,7 +152,8 @@ class McpHttp:
             )
         self._open_streams[url] += 1
         try:
-            async with self._egress.for_long_streams().stream(method, url, headers=headers, body=body or None, timeout=0) as answer:
+            posts, egress = method == "POST", self._egress.for_long_streams()  # a GET stream may serve other calls too
+            async with egress.stream(method, url, headers=headers, body=body or None, timeout=0, carries_call=posts) as answer:
                 yield answer
         finally:
             self._open_streams[url] -= 1

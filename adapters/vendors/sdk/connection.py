@@ -121,7 +121,13 @@ class VendorConnection(Generic[O_co]):
         url, headers, body = self._http_request(request)
         with self._marking_no_effect():
             answer = await self._egress.request(
-                request.method, url, headers={"accept": JSON_TYPE, **headers}, body=body, timeout=self.seconds_left, limit=ANSWER_MAX
+                request.method,
+                url,
+                headers={"accept": JSON_TYPE, **headers},
+                body=body,
+                timeout=self.seconds_left,
+                limit=ANSWER_MAX,
+                carries_call=True,
             )
             self._endpoint.on_activity()
             names = lowercase_names(answer.headers)
@@ -149,7 +155,9 @@ class VendorConnection(Generic[O_co]):
         """Yields a response's frames from Head to End, which is not clean when the connection breaks. Raises UpstreamFault."""
         url, headers, body = self._http_request(request)
         accept = {"accept": f"text/event-stream, {JSON_TYPE}"}
-        stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds_left)
+        stream = self._egress.stream(
+            request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds_left, carries_call=True
+        )
         async with self._open_stream(stream) as answer:
             names = lowercase_names(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.accepted_statuses:

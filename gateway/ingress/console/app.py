@@ -11,15 +11,17 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.ingress.console.api import ApiClient, with_query
+from gateway.ingress.console.attempts.requests import ProtocolClient
+from gateway.ingress.console.attempts.streaming import last_of, part_events
 from gateway.ingress.console.forms import FormRefused, check_csrf, check_own_origin, read_console_form, read_console_query
 from gateway.ingress.console.live import LiveStreams, stream_changes
-from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, Page, PageRequest, UnknownPage
-from gateway.ingress.console.refusals import describe_failure
+from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, GrowingPage, Page, PageRequest, UnknownPage
+from gateway.ingress.console.refusals import describe_failure, describe_in_words
 from gateway.ingress.console.rendering import PageRenderer, StaticFiles, page_headers
 from gateway.ingress.console.routes import NAVIGATION, PageRoute, find_route
 from gateway.ingress.console.sign_in.links import ConsoleLinks
 from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, seconds_left
-from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name
+from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name, stream_events
 from gateway.telemetry.spans import current_trace_id
 from policies.callers import Caller
 from policies.delegation.chain import Principal
@@ -29,6 +31,7 @@ from policies.delegation.rulings import Act
 from policies.tokens.verifier import TokenRefused
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+STREAM_HEADER = b"interlock-stream"  # a script of the page shows the answer while it comes
 REFRESH_HEADER = b"interlock-refresh"  # a script of the page asks, and not the person
 API_PREFIX = "/console/api/"
 log = structlog.get_logger()
@@ -41,6 +44,7 @@ class ConsoleParts:
 
     `resolve` returns the caller of a session with the rights of now. `could_allow` tells what a
     caller could be allowed, for what a page offers; /api rules. `cancel_task` is CancelTask of A2A. `count_request` raises LimitReached.
+    `spend` returns whether a one-time text of a tenant is new, which then counts until a moment in seconds since 1970.
     """
 
     sessions: ConsoleSessions
@@ -49,6 +53,7 @@ class ConsoleParts:
     could_allow: Callable[[Caller, Act], bool]
     cancel_task: Callable[[Caller, str, str], Awaitable[object]]
     count_request: Callable[[Caller], None]
+    spend: Callable[[str, str, float], Awaitable[bool]]
     streams: LiveStreams
     public_url: str
 
@@ -61,7 +66,7 @@ class ConsoleApp:
         self._parts = parts
         self._now = now
         self._static = StaticFiles()
-        self._renderer = PageRenderer(now, self._static)
+        self._renderer = PageRenderer(now, self._static, parts.public_url)
         url = urlsplit(parts.public_url)
         self._is_https = url.scheme == "https"
         self._is_served = self._is_https or url.hostname in LOOPBACK
@@ -96,7 +101,7 @@ class ConsoleApp:
         path, api = scope["path"], ApiClient(scope["app"], caller, scope)
         query = read_console_query(scope)
         if path.startswith(API_PREFIX) and scope["method"] in ("GET", "HEAD"):
-            await self._pass_on(api, scope, receive, send)
+            await _pass_on(api, scope, receive, send)
             return
         if path == "/console/sign-out" and scope["method"] == "POST":
             await self._sign_out(scope, receive, send, session)
@@ -109,18 +114,57 @@ class ConsoleApp:
         found = find_route("GET" if scope["method"] == "HEAD" else scope["method"], target)
         if found is None:
             raise UnknownPage
-        may, cancel_task = partial(self._parts.could_allow, caller), self._parts.cancel_task
-        request = PageRequest(api, caller, session, target, found.names, query=query, form={}, may=may, cancel_task=cancel_task)
+        request = self._page_request(scope, found, session, caller, path=target, query=query)
         if is_live:
             owner = caller.principal.owner_key
             await stream_changes(self._parts.streams, owner, lambda: self._look(scope, found, request), receive=receive, send=send)
             return
         if scope["method"] == "POST":
             check_own_origin(scope)
-            form = await read_console_form(scope, receive)
+            form = await read_console_form(scope, receive, found.form_max)
             check_csrf(session, form)
             request = replace(request, form=form)
-        await self._answer(found, request, send)
+        answer = await found.handler(request)
+        if isinstance(answer, GrowingPage):
+            await self._grow(scope, found, request, answer, receive=receive, send=send)
+        else:
+            await self._answer(found, request, answer, send)
+
+    def _page_request(
+        self, scope: Scope, found: PageRoute, session: BrowserSession, caller: Caller, *, path: str, query: dict[str, str]
+    ) -> PageRequest:
+        """Returns the request of a page, without a form."""
+        until = session.person.until
+
+        async def spend(text: str) -> bool:
+            return await self._parts.spend(caller.principal.tenant, f"console|{session.digest}|{text}", until)
+
+        return PageRequest(
+            ApiClient(scope["app"], caller, scope),
+            caller,
+            session,
+            path,
+            found.names,
+            query=query,
+            form={},
+            may=partial(self._parts.could_allow, caller),
+            cancel_task=self._parts.cancel_task,
+            protocols=ProtocolClient(caller, scope),
+            spend=spend,
+        )
+
+    async def _grow(
+        self, scope: Scope, found: PageRoute, request: PageRequest, growing: GrowingPage, *, receive: Receive, send: Send
+    ) -> None:
+        """Sends what grows as a stream to a script that asks for one, and otherwise the last page."""
+        if header(scope, STREAM_HEADER) is None:
+            await self._answer(found, request, await last_of(growing.pages), send)
+            return
+
+        def render(page: Page) -> bytes:
+            return self._renderer.render(growing.part, self._members(found, request, page))
+
+        await stream_events(receive, send, part_events(growing.pages, render, describe_in_words))
 
     async def _look(self, scope: Scope, found: PageRoute, request: PageRequest) -> Page | None:
         """Returns the page as it is now; None when the session has ended. A look of a script keeps no session alive."""
@@ -131,13 +175,16 @@ class ConsoleApp:
         page = await found.handler(replace(request, caller=caller, api=ApiClient(scope["app"], caller, scope)))
         return page if isinstance(page, Page) and page.is_live else None
 
-    async def _answer(self, found: PageRoute, request: PageRequest, send: Send) -> None:
-        answer = await found.handler(request)
+    async def _answer(self, found: PageRoute, request: PageRequest, answer: "Page | Elsewhere", send: Send) -> None:
         if isinstance(answer, Elsewhere):
             location = with_query(answer.path, {"done": answer.done})
             await _respond(send, 303, b"", page_headers([(b"location", location.encode())]))
             return
-        members = {
+        await self._send_page(send, answer.status, answer.template, self._members(found, request, answer))
+
+    def _members(self, found: PageRoute, request: PageRequest, answer: Page) -> dict[str, Any]:
+        """Returns what the template of a page is given."""
+        return {
             **answer.members,
             "page": answer,
             "nav": found.nav,
@@ -148,7 +195,6 @@ class ConsoleApp:
             "done": DONE_TEXTS.get(request.query.get("done", ""), ""),
             "live": _live_address(answer, request),
         }
-        await self._send_page(send, 200, answer.template, members)
 
     async def _authenticate(self, scope: Scope, *, is_activity: bool) -> tuple[BrowserSession, Caller]:
         """Returns the session of a request and its caller, with the rights of now. Raises NoSession, TokenRefused and Killed."""
@@ -181,13 +227,6 @@ class ConsoleApp:
     def _set_cookie(self, value: str, seconds: int) -> bytes:
         secure = "; Secure" if self._is_https else ""
         return f"{self._cookie}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}".encode()
-
-    async def _pass_on(self, api: ApiClient, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers with what /api answers, which is the JSON twin of a page."""
-        names = (b"accept", b"last-event-id")
-        sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in names}
-        path = scope["path"].removeprefix("/console")
-        await api.stream(path, scope["query_string"].decode("latin-1"), sent, receive=receive, send=send)
 
     async def _ask_to_sign_in(self, scope: Scope, send: Send, ended: Exception) -> None:
         """Says how to get in. A link from elsewhere brings no cookie with it, so the page offers to load itself again."""
@@ -223,6 +262,14 @@ async def _respond(send: Send, status: int, body: bytes, headers: "list[Header]"
     fixed = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _pass_on(api: ApiClient, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with what /api answers, which is the JSON twin of a page."""
+    names = (b"accept", b"last-event-id")
+    sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in names}
+    path = scope["path"].removeprefix("/console")
+    await api.stream(path, scope["query_string"].decode("latin-1"), sent, receive=receive, send=send)
 
 
 def _live_address(page: Page, request: PageRequest) -> str:

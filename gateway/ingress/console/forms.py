@@ -7,7 +7,7 @@ from gateway.ingress.console.sign_in.sessions import BrowserSession
 from gateway.ingress.http.asgi import Receive, Scope, header, read_body
 
 FORM_MAX = 64 << 10  # bytes
-FIELDS_MAX = 50
+FIELDS_MAX = 80
 QUERY_MAX = 4096  # bytes
 CSRF_FIELD = "csrf"
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -29,12 +29,12 @@ def check_own_origin(scope: Scope) -> None:
         raise FormRefused("the request does not come from a page of the console")
 
 
-async def read_console_form(scope: Scope, receive: Receive) -> dict[str, str]:
-    """Returns the fields of a form. Raises FormRefused, BodyTooLarge and BodyIncomplete."""
+async def read_console_form(scope: Scope, receive: Receive, limit: int = FORM_MAX) -> dict[str, str]:
+    """Returns the fields of a form of at most `limit` bytes. Raises FormRefused, BodyTooLarge and BodyIncomplete."""
     kind = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
     if kind != FORM_TYPE:
         raise FormRefused(f"the body is not {FORM_TYPE}")
-    body = await read_body(scope, receive, FORM_MAX)
+    body = await read_body(scope, receive, limit)
     try:
         pairs = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=FIELDS_MAX

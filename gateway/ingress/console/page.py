@@ -1,10 +1,11 @@
 """What the pages of the console are made of: the request of a person, a page, and a way to another page."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.ingress.console.api import ApiClient, ApiRefusal, api_path, with_query
+from gateway.ingress.console.attempts.requests import ProtocolClient
 from gateway.ingress.console.sign_in.sessions import BrowserSession
 from policies.callers import Caller
 from policies.delegation.rulings import Act
@@ -16,7 +17,10 @@ class UnknownPage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """A request of a person with a session. `names` are the variable segments of the path; `may` tells what the person could be allowed."""
+    """A request of a person with a session. `names` are the variable segments of the path; `may` tells what the person could be allowed.
+
+    `protocols` sends calls as the person. `spend` returns whether a form is sent for the first time, by its one-time text.
+    """
 
     api: ApiClient
     caller: Caller
@@ -27,6 +31,8 @@ class PageRequest:
     form: Mapping[str, str]
     may: Callable[[Act], bool]
     cancel_task: Callable[[Caller, str, str], Awaitable[object]]  # with the name of its agent and its id, as over A2A
+    protocols: ProtocolClient
+    spend: Callable[[str], Awaitable[bool]]
 
     @property
     def name(self) -> str:
@@ -47,7 +53,8 @@ class PageRequest:
 class Page:
     """A page: its template, and what that shows.
 
-    `api` is the address of its JSON twin. `command` does the same at the command line. `is_live`: the page renews itself.
+    `api` is the address of its JSON twin. `command` does the same at the command line. `is_live`: the page renews itself. `status`: of
+    the answer, where a form was refused and is shown again.
     """
 
     template: str
@@ -56,6 +63,18 @@ class Page:
     command: tuple[str, ...]
     members: Mapping[str, Any] = field(default_factory=dict)
     is_live: bool = False
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingPage:
+    """A page that is not complete yet: each of `pages` is the whole page as it is then, the last one for good.
+
+    `part` is the template of what grows. Scripts get that as a stream; without them a browser waits for the last page.
+    """
+
+    pages: AsyncGenerator[Page, None]
+    part: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +85,7 @@ class Elsewhere:
     done: str = ""
 
 
-Handler = Callable[[PageRequest], Awaitable[Page | Elsewhere]]
+Handler = Callable[[PageRequest], Awaitable[Page | GrowingPage | Elsewhere]]
 DONE_TEXTS: Mapping[str, str] = {  # the notes that a page can show, so that no link can make it show others
     "approved": "Your approval is recorded.",
     "denied": "Your denial is recorded.",
@@ -78,5 +97,10 @@ DONE_TEXTS: Mapping[str, str] = {  # the notes that a page can show, so that no 
     "paused": "The run is paused.",
     "resumed": "The run goes on.",
     "started": "The run has started.",
+    "registered": "Registered.",
+    "suspended": "Suspended. Nothing can call it until it is resumed.",
+    "entry-resumed": "It can be called again.",
+    "ceiling-changed": "The ceiling is changed. It counts for the next call.",
+    "entry-removed": "Removed. Nothing can call it any more.",
 }
-__all__ = ("ApiRefusal", "Elsewhere", "Handler", "Page", "PageRequest", "UnknownPage", "api_path", "with_query")
+__all__ = ("ApiRefusal", "Elsewhere", "GrowingPage", "Handler", "Page", "PageRequest", "UnknownPage", "api_path", "with_query")

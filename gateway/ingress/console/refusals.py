@@ -26,3 +26,9 @@ def describe_failure(error: Exception) -> tuple[int, Mapping[str, Any]] | None:
             return 403, {"title": "The link is spent", "detail": SPENT_TEXT}
     report = describe(error)
     return None if report.mapping.status == 500 else (report.mapping.status, problem(report))
+
+
+def describe_in_words(error: Exception) -> str:
+    """Returns what a person is told about an error."""
+    failure = describe_failure(error)
+    return str(failure[1].get("detail", "")) if failure else "The gateway failed; its log has more."

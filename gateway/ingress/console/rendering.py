@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from gateway.ingress.console.drawings.bars import draw_bars
 from gateway.ingress.console.drawings.waterfall import draw_waterfall
-from gateway.ingress.console.foreign_text import BLOCK_MAX, shown_text
-from gateway.ingress.console.wording import (
+from gateway.ingress.console.texts.foreign_text import BLOCK_MAX, shown_text
+from gateway.ingress.console.texts.wording import (
     CHIP_KINDS,
     format_cost,
     format_duration,
@@ -35,6 +35,7 @@ PAGE_HEADERS: Final[tuple[Header, ...]] = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
 _MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+CONNECT_PATH: Final = "/connect"
 _FOLDER = files("gateway.ingress.console")
 
 
@@ -74,10 +75,11 @@ class _PageEnvironment(Environment):
 
 
 class PageRenderer:
-    """Renders templates. `now` returns seconds since 1970."""
+    """Renders templates. `now` returns seconds since 1970. `public_url` is where the pages of the gateway are."""
 
-    def __init__(self, now: Any, static: StaticFiles) -> None:
+    def __init__(self, now: Any, static: StaticFiles, public_url: str) -> None:
         self._now = now
+        self._connect_url = f"{public_url}{CONNECT_PATH}"
         self._environment = _PageEnvironment(
             {"static": static.url, "chip_kinds": CHIP_KINDS, "shell": shell_command},
             {
@@ -88,6 +90,10 @@ class PageRenderer:
                 "cost": format_cost,
                 "person": person_name,
                 "json": _format_json,
+                "pretty": _format_body,
+                "by_name": _by_name,
+                "plain_option": _plain_option,
+                "connect_path": self._connect_path,
                 "waterfall": draw_waterfall,
                 "bars": draw_bars,
             },
@@ -96,6 +102,12 @@ class PageRenderer:
     def render(self, template: str, members: Mapping[str, Any]) -> bytes:
         """Returns a page."""
         return self._environment.get_template(template).render(members).encode("utf-8", "replace")
+
+    def _connect_path(self, url: object) -> str:
+        """Returns the path of the gateway's page where a person connects an account; empty for any other address."""
+        if not isinstance(url, str) or not url.startswith(self._connect_url) or ".." in url:
+            return ""
+        return CONNECT_PATH + url.removeprefix(self._connect_url)[:500]
 
     def _ago(self, text: str | None) -> str:
         """Returns how long ago a moment was, or how long it is until then."""
@@ -128,6 +140,24 @@ def _finalize(value: object) -> object:
 
 def _format_json(value: object) -> str:
     return shown_text(json.dumps(value, indent=2, ensure_ascii=False), BLOCK_MAX)
+
+
+def _format_body(text: str) -> str:
+    """Returns a body with indented JSON; any other text as it is."""
+    try:
+        return _format_json(json.loads(text)) if len(text) <= BLOCK_MAX else text
+    except (ValueError, RecursionError):
+        return text
+
+
+def _by_name(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {item["name"]: item for item in items}
+
+
+def _plain_option(text: str) -> str:
+    """Returns an option, which is a JSON text, as people read it: a string without its quotes."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else text
 
 
 def moment_text(seconds: float) -> str:

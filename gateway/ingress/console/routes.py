@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.ingress.console.forms import FORM_MAX
 from gateway.ingress.console.page import Handler
-from gateway.ingress.console.pages import decisions, inbox, overview, records, registry, tasks, workflows
+from gateway.ingress.console.pages import attempts, decisions, inbox, overview, records, registration, registry, tasks, workflows
 
 NAVIGATION: Final[Sequence[tuple[str, str]]] = (
     ("/console", "Overview"),
@@ -30,8 +31,13 @@ class PageRoute:
     handler: Handler
     nav: str
     names: tuple[str, ...] = ()
+    form_max: int = FORM_MAX
 
 
+LARGE_FORMS: Final = {  # bytes, as they are encoded
+    **dict.fromkeys(("/console/agents/{}/try", "/console/servers/{}/try"), 512 << 10),
+    **dict.fromkeys(("/console/register/agent", "/console/register/server"), 2 << 20),
+}
 _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console", overview.show_overview, "/console"),
     ("GET", "/console/health", overview.show_health, "/console"),
@@ -49,9 +55,19 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console/agents", registry.list_agents, "/console/agents"),
     ("GET", "/console/agents/{}", registry.show_agent, "/console/agents"),
     ("POST", "/console/agents/{}", registry.act_on_agent, "/console/agents"),
+    ("GET", "/console/agents/{}/history/{}", registry.show_agent_version, "/console/agents"),
+    ("GET", "/console/agents/{}/try", attempts.show_agent_form, "/console/agents"),
+    ("POST", "/console/agents/{}/try", attempts.send_to_agent, "/console/agents"),
+    ("GET", "/console/register/agent", registration.show_agent_form, "/console/agents"),
+    ("POST", "/console/register/agent", registration.register_agent, "/console/agents"),
+    ("GET", "/console/register/server", registration.show_server_form, "/console/servers"),
+    ("POST", "/console/register/server", registration.register_server, "/console/servers"),
     ("GET", "/console/servers", registry.list_servers, "/console/servers"),
     ("GET", "/console/servers/{}", registry.show_server, "/console/servers"),
     ("POST", "/console/servers/{}", registry.act_on_server, "/console/servers"),
+    ("GET", "/console/servers/{}/history/{}", registry.show_server_version, "/console/servers"),
+    ("GET", "/console/servers/{}/try", attempts.show_tool_form, "/console/servers"),
+    ("POST", "/console/servers/{}/try", attempts.send_to_tool, "/console/servers"),
     ("GET", "/console/workflows", workflows.list_workflows, "/console/workflows"),
     ("GET", "/console/workflows/{}", workflows.show_workflow, "/console/workflows"),
     ("POST", "/console/workflows/{}/runs", workflows.start_run, "/console/workflows"),
@@ -72,7 +88,7 @@ def find_route(method: str, path: str) -> PageRoute | None:
     segments = path.rstrip("/").split("/")
     for known, template, handler, nav in _PAGES:
         if known == method and (names := _match(template.split("/"), segments)) is not None:
-            return PageRoute(handler, nav, names)
+            return PageRoute(handler, nav, names, LARGE_FORMS.get(template, FORM_MAX))
     return None
 
 

@@ -14,6 +14,7 @@ from policies.tokens.verifier import TokenRefused
 
 TICKET_HEADER = b"interlock-ticket"
 SESSION_CALLER_KEY = "interlock.session_caller"  # in the scope of a request that the console makes; no client can set members of a scope
+PROTOCOLS_KEY = "interlock.protocols"  # in the scope of a request to the framework: serves requests of all protocols, as clients send them
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -86,10 +87,14 @@ class RequestAuthentication:
     async def authenticate(self, scope: Scope, resource: str) -> Caller:
         """Returns the caller of a request. `resource` is the path below the public URL that a hop token must be made for.
 
-        Raises TokenRefused, WrongHost, ForeignOrigin and BadHeader.
+        A request that the console makes comes from within the process, with the caller of the browser's session. Raises TokenRefused,
+        WrongHost, ForeignOrigin and BadHeader.
         """
         self.check_host(scope)
         self._check_client_origin(scope)
+        session_caller: Caller | None = scope.get(SESSION_CALLER_KEY)
+        if session_caller is not None:
+            return session_caller
         return await self.authenticate_header(header(scope, b"authorization"), resource, scope)
 
     async def is_permitted_caller(self, scope: Scope, resource: str, is_permitted: Callable[[Caller], bool]) -> bool:

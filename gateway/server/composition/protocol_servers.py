@@ -25,6 +25,7 @@ from gateway.tasks.reader import TaskReader
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.ids import now_us
+from policies.tokens.replay_guard import ReplayGuard
 from registry.cards.card import Registration, Skill
 from registry.cards.republish import add_a2a_03_members, publish_card, signed_for_both
 
@@ -165,6 +166,7 @@ class LazyConsole:
                 could_allow=gateway.rulings.authority.could_allow,
                 cancel_task=_task_canceler(gateway),
                 count_request=gateway.limits.count_request,
+                spend=ReplayGuard(gateway.database, now_us).consume,
                 streams=LiveStreams(gateway.open_streams),
                 public_url=gateway.settings.public_url,
             )

@@ -1,7 +1,7 @@
 """Effects that a stopped run has left open: steps that a document can undo and that were not, and steps of unknown outcome."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET, Struct
 from sqlalchemy import select
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from adapters.task import TaskState
 from gateway.storage.database import Database
 from gateway.storage.tables import tasks as task_table
-from gateway.tasks.log import TaskRow, to_task_row
+from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.interpreter.compensations import ENDED, is_undoing, undone_step
@@ -65,6 +65,12 @@ def lost_tasks(steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[Ta
     """The tasks of steps that had not ended when the run was stopped."""
     known = {step.task_id for step in steps}
     return [task for task in children if task.id not in known]
+
+
+def tasks_under_way(steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[dict[str, Any]]:
+    """The tasks of steps that have not ended, as /api shows them."""
+    open_tasks = [task for task in lost_tasks(steps, children) if not task.has_ended]
+    return [{"task": task.id, "agent": task.agent, "state": task.state.value, "created": to_rfc3339(task.created)} for task in open_tasks]
 
 
 def _of_step(step: StepRow, functions: Mapping[str, str | None], undone: Mapping[StepKey, str]) -> OpenEffect | None:

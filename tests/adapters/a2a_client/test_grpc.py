@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from adapters.a2a_client.agent import A2AAgent
 from adapters.a2a_client.grpc import GrpcTransport
 from adapters.contract import ENDPOINT_KEY, Done, Event, Failed, RefLearned, UpstreamFault
+from adapters.redaction.exchanges import SHOWN_HEADERS, ExchangeRecorder, recording_with
 from adapters.upstream.egress import Egress
 from adapters.upstream.guarded import GuardedAdapter
 from adapters.upstream.resilience import Resilience
@@ -164,3 +165,15 @@ async def test_a_name_without_an_address_tells_that_nothing_was_sent() -> None:
     with pytest.raises(UpstreamFault) as fault:
         await Egress(lookup=_lookup).resolve_target("https://nowhere.example/")
     assert fault.value.is_unsent
+
+
+@watched_or_not
+async def test_a_call_that_is_tried_shows_its_messages_as_json_without_the_credential(caller: Caller, stream: bool) -> None:
+    recorder = ExchangeRecorder()
+    async with grpc_agent("1.0") as (url, _noted):
+        with recording_with(recorder):
+            assert isinstance((await caller.run(url, stream=stream))[-1], Done)
+    exchange = recorder.exchanges()[0]
+    assert exchange.start == f"{'SendStreamingMessage' if stream else 'SendMessage'} {url}"
+    assert '"hi"' in exchange.request.text and exchange.response.size > 0
+    assert all(value == "***" or name in SHOWN_HEADERS or value.endswith(" ***") for name, value in exchange.request.headers)

@@ -18,6 +18,7 @@ from adapters.mcp_client.duplex.process import ERROR_LINE_MAX, ERROR_LINES_MAX, 
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.stdio import Command, StdioServers
 from adapters.mcp_client.wire.messages import McpRefused
+from adapters.redaction.exchanges import ExchangeRecorder, recording_with
 from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
@@ -266,3 +267,17 @@ async def test_without_commands_a_registration_for_one_runs_nothing() -> None:  
         await tools.call(stdio_call(), request_of("echo", text="x"))
     with pytest.raises(UpstreamFault):
         await tools.probe("tools", "stdio:", {})
+
+
+async def test_a_call_that_is_tried_shows_what_the_command_was_sent_and_no_other_call(tools: ToolServerClient) -> None:
+    recorder = ExchangeRecorder()
+
+    async def tried() -> None:
+        with recording_with(recorder):
+            await tools.call(stdio_call(), request_of("echo", text="mine"))
+
+    await asyncio.gather(tried(), tools.call(stdio_call(user="bob"), request_of("echo", text="bobs")))
+    await tools.call(stdio_call(user="bob"), request_of("echo", text="later"))
+    (exchange,) = recorder.exchanges()
+    assert exchange.start == "tools/call" and '"mine"' in exchange.request.text and "mine" in exchange.response.text
+    assert "bobs" not in str(exchange) and "later" not in str(exchange)

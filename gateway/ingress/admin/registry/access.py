@@ -79,15 +79,15 @@ class RegistryAccess:
         self._search = search
         self._kills = kills
 
-    async def authorize_registration(self, caller: Caller, family: Family, name: str) -> Registrant:
+    async def authorize_registration(self, caller: Caller, family: Family, name: str, verb: str = "register") -> Registrant:
         """Returns the registrant. Every person may propose an entry, unless their token is narrowed to other permissions.
 
-        `name` may be empty. Raises CallRefused.
+        `name` may be empty. `verb` is `preview` where nothing will be registered. Raises CallRefused.
         """
-        await self._check_in_person(caller, act_of_registry_change("register", family, name))
+        await self._check_in_person(caller, act_of_registry_change(verb, family, name))
         operator, registry_change, grant = self.is_operator(caller), RegistryChange("register", caller.principal.owner_key), None
         if operator or not caller.delegation.effective_permissions().covers(WRITE_REGISTRY.permission):
-            grant = await self.require_grant(caller, act_of_registry_change("register", family, name))
+            grant = await self.require_grant(caller, act_of_registry_change(verb, family, name))
             registry_change = registry_change_of(grant)
         return Registrant(caller.principal.tenant, caller.principal.owner_key, operator, registry_change, grant)
 

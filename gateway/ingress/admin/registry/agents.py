@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from gateway.ingress.admin.bodies import AgentTermsBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess
 from gateway.ingress.admin.registry.changes import AgentPatch, EntryChanges
+from gateway.ingress.admin.registry.previews import preview_agent
 from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.onboarding import Onboarding
@@ -82,6 +83,12 @@ def _add_registration_routes(
         shown = {**_full_document(registry_access, caller, entry), "client_id": entry.client_id, "client_secret": secret}
         return JSONResponse(shown, 201, {"location": f"/api/agents/{entry.name}", "cache-control": "no-store"})
 
+    @router.post("/preview", name="preview_agent", openapi_extra=describe_json_body(AgentBody))
+    async def preview(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
+        body = await read_model(request, AgentBody, min(max_body, REGISTRATION_MAX))
+        registrant = await registry_access.authorize_registration(caller, AGENT, body.name, "preview")
+        return JSONResponse(await preview_agent(onboarding, registrant, body.registration_request()))
+
     @router.get("", name="list_agents")
     async def list_agents(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[AgentListQuery, Query()]) -> JSONResponse:
         if query.search_query == SearchQuery():
@@ -149,6 +156,10 @@ def _add_change_routes(
         items = await entry_changes.history(caller, registry_access.find(caller, AGENT, name), cursor, limit)
         following = str(items[-1]["seq"]) if len(items) == limit and items[-1]["seq"] > 1 else None
         return JSONResponse({"items": items, "next": following})
+
+    @router.get("/{name}/history/{seq}", name="agent_version")
+    async def version(caller: Annotated[Caller, Depends(authenticate)], name: str, seq: Annotated[int, Path(ge=1)]) -> JSONResponse:
+        return JSONResponse(await entry_changes.version(caller, registry_access.find(caller, AGENT, name), seq))
 
 
 def _summary_document(registry_access: RegistryAccess, caller: Caller, entry: Registration) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from gateway.ingress.admin.bodies import ApiBody, EndpointBody, UpstreamBody, parse_endpoints, prices_of_agent, upstream_settings
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change, check_changeable, registry_change_of
+from gateway.ingress.admin.registry.versions import difference_document, version_document
 from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.refresh import EntryRefresher
 from gateway.registration.requests import BadRequest, OperatorTerms, PreconditionFailed, PreconditionRequired, Registrant
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
-from registry.card_history import CardVersion
 from registry.cards.card import AgentEndpoint, Family, Registration, RegistrationStatus
 from registry.cards.effects import EFFECTS_MAX, parse_effects
 from registry.cards.prices import PRICES_MAX, parse_prices
@@ -24,7 +24,7 @@ from registry.drift.pins import awaiting_approval, describe_withheld
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import ProbeState
 from registry.rows import Candidate, RegistrationPatch, apply_patch
-from registry.store import Registry
+from registry.store import Registry, UnknownName
 
 AWAITING_STATUSES = (RegistrationStatus.PENDING, RegistrationStatus.QUARANTINED)
 OWNER_FIELDS = frozenset({"url", "jwks"})  # fields that an owner may change without being an operator
@@ -156,7 +156,16 @@ class EntryChanges:
         """Returns versions of the entry, the newest first. Raises CallRefused."""
         if not self._registry_access.is_operator_or_owner(caller, entry):
             await self._registry_access.authorize_change(caller, act_of_registry_change("read", entry.family, entry.name))
-        return [version_json(version) for version in await self._drift_approval.read_versions(entry, before_seq, limit)]
+        return [version_document(version) for version in await self._drift_approval.read_versions(entry, before_seq, limit)]
+
+    async def version(self, caller: Caller, entry: Registration, seq: int) -> dict[str, Any]:
+        """Returns a version of the entry with what it changed. Raises CallRefused, and UnknownName for one that is not stored."""
+        if not self._registry_access.is_operator_or_owner(caller, entry):
+            await self._registry_access.authorize_change(caller, act_of_registry_change("read", entry.family, entry.name))
+        versions = await self._drift_approval.read_versions(entry, seq + 1, 2)
+        if not versions or versions[0].seq != seq:
+            raise UnknownName(entry.name)
+        return difference_document(versions)
 
     async def _check_may_change(self, caller: Caller, entry: Registration, patch: EntryPatch) -> RegistryChange:
         registry_change = await self._registry_access.authorize_owner_change(caller, entry, "change")
@@ -281,8 +290,3 @@ def calls_json(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rfc3339_or_none(seconds: float | None) -> str | None:
     return None if seconds is None else to_rfc3339(int(seconds * 1e6))
-
-
-def version_json(version: CardVersion) -> dict[str, Any]:
-    shown = {"seq": version.seq, "at": to_rfc3339(version.at), "hash": version.hash, "signature": version.signature}
-    return shown | {"status": version.status.value, "note": version.note}

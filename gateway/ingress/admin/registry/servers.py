@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from adapters.openapi.text import MEMBERS_MAX as DOCUMENT_MEMBERS
 from gateway.ingress.admin.bodies import ApiBody, ServerTermsBody, read_model, read_optional_model
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
 from gateway.ingress.admin.registry.changes import EntryChanges, ServerPatch
+from gateway.ingress.admin.registry.previews import preview_server
 from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.effect_suggestions import suggest_effects
@@ -115,6 +116,13 @@ def _add_registration_routes(
         )
         return JSONResponse(await _summary_document(registry_access, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
 
+    @router.post("/preview", name="preview_server", openapi_extra=describe_json_body(ServerBody))
+    async def preview(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
+        bounds = (max(max_body, DOCUMENT_MAX), DOCUMENT_MEMBERS) if registry_access.is_operator(caller) else (max_body, MEMBERS_MAX)
+        body = await read_model(request, ServerBody, *bounds)
+        registrant = await registry_access.authorize_registration(caller, SERVER, body.name, "preview")
+        return JSONResponse(await preview_server(onboarding, registrant, body.registration_request()))
+
     @router.get("", name="list_servers")
     async def list_servers(
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
@@ -149,6 +157,21 @@ def _add_change_routes(
         await registry_access.authorize_owner_change(caller, entry, "read-effects-of")
         suggested = {tool: each for tool, each in suggest_effects(entry.tools).items() if entry.effect_of(tool) is None}
         return JSONResponse({"declared": effect_documents(entry.effects), "suggested": suggested})
+
+    @router.get("/{name}/history", name="server_history")
+    async def history(
+        caller: Annotated[Caller, Depends(authenticate)],
+        name: str,
+        cursor: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> JSONResponse:
+        items = await entry_changes.history(caller, registry_access.find(caller, SERVER, name), cursor, limit)
+        following = str(items[-1]["seq"]) if len(items) == limit and items[-1]["seq"] > 1 else None
+        return JSONResponse({"items": items, "next": following})
+
+    @router.get("/{name}/history/{seq}", name="server_version")
+    async def version(caller: Annotated[Caller, Depends(authenticate)], name: str, seq: Annotated[int, Path(ge=1)]) -> JSONResponse:
+        return JSONResponse(await entry_changes.version(caller, registry_access.find(caller, SERVER, name), seq))
 
     @router.patch("/{name}", name="change_server", openapi_extra=describe_json_body(ServerPatch))
     async def change(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:

@@ -6,7 +6,11 @@ from typing import Any
 from gateway.ingress.console.api import PagePart, api_path, gather, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
+from gateway.ingress.console.pages.attempts import list_tools
+from gateway.ingress.console.pages.registration import permissions_in
+from policies.authority import WRITE_REGISTRY
 
+CHOICE = "choose."  # before the numbers of the fields that choose definitions
 AWAITING = ("pending", "quarantined")
 AGENT_FILTERS = ("q", "skill", "tag", "cursor")
 
@@ -34,12 +38,8 @@ async def show_agent(request: PageRequest) -> Page:
     """Raises ApiRefusal."""
     path = api_path("agents", request.name)
     entry = await request.api.get(path)
-    tasks, *more = await gather(
-        request.api.part("/api/tasks", agent=entry["name"], limit="8"),
-        *([request.api.part(f"{path}/history", limit="20")] if "owner" in entry else []),  # a refusal would be recorded
-    )
-    history = more[0] if more else PagePart()
-    members = {"entry": entry, "family": "agents", "history": history, "tasks": tasks, **_may(entry)}
+    tasks, history = await gather(request.api.part("/api/tasks", agent=entry["name"], limit="8"), _history(request, path, entry))
+    members = {"entry": entry, "family": "agents", "history": history, "tasks": tasks, **_may(request, entry)}
     return Page("agent.html", f"Agent {entry['name']}", path, ("interlock", "agent", "show", entry["name"]), members)
 
 
@@ -47,12 +47,27 @@ async def show_server(request: PageRequest) -> Page:
     """Raises ApiRefusal."""
     path = api_path("servers", request.name)
     entry = await request.api.get(path)
-    members = {"entry": entry, "family": "servers", **_may(entry)}
+    history, tools = await gather(_history(request, path, entry), _tools(request, entry))
+    members = {"entry": entry, "family": "servers", "history": history, "tools": tools, **_may(request, entry)}
     return Page("server.html", f"Server {entry['name']}", path, ("interlock", "server", "show", entry["name"]), members)
 
 
-async def act_on_agent(request: PageRequest) -> Elsewhere:
+async def show_agent_version(request: PageRequest) -> Page:
+    """Raises ApiRefusal."""
+    return await _version(request, "agents")
+
+
+async def show_server_version(request: PageRequest) -> Page:
+    """Raises ApiRefusal."""
+    return await _version(request, "servers")
+
+
+async def act_on_agent(request: PageRequest) -> Page | Elsewhere:
     """Raises ApiRefusal and FormRefused."""
+    if request.form.get("act") == "secret":
+        made = await request.api.request("POST", f"{api_path('agents', request.name)}/secret")
+        command = ("interlock", "agent", "secret", made["name"])
+        return Page("secret.html", f"A new secret of {made['name']}", f"/api/agents/{made['name']}", command, {"made": made})
     return await _act(request, "agents")
 
 
@@ -62,12 +77,12 @@ async def act_on_server(request: PageRequest) -> Elsewhere:
 
 
 async def _act(request: PageRequest, family: str) -> Elsewhere:
-    """Approves, refreshes or quarantines an entry, as it was when the person saw it. Raises ApiRefusal and FormRefused."""
+    """Changes an entry as it was when the person saw it. Raises ApiRefusal and FormRefused."""
     name = request.name
     path, seen = api_path(family, name), {"if-match": f'"{request.form.get("seen", "")}"'}
     match request.form.get("act", ""):
         case "approve":
-            await request.api.request("POST", f"{path}/approve", headers=seen)
+            await request.api.request("POST", f"{path}/approve", _chosen_definitions(request.form), headers=seen)
             done = "entry-approved"
         case "refresh":
             await request.api.request("POST", f"{path}/refresh")
@@ -75,12 +90,67 @@ async def _act(request: PageRequest, family: str) -> Elsewhere:
         case "quarantine":
             await request.api.request("PATCH", path, {"status": "quarantined"}, headers=seen)
             done = "quarantined"
+        case "suspend":
+            await request.api.request("PATCH", path, {"status": "down"}, headers=seen)
+            done = "suspended"
+        case "resume":
+            await request.api.request("PATCH", path, {"status": "active"}, headers=seen)
+            done = "entry-resumed"
+        case "ceiling":
+            ceiling = permissions_in(request.form.get("ceiling", ""))
+            await request.api.request("PATCH", path, {"ceiling": ceiling}, headers=seen)
+            done = "ceiling-changed"
+        case "remove":
+            if request.form.get("name") != name:
+                raise FormRefused("the name that was typed is not the name of the entry")
+            await request.api.request("DELETE", path)
+            return Elsewhere(f"/console/{family}", "entry-removed")
         case _:
             raise FormRefused("the form names no act")
     return Elsewhere(f"/console/{family}/{name}", done)
 
 
-def _may(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _chosen_definitions(form: Mapping[str, str]) -> dict[str, list[str]] | None:
+    """Returns the definitions to approve by kind, as the form names them; None for all that wait. Raises FormRefused."""
+    if "chosen" not in form:
+        return None
+    chosen: dict[str, list[str]] = {}
+    for name, value in form.items():
+        if name.startswith(CHOICE):
+            kind, _, definition = value.partition(" ")
+            chosen.setdefault(kind, []).append(definition)
+    if not chosen:
+        raise FormRefused("no definition is chosen")
+    return chosen
+
+
+async def _version(request: PageRequest, family: str) -> Page:
+    """Shows one version of an entry, with what it changed side by side."""
+    name, number = request.names
+    path = f"{api_path(family, name)}/history/{api_path(number).removeprefix('/api/')}"
+    version = await request.api.get(path)
+    members = {"version": version, "name": name, "family": family}
+    command = ("interlock", family.removesuffix("s"), "show", name)
+    return Page("version.html", f"Version {version['seq']} of {name}", path, command, members)
+
+
+async def _history(request: PageRequest, path: str, entry: Mapping[str, Any]) -> PagePart:
+    """Returns the versions of an entry, to those who see the whole entry: a refusal of others would be recorded."""
+    return await request.api.part(f"{path}/history", limit="20") if "owner" in entry else PagePart()
+
+
+async def _tools(request: PageRequest, entry: Mapping[str, Any]) -> PagePart:
+    """Returns the tools that the person may call, by name, with their definitions."""
+    found = await list_tools(request, entry["name"]) if entry["status"] == "active" else []
+    return PagePart({"items": found, "next": None})
+
+
+def _may(request: PageRequest, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the page offers: the whole entry is shown to operators and its owner only."""
     waits = entry["status"] in AWAITING or bool(entry.get("drift")) or bool(entry.get("withheld"))
-    return {"is_whole": "owner" in entry, "waits": waits, "is_own": not entry.get("client_id", "x")}
+    return {
+        "is_whole": "owner" in entry,
+        "waits": waits,
+        "is_own": not entry.get("client_id", "x"),
+        "may_change": request.may(WRITE_REGISTRY),
+    }

@@ -1,13 +1,13 @@
 """Workflows and their runs: the document and its picture, starting a run, and each step of a run with its input and output."""
 
-import json
 from typing import Any
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.ingress.console.api import api_path, gather, with_query
+from gateway.ingress.console.api import PagePart, api_path, gather, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
 from gateway.ingress.console.pages.tasks import ENDED, STATES
+from gateway.ingress.console.schema_forms import fields_of, parse_json, read_value
 
 RUN_FILTERS = ("state", "workflow", "everybody", "cursor")
 RUN_STATES = ("waiting", "paused", *STATES)
@@ -24,19 +24,31 @@ async def show_workflow(request: PageRequest) -> Page:
     """Raises ApiRefusal."""
     path = api_path("workflows", request.name)
     workflow = await request.api.get(path)
-    runs, estimate = await gather(request.api.part(f"{path}/runs", limit="10"), request.api.part(f"{path}/estimate"))
-    members = {"workflow": workflow, "runs": runs, "estimate": estimate}
+    runs, estimate, agent = await gather(
+        request.api.part(f"{path}/runs", limit="10"),
+        request.api.part(f"{path}/estimate"),
+        request.api.part(api_path("agents", workflow["name"])),
+    )
+    schema = _input_schema(agent)
+    members = {"workflow": workflow, "runs": runs, "estimate": estimate, "schema": schema}
+    members["fields"] = () if request.query.get("as") == "json" else fields_of(schema)
     return Page("workflow.html", f"Workflow {workflow['name']}", path, ("interlock", "workflow", "show", workflow["name"]), members)
 
 
 async def start_run(request: PageRequest) -> Elsewhere:
-    """Raises ApiRefusal, and FormRefused for an input that is not JSON."""
-    try:
-        given = json.loads(request.form.get("input") or "{}")
-    except (ValueError, RecursionError):
-        raise FormRefused("the input is not JSON") from None
+    """Starts a run with the input of the form. Raises ApiRefusal, and FormRefused for an input that is not JSON."""
+    if "input" in request.form:
+        given = parse_json(request.form["input"] or "{}", "the input")
+    else:
+        given = read_value(_input_schema(await request.api.part(api_path("agents", request.name))), request.form)
     started = await request.api.request("POST", f"{api_path('workflows', request.name)}/runs", {"input": given})
     return Elsewhere(f"/console/runs/{started['id']}", "started")
+
+
+def _input_schema(agent: PagePart) -> Any:
+    """Returns the schema of a workflow's input, which stands in the contract of the agent that it runs as."""
+    contracts = agent.document["contracts"] if agent.document else {}
+    return next((contract.get("input") for contract in contracts.values()), None)
 
 
 async def list_runs(request: PageRequest) -> Page:

@@ -96,6 +96,8 @@ GIVEN: Final[dict[str, Any]] = {  # bodies of routes that refuse an empty one be
     **BODIES,
     "register_agent": {"name": "more"},
     "register_server": {"name": "more"},
+    "preview_agent": {"name": "more"},
+    "preview_server": {"name": "more"},
     "access_evaluation": OWN,
     "access_evaluations": OWN,
 }
@@ -145,6 +147,7 @@ async def furnished(home: House) -> dict[str, str]:
         "task_id": task,
         "kill_id": kill.json()["id"],
         "approval_id": approval,
+        "seq": "1",
     }
 
 

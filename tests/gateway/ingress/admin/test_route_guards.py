@@ -90,6 +90,8 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "access_evaluations": "people ask what they may themselves; of others only with a right to it",
     "register_agent": "anyone may offer; it waits for an operator",
     "register_server": "anyone may offer; it waits for an operator",
+    "preview_agent": "whoever may offer sees before what they would offer",
+    "preview_server": "whoever may offer sees before what they would offer",
 }
 FLOW: Final = "document: {dsl: 1.0.3, namespace: n, name: flow, version: 1.0.0}\ndo:\n- a: {set: {b: 1}}\n"
 BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused before anybody asks for rights
@@ -194,7 +196,7 @@ async def furnished(home: House) -> dict[str, str]:
     admin = {"authorization": f"Bearer {home.token('admin')}"}
     made = await home.http.post("/api/virtual-servers", json={"name": "front", "tools": ["inventory.*"]}, headers=admin)
     assert made.status_code == 201, made.text
-    return {"task_id": task, "decision_id": row.decision_id, "grant_id": row.grant_id, "letter_id": "x"}
+    return {"task_id": task, "decision_id": row.decision_id, "grant_id": row.grant_id, "letter_id": "x", "seq": "1"}
 
 
 def filled(route: Route, values: Mapping[str, str]) -> str:

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.ingress.console.drawings.gates import draw_gates, suggest_change
 from gateway.ingress.console.drawings.waterfall import WIDTH, draw_waterfall
-from gateway.ingress.console.foreign_text import mark_hidden, shorten
 from gateway.ingress.console.routes import find_route
 from gateway.ingress.console.schema_forms import fields_of, read_value
+from gateway.ingress.console.texts.foreign_text import mark_hidden, shorten
 
 DECISION: dict[str, Any] = {
     "allowed": False,
@@ -71,7 +71,8 @@ def test_a_form_returns_the_types_of_its_schema() -> None:
     assert [field.kind for field in fields_of(schema)] == ["integer", "check", "choice", "json"]
     form = {"value.n": "7", "value.on": "true", "value.pick": '"two"', "value.deep": "[1]"}
     assert read_value(schema, form) == {"n": 7, "on": True, "pick": "two", "deep": [1]}
-    assert read_value(schema, {"value.n": ""}) == {"on": False}
+    assert read_value(schema, {"value.n": "", "value.on": ""}) == {}
+    assert read_value(schema, {"value.on": "false"}) == {"on": False}
 
 
 @pytest.mark.parametrize("path", ["/console/tasks/", "/console/tasks//x", "/console/tasks/a/b", "/consoles", "/console/tasks/" + "x" * 301])

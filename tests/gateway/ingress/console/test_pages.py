@@ -117,6 +117,8 @@ def test_every_page_is_among_those_that_the_tests_look_at() -> None:
             "/console/approvals/{}",
             "/console/checkpoints/{}",
         ),
+        *("/console/agents/{}/try", "/console/agents/{}/history/{}", "/console/servers/{}/try", "/console/servers/{}/history/{}"),
+        *("/console/register/agent", "/console/register/server"),
         *("/console/why", "/console/why/{}", "/console/agents", "/console/agents/{}", "/console/servers", "/console/servers/{}"),
         *("/console/workflows", "/console/workflows/{}", "/console/runs", "/console/runs/{}", "/console/subjects"),
         *("/console/subjects/{}", "/console/audit", "/console/cost"),

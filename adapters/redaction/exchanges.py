@@ -1,0 +1,172 @@
+"""Records what one call sends to its upstream and gets back, for a person who tries it: bounded, and without its secrets."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from adapters.redaction.secrets import MASK, SECRET_MIN, SecretRedactor
+
+EXCHANGES_MAX: Final = 20  # of one call
+BODY_MAX: Final = 64 << 10  # bytes of each body that are shown
+BODY_SPARE: Final = 32 << 10  # bytes beyond these that are kept, so that a secret at their end is found whole
+HEADER_MAX: Final = 500  # characters of a value
+SHOWN_HEADERS: Final = frozenset(  # whose values are no secrets; the values of all others are masked
+    (
+        *("accept", "accept-encoding", "content-type", "content-length", "content-encoding", "cache-control", "date", "server"),
+        *("user-agent", "retry-after", "traceparent", "a2a-version", "a2a-extensions", "interlock-deadline", "interlock-trace-id"),
+        *("mcp-protocol-version", "mcp-method", "mcp-name", "transfer-encoding", "connection", "vary", "idempotency-key"),
+        *("x-accel-buffering", "x-content-type-options", "content-security-policy", "referrer-policy"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """One side of an exchange. `text` is the beginning of the body, `size` its bytes."""
+
+    headers: tuple[tuple[str, str], ...]
+    text: str
+    size: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the body is longer than its text."""
+        return self.size > BODY_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class RawExchange:
+    """A request to an upstream and what came back. `start` is its first line; `status` is 0 as long as no response has begun."""
+
+    start: str
+    request: RawMessage
+    status: int
+    response: RawMessage
+
+
+class ExchangeRecord:
+    """One exchange that is going on."""
+
+    def __init__(self, start: str, headers: Mapping[str, str], body: bytes | None) -> None:
+        self._start = start
+        self._request_headers = dict(headers)
+        self._request_body = _KeptBody(body or b"")
+        self._response_headers: dict[str, str] = {}
+        self._response_body = _KeptBody(b"")
+        self._status = 0
+
+    def begin_response(self, status: int, headers: Mapping[str, str]) -> None:
+        """Notes the head of the response."""
+        self._status, self._response_headers = status, dict(headers)
+
+    def add_body(self, chunk: bytes) -> None:
+        """Notes the next bytes of the response's body."""
+        self._response_body.add(chunk)
+
+    def secrets(self) -> Iterator[str]:
+        """Yields what must not be shown anywhere: the values of headers that are no plain ones, with and without their scheme."""
+        for headers in (self._request_headers, self._response_headers):
+            for name, value in headers.items():
+                if name.lower() not in SHOWN_HEADERS:
+                    yield from (text for text in (value, value.partition(" ")[2]) if len(text) >= SECRET_MIN)
+
+    def to_exchange(self, redactor: SecretRedactor) -> RawExchange:
+        """Returns the exchange as it is now, with the secrets masked."""
+        request = self._request_body.to_message(self._request_headers, redactor)
+        return RawExchange(self._start, request, self._status, self._response_body.to_message(self._response_headers, redactor))
+
+
+class ExchangeRecorder:
+    """The exchanges of one call. After `close` nothing is recorded, and what was recorded is gone."""
+
+    def __init__(self) -> None:
+        self._records: list[ExchangeRecord] = []
+        self._is_closed = False
+        self.left_out = 0  # exchanges above the limit
+        self.decision_id = ""  # the first one: others are of what the call has caused
+
+    def begin(self, start: str, headers: Mapping[str, str], body: bytes | None) -> ExchangeRecord | None:
+        """Records a request, such as `POST https://…`. Returns None where no more is recorded."""
+        if self._is_closed or len(self._records) >= EXCHANGES_MAX:
+            self.left_out += not self._is_closed
+            return None
+        record = ExchangeRecord(start, headers, body)
+        self._records.append(record)
+        return record
+
+    def note_decision(self, decision_id: str) -> None:
+        """Notes the decision that allowed the call."""
+        self.decision_id = self.decision_id or decision_id
+
+    def exchanges(self) -> list[RawExchange]:
+        """Returns the exchanges as they are now. A secret of one is masked in all."""
+        redactor = SecretRedactor(list(dict.fromkeys(secret for record in self._records for secret in record.secrets())))
+        return [record.to_exchange(redactor) for record in self._records]
+
+    def close(self) -> None:
+        """Ends the recording, also in tasks that the call has left behind."""
+        self._is_closed = True
+        self._records.clear()
+
+
+class _KeptBody:
+    """The beginning of a body, and its size."""
+
+    def __init__(self, body: bytes) -> None:
+        self._kept = bytearray()
+        self._size = 0
+        self.add(body)
+
+    def add(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        self._kept += chunk[: max(0, BODY_MAX + BODY_SPARE - len(self._kept))]
+
+    def to_message(self, headers: Mapping[str, str], redactor: SecretRedactor) -> RawMessage:
+        text = redactor.redact_bytes(bytes(self._kept))[:BODY_MAX].decode("utf-8", "replace")
+        return RawMessage(tuple(_shown_headers(headers.items())), text, self._size)
+
+
+def _shown_headers(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yields headers by name and value. Of a masked value with a scheme, the scheme is shown."""
+    for name, value in headers:
+        if name.lower() in SHOWN_HEADERS:
+            yield name, value[:HEADER_MAX]
+        else:
+            scheme, _, rest = value.partition(" ")
+            yield name, f"{scheme} {MASK.decode()}" if rest and scheme.lower() in ("bearer", "basic", "dpop") else MASK.decode()
+
+
+_recorder: ContextVar[ExchangeRecorder | None] = ContextVar("exchange_recorder", default=None)
+
+
+@contextmanager
+def recording_with(recorder: ExchangeRecorder) -> Iterator[None]:
+    """Lets the calls that are made in this context, and in tasks that begin in it, be recorded."""
+    token = _recorder.set(recorder)
+    try:
+        yield
+    finally:
+        _recorder.reset(token)
+
+
+def note_decision(decision_id: str) -> None:
+    """Records the decision that allowed the call, where somebody tries it."""
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder.note_decision(decision_id)
+
+
+def begin_exchange(start: str, headers: Mapping[str, str], body: bytes | None) -> ExchangeRecord | None:
+    """Records a request where somebody tries the call; None, at next to no cost, for every other call.
+
+    Only requests that carry a call are recorded: others, such as those for tokens, have secrets in their bodies.
+    """
+    recorder = _recorder.get()
+    return None if recorder is None else recorder.begin(start, headers, body)
+
+
+def is_recording() -> bool:
+    """Whether somebody tries this call, so that it is worth to write a message as text."""
+    return _recorder.get() is not None

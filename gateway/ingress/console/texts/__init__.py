@@ -1,0 +1,1 @@
+"""Texts of pages: what others wrote, made fit to be shown, and the words of the console itself."""
