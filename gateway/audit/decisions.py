@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, or_, select, text
 
 from gateway.audit.explanations import decision_document
+from gateway.storage.index_hints import with_index
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import to_rfc3339
 from policies.delegation.chain import Delegation, Principal
 from policies.delegation.facts import FactNote
 from policies.delegation.rulings import Act, ChainLink, Decision
-from policies.tables import audit_records
+from policies.tables import RARE_KIND, audit_records
 
 READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
 
@@ -71,7 +72,8 @@ class AuditFilter:
 def find_decision(connection: Connection, tenant: str, decision_id: str) -> DecisionRecord:
     """Returns a decision of the tenant with its outcome. Raises UnknownDecision."""
     match = (audit_records.c.decision_id == decision_id) & (audit_records.c.tenant == tenant)
-    found = {row.kind: json.loads(row.body) for row in connection.execute(select(audit_records.c.kind, audit_records.c.body).where(match))}
+    query = with_index(select(audit_records.c.kind, audit_records.c.body).where(match), audit_records, "audit_decision")
+    found = {row.kind: json.loads(row.body) for row in connection.execute(query)}
     if "decision" not in found:
         raise UnknownDecision
     return DecisionRecord(found["decision"], found.get("outcome"))
@@ -88,6 +90,9 @@ def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -
         (audit_records.c.decision_id, filters.decision_id),
     ):
         query = query.where(column == value) if value else query
+    if filters.kind not in ("", "decision", "outcome"):
+        query = query.where(text(RARE_KIND))
+    query = with_index(query, audit_records, _index_for(filters))
     if filters.cursor:
         at, chain, seq = _parse_cursor(filters.cursor)
         same_moment = or_(audit_records.c.chain > chain, and_(audit_records.c.chain == chain, audit_records.c.seq < seq))
@@ -97,6 +102,14 @@ def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -
     page = rows[: filters.limit]
     more = f"{page[-1].at}.{page[-1].seq}.{page[-1].chain}" if len(rows) > filters.limit else None
     return [{**(body := json.loads(row.body)), "at": to_rfc3339(body["at"])} for row in page], more
+
+
+def _index_for(filters: AuditFilter) -> str:
+    if filters.decision_id:
+        return "audit_decision"
+    if filters.txn:
+        return "audit_txn"
+    return "audit_at" if filters.kind in ("", "decision", "outcome") else "audit_kind"
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from gateway.storage.index_hints import with_index
 from gateway.tasks.log import to_rfc3339
 from policies.tables import audit_records
 from policies.what_if.replay import SAME, UNKNOWN, Replay, ReplayOutcome
@@ -30,6 +31,7 @@ def read_past_decisions(connection: Connection, tenant: str, filters: DecisionFi
     query = select(audit_records.c.body).where(audit_records.c.tenant == tenant, audit_records.c.kind == "decision")
     if filters.decisions:
         query = query.where(audit_records.c.decision_id.in_(list(filters.decisions)))
+    query = with_index(query, audit_records, "audit_decision" if filters.decisions else "audit_at")
     rows = connection.execute(
         query.order_by(audit_records.c.at.desc(), audit_records.c.chain, audit_records.c.seq.desc()).limit(RECORDS_READ_MAX)
     ).scalars()

@@ -51,7 +51,8 @@ workflow_runs = Table(
     deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
     Index("workflow_runs_due", "wake_at", **DUE),
     Index("workflow_runs_queued", "tenant", "workflow", "queued_at", **QUEUED),
-    Index("workflow_runs_of_workflow", "tenant", "workflow"),
+    Index("workflow_runs_of_workflow", "tenant", "workflow", "started"),
+    Index("workflow_runs_started", "tenant", "started"),
     Index("workflow_runs_ending", "ends_at", **ENDING),
     Index("workflow_runs_origin", "tenant", "origin_id"),
 )

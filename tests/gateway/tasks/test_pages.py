@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, text
 
-from gateway.storage.tables import tasks
+from gateway.storage.tables import UNUSUAL, tasks
 from gateway.tasks.pages import TaskFilter, TaskPages
 from tests.fakes.house import URL, CallbackAgent, House
 
@@ -37,9 +37,10 @@ async def test_tasks_by_state_are_read_through_an_index(home: House) -> None:
 
 
 def _plan(connection: Connection, owner: str) -> str:
-    explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
-    query = f"""{explain} SELECT * FROM tasks WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
-        AND state = 'TASK_STATE_FAILED' ORDER BY updated DESC, id DESC LIMIT 3"""
+    is_sqlite = connection.dialect.name == "sqlite"
+    explain, source = ("EXPLAIN QUERY PLAN", "tasks INDEXED BY tasks_state") if is_sqlite else ("EXPLAIN", "tasks")
+    query = f"""{explain} SELECT * FROM {source} WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
+        AND state = 'TASK_STATE_FAILED' AND {UNUSUAL} ORDER BY updated DESC, id DESC LIMIT 3"""
     return str(connection.execute(text(query), {"owner": owner}).all())
 
 
