@@ -1,5 +1,6 @@
 """Lists of tasks: pages of the tasks that a caller may see, last updated first."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask
 from policies.callers import Caller
 from policies.delegation.permissions import Permissions
 
+BEFORE_ANY_ID = "0"  # ids of tasks begin with a letter
+
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
@@ -31,6 +34,7 @@ class TaskFilter:
     limit: int = 50
     updated_since: int = 0  # microseconds since 1970; tasks updated at or after it
     includes_whole_tenant: bool = False
+    looked_at_max: int = 0  # tasks that one page looks through, so that a rare agent has pages with fewer tasks than `limit`; 0: all
 
 
 def can_see(caller: Caller, row: TaskRow) -> bool:
@@ -94,9 +98,7 @@ def _index_for(filters: TaskFilter) -> str:
     if filters.context_id:
         return "tasks_context"
     if _is_unusual(filters.state):
-        return "tasks_state_updated" if filters.includes_whole_tenant else "tasks_state"
-    if filters.agent:
-        return "tasks_agent_updated" if filters.includes_whole_tenant else "tasks_agent"
+        return "tasks_state"
     return "tasks_updated" if filters.includes_whole_tenant else "tasks_owner"
 
 
@@ -123,13 +125,31 @@ def _agents_within(held: Permissions) -> list[str]:
     return sorted(name for name in names if held.covers(f"agent:{name}"))
 
 
+def _last_looked_at(connection: Connection, caller: Caller, filters: TaskFilter) -> int | None:
+    """Returns the moment of the last task that a page looks at, whatever its agent; None where it looks at all that are left."""
+    if not filters.looked_at_max or not filters.agent or filters.context_id or _is_unusual(filters.state):
+        return None  # the index leaves few tasks to look at
+    whoever = dataclasses.replace(filters, agent="", state="")
+    query = _after(_matching_query(caller, whoever), filters.cursor).with_only_columns(tasks.c.updated)
+    return connection.execute(query.order_by(tasks.c.updated.desc()).offset(filters.looked_at_max - 1).limit(1)).scalar()
+
+
+def _after(query: Select[Any], cursor: str) -> Select[Any]:
+    """Returns the query for what comes after a cursor. Raises BadCursor."""
+    if not cursor:
+        return query
+    updated, task_id = parse_place(cursor)
+    return query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))
+
+
 def read_page(connection: Connection, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None]:
     """Returns the tasks of a page and the cursor of the next. Raises BadCursor."""
-    query = _matching_query(caller, filters)
-    if filters.cursor:
-        updated, task_id = parse_place(filters.cursor)
-        query = query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))
+    query, floor = _after(_matching_query(caller, filters), filters.cursor), _last_looked_at(connection, caller, filters)
+    if floor is not None:
+        query = query.where(tasks.c.updated >= floor)
     found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(filters.limit + 1)).all()
     rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: filters.limit]]
-    more = format_place(rows[-1].updated, rows[-1].id) if len(found) > filters.limit else None
+    more = None if floor is None else format_place(floor, BEFORE_ANY_ID)
+    if len(found) > filters.limit:
+        more = format_place(rows[-1].updated, rows[-1].id)
     return [row for row in rows if filters.includes_whole_tenant or can_see(caller, row)], more

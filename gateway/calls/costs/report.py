@@ -18,7 +18,6 @@ from gateway.storage.tables import cost_sums, costs, tasks
 from registry.cards.prices import format_price
 
 EPOCH: Final = date(1970, 1, 1)
-TOTALED_MAX: Final = 2000  # groups that are read to add them up, which is cheaper than to add up all costs once more
 CURSOR_PREFIX: Final = "after:"  # an empty key is a key too
 
 
@@ -76,14 +75,12 @@ def read_costs(connection: Connection, tenant: str, wanted: CostFilter, page: Co
     after = _key_after(page)
     days = _days_of(connection, tenant, wanted)
     queries = _queries_of(tenant, wanted, page.group, days if page.group in SUMMED_KEYS else days.without_sums())
-    most = max(page.limit + 1, 0 if page.cursor else TOTALED_MAX)
-    groups = [_sums_of(connection, query, most, after) for query in queries]
-    merged = [_add_up(each) for _, each in groupby(heapq.merge(*groups, key=_key_of), key=_key_of)]
-    shown, is_whole = merged[: page.limit], not page.cursor and all(len(each) < most for each in groups)
-    totaled = (
-        merged if is_whole else [each for query in _queries_of(tenant, wanted, None, days) for each in _sums_of(connection, query, 1, None)]
-    )
-    total = _add_up(totaled)
+    groups = [_sums_of(connection, query, page.limit + 1, after) for query in queries]
+    merged = [_add_up(each) for _, each in groupby(heapq.merge(*(page for page, _ in groups), key=_key_of), key=_key_of)]
+    shown = merged[: page.limit]
+    total = _add_up(whole for _, whole in groups)
+    if after is not None:
+        total = _add_up(whole for query in _queries_of(tenant, wanted, None, days) for _, whole in (_sums_of(connection, query, 1, None),))
     return {
         "items": [_document(page.group, each, currency) for each in shown],
         "next": f"{CURSOR_PREFIX}{shown[-1].key}" if len(merged) > page.limit else None,
@@ -183,12 +180,20 @@ def _unpriced_sums(tenant: str, wanted: CostFilter, period: Period, key: ColumnE
     return query.where(~has_entry, ~is_run)
 
 
-def _sums_of(connection: Connection, query: "Select[Any]", limit: int, after: Any) -> list[_Sums]:
+def _sums_of(connection: Connection, query: "Select[Any]", limit: int, after: Any) -> tuple[list[_Sums], _Sums]:
+    """Returns groups after a key, at most `limit`, and the sum of all groups after it."""
     inner = query.group_by("key").subquery()
-    rows = select(inner).order_by(in_byte_order(connection, inner.c.key)).limit(limit)
+    key, *figures = inner.c
+    rows = select(key, *figures, *(func.sum(each).over() for each in figures)).order_by(in_byte_order(connection, key)).limit(limit)
     if after is not None:
-        rows = rows.where(in_byte_order(connection, inner.c.key) > after)
-    return [_Sums(row[0], Cost(*map(int, row[1:5])), *map(int, row[5:8])) for row in connection.execute(rows)]
+        rows = rows.where(in_byte_order(connection, key) > after)
+    found = connection.execute(rows).all()
+    whole = _to_sums(0, found[0][8:15]) if found else _Sums(0, NOTHING)
+    return [_to_sums(row[0], row[1:8]) for row in found], whole
+
+
+def _to_sums(key: Any, figures: Sequence[Any]) -> _Sums:
+    return _Sums(key, Cost(*map(int, figures[:4])), *map(int, figures[4:]))
 
 
 def in_byte_order(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -147,14 +147,17 @@ def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person
     size = settings.server.max_body
     approvals = admin_approvals.ApprovalPermissions(could_allow, authorize, check_in_person, gateway.approved_task_resumer.run_once)
 
-    def build_access() -> Routers:
+    def build_evaluator() -> AccessEvaluator:
         dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, rights.current_roles_reader(settings))
-        evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
-        return [admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, authorize), authenticate, size)]
+        return AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
+
+    def build_access() -> Routers:
+        return [admin_access.routes(build_evaluator(), admin_access.EvaluationPermission(could_allow, authorize), authenticate, size)]
 
     def build_policies() -> Routers:
         what_if = admin_policies.WhatIfPolicies(settings.roles, settings.policies or "", rights.known_schema(gateway.registry))
-        return [admin_policies.routes(gateway.database, what_if, authenticate, authorize, size)]
+        parts = admin_policies.PolicyParts(gateway.database, what_if, build_evaluator(), could_allow, lambda: gateway.rulings.engine)
+        return [admin_policies.routes(parts, authenticate, authorize, size)]
 
     return {
         "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow)],

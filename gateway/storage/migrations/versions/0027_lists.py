@@ -20,14 +20,12 @@ def _key(name: str) -> "sa.Column[str]":
 
 
 def upgrade() -> None:
-    for name in ("tasks_state", "tasks_context"):
+    for name in ("tasks_owner", "tasks_state", "tasks_context"):
         op.drop_index(name, "tasks")
-    op.create_index("tasks_agent", "tasks", ["tenant", "owner", "agent", "updated"])
+    op.create_index("tasks_owner", "tasks", ["tenant", "owner", "updated", "agent", "state"])
+    op.create_index("tasks_updated", "tasks", ["tenant", "updated", "agent", "state"])
     unusual_only = {"sqlite_where": _UNUSUAL, "postgresql_where": _UNUSUAL}
-    op.create_index("tasks_state", "tasks", ["tenant", "owner", "state", "updated", "agent"], **unusual_only)
-    op.create_index("tasks_updated", "tasks", ["tenant", "updated"])
-    op.create_index("tasks_agent_updated", "tasks", ["tenant", "agent", "updated"])
-    op.create_index("tasks_state_updated", "tasks", ["tenant", "state", "updated", "agent"], **unusual_only)
+    op.create_index("tasks_state", "tasks", ["tenant", "state", "updated", "owner", "agent"], **unusual_only)
     op.create_index("tasks_context", "tasks", ["tenant", "context_id", "owner", "agent"])
     op.drop_index("workflow_runs_of_workflow", "workflow_runs")
     op.create_index("workflow_runs_of_workflow", "workflow_runs", ["tenant", "workflow", "started"])
@@ -43,6 +41,7 @@ def upgrade() -> None:
         *map(_key, ("dimension", "owner", "name")),
         *map(_number, _FIGURES),
         sa.ForeignKeyConstraint(["tenant", "day"], ["cost_days.tenant", "cost_days.day"], name="cost_sums_day", ondelete="CASCADE"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -55,7 +54,8 @@ def downgrade() -> None:
     for name in ("workflow_runs_started", "workflow_runs_of_workflow"):
         op.drop_index(name, "workflow_runs")
     op.create_index("workflow_runs_of_workflow", "workflow_runs", ["tenant", "workflow"])
-    for name in ("tasks_context", "tasks_state_updated", "tasks_agent_updated", "tasks_updated", "tasks_state", "tasks_agent"):
+    for name in ("tasks_context", "tasks_state", "tasks_updated", "tasks_owner"):
         op.drop_index(name, "tasks")
+    op.create_index("tasks_owner", "tasks", ["tenant", "owner", "updated"])
     op.create_index("tasks_context", "tasks", ["tenant", "owner", "context_id", "agent"])
     op.create_index("tasks_state", "tasks", ["tenant", "owner", "agent", "state", "updated"])
