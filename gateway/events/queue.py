@@ -37,6 +37,8 @@ class DeadLetters(Protocol):
 
     async def retry(self, tenant: str, delivery_id: str) -> None: ...
 
+    async def drop_letter(self, tenant: str, letter_id: str) -> None: ...
+
 
 class EventQueue:
     """One table of such rows. `scope` is the column within which the order per subject holds, beside the tenant."""
@@ -110,6 +112,12 @@ class EventQueue:
             "WHERE tenant = ? AND id = ? AND state = 'dead'"
         )
         if not await self._database.write(lambda batch: batch.run(statement, (now, now, tenant, letter_id))):
+            raise UnknownLetter
+
+    async def drop_letter(self, tenant: str, letter_id: str) -> None:
+        """Deletes a dead row. Raises UnknownLetter."""
+        statement = f"DELETE FROM {self._table.name} WHERE tenant = ? AND id = ? AND state = 'dead'"  # noqa: S608 (our table)
+        if not await self._database.write(lambda batch: batch.run(statement, (tenant, letter_id))):
             raise UnknownLetter
 
     async def end_foreign(self, known: Sequence[str], reason: str) -> int:

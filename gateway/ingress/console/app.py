@@ -134,7 +134,7 @@ class ConsoleApp:
     async def _answer(self, found: PageRoute, request: PageRequest, send: Send) -> None:
         answer = await found.handler(request)
         if isinstance(answer, Elsewhere):
-            location = with_query(answer.path, {"done": answer.done})
+            location = f"{answer.path}&done={answer.done}" if "?" in answer.path else with_query(answer.path, {"done": answer.done})
             await _respond(send, 303, b"", page_headers([(b"location", location.encode())]))
             return
         members = {

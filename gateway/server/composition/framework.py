@@ -1,5 +1,6 @@
 """Builds the FastAPI application: token endpoints, administration, discovery."""
 
+import os
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
 from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
+from gateway.ingress.admin import settings as admin_settings
 from gateway.ingress.admin import tasks as admin_tasks
 from gateway.ingress.admin.api import RouteAreas, Routers, TokenGuard, build_api, build_page_router
 from gateway.ingress.admin.authority import audit as admin_audit
@@ -49,6 +51,7 @@ from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
+from gateway.server.effective_settings import describe_settings
 from gateway.server.router import App
 from policies.callers import Caller
 from policies.ids import now_us
@@ -215,6 +218,7 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     return {
         "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
+        "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings, os.environ), authenticate, authorize)],
         "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
         "/api/cost": lambda: [admin_cost.routes(_cost_parts(gateway, access), authenticate, authorize)],
         "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],

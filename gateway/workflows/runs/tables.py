@@ -258,6 +258,8 @@ workflow_schedules = Table(
     Column("last_run", Text, nullable=False),  # the task of the run that was started last, or empty
     Column("claimed", BigInteger, nullable=False),  # until when one process alone starts its runs
     Column("problem", Text, nullable=False),  # why the last start was refused, or empty
+    Column("paused_at", BigInteger),  # since when it starts nothing
+    Column("paused_by", Text, nullable=False, server_default=""),  # tenant|issuer|subject, or empty
     Index("workflow_schedules_due", "next_at", **TIMED),
 )
 

@@ -1,4 +1,4 @@
-"""The twenty-seventh schema: indexes of the lists that people page through, and sums of the costs of days that are over."""
+"""The twenty-seventh schema: indexes of lists, sums of the costs of days that are over, and schedules that are paused."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,6 +33,8 @@ def upgrade() -> None:
     op.create_index("approvals_created", "approvals", ["tenant", "created"])
     op.create_index("audit_at", "audit", ["tenant", "at"])
     op.create_index("audit_kind", "audit", ["tenant", "kind", "at"], sqlite_where=_RARE_KIND, postgresql_where=_RARE_KIND)
+    op.add_column("workflow_schedules", sa.Column("paused_at", sa.BigInteger()))
+    op.add_column("workflow_schedules", sa.Column("paused_by", sa.Text(), nullable=False, server_default=""))
     op.create_table("cost_days", _key("tenant"), _number("day", is_key=True), _number("summed"), _number("begun"))
     op.create_table(
         "cost_sums",
@@ -48,6 +50,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("cost_sums", "cost_days"):
         op.drop_table(table)
+    for name in ("paused_by", "paused_at"):
+        op.drop_column("workflow_schedules", name)
     op.drop_index("approvals_created", "approvals")
     for name in ("audit_kind", "audit_at"):
         op.drop_index(name, "audit")
