@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, text
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, text
 
 from gateway.audit.explanations import decision_document
 from gateway.storage.index_hints import with_index
@@ -109,7 +109,7 @@ def is_older_than(cursor: str) -> ColumnElement[bool]:
     return or_(audit_records.c.at < at, and_(audit_records.c.at == at, same_moment))
 
 
-def place_of(row: "Row[Any] | None") -> str | None:
+def place_of(row: Any) -> str | None:
     """Returns the cursor of what comes after a row of PLACED_BODY."""
     return None if row is None else f"{row.at}.{row.seq}.{row.chain}"
 

@@ -100,7 +100,11 @@ async def console_house(folder: Path, database_url: str, *, is_open: bool = Fals
     """A gateway whose policies ask about refunds. `is_open`: it is reached over a socket of loopback too."""
     (folder / "policies").mkdir()
     (folder / "policies" / "ours.cedar").write_text(POLICY)
-    settings: dict[str, Any] = {"policies": str(folder / "policies"), "users": PEOPLE, "roles": ROLES}
+    settings: dict[str, Any] = {
+        "policies": str(folder / "policies"),
+        "users": PEOPLE,
+        "roles": {**ROLES, "sales": [*ROLES["sales"], "memory:*"]},
+    }
     settings["service_principals"] = {"night": {"roles": ["member"], "ceiling": ["agent:*"]}}
     if is_open:
         async with open_house(folder / "home", database_url, **settings) as built:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
@@ -83,7 +84,7 @@ class CostDays:
         """Adds up the newest days that were not, and returns how many. Raises ReadFailed and WriteFailed; the next run tries again."""
         count = 0
         for tenant in self._tenants():
-            for day in await self._database.read(lambda connection, of=tenant: _read_open_days(connection, of, self._now())):
+            for day in await self._database.read(partial(_read_open_days, tenant=tenant, now=self._now())):
                 count += await self._add_up(tenant, day)
         return count
 
@@ -96,7 +97,7 @@ class CostDays:
         await self._database.write(lambda batch: batch.run(_FORGET_SUMS, (tenant, day)))
         rows = [{"tenant": tenant, "day": day, **_row(key, figures)} for key, figures in sums.items()]
         for at in range(0, len(rows), ROWS_AT_ONCE):
-            await self._database.write(lambda batch, some=rows[at : at + ROWS_AT_ONCE]: _add_rows(batch, some))
+            await self._database.write(partial(_add_rows, rows=rows[at : at + ROWS_AT_ONCE]))
         return await self._database.write(lambda batch: batch.run(_FINISH, (tenant, day, begun)))
 
 

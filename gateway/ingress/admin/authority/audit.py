@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -50,7 +51,7 @@ async def _lines(database: Database, tenant: str, filters: AuditFilter) -> Async
     place: str | None = filters.cursor
     while place is not None:
         page = dataclasses.replace(filters, cursor=place, limit=EXPORT_PAGE)
-        items, place = await database.read(lambda connection, page=page: read_audit_page(connection, tenant, page))
+        items, place = await database.read(partial(read_audit_page, tenant=tenant, filters=page))
         yield b"".join(msgspec.json.encode(item) + b"\n" for item in items)
 
 
