@@ -163,8 +163,7 @@ class Authority:
 
     def rule_hypothetically(self, who: HypotheticalCaller, request: RulingRequest, draft: PolicyEngine | None = None) -> Decision:
         """Returns the decision that `rule` would make, by the policies of `draft` where given, without a grant. Nothing is recorded."""
-        authority = self if draft is None else Authority(draft, self._environment)
-        return authority.rule(hypothetical_caller(who), request).decision
+        return (self if draft is None else Authority(draft, self._environment)).rule(hypothetical_caller(who), request).decision
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
         """A grant to stop a task that was verified to be the caller's own. Raises CannotNarrow.

@@ -9,8 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, text
 
 from gateway.audit.explanations import decision_document
-from gateway.storage.index_hints import with_index
-from gateway.storage.paging import BadCursor
+from gateway.storage.paging import BadCursor, with_index
 from gateway.tasks.log import to_rfc3339
 from policies.delegation.chain import Delegation, Principal
 from policies.delegation.facts import FactNote

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from adapters.task import TERMINAL, TaskState
-from gateway.storage.index_hints import with_index
+from gateway.storage.paging import with_index
 from gateway.storage.tables import task_events, tasks
 from gateway.tasks.log import TaskRow
 from policies.tables import audit_records

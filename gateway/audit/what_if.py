@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from gateway.audit.decisions import NEWEST_FIRST, PLACED_BODY, is_older_than, place_of
-from gateway.storage.index_hints import with_index
+from gateway.storage.paging import with_index
 from gateway.tasks.log import to_rfc3339
 from policies.tables import audit_records
 from policies.what_if.replay import SAME, UNKNOWN, Replay, ReplayOutcome

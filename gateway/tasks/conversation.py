@@ -13,7 +13,7 @@ from adapters.task import INTERRUPTED
 from adapters.upstream.pending_consent import agent_ref
 from adapters.vendors.sdk.agent import OpenQuestions
 from gateway.storage.database import Database
-from gateway.storage.index_hints import with_index
+from gateway.storage.paging import with_index
 from gateway.storage.tables import WAITING_STATES, tasks
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import TaskRow, to_task_row

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Select, and_, func, or_, select, text
 
 from adapters.task import TaskState
 from gateway.storage.database import Database
-from gateway.storage.index_hints import with_index
-from gateway.storage.paging import format_place, parse_place
+from gateway.storage.paging import format_place, parse_place, with_index
 from gateway.storage.tables import UNUSUAL, task_events, tasks
 from gateway.tasks.events.entries import event_from_row
 from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from gateway.calls.costs.days import CostDays
-from gateway.calls.costs.report import read_day_sums
+from gateway.calls.costs.reports.days import CostDays
+from gateway.calls.costs.reports.report import read_day_sums
 from gateway.storage.database import Database, engine_for
 from gateway.storage.migrations.run import upgrade
 from policies.ids import now_us

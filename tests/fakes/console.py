@@ -54,8 +54,17 @@ do:
 """
 DEAD_START: dict[str, Any] = {
     **dict.fromkeys(("created", "updated", "next_at"), 1_700_000_000_000_000),
-    **{"tenant": "default", "id": "dl_hostile", "name": "order", "start": "s", "subject": HOSTILE[:200], "event_id": HOSTILE[:60]},
-    **{"event": "{}", "requesters": "[]", "attempts": 8, "state": "dead", "reason": HOSTILE[:500]},
+    "tenant": "default",
+    "id": "dl_hostile",
+    "name": "order",
+    "start": "s",
+    "subject": HOSTILE[:200],
+    "event_id": HOSTILE[:60],
+    "event": "{}",
+    "requesters": "[]",
+    "attempts": 8,
+    "state": "dead",
+    "reason": HOSTILE[:500],
 }
 PEOPLE = {**USERS, "carol": {"roles": ["operator"]}}
 CSRF = re.compile(r'name="csrf" value="([^"]+)"')
@@ -141,7 +150,6 @@ async def furnish(home: House) -> dict[str, str]:
     (checkpoint,) = await workflows.checkpoints("admin")
     claimed = await desk.post("/api/claims", subject="customer:42", purpose=HOSTILE[:200])
     assert claimed.status_code in (200, 201), claimed.text
-    fact = await _fill_what_happens(home, desk)
     return {
         "overview": "/console",
         "everybody": "/console?everybody=true",
@@ -172,6 +180,13 @@ async def furnish(home: House) -> dict[str, str]:
         "audit": "/console/audit",
         "cost": "/console/cost?by=person&everybody=true",
         "cost by day": "/console/cost",
+        **_paths_of_happenings(await _fill_what_happens(home, desk)),
+        "unknown": "/console/tasks/t_nothing",
+    }
+
+
+def _paths_of_happenings(fact: str) -> dict[str, str]:
+    return {
         "memory": "/console/memory?quarantines=true",
         "fact": f"/console/memory/{fact}",
         "events": "/console/events",
@@ -179,7 +194,6 @@ async def furnish(home: House) -> dict[str, str]:
         "dead letters": "/console/deadletters",
         "account": "/console/account",
         "settings": "/console/settings",
-        "unknown": "/console/tasks/t_nothing",
     }
 
 

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway.storage.database import Batch, Database
-from gateway.storage.index_hints import with_index
-from gateway.storage.paging import format_place, parse_place
+from gateway.storage.paging import format_place, parse_place, with_index
 from gateway.tasks.log import has_ended, to_rfc3339
 from gateway.tasks.notices.feed import Notice, write_notice
 from policies.audit.log import AuditLog

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, Row, or_, select
 
 from gateway.calls.costs.causing_runs import read_causing_runs, with_run
-from gateway.calls.costs.days import forget_day_of
 from gateway.calls.costs.entries import EXPIRED
+from gateway.calls.costs.reports.days import forget_day_of
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.storage.database import Batch, Database

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from gateway.calls.costs.days import forget_day_of
 from gateway.calls.costs.entries import EXPIRED, CostEntry
+from gateway.calls.costs.reports.days import forget_day_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.calls.limits.meters import BudgetSpent, Meter, RunBudgetSpent, seconds_of_day_left
 from gateway.storage.batch import Batch

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from adapters.task import Message
 from gateway.calls.limits.slices import Slices
 from gateway.storage.database import Database
-from gateway.storage.index_hints import with_index
+from gateway.storage.paging import with_index
 from gateway.storage.tables import tasks
 from policies.callers import Caller
 from policies.delegation.rulings import Act, act_of_invoking_agent

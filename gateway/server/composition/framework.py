@@ -1,6 +1,5 @@
 """Builds the FastAPI application: token endpoints, administration, discovery."""
 
-import os
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -13,7 +12,6 @@ from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
 from gateway.ingress.admin import cost as admin_cost
 from gateway.ingress.admin import dead_letters as admin_deadletters
-from gateway.ingress.admin import settings as admin_settings
 from gateway.ingress.admin import tasks as admin_tasks
 from gateway.ingress.admin.api import RouteAreas, Routers, TokenGuard, build_api, build_page_router
 from gateway.ingress.admin.authority import audit as admin_audit
@@ -23,6 +21,7 @@ from gateway.ingress.admin.authority import decisions as admin_decisions
 from gateway.ingress.admin.authority import grants as admin_grants
 from gateway.ingress.admin.authority import kills as admin_kills
 from gateway.ingress.admin.authority import policies as admin_policies
+from gateway.ingress.admin.authority import settings as admin_settings
 from gateway.ingress.admin.authority.evaluations import AccessEvaluator
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.admin.registry import agents as admin_agents
@@ -51,8 +50,8 @@ from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
-from gateway.server.effective_settings import describe_settings
 from gateway.server.router import App
+from gateway.server.sections.in_force import describe_settings
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
@@ -218,7 +217,7 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     return {
         "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
-        "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings, os.environ), authenticate, authorize)],
+        "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings), authenticate, authorize)],
         "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
         "/api/cost": lambda: [admin_cost.routes(_cost_parts(gateway, access), authenticate, authorize)],
         "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],

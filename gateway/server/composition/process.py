@@ -13,9 +13,9 @@ from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
-from gateway.calls.costs.days import CostDays
 from gateway.calls.costs.expiry import ExpiredReservations
-from gateway.calls.costs.report import read_day_sums
+from gateway.calls.costs.reports.days import CostDays
+from gateway.calls.costs.reports.report import read_day_sums
 from gateway.calls.limits import open_files
 from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets

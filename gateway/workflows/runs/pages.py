@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Row, literal, select
 
 from adapters.task import TaskState
 from gateway.storage.database import Database
-from gateway.storage.index_hints import with_index
-from gateway.storage.paging import format_place, parse_place
+from gateway.storage.paging import format_place, parse_place, with_index
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
 from gateway.workflows.runs.store import RUN_COLUMNS, RunKey, RunRow, to_run_row

@@ -1,6 +1,5 @@
 """Access evaluations in the terms of AuthZEN 1.0: a subject, an action, a resource and a context."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +84,8 @@ def as_hypothetical(caller: Caller, evaluation: AccessEvaluation) -> AccessEvalu
     """Returns the evaluation as one that does not depend on the caller's token: of the caller, with the roles and the scope of now."""
     if evaluation.is_hypothetical:
         return evaluation
-    return dataclasses.replace(
-        evaluation, roles=caller.principal.roles, scope=caller.delegation.scope, is_hypothetical=True, transaction=""
-    )
+    person, scope = caller.principal, caller.delegation.scope
+    return AccessEvaluation(evaluation.person, person.roles, evaluation.act, evaluation.arguments, scope, evaluation.chain, True)
 
 
 class AccessEvaluator:

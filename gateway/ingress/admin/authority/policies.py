@@ -120,8 +120,8 @@ def routes(parts: PolicyParts, authenticate: Authenticate, authorize: Authorize,
 
     @router.post("/evaluate", name="evaluate_draft", openapi_extra=describe_json_body(DraftEvaluationBody))
     async def evaluate(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
-        body = await read_model(request, DraftEvaluationBody, max_body)
         await require_permission(caller, authorize, WRITE_POLICY)
+        body = await read_model(request, DraftEvaluationBody, max_body)
         try:
             evaluation = as_hypothetical(caller, parse_evaluation(caller, body.model_dump(include=set(EVALUATED))))
         except BadEvaluation as error:

@@ -12,7 +12,7 @@ _FIGURES = ("amount", "priced", "unpriced", "quarantined", "input_tokens", "outp
 
 
 def _number(name: str, *, is_key: bool = False) -> "sa.Column[int]":
-    return sa.Column(name, sa.BigInteger(), primary_key=is_key, nullable=False, **({"autoincrement": False} if is_key else {}))
+    return sa.Column(name, sa.BigInteger(), primary_key=is_key, nullable=False, autoincrement=False)
 
 
 def _key(name: str) -> "sa.Column[str]":
@@ -24,8 +24,8 @@ def upgrade() -> None:
         op.drop_index(name, "tasks")
     op.create_index("tasks_owner", "tasks", ["tenant", "owner", "updated", "agent", "state"])
     op.create_index("tasks_updated", "tasks", ["tenant", "updated", "agent", "state"])
-    unusual_only = {"sqlite_where": _UNUSUAL, "postgresql_where": _UNUSUAL}
-    op.create_index("tasks_state", "tasks", ["tenant", "state", "updated", "owner", "agent"], **unusual_only)
+    columns = ["tenant", "state", "updated", "owner", "agent"]
+    op.create_index("tasks_state", "tasks", columns, sqlite_where=_UNUSUAL, postgresql_where=_UNUSUAL)
     op.create_index("tasks_context", "tasks", ["tenant", "context_id", "owner", "agent"])
     op.drop_index("workflow_runs_of_workflow", "workflow_runs")
     op.create_index("workflow_runs_of_workflow", "workflow_runs", ["tenant", "workflow", "started"])

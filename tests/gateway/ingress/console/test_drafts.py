@@ -44,7 +44,7 @@ async def test_a_draft_counts_beside_the_folder_or_in_its_place(home: House) -> 
     question = {**QUESTION, "resource": {"type": "tool", "id": "inventory.refund"}, "policies": {"draft.cedar": NO_CHECKS}}
     rulings = []
     for beside in (True, False):
-        answer = await Reception(home).post("/api/policies/evaluate", **question, beside_current=beside)
+        answer = await Reception(home).ask("POST", "/api/policies/evaluate", body={**question, "beside_current": beside})
         assert answer.status_code == 200, answer.text
         rulings.append(answer.json())
     assert [each["now"]["context"]["reason_id"] for each in rulings] == ["approval-needed"] * 2
@@ -59,7 +59,7 @@ async def test_a_draft_is_ruled_on_with_the_arguments_and_the_chain(home: House)
     limit = f'@id("few") forbid(principal, action == Action::"callTool", resource) when {{ {when} }};'
     for count, is_allowed in ((3, True), (7, False)):
         body = {**QUESTION, "context": {"arguments": {"n": count}}, "policies": {"draft.cedar": limit}}
-        assert (await Reception(home).post("/api/policies/evaluate", **body)).json()["draft"]["decision"] is is_allowed
+        assert (await Reception(home).ask("POST", "/api/policies/evaluate", body=body)).json()["draft"]["decision"] is is_allowed
 
 
 @on_sqlite
@@ -119,7 +119,7 @@ async def test_a_replay_over_the_api_pages_through_all_decisions_once(home: Hous
     seen, cursor = list[str](), ""
     while cursor is not None:
         body = {"only": "allowed", "limit": 2, "policies": {"draft.cedar": NO_CHECKS}, **({"cursor": cursor} if cursor else {})}
-        found = (await Reception(home).post("/api/policies/what-if", **body)).json()
+        found = (await Reception(home).ask("POST", "/api/policies/what-if", body=body)).json()
         seen += [each["id"] for each in found["items"] if each["permission"] == "tool:inventory.check"]
         cursor = found["next"]
     assert len(seen) == len(set(seen)) == 5
@@ -141,6 +141,6 @@ async def test_a_look_by_a_draft_is_in_the_audit(tmp_path: Path, database_url: s
     (tmp_path / "other").mkdir()
     async with console_house(tmp_path / "other", database_url) as home:
         await home.server("inventory", "check")
-        await Reception(home).post("/api/policies/evaluate", **QUESTION, policies={"draft.cedar": NO_CHECKS})
+        await Reception(home).ask("POST", "/api/policies/evaluate", body={**QUESTION, "policies": {"draft.cedar": NO_CHECKS}})
         records = (await Reception(home).ask("GET", "/api/audit?kind=decision")).json()["items"]
         assert any(each["action"] == "writePolicy" and each["allowed"] for each in records)

@@ -5,18 +5,19 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 ENVIRONMENT_PREFIX: Final = "INTERLOCK_"
 SECRET_NAMES: Final = ("token", "secret", "password", "key", "credential", "headers")
 NAMES_SHOWN: Final = 50
 
 
-def describe_settings(settings: BaseModel, environment: Mapping[str, str]) -> list[dict[str, Any]]:
+def describe_settings(settings: BaseSettings) -> list[dict[str, Any]]:
     """Returns each setting as `name`, `value` and `source`: default, file (or a flag), or environment.
 
     Lists and mappings of entries are shown by the names of these, since what is within them may be a credential.
     """
-    variables = {name.upper() for name in environment if name.upper().startswith(ENVIRONMENT_PREFIX)}
+    variables = set(map(str.upper, EnvSettingsSource(type(settings)).env_vars))
     return list(_walk(settings, (), variables, is_set=True))
 
 

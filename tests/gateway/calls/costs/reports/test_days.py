@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from gateway.calls.costs.days import DAY_US, CostDays, forget_day_of
-from gateway.calls.costs.report import CostFilter, CostGroup, CostPage, read_costs, read_day_sums
+from gateway.calls.costs.reports.days import DAY_US, CostDays, forget_day_of
+from gateway.calls.costs.reports.report import CostFilter, CostGroup, CostPage, read_costs, read_day_sums
 from gateway.storage.database import Database
 from gateway.storage.tables import cost_sums, costs, tasks
 

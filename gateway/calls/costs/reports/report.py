@@ -10,10 +10,9 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
-from gateway.calls.costs.days import DAY_US, FIGURES, Period, PeriodDays, SumKey, read_summed_days
+from gateway.calls.costs.reports.days import DAY_US, FIGURES, Period, PeriodDays, SumKey, read_summed_days
 from gateway.calls.costs.task_costs import ENDED_BY_WORK, NOTHING, RUNS, Cost
-from gateway.storage.index_hints import with_index
-from gateway.storage.paging import BadCursor
+from gateway.storage.paging import BadCursor, with_index
 from gateway.storage.tables import cost_sums, costs, tasks
 from registry.cards.prices import format_price
 
