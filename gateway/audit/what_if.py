@@ -10,12 +10,14 @@ from sqlalchemy import Connection, select
 from gateway.audit.decisions import NEWEST_FIRST, PLACED_BODY, is_older_than, place_of
 from gateway.storage.paging import with_index
 from gateway.tasks.log import to_rfc3339
+from policies.delegation.rulings import Act
 from policies.tables import audit_records
 from policies.what_if.replay import SAME, UNKNOWN, Replay, ReplayOutcome
 
 RECORDS_READ_MAX = 20_000  # records that one request searches
 ROWS_AT_ONCE = 500
 REPLAYED_MAX = 500
+WRITE_POLICY = Act("writePolicy", "Key", "policies", "policy:write", "policies")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, exists, select
 
 from gateway.storage.database import Batch, Database
+from policies.delegation.rulings import Act
 
 RETRY_SECONDS: Final = (1, 4, 15, 60, 300, 1800)  # between attempts, plus or minus a fifth
 LEASE_US: Final = 60_000_000  # after which another process tries a row whose process has ended
 DEAD_KEPT_US: Final = 30 * 86_400 * 1_000_000
 PENDING_STATE: Final = "pending"
+RETRY_DEAD_LETTERS: Final = Act("registerAgent", "Key", "deadletters", "registry:write", "deadletters")
 
 
 class QueuedRow(Struct, frozen=True):

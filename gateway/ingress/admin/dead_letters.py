@@ -9,14 +9,13 @@ from fastapi.responses import JSONResponse, Response
 from msgspec.structs import replace
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.events.queue import DeadLetters, UnknownLetter
+from gateway.events.queue import RETRY_DEAD_LETTERS, DeadLetters, UnknownLetter
 from gateway.ingress.admin.demand import require_permission
 from gateway.tasks.log import to_rfc3339
 from gateway.tasks.webhooks.outbox import UnknownDelivery
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
-RETRY_DEAD_LETTERS = Act("registerAgent", "Key", "deadletters", "registry:write", "deadletters")
 DROP_DEAD_LETTERS = replace(RETRY_DEAD_LETTERS, verb="drop")
 Authenticate = Callable[[Request], Awaitable[Caller]]
 Authorize = Callable[[Caller, Act], Awaitable[object]]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pydantic import Field
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.audit.what_if import REPLAYED_MAX, DecisionFilter, read_past_decisions, replay_decisions
+from gateway.audit.what_if import REPLAYED_MAX, WRITE_POLICY, DecisionFilter, read_past_decisions, replay_decisions
 from gateway.ingress.admin.authority.evaluations import AccessEvaluator, BadEvaluation, as_hypothetical, parse_evaluation
 from gateway.ingress.admin.bodies import ApiBody, read_model, read_optional_model
 from gateway.ingress.admin.demand import require_permission
@@ -27,7 +27,6 @@ from policies.what_if.replay import Replay
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 Authorize = Callable[[Caller, Act], Awaitable[object]]
-WRITE_POLICY = Act("writePolicy", "Key", "policies", "policy:write", "policies")
 READ_POLICIES = replace(READ_AUDIT, verb="read-policies")
 EVALUATED = ("subject", "action", "resource", "context")
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from gateway.ingress.admin.authority.policies import WRITE_POLICY
+from gateway.audit.what_if import WRITE_POLICY
 from gateway.ingress.console.api import ApiRefusal, with_query
 from gateway.ingress.console.drawings.gates import draw_gates, suggest_change
 from gateway.ingress.console.forms import FormRefused

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from gateway.ingress.admin.dead_letters import RETRY_DEAD_LETTERS
+from gateway.events.queue import RETRY_DEAD_LETTERS
 from gateway.ingress.console.api import PagePart, api_path, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest

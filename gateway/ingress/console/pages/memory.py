@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from gateway.ingress.admin.state.memory import CHANGE_MEMORY, MYSELF
 from gateway.ingress.console.api import PagePart, api_path, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
+from gateway.state.memory.quarantine import CHANGE_MEMORY
 
 FILTERS = ("q", "scope", "cursor")
-MEMORY = "/console/memory"
+MEMORY, MYSELF = "/console/memory", "me"
 
 
 async def list_facts(request: PageRequest) -> Page:
