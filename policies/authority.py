@@ -161,9 +161,9 @@ class Authority:
         verdict = _CachedVerdict(DELEGATED_ADMINISTRATION)
         return Denial(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version))
 
-    def rule_hypothetically(self, who: HypotheticalCaller, request: RulingRequest) -> Decision:
-        """Returns the decision that `rule` would make, without a grant. Nothing is recorded."""
-        return self.rule(hypothetical_caller(who), request).decision
+    def rule_hypothetically(self, who: HypotheticalCaller, request: RulingRequest, draft: PolicyEngine | None = None) -> Decision:
+        """Returns the decision that `rule` would make, by the policies of `draft` where given, without a grant. Nothing is recorded."""
+        return (self if draft is None else Authority(draft, self._environment)).rule(hypothetical_caller(who), request).decision
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
         """A grant to stop a task that was verified to be the caller's own. Raises CannotNarrow.

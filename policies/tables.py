@@ -5,12 +5,13 @@ the audit is cut by its own retention, and a decision may be one of many records
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, ForeignKeyConstraint, Index, MetaData, Table, Text, text
 
 metadata = MetaData()
 LIMITED_ROLES = text("roles_until IS NOT NULL")
+RARE_KIND: Final = "kind NOT IN ('decision', 'outcome')"  # of records: a query that repeats this condition may use the index of it
 T = TypeVar("T")
 
 
@@ -71,6 +72,8 @@ audit_records = Table(
     Column("hash", Text, nullable=False),
     Index("audit_decision", "decision_id"),
     Index("audit_txn", "txn"),
+    Index("audit_at", "tenant", "at"),
+    Index("audit_kind", "tenant", "kind", "at", sqlite_where=text(RARE_KIND), postgresql_where=text(RARE_KIND)),
 )
 
 tickets = Table(
@@ -131,6 +134,7 @@ approvals = Table(
     Column("expires", BigInteger, nullable=False),
     Column("closed", BigInteger),
     Index("approvals_owner", "tenant", "owner", "created"),
+    Index("approvals_created", "tenant", "created"),
     Index("approvals_arguments", "tenant", "arguments_hash"),
     Index("approvals_open", "tenant", "created", sqlite_where=text("closed IS NULL"), postgresql_where=text("closed IS NULL")),
 )

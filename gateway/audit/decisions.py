@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, text
 
 from gateway.audit.explanations import decision_document
-from gateway.storage.paging import BadCursor
+from gateway.storage.paging import BadCursor, with_index
 from gateway.tasks.log import to_rfc3339
 from policies.delegation.chain import Delegation, Principal
 from policies.delegation.facts import FactNote
 from policies.delegation.rulings import Act, ChainLink, Decision
-from policies.tables import audit_records
+from policies.tables import RARE_KIND, audit_records
 
 READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
+
+PLACED_BODY = (audit_records.c.body, audit_records.c.at, audit_records.c.chain, audit_records.c.seq)
+NEWEST_FIRST = (audit_records.c.at.desc(), audit_records.c.chain, audit_records.c.seq.desc())
 
 
 class UnknownDecision(Exception):
@@ -71,7 +74,8 @@ class AuditFilter:
 def find_decision(connection: Connection, tenant: str, decision_id: str) -> DecisionRecord:
     """Returns a decision of the tenant with its outcome. Raises UnknownDecision."""
     match = (audit_records.c.decision_id == decision_id) & (audit_records.c.tenant == tenant)
-    found = {row.kind: json.loads(row.body) for row in connection.execute(select(audit_records.c.kind, audit_records.c.body).where(match))}
+    query = with_index(select(audit_records.c.kind, audit_records.c.body).where(match), audit_records, "audit_decision")
+    found = {row.kind: json.loads(row.body) for row in connection.execute(query)}
     if "decision" not in found:
         raise UnknownDecision
     return DecisionRecord(found["decision"], found.get("outcome"))
@@ -79,24 +83,42 @@ def find_decision(connection: Connection, tenant: str, decision_id: str) -> Deci
 
 def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[dict[str, Any]], str | None]:
     """Returns a page of records, newest first, and the cursor of the next page. Raises BadCursor."""
-    query = select(audit_records.c.body, audit_records.c.at, audit_records.c.chain, audit_records.c.seq).where(
-        audit_records.c.tenant == tenant
-    )
+    query = select(*PLACED_BODY).where(audit_records.c.tenant == tenant)
     for column, value in (
         (audit_records.c.kind, filters.kind),
         (audit_records.c.txn, filters.txn),
         (audit_records.c.decision_id, filters.decision_id),
     ):
         query = query.where(column == value) if value else query
+    if filters.kind not in ("", "decision", "outcome"):
+        query = query.where(text(RARE_KIND))
+    query = with_index(query, audit_records, _index_for(filters))
     if filters.cursor:
-        at, chain, seq = _parse_cursor(filters.cursor)
-        same_moment = or_(audit_records.c.chain > chain, and_(audit_records.c.chain == chain, audit_records.c.seq < seq))
-        query = query.where(or_(audit_records.c.at < at, and_(audit_records.c.at == at, same_moment)))
-    order = (audit_records.c.at.desc(), audit_records.c.chain, audit_records.c.seq.desc())
-    rows = connection.execute(query.order_by(*order).limit(filters.limit + 1)).all()
+        query = query.where(is_older_than(filters.cursor))
+    rows = connection.execute(query.order_by(*NEWEST_FIRST).limit(filters.limit + 1)).all()
     page = rows[: filters.limit]
-    more = f"{page[-1].at}.{page[-1].seq}.{page[-1].chain}" if len(rows) > filters.limit else None
+    more = place_of(page[-1]) if len(rows) > filters.limit else None
     return [{**(body := json.loads(row.body)), "at": to_rfc3339(body["at"])} for row in page], more
+
+
+def is_older_than(cursor: str) -> ColumnElement[bool]:
+    """Returns the condition that a record comes after the cursor, newest first. Raises BadCursor."""
+    at, chain, seq = _parse_cursor(cursor)
+    same_moment = or_(audit_records.c.chain > chain, and_(audit_records.c.chain == chain, audit_records.c.seq < seq))
+    return or_(audit_records.c.at < at, and_(audit_records.c.at == at, same_moment))
+
+
+def place_of(row: Any) -> str | None:
+    """Returns the cursor of what comes after a row of PLACED_BODY."""
+    return None if row is None else f"{row.at}.{row.seq}.{row.chain}"
+
+
+def _index_for(filters: AuditFilter) -> str:
+    if filters.decision_id:
+        return "audit_decision"
+    if filters.txn:
+        return "audit_txn"
+    return "audit_at" if filters.kind in ("", "decision", "outcome") else "audit_kind"
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str, int]:

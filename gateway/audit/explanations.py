@@ -67,6 +67,9 @@ LOOKS = {
     "list-claims": "list the claims of all people",
     "list-conflicts": "list the conflicts of all people",
     "read-costs": "read the costs of all people",
+    "read-policies": "read the policies in force",
+    "read-settings": "read the settings in force",
+    "export-audit": "export the",
     "decide-held-value": "decide on values that are held back",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from adapters.task import TERMINAL, TaskState
+from gateway.storage.paging import with_index
 from gateway.storage.tables import task_events, tasks
 from gateway.tasks.log import TaskRow
 from policies.tables import audit_records
@@ -64,14 +65,12 @@ class TraceRows:
 def read_trace(connection: Connection, row: TaskRow) -> Trace:
     """Returns the trace of a task. The caller must have checked that the requester owns the task."""
     match = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.txn == row.txn)
-    rows = connection.execute(select(tasks).where(match).order_by(tasks.c.created, tasks.c.id).limit(RECORDS_MAX)).all()
+    of_txn = select(tasks).where(match).order_by(tasks.c.created, tasks.c.id).limit(RECORDS_MAX)
+    rows = connection.execute(with_index(of_txn, tasks, "tasks_txn")).all()
     match = (audit_records.c.tenant == row.tenant) & (audit_records.c.txn == row.txn)
-    found = connection.execute(
-        select(audit_records.c.body)
-        .where(match)
-        .order_by(audit_records.c.at, audit_records.c.chain, audit_records.c.seq)
-        .limit(RECORDS_MAX)
-    ).all()
+    order = (audit_records.c.at, audit_records.c.chain, audit_records.c.seq)
+    recorded = select(audit_records.c.body).where(match).order_by(*order).limit(RECORDS_MAX)
+    found = connection.execute(with_index(recorded, audit_records, "audit_txn")).all()
     ended_badly = [one.id for one in rows if one.state in (TaskState.FAILED, TaskState.REJECTED)]
     traced = TraceRows(rows, [json.loads(one.body) for one in found], _read_end_texts(connection, row.tenant, ended_badly))
     return Trace(row.id, row.txn, tuple(_in_tree_order(row.id, build_spans(traced))), truncated=RECORDS_MAX in (len(rows), len(found)))

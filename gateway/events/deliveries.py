@@ -95,6 +95,10 @@ class EventDeliveries:
         """Sends an event again, starting with the first attempt. Raises UnknownLetter."""
         await self._queue.retry(tenant, delivery_id)
 
+    async def drop_letter(self, tenant: str, letter_id: str) -> None:
+        """Gives a delivery up for good. Raises UnknownLetter."""
+        await self._queue.drop_letter(tenant, letter_id)
+
 
 def letter_members(row: Any) -> dict[str, Any]:
     """What a dead letter of an event says, whether it was to be sent or to start something."""

@@ -9,11 +9,13 @@ from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, exists,
 
 from gateway.storage.database import Batch, Database
 from gateway.storage.paging import first_page
+from policies.delegation.rulings import Act
 
 RETRY_SECONDS: Final = (1, 4, 15, 60, 300, 1800)  # between attempts, plus or minus a fifth
 LEASE_US: Final = 60_000_000  # after which another process tries a row whose process has ended
 DEAD_KEPT_US: Final = 30 * 86_400 * 1_000_000
 PENDING_STATE: Final = "pending"
+RETRY_DEAD_LETTERS: Final = Act("registerAgent", "Key", "deadletters", "registry:write", "deadletters")
 
 
 class QueuedRow(Struct, frozen=True):
@@ -37,6 +39,8 @@ class DeadLetters(Protocol):
     async def list_dead_letters(self, tenant: str, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str | None]: ...
 
     async def retry(self, tenant: str, delivery_id: str) -> None: ...
+
+    async def drop_letter(self, tenant: str, letter_id: str) -> None: ...
 
 
 class EventQueue:
@@ -111,6 +115,12 @@ class EventQueue:
             "WHERE tenant = ? AND id = ? AND state = 'dead'"
         )
         if not await self._database.write(lambda batch: batch.run(statement, (now, now, tenant, letter_id))):
+            raise UnknownLetter
+
+    async def drop_letter(self, tenant: str, letter_id: str) -> None:
+        """Deletes a dead row. Raises UnknownLetter."""
+        statement = f"DELETE FROM {self._table.name} WHERE tenant = ? AND id = ? AND state = 'dead'"  # noqa: S608 (our table)
+        if not await self._database.write(lambda batch: batch.run(statement, (tenant, letter_id))):
             raise UnknownLetter
 
     async def end_foreign(self, known: Sequence[str], reason: str) -> int:

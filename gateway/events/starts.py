@@ -100,6 +100,10 @@ class TriggerStarts:
         """Has a start tried again, beginning with the first attempt. Raises UnknownLetter."""
         await self._queue.retry(tenant, delivery_id)
 
+    async def drop_letter(self, tenant: str, letter_id: str) -> None:
+        """Gives a start up for good. Raises UnknownLetter."""
+        await self._queue.drop_letter(tenant, letter_id)
+
 
 def read_requesters(connection: Any, tenant: str, txn: str) -> str:
     """The JSON of the people behind a transaction that a trigger began; empty for any other transaction."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.storage.batch import UNSTORABLE_ERRORS, Batch, GuardedUpdate, UnstorableValue, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
+from gateway.storage.paging import DRIVER
 from gateway.storage.readers import READER_THREADS, ReaderThreads, Rows
 from gateway.storage.transactions import Participant
 from gateway.storage.writer import Writer
@@ -52,7 +53,8 @@ def engine_for(url: str, process: str = "interlock") -> Engine:
     The sessions at PostgreSQL have the name `process`.
     """
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, hide_parameters=True)
+        hinted = url.replace("sqlite:", f"{DRIVER}:", 1)
+        engine = create_engine(hinted, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -34,6 +34,8 @@ KEYED = partial_index("idempotency_key IS NOT NULL")
 LIVE = partial_index("live = 1")
 PENDING = partial_index("state = 'pending'")
 DEAD = partial_index("state = 'dead'")
+UNUSUAL: Final = "state <> 'TASK_STATE_COMPLETED'"  # of tasks: a query that repeats this condition may use the indexes of it
+UNUSUAL_ONLY = partial_index(UNUSUAL)
 
 tasks = Table(
     "tasks",
@@ -57,9 +59,10 @@ tasks = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Column("awaited_connection_id", Text),  # of `connections`; no key: a page may go while the task that names it is written
-    Index("tasks_owner", "tenant", "owner", "updated"),
-    Index("tasks_state", "tenant", "owner", "agent", "state", "updated"),
-    Index("tasks_context", "tenant", "owner", "context_id", "agent"),
+    Index("tasks_owner", "tenant", "owner", "updated", "agent", "state"),  # each index costs a call about 1 %: few, and with more columns
+    Index("tasks_updated", "tenant", "updated", "agent", "state"),
+    Index("tasks_state", "tenant", "state", "updated", "owner", "agent", **UNUSUAL_ONLY),
+    Index("tasks_context", "tenant", "context_id", "owner", "agent"),
     Index("tasks_txn", "tenant", "txn"),
     Index("tasks_runner", "runner", **RUNNING),
     Index("tasks_asking", "tenant", "agent", **ASKING),
@@ -297,6 +300,29 @@ costs = Table(
     Index("costs_owner", "tenant", "owner", "at"),
     Index("costs_txn", "tenant", "txn"),
     Index("costs_target", "tenant", "target", "tool", "at"),
+)
+
+cost_days = Table(
+    "cost_days",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),  # since 1970, in UTC; one that is over
+    Column("summed", BigInteger, nullable=False),  # 1: `cost_sums` has it; 0: since `begun` a process adds it up
+    Column("begun", BigInteger, nullable=False),
+)
+
+cost_sums = Table(
+    "cost_sums",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("dimension", Text, primary_key=True),  # day | agent | tool | workflow
+    Column("owner", Text, primary_key=True),  # tenant|issuer|subject; empty: of everybody
+    Column("name", Text, primary_key=True),  # of the agent, tool or workflow; empty of a day
+    *(Column(name, BigInteger, nullable=False) for name in ("amount", "priced", "unpriced", "quarantined")),
+    *(Column(name, BigInteger, nullable=False) for name in ("input_tokens", "output_tokens", "charged")),
+    deleted_with(cost_days, ("tenant", "day"), "cost_sums_day"),
+    sqlite_with_rowid=False,  # the rows lie in the order of the key, in which reports read them
 )
 
 connections = Table(

@@ -13,6 +13,7 @@ from adapters.task import INTERRUPTED
 from adapters.upstream.pending_consent import agent_ref
 from adapters.vendors.sdk.agent import OpenQuestions
 from gateway.storage.database import Database
+from gateway.storage.paging import with_index
 from gateway.storage.tables import WAITING_STATES, tasks
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import TaskRow, to_task_row
@@ -121,7 +122,7 @@ def blocks_other_tasks(target: Registration, waiting: TaskRow) -> bool:
 def _read_other_tasks(connection: Connection, row: TaskRow) -> OtherTasks:
     same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
     others = same & (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id != row.id)
-    query = select(tasks).where(others).order_by(tasks.c.updated.desc(), tasks.c.id.desc())
+    query = with_index(select(tasks).where(others).order_by(tasks.c.updated.desc(), tasks.c.id.desc()), tasks, "tasks_context")
 
     waiting = connection.execute(query.where(tasks.c.state.in_(WAITING_STATES)))
     return OtherTasks(tuple(map(to_task_row, waiting)), tuple(map(to_task_row, connection.execute(query.limit(RECENT_TASKS_MAX)))))

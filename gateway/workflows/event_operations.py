@@ -23,12 +23,13 @@ from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.problems import EventReplayed
 from gateway.workflows.runs.values import mask_secrets
 from policies.delegation.rulings import Act
+from policies.ids import now_us
 from policies.tokens.replay_guard import ReplayGuard
 
 SCANNED_MAX: Final = 2000  # events that one page of a list looks at
 PAGE: Final = 200
 POLL_SECONDS: Final = 0.5
-TIMED: Final = ("every_seconds", "cron", "timezone", "missed", "after_seconds", "next_at")  # of a trigger that time starts
+TIMED: Final = ("every_seconds", "cron", "timezone", "missed", "after_seconds", "next_at", "paused")  # of a trigger that time starts
 STREAM_ROUNDS: Final = 600  # of POLL_SECONDS, after which a stream ends; the reader's next request is authenticated anew
 
 
@@ -150,8 +151,12 @@ class EventOperations:
         rows = [row for row in await starter.schedules_of(tenant) if names is None or row.workflow in names]
         rules = self._rules_of(tenant, names)
         statuses = await self._starts.read_statuses(tenant) if rules else {}
-        shown = [trigger_document(row, waiting.get(row.workflow, 0)) for row in rows]
+        shown = [trigger_document(row, waiting.get(row.workflow, 0), now_us()) for row in rows]
         return shown + [rule_document(rule, statuses.get(rule.name, TriggerStatus())) for rule in rules]
+
+    async def pause_trigger(self, tenant: str, workflow: str, by: str) -> bool:
+        """Has the schedule of a workflow start nothing until it is resumed, with an empty `by`. False: there is none."""
+        return await self._wakers.workflows.pause(tenant, workflow, by)
 
     async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]:
         """Whether an event would start each of these, and if not, why; nothing is stored or started. Raises BadEvent.
@@ -182,8 +187,8 @@ def stored_document(stored: StoredEvent) -> dict[str, Any]:
     return {"id": str(stored.seq), "kind": "event", **told}
 
 
-def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
-    """What starts a workflow, when and as whom it does next, and what became of the last start."""
+def trigger_document(row: ScheduleRow, waiting: int, now: int) -> dict[str, Any]:
+    """What starts a workflow, when and as whom it does next, and what became of the last start. `now`: microseconds since 1970."""
     terms = row.terms
     return {
         **trigger_target(workflow=row.workflow),
@@ -196,6 +201,8 @@ def trigger_document(row: ScheduleRow, waiting: int) -> dict[str, Any]:
         "after_seconds": terms.after / 1000 if terms.after else None,
         "event_types": [kind or "*" for kind in terms.types],
         "next_at": None if row.next_at is None else to_rfc3339(row.next_at),
+        "upcoming": [to_rfc3339(moment) for moment in row.upcoming(now)],
+        "paused": None if row.paused_at is None else {"at": to_rfc3339(row.paused_at), "by": row.paused_by},
         "last_run": row.last_run or None,
         "problem": row.problem or None,
         "waiting": waiting,
@@ -210,6 +217,7 @@ def rule_document(rule: TriggerRule, status: TriggerStatus) -> dict[str, Any]:
     return {
         **rule_target(rule),
         **timed,
+        "upcoming": [],
         "run_as": rule.run_as,
         "event_types": [rule.type],
         "filter": dict(rule.filter),

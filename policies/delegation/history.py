@@ -127,7 +127,8 @@ def can_continue_from(connection: Connection, tenant: str, txn: str, prior: Prio
 
 def _decision_bodies(connection: Connection, tenant: str, txn: str) -> Iterable[str]:
     match = (audit_records.c.txn == txn) & (audit_records.c.tenant == tenant) & (audit_records.c.kind == "decision")
-    return connection.execute(select(audit_records.c.body).where(match)).scalars()
+    query = select(audit_records.c.body).where(match)
+    return connection.execute(query.with_hint(audit_records, "INDEXED BY audit_txn", "sqlite")).scalars()
 
 
 def keep_before_prune(connection: Connection, records: Iterable[tuple[str, str, str]], at: int) -> None:

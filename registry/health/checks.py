@@ -11,6 +11,7 @@ from registry.tables import probes
 INTERVAL_SECONDS = 60.0  # seconds between two checks of an entry that responds
 INTERVAL_MAX_SECONDS = 900.0  # the maximum for an entry that does not
 DOWN_AFTER = 3  # failures in a row
+NAMED_MAX = 1000  # entries that a query names; more of them are picked from all entries of their tenants
 CLAIM_SECONDS = 120.0  # seconds for which a check claimed by another process is left to it
 EntryKey = tuple[str, str]  # tenant, name
 
@@ -89,8 +90,8 @@ class Probes:
         def work(connection: Connection) -> dict[EntryKey, ProbeState]:
             tenants = {tenant for tenant, _ in wanted}
             query = select(probes).where(probes.c.tenant.in_(tenants))
-            if len(wanted) == 1:
-                query = query.where(probes.c.name == next(iter(wanted))[1])
+            if len(wanted) <= NAMED_MAX:
+                query = query.where(probes.c.name.in_({name for _, name in wanted}))
             rows = connection.execute(query)
             return {(row[0], row[1]): ProbeState(*row[2:]) for row in rows if (row[0], row[1]) in wanted}
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from tests.bench import figures
 from tests.bench.beside import beside_runs, measure_subscribers
+from tests.bench.console_fixture import Size
+from tests.bench.console_pages import console_runs
 from tests.bench.echo import THOUSAND
 from tests.bench.event_runs import event_runs
 from tests.bench.figures import Run, StateFigures, Whole, WorkflowFigures
@@ -43,7 +45,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
     parser.add_argument(
         "--only",
-        choices=("mcp", "a2a", "beside", "ruling", "workflows", "events", "state"),
+        choices=("mcp", "a2a", "beside", "ruling", "workflows", "events", "state", "console"),
         help="one workload, or what is measured beside them",
     )
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
@@ -56,11 +58,11 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100, sessions=100)
-        plan = replace(plan, waiting_runs=100, event_seconds=2.0, facts=2000, claimants=10)
-    parts = {"workflows": False, "events": False, "shared_state": False}
+        plan = replace(plan, waiting_runs=100, event_seconds=2.0, facts=2000, claimants=10, tasks=2000)
+    parts = {"workflows": False, "events": False, "shared_state": False, "console": False}
     if given.only == "ruling":
         plan = replace(plan, targets=(), workloads=(), beside=False, **parts)
-    elif given.only in ("workflows", "events", "state"):
+    elif given.only in ("workflows", "events", "state", "console"):
         parts["shared_state" if given.only == "state" else given.only] = True
         plan = replace(plan, targets=("interlock",), workloads=(), beside=False, cold_starts=0, **parts)
     elif given.only:
@@ -127,6 +129,7 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         shared: tuple[list[Run], dict[str, StateFigures]] = ([], {})
         if plan.shared_state:
             shared = state_runs(client, plan, folder / "state", upstream)
+        runs += console_runs(folder / "console", Size(min(10_000, plan.tasks), plan.tasks)) if plan.console else []
         print_progress("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))

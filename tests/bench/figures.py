@@ -197,6 +197,7 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         *(figure for database in ("sqlite", "postgres") for figure in _workflows(runs, whole.workflows.get(database), database)),
         *(figure for database in ("sqlite", "postgres") for figure in _events(runs, database)),
         *(figure for database in ("sqlite", "postgres") for figure in _shared_state(runs, whole.shared_state.get(database), database)),
+        *(_console(runs, database) for database in ("sqlite", "postgres")),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
@@ -288,6 +289,12 @@ def _shared_state(runs: Sequence[Run], found: StateFigures | None, database: str
         Figure(f"{name}, reads a second, 16 connections", reads, at_least=1000.0),
         Figure(f"{name}, writes a second, 16 connections", writes, at_least=400.0),
     ]
+
+
+def _console(runs: Sequence[Run], database: str) -> Figure:
+    """The page of the console that takes longest with a full database."""
+    times = [run.p50_ms for run in runs if run.database == database and run.workload.startswith("console.")]
+    return Figure(f"console on {database}, the slowest page, p50", max(times, default=None), "ms", at_most=30.0)
 
 
 def document(runs: Sequence[Run], whole: Whole, settings: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Plan:
     facts: int = 100_000  # that a search in memory is over
     shared_state: bool = True  # effects, claims and the board, on both databases
     claimants: int = 16  # of one claim
+    console: bool = True  # pages of the console with a full database, on both databases
+    tasks: int = 200_000  # in that database
 
 
 @dataclass(frozen=True, slots=True)

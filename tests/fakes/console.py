@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import insert
 
+from gateway.events.tables import event_starts
 from tests.fakes.a2a_agents import serving
 from tests.fakes.card_host import CardHost
 from tests.fakes.house import ROLES, USERS, CallbackAgent, House, house, open_house
@@ -44,6 +46,26 @@ do:
       prompt: Fill in
       schema: {{type: object, properties: {{size: {{type: integer, title: {json.dumps(HOSTILE[:200])}}}}}}}
 """
+NIGHTLY = """
+document: {dsl: 1.0.3, namespace: tests, name: nightly, version: 1.0.0, metadata: {gateway: {runAs: night}}}
+schedule: {cron: '0 3 * * *'}
+do:
+- note: {set: {done: true}}
+"""
+DEAD_START: dict[str, Any] = {
+    **dict.fromkeys(("created", "updated", "next_at"), 1_700_000_000_000_000),
+    "tenant": "default",
+    "id": "dl_hostile",
+    "name": "order",
+    "start": "s",
+    "subject": HOSTILE[:200],
+    "event_id": HOSTILE[:60],
+    "event": "{}",
+    "requesters": "[]",
+    "attempts": 8,
+    "state": "dead",
+    "reason": HOSTILE[:500],
+}
 PEOPLE = {**USERS, "carol": {"roles": ["operator"]}}
 CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
@@ -55,7 +77,8 @@ FIXED_PAGES = {  # of a furnished gateway, by what they show
     "tasks of a state": "/console/tasks?state=TASK_STATE_FAILED&agent=sales",
     "inbox": "/console/inbox",
     "ask why": "/console/why?recent=true",
-    "evaluate": "/console/why?action=callTool&resource=inventory.refund&person=bob&chain=sales",
+    "evaluate": "/console/evaluate?action=callTool&resource=inventory.refund&person=bob&chain=sales",
+    "replay": "/console/replay",
     "agents": "/console/agents",
     "agent": "/console/agents/sales",
     "agent that changed": "/console/agents/drifting",
@@ -76,6 +99,12 @@ FIXED_PAGES = {  # of a furnished gateway, by what they show
     "audit": "/console/audit",
     "cost": "/console/cost?by=person&everybody=true",
     "cost by day": "/console/cost",
+    "memory": "/console/memory?quarantines=true",
+    "events": "/console/events",
+    "triggers": "/console/triggers",
+    "dead letters": "/console/deadletters",
+    "account": "/console/account",
+    "settings": "/console/settings",
     "unknown": "/console/tasks/t_nothing",
 }
 
@@ -119,7 +148,12 @@ async def console_house(folder: Path, database_url: str, *, is_open: bool = Fals
     """A gateway whose policies ask about refunds. `is_open`: it is reached over a socket of loopback too."""
     (folder / "policies").mkdir()
     (folder / "policies" / "ours.cedar").write_text(POLICY)
-    settings: dict[str, Any] = {"policies": str(folder / "policies"), "users": PEOPLE, "roles": ROLES}
+    settings: dict[str, Any] = {
+        "policies": str(folder / "policies"),
+        "users": PEOPLE,
+        "roles": {**ROLES, "sales": [*ROLES["sales"], "memory:*"]},
+    }
+    settings["service_principals"] = {"night": {"roles": ["member"], "ceiling": ["agent:*"]}}
     if is_open:
         async with open_house(folder / "home", database_url, **settings) as built:
             yield built
@@ -162,6 +196,7 @@ async def furnish(home: House) -> dict[str, str]:
         "version": f"/console/agents/drifting/history/{version}",
         "answer an agent": f"/console/agents/failing/try?task={asked}&context=x",
         "run": f"/console/runs/{run}",
+        "fact": f"/console/memory/{await _fill_what_happens(home, desk)}",
     }
 
 
@@ -207,6 +242,31 @@ def _hostile_schema() -> dict[str, Any]:
         "free": {"default": HOSTILE, **words},
     }
     return {"type": "object", "properties": members}
+
+
+async def _fill_what_happens(home: House, desk: Reception) -> str:
+    """Adds a hostile fact, event, schedule, quarantine and dead letter. Returns the id of the fact."""
+    put = await desk.post("/api/memory", text=HOSTILE)
+    assert put.status_code == 201, put.text
+    corrected = await desk.ask("PATCH", f"/api/memory/{put.json()['id']}", body={"text": f"{HOSTILE} again"})
+    assert corrected.status_code == 200, corrected.text
+    held = await desk.post("/api/memory/quarantines", agent="sales", reason=HOSTILE[:900])
+    assert held.status_code == 201, held.text
+    event = {
+        "specversion": "1.0",
+        "id": HOSTILE[:60],
+        "source": "/shop",
+        "type": "com.example.paid",
+        "subject": HOSTILE[:200],
+        "data": HOSTILE,
+    }
+    sent = await desk.post("/api/events", **event)
+    assert sent.status_code == 202, sent.text
+    added = await desk.post("/api/workflows", document=NIGHTLY)
+    assert added.status_code == 201, added.text
+    with home.gateway.database.engine.begin() as connection:
+        connection.execute(insert(event_starts).values(**DEAD_START))
+    return str(put.json()["id"])
 
 
 async def _answer_hostile(_token: str, _text: str) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway.storage.database import Batch, Database
-from gateway.storage.paging import format_place, parse_place
+from gateway.storage.paging import format_place, parse_place, with_index
 from gateway.tasks.log import has_ended, to_rfc3339
 from gateway.tasks.notices.feed import Notice, write_notice
 from policies.audit.log import AuditLog
@@ -102,6 +102,8 @@ class Approvals:
             at, last = parse_place(page.cursor)
             query = query.where((approvals.c.created < at) | ((approvals.c.created == at) & (approvals.c.id < last)))
         query = query.order_by(approvals.c.created.desc(), approvals.c.id.desc()).limit(page.limit + 1)
+        index = "approvals_owner" if page.owner else "approvals_open" if page.state == "pending" else "approvals_created"
+        query = with_index(query, approvals, index)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         shown_rows = rows[: page.limit]
         more = format_place(shown_rows[-1].created, shown_rows[-1].id) if len(rows) > page.limit else None
@@ -240,7 +242,9 @@ def _state_condition(state: str, now: int) -> Any:
     old = approvals.c.state.in_(("pending", "approved")) & (approvals.c.expires <= now)
     if state == "expired":
         return old | (approvals.c.state == state)
-    return (approvals.c.state == state) & (approvals.c.expires > now) if state in ("pending", "approved") else approvals.c.state == state
+    if state == "pending":
+        return (approvals.c.state == state) & (approvals.c.expires > now) & approvals.c.closed.is_(None)  # which the index has alone
+    return (approvals.c.state == state) & (approvals.c.expires > now) if state == "approved" else approvals.c.state == state
 
 
 def _state_after_vote(connection: Connection, row: "Row[Any]", vote: Vote) -> str:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from gateway.calls.costs.causing_runs import read_causing_runs, with_run
 from gateway.calls.costs.entries import EXPIRED
+from gateway.calls.costs.reports.days import forget_day_of
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.storage.database import Batch, Database, WriteFailed
@@ -99,6 +100,7 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
         change_share(batch, (row.tenant, row.day), share, -share.amount, share.amount)
     place = (row.task_id, row.last_seq or 0) if row.task_id else (row.id, 0)
     batch.flush()  # so that the update finds an entry that this commit adds
+    forget_day_of(batch, row.tenant, place[0])
     if batch.run(_ADD_TO_ENTRY, (row.amount, row.tenant, *place)):
         return 1
     try:

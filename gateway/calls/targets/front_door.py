@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 from adapters.task import Message
 from gateway.calls.limits.slices import Slices
 from gateway.storage.database import Database
+from gateway.storage.paging import with_index
 from gateway.storage.tables import tasks
 from policies.callers import Caller
 from policies.delegation.rulings import Act, act_of_invoking_agent
@@ -121,6 +122,8 @@ class FrontDoor:
         of_caller = (tasks.c.tenant == caller.principal.tenant, tasks.c.owner == caller.principal.owner_key)
         named = tasks.c.id == message.task_id if message.task_id else tasks.c.context_id == message.context_id
         query = select(tasks.c.agent).where(*of_caller, named).order_by(tasks.c.id.desc()).limit(1)
+        if not message.task_id:
+            query = with_index(query, tasks, "tasks_context")
 
         def work(connection: Connection) -> str | None:
             return connection.execute(query).scalar()

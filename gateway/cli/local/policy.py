@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed
-from gateway.cli.http_client import connect
+from gateway.cli.http_client import call_gateway, connect
 from gateway.cli.local import installation as home
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from policies.delegation.chain import Principal
     from policies.what_if.rehearsal import CaseResult
 
+REPLAYED_AT_ONCE = 200  # decisions of one request
+EVALUATED_ACTIONS = {"agent": "invokeAgent", "tool": "callTool"}
 app = typer.Typer(help="The policies.", no_args_is_help=True)
 
 
@@ -137,18 +139,18 @@ def what_if(
     folder: Annotated[Path | None, typer.Argument(help="A folder of .cedar files (default: the gateway's own, as it is now).")] = None,
     decision: Annotated[list[str] | None, typer.Option("--decision", help="A decision to rule on again (default: the newest).")] = None,
     only: Annotated[str, typer.Option("--only", help="denied, allowed or all.")] = "denied",
-    limit: Annotated[int, typer.Option("--limit", help="The most decisions to rule on, up to 500.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", help="The most decisions to rule on.")] = 100,
     arguments: Annotated[Path | None, typer.Option("--arguments", help="A JSON file: arguments by decision id.")] = None,
+    beside: Annotated[bool, typer.Option("--beside", help="Rule by the gateway's own folder too, except files of the same name.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Rule on past decisions again by other policies, and show which would change."""
-    body: dict[str, Any] = {"only": only, "limit": limit, "decisions": decision or []}
+    body: dict[str, Any] = {"only": only, "decisions": decision or [], "beside_current": beside}
     if folder is not None:
         body["policies"] = _read_policy_texts(folder)
     if arguments is not None:
         body["arguments"] = _read_json(arguments)
-    with connect() as remote, screen.show_progress("ruling again…"):
-        found = remote.request("POST", "/api/policies/what-if", body=body)
+    found = _replay_all(body, limit)
     if as_json:
         screen.print_json(found)
         return
@@ -157,6 +159,70 @@ def what_if(
     )
     summary = found["summary"]
     screen.print_text(f"{summary['changed']} of {summary['replayed']} would change, {summary['unknown']} can't be determined")
+
+
+def _replay_all(body: dict[str, Any], limit: int) -> dict[str, Any]:
+    """Returns the replay of at most `limit` decisions, which takes a request for each few hundred of them."""
+    items, summary, cursor = list[Any](), Counter[str](), ""
+    with connect() as remote, screen.show_progress("ruling again…"):
+        while len(items) < limit and cursor is not None:
+            part = {**body, "limit": min(REPLAYED_AT_ONCE, limit - len(items)), **({"cursor": cursor} if cursor else {})}
+            found = remote.request("POST", "/api/policies/what-if", body=part)
+            items += found["items"]
+            summary.update(found["summary"])
+            cursor = found["next"]
+    return {**found, "summary": dict(summary), "items": items}
+
+
+@app.command(epilog="Example: interlock policy evaluate tool:inventory.refund --who bob --chain support,sales --draft policies/")
+def evaluate(
+    act: Annotated[str, typer.Argument(help="A permission: agent:NAME or tool:SERVER.TOOL.", metavar="ACT")],
+    who: Annotated[str, typer.Option("--who", help="The person (default: yourself).", metavar="PERSON")] = "",
+    chain: Annotated[str, typer.Option("--chain", help="Agents between, first to last.", metavar="AGENT,AGENT")] = "",
+    arguments: Annotated[str, typer.Option("--arguments", help="The arguments, as JSON.", metavar="JSON")] = "",
+    draft: Annotated[Path | None, typer.Option("--draft", help="A folder of .cedar files to rule by, beside those in force.")] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show how the gateway would rule on an act, and how by a draft of policies. Nothing is done, stored or enforced."""
+    kind, _, name = act.partition(":")
+    if kind not in EVALUATED_ACTIONS or not name:
+        raise CommandFailed(f"{act} is not an act", "write agent:NAME or tool:SERVER.TOOL")
+    body: dict[str, Any] = {
+        "subject": {"type": "user", "id": who or _own_subject()},
+        "action": {"name": EVALUATED_ACTIONS[kind]},
+        "resource": {"type": kind, "id": name},
+        "context": {**({"chain": chain.split(",")} if chain else {}), **({"arguments": _parse_arguments(arguments)} if arguments else {})},
+    }
+    if draft is not None:
+        answer = call_gateway(
+            "POST", "/api/policies/evaluate", body={**body, "policies": _read_policy_texts(draft), "beside_current": True}
+        )
+        rulings = {"now": answer["now"], "by the draft": answer["draft"]}
+    else:
+        answer = call_gateway("POST", "/access/v1/evaluation", body=body)
+        rulings = {"now": answer}
+    if as_json:
+        screen.print_json(answer)
+        return
+    screen.print_table(["when", "ruling", "because of", "missing"], [(when, *_ruling_row(ruling)) for when, ruling in rulings.items()])
+
+
+def _own_subject() -> str:
+    return str(call_gateway("GET", "/api/whoami")["subject"])
+
+
+def _parse_arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CommandFailed(f"--arguments: {error}", 'write JSON, such as {"quantity": 3}') from error
+
+
+def _ruling_row(ruling: dict[str, Any]) -> tuple[str, str, str]:
+    context = ruling["context"]
+    problem = context.get("error", {}).get("message", "")
+    because = problem or ", ".join(context["policies"]) or context["reason_id"]
+    return "allowed" if ruling["decision"] else "refused", because, ", ".join(context.get("missing", ()))
 
 
 def _replay_row(one: dict[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from gateway.cli import output as screen
 from gateway.cli.http_client import call_gateway, list_all, quote_segment
 
 DeadLetterId = Annotated[str, typer.Argument(help="The dead letter's id.", metavar="ID")]
-app = typer.Typer(help="What was not delivered or started: list, retry.", no_args_is_help=True)
+app = typer.Typer(help="What was not delivered or started: list, retry, rm.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -31,3 +31,10 @@ def retry(letter_id: DeadLetterId, as_json: screen.AsJson = False) -> None:
     """Send or start it again, beginning with the first attempt."""
     call_gateway("POST", f"/api/deadletters/{quote_segment(letter_id)}/retry")
     screen.print_json({"id": letter_id, "retried": True}) if as_json else screen.print_text(f"{letter_id} is tried again")
+
+
+@app.command()
+def rm(letter_id: DeadLetterId, as_json: screen.AsJson = False) -> None:
+    """Delete it. It is neither sent nor started any more."""
+    call_gateway("DELETE", f"/api/deadletters/{quote_segment(letter_id)}")
+    screen.print_json({"id": letter_id, "removed": True}) if as_json else screen.print_text(f"{letter_id} is removed")

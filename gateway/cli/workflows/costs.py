@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.calls.costs.spreadsheet import write_csv
+from gateway.calls.costs.reports.spreadsheet import write_csv
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.http_client import connect

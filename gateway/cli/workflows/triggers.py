@@ -5,12 +5,13 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect
+from gateway.cli.http_client import call_gateway, connect, quote_segment
 from gateway.cli.workflows.events import SOURCE, build_event
 
 PATH = "/api/triggers"
 COLUMNS = ["what", "starts by", "as", "next", "last run", "waiting", "dead", "problem"]
-app = typer.Typer(help="What schedules and events start: list, test.", no_args_is_help=True)
+Workflow = Annotated[str, typer.Argument(help="The workflow.", metavar="WORKFLOW")]
+app = typer.Typer(help="What schedules and events start: list, test, pause, resume.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -52,6 +53,23 @@ def test(
     screen.print_table(["what", "starts", "why not"], rows, "events start nothing that you may start")
 
 
+@app.command()
+def pause(workflow: Workflow, as_json: screen.AsJson = False) -> None:
+    """Have the schedule of a workflow start nothing: moments are missed and events wait until it is resumed."""
+    _set_paused(workflow, "pause", as_json)
+
+
+@app.command()
+def resume(workflow: Workflow, as_json: screen.AsJson = False) -> None:
+    """Have the schedule of a workflow go on."""
+    _set_paused(workflow, "resume", as_json)
+
+
+def _set_paused(workflow: str, verb: str, as_json: bool) -> None:
+    answer = call_gateway("POST", f"{PATH}/{quote_segment(workflow)}/{verb}")
+    screen.print_json(answer) if as_json else screen.print_text(f"{workflow}: {'starts nothing' if answer['paused'] else 'goes on'}")
+
+
 def _target_of(trigger: dict[str, Any]) -> str:
     """What is started, after the name of the trigger where the settings have it."""
     kind, target = next(((kind, trigger[kind]) for kind in ("workflow", "agent", "tool") if trigger[kind]), ("workflow", ""))
@@ -70,4 +88,5 @@ def _start_of(trigger: dict[str, Any]) -> str:
 
 
 def _outcome(trigger: dict[str, Any]) -> tuple[object, ...]:
-    return trigger["last_run"] or "", trigger["waiting"], trigger["dead"], trigger["problem"] or ""
+    problem = "paused" if trigger["paused"] else trigger["problem"] or ""
+    return trigger["last_run"] or "", trigger["waiting"], trigger["dead"], problem

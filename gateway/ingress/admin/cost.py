@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.costs.balances import Balance, BalancePage, BudgetOwner, BudgetPeriod, DayBudgets, cursor_after, read_run_balances
 from gateway.calls.costs.expectations import read_expectation
-from gateway.calls.costs.report import CostFilter, CostGroup, CostPage, read_costs
+from gateway.calls.costs.reports.report import CostFilter, CostGroup, CostPage, read_costs
+from gateway.calls.costs.reports.spreadsheet import write_csv
 from gateway.calls.costs.reservations import day_of
-from gateway.calls.costs.spreadsheet import write_csv
 from gateway.calls.limits.limit import WORKFLOW
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import list_header

@@ -6,22 +6,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from msgspec.structs import replace
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.events.queue import DeadLetters, UnknownLetter
+from gateway.events.queue import RETRY_DEAD_LETTERS, DeadLetters, UnknownLetter
 from gateway.ingress.admin.demand import require_permission
 from gateway.tasks.log import to_rfc3339
 from gateway.tasks.webhooks.outbox import UnknownDelivery
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
-RETRY_DEAD_LETTERS = Act("registerAgent", "Key", "deadletters", "registry:write", "deadletters")
+DROP_DEAD_LETTERS = replace(RETRY_DEAD_LETTERS, verb="drop")
 Authenticate = Callable[[Request], Awaitable[Caller]]
 Authorize = Callable[[Caller, Act], Awaitable[object]]
 
 
 def routes(stores: Sequence[DeadLetters], authenticate: Authenticate, authorize: Authorize) -> APIRouter:
-    """Returns the routes. Listing needs audit:read, retrying registry:write.
+    """Returns the routes. Listing needs audit:read, retrying and dropping registry:write.
 
     `authorize` records the ruling and raises CallRefused unless it is a Grant.
     """
@@ -45,6 +46,18 @@ def routes(stores: Sequence[DeadLetters], authenticate: Authenticate, authorize:
         for store in stores:
             try:
                 await store.retry(caller.principal.tenant, letter_id)
+            except (UnknownDelivery, UnknownLetter):
+                continue
+            return Response(status_code=204)
+        raise UnknownLetter
+
+    @router.delete("/{letter_id}", name="drop_deadletter", status_code=204)
+    async def drop(caller: Annotated[Caller, Depends(authenticate)], letter_id: str) -> Response:
+        """Deletes it. It is neither sent nor started any more."""
+        await require_permission(caller, authorize, DROP_DEAD_LETTERS)
+        for store in stores:
+            try:
+                await store.drop_letter(caller.principal.tenant, letter_id)
             except (UnknownDelivery, UnknownLetter):
                 continue
             return Response(status_code=204)

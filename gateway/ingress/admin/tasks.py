@@ -20,6 +20,7 @@ from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow,
 from gateway.tasks.pages import TaskFilter, can_see, read_page
 from policies.callers import Caller
 
+LOOKED_AT_MAX = 50_000  # tasks that one page of a filtered list looks through
 KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
 Authenticate = Callable[[Request], Awaitable[Caller]]
 
@@ -94,7 +95,7 @@ def _page_filter(
     *,
     everybody: bool = False,
 ) -> TaskFilter:
-    return TaskFilter(agent, state, context_id, cursor, limit, includes_whole_tenant=everybody)
+    return TaskFilter(agent, state, context_id, cursor, limit, includes_whole_tenant=everybody, looked_at_max=LOOKED_AT_MAX)
 
 
 async def _find_own(task_log: TaskLog, caller: Caller, task_id: str) -> TaskRow:

@@ -177,7 +177,7 @@ class ConsoleApp:
 
     async def _answer(self, found: PageRoute, request: PageRequest, answer: "Page | Elsewhere", send: Send) -> None:
         if isinstance(answer, Elsewhere):
-            location = with_query(answer.path, {"done": answer.done})
+            location = f"{answer.path}&done={answer.done}" if "?" in answer.path else with_query(answer.path, {"done": answer.done})
             await _respond(send, 303, b"", page_headers([(b"location", location.encode())]))
             return
         await self._send_page(send, answer.status, answer.template, self._members(found, request, answer))

@@ -102,5 +102,16 @@ DONE_TEXTS: Mapping[str, str] = {  # the notes that a page can show, so that no 
     "entry-resumed": "It can be called again.",
     "ceiling-changed": "The ceiling is changed. It counts for the next call.",
     "entry-removed": "Removed. Nothing can call it any more.",
+    "corrected": "Corrected. The former text stays in its history.",
+    "forgotten": "Forgotten, with its history.",
+    "erased": "All that was remembered of this person is erased.",
+    "held": "What the agent wrote is held back. Nobody finds it until it is released.",
+    "released": "What the agent wrote is found again.",
+    "schedule-paused": "The schedule starts nothing until it is resumed.",
+    "schedule-resumed": "The schedule goes on.",
+    "letter-retried": "It is tried again, beginning with the first attempt.",
+    "letter-dropped": "Dropped. It is neither sent nor started any more.",
+    "session-ended": "The session is ended. Its client has to sign in again.",
+    "disconnected": "The account is removed. The service may still list Interlock as allowed.",
 }
 __all__ = ("ApiRefusal", "Elsewhere", "GrowingPage", "Handler", "Page", "PageRequest", "UnknownPage", "api_path", "with_query")

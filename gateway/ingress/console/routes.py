@@ -6,20 +6,41 @@ from typing import Final
 
 from gateway.ingress.console.forms import FORM_MAX
 from gateway.ingress.console.page import Handler
-from gateway.ingress.console.pages import attempts, decisions, inbox, overview, records, registration, registry, tasks, workflows
+from gateway.ingress.console.pages import (
+    account,
+    attempts,
+    decisions,
+    drafts,
+    happenings,
+    inbox,
+    memory,
+    overview,
+    records,
+    registration,
+    registry,
+    tasks,
+    workflows,
+)
 
 NAVIGATION: Final[Sequence[tuple[str, str]]] = (
     ("/console", "Overview"),
     ("/console/tasks", "Tasks"),
     ("/console/inbox", "Approvals"),
     ("/console/why", "Why"),
+    ("/console/evaluate", "Evaluate"),
     ("/console/agents", "Agents"),
     ("/console/servers", "Servers"),
     ("/console/workflows", "Workflows"),
     ("/console/runs", "Runs"),
     ("/console/subjects", "Subjects"),
+    ("/console/memory", "Memory"),
+    ("/console/events", "Events"),
+    ("/console/triggers", "Triggers"),
+    ("/console/deadletters", "Dead letters"),
     ("/console/audit", "Audit"),
     ("/console/cost", "Cost"),
+    ("/console/account", "Account"),
+    ("/console/settings", "Settings"),
 )
 NAME_MAX = 300  # characters of a variable segment
 
@@ -52,6 +73,10 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console/why", decisions.ask_why, "/console/why"),
     ("POST", "/console/why", decisions.find_why, "/console/why"),
     ("GET", "/console/why/{}", decisions.show_why, "/console/why"),
+    ("GET", "/console/evaluate", drafts.show_evaluation, "/console/evaluate"),
+    ("POST", "/console/evaluate", drafts.evaluate_draft, "/console/evaluate"),
+    ("GET", "/console/replay", drafts.show_replay, "/console/evaluate"),
+    ("POST", "/console/replay", drafts.replay_draft, "/console/evaluate"),
     ("GET", "/console/agents", registry.list_agents, "/console/agents"),
     ("GET", "/console/agents/{}", registry.show_agent, "/console/agents"),
     ("POST", "/console/agents/{}", registry.act_on_agent, "/console/agents"),
@@ -79,6 +104,19 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("GET", "/console/subjects/{}", records.show_subject, "/console/subjects"),
     ("GET", "/console/audit", records.show_audit, "/console/audit"),
     ("GET", "/console/cost", records.show_costs, "/console/cost"),
+    ("GET", "/console/memory", memory.list_facts, "/console/memory"),
+    ("POST", "/console/memory", memory.act_on_memory, "/console/memory"),
+    ("GET", "/console/memory/{}", memory.show_fact, "/console/memory"),
+    ("POST", "/console/memory/{}", memory.act_on_fact, "/console/memory"),
+    ("GET", "/console/events", happenings.list_events, "/console/events"),
+    ("GET", "/console/triggers", happenings.list_triggers, "/console/triggers"),
+    ("POST", "/console/triggers", happenings.test_triggers, "/console/triggers"),
+    ("POST", "/console/triggers/{}", happenings.act_on_trigger, "/console/triggers"),
+    ("GET", "/console/deadletters", happenings.list_dead_letters, "/console/deadletters"),
+    ("POST", "/console/deadletters/{}", happenings.act_on_dead_letter, "/console/deadletters"),
+    ("GET", "/console/account", account.show_account, "/console/account"),
+    ("POST", "/console/account", account.act_on_account, "/console/account"),
+    ("GET", "/console/settings", account.show_settings, "/console/settings"),
 )
 PATHS: Final = tuple((method, path) for method, path, _, _ in _PAGES)
 

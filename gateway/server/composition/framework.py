@@ -21,6 +21,7 @@ from gateway.ingress.admin.authority import decisions as admin_decisions
 from gateway.ingress.admin.authority import grants as admin_grants
 from gateway.ingress.admin.authority import kills as admin_kills
 from gateway.ingress.admin.authority import policies as admin_policies
+from gateway.ingress.admin.authority import settings as admin_settings
 from gateway.ingress.admin.authority.evaluations import AccessEvaluator
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.admin.registry import agents as admin_agents
@@ -50,6 +51,7 @@ from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
 from gateway.server.router import App
+from gateway.server.sections.in_force import describe_settings
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
@@ -147,14 +149,17 @@ def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person
     size = settings.server.max_body
     approvals = admin_approvals.ApprovalPermissions(could_allow, authorize, check_in_person, gateway.approved_task_resumer.run_once)
 
-    def build_access() -> Routers:
+    def build_evaluator() -> AccessEvaluator:
         dependencies = (gateway.rulings.authority, gateway.registry, gateway.database, rights.current_roles_reader(settings))
-        evaluator = AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
-        return [admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, authorize), authenticate, size)]
+        return AccessEvaluator(*dependencies, effects=gateway.authorizer.effects)
+
+    def build_access() -> Routers:
+        return [admin_access.routes(build_evaluator(), admin_access.EvaluationPermission(could_allow, authorize), authenticate, size)]
 
     def build_policies() -> Routers:
         what_if = admin_policies.WhatIfPolicies(settings.roles, settings.policies or "", rights.known_schema(gateway.registry))
-        return [admin_policies.routes(gateway.database, what_if, authenticate, authorize, size)]
+        parts = admin_policies.PolicyParts(gateway.database, what_if, build_evaluator(), could_allow, lambda: gateway.rulings.engine)
+        return [admin_policies.routes(parts, authenticate, authorize, size)]
 
     return {
         "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow)],
@@ -212,6 +217,7 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     return {
         "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
+        "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings), authenticate, authorize)],
         "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
         "/api/cost": lambda: [admin_cost.routes(_cost_parts(gateway, access), authenticate, authorize)],
         "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],

@@ -9,8 +9,10 @@ from sqlalchemy import func, select
 from gateway.state.memory.tables import memory_facts, memory_quarantines
 from gateway.storage.database import Batch, Database
 from policies.audit.log import AuditLog
+from policies.delegation.rulings import Act
 from registry.names import check_name
 
+CHANGE_MEMORY: Final = Act("writePolicy", "Key", "memory", "policy:write", "memory", "change")
 _HOLD: Final = (
     "INSERT INTO memory_quarantines (tenant, agent, author, reason, at) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (tenant, agent) DO UPDATE SET author = excluded.author, reason = excluded.reason, at = excluded.at"

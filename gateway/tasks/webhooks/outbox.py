@@ -148,6 +148,12 @@ class Outbox:
         if not await self._database.write(lambda batch: batch.run(statement, (now, now, tenant, delivery_id))):
             raise UnknownDelivery
 
+    async def drop_letter(self, tenant: str, letter_id: str) -> None:
+        """Deletes a dead letter; later deliveries of its config go on. Raises UnknownDelivery."""
+        statement = "DELETE FROM deliveries WHERE tenant = ? AND id = ? AND state = 'dead'"
+        if not await self._database.write(lambda batch: batch.run(statement, (tenant, letter_id))):
+            raise UnknownDelivery
+
     def _find_work(self, connection: Connection, in_flight: Mapping[str, int]) -> tuple[list[_ConfigBehind], bool]:
         if connection.execute(_HAS_WORK).first() is None:  # the usual case
             return [], False

@@ -26,6 +26,7 @@ CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a 
 STARTS_MAX: Final = 100  # that are read at once
 MISSED_MAX: Final = 100  # missed moments whose runs are brought by one commit
 WAITING_MAX: Final = 1000  # runs of one workflow that wait for their start; until fewer do, no more missed moments bring any
+UPCOMING: Final = 5  # moments that a schedule shows
 LATE_US: Final = 60_000_000  # how late a run starts at most whose moment is not missed, such as after a restart
 _INSERT: Final = (
     "INSERT INTO workflow_schedules (tenant, workflow, terms, next_at, last_run, claimed, problem) "
@@ -41,6 +42,7 @@ _START: Final = (
     "INSERT INTO workflow_starts (tenant, workflow, id, created, event, requesters, wanted) VALUES (?, ?, ?, ?, '', '[]', 1) "
     "ON CONFLICT DO NOTHING"
 )
+_PAUSE: Final = "UPDATE workflow_schedules SET paused_at = ?, paused_by = ? WHERE tenant = ? AND workflow = ?"
 _CLAIM: Final = "UPDATE workflow_schedules SET claimed = ? WHERE tenant = ? AND workflow = ? AND claimed <= ?"
 _RELEASE: Final = "UPDATE workflow_schedules SET claimed = 0 WHERE tenant = ? AND workflow = ?"
 _DONE: Final = "DELETE FROM workflow_starts WHERE tenant = ? AND workflow = ? AND id = ?"
@@ -125,6 +127,15 @@ class ScheduleRow(Struct, frozen=True):
     next_at: int | None
     last_run: str
     problem: str = ""  # why the last start was refused
+    paused_at: int | None = None
+    paused_by: str = ""
+
+    def upcoming(self, now: int) -> list[int]:
+        """The next moments, in microseconds since 1970; none of what events start, and one where the end of a run decides."""
+        moments = [self.next_at] if self.next_at is not None else []
+        while moments and len(moments) < UPCOMING and (following := self.terms.following(moments[-1], max(moments[-1], now))):
+            moments.append(following)
+        return moments
 
 
 class Start(Struct, frozen=True):
@@ -189,6 +200,7 @@ class Schedules:
         """Schedules whose moment has come, and those whose next moment is not known yet."""
         columns = workflow_schedules.c
         query = select(workflow_schedules).where((columns.next_at <= self._store.now()) | columns.next_at.is_(None))
+        query = query.where(columns.paused_at.is_(None))
         return _read_rows(await self._store.database.read(lambda connection: connection.execute(query).all()))
 
     async def fire(self, row: ScheduleRow) -> int:
@@ -230,7 +242,11 @@ class Schedules:
         has_starts = (
             select(starts.id).where(starts.tenant == workflow_schedules.c.tenant, starts.workflow == workflow_schedules.c.workflow).exists()
         )
-        query = select(workflow_schedules).where(has_starts).order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
+        query = (
+            select(workflow_schedules)
+            .where(has_starts, workflow_schedules.c.paused_at.is_(None))
+            .order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
+        )
         return _read_rows(await self._store.database.read(lambda connection: connection.execute(query).all()))
 
     async def waiting_counts(self, tenant: str) -> dict[str, int]:
@@ -243,6 +259,11 @@ class Schedules:
         """Whether this process alone may start runs of the workflow, for CLAIM_US at most."""
         now = self._store.now()
         return bool(await self._store.database.write(lambda batch: batch.run(_CLAIM, (now + CLAIM_US, row.tenant, row.workflow, now))))
+
+    async def pause(self, tenant: str, workflow: str, by: str) -> bool:
+        """Has a schedule start nothing until it is resumed, with an empty `by`: moments are missed, events wait. False: there is none."""
+        values = (self._store.now() if by else None, by, tenant, workflow)
+        return bool(await self._store.database.write(lambda batch: batch.run(_PAUSE, values)))
 
     async def release(self, row: ScheduleRow) -> None:
         await self._store.database.write(lambda batch: batch.run(_RELEASE, (row.tenant, row.workflow)))
@@ -330,4 +351,5 @@ def _read_rows(rows: Sequence[Any]) -> list[ScheduleRow]:
 
 
 def _from_row(row: Any) -> ScheduleRow:
-    return ScheduleRow(row.tenant, row.workflow, decode_terms(row.terms), row.next_at, row.last_run, row.problem)
+    terms = decode_terms(row.terms)
+    return ScheduleRow(row.tenant, row.workflow, terms, row.next_at, row.last_run, row.problem, row.paused_at, row.paused_by)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, literal, select
 
 from adapters.task import TaskState
 from gateway.storage.database import Database
-from gateway.storage.paging import format_place, parse_place
+from gateway.storage.paging import format_place, parse_place, with_index
 from gateway.storage.tables import ENDED_STATES, tasks
 from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
 from gateway.workflows.runs.store import RUN_COLUMNS, RunKey, RunRow, to_run_row
@@ -65,15 +65,16 @@ async def list_runs(database: Database, tenant: str, owner: str | None, page: Ru
     query = _in_state(query, page.state)
     if page.cursor:
         at, last = parse_place(page.cursor)
-        query = query.where((tasks.c.created < at) | ((tasks.c.created == at) & (tasks.c.id < last)))
-    query = query.order_by(tasks.c.created.desc(), tasks.c.id.desc()).limit(page.limit + 1)
+        query = query.where((workflow_runs.c.started < at) | ((workflow_runs.c.started == at) & (workflow_runs.c.id < last)))
+    query = query.order_by(workflow_runs.c.started.desc(), workflow_runs.c.id.desc()).limit(page.limit + 1)
+    query = with_index(query, workflow_runs, "workflow_runs_of_workflow" if page.workflow else "workflow_runs_started")
 
     def work(connection: Connection) -> list[ShownRun]:
         return [_from_row(row) for row in connection.execute(query)]
 
     found = await database.read(work)
     shown = found[: page.limit]
-    more = format_place(shown[-1].task.created, shown[-1].task.id) if len(found) > page.limit else None
+    more = format_place(shown[-1].run.started, shown[-1].task.id) if len(found) > page.limit else None
     return shown, more
 
 
@@ -118,7 +119,7 @@ def _runs_of(tenant: str, owner: str | None, *, has_inputs: bool = True) -> Any:
     """Runs with their tasks. Without `has_inputs`, the inputs are not read: a page would have up to 8 MiB of each run in memory."""
     absent = {} if has_inputs else {"input": literal("null"), "inputs": literal("{}")}
     columns = [absent.get(name, workflow_runs.c[name]).label(f"run_{name}") for name in RUN_COLUMNS]
-    query = select(tasks, *columns).select_from(tasks).join(workflow_runs, IS_TASK_OF_RUN).where(tasks.c.tenant == tenant)
+    query = select(tasks, *columns).select_from(workflow_runs).join(tasks, IS_TASK_OF_RUN).where(workflow_runs.c.tenant == tenant)
     return query if owner is None else query.where(tasks.c.owner == owner)
 
 

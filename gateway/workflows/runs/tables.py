@@ -51,7 +51,8 @@ workflow_runs = Table(
     deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
     Index("workflow_runs_due", "wake_at", **DUE),
     Index("workflow_runs_queued", "tenant", "workflow", "queued_at", **QUEUED),
-    Index("workflow_runs_of_workflow", "tenant", "workflow"),
+    Index("workflow_runs_of_workflow", "tenant", "workflow", "started"),
+    Index("workflow_runs_started", "tenant", "started"),
     Index("workflow_runs_ending", "ends_at", **ENDING),
     Index("workflow_runs_origin", "tenant", "origin_id"),
 )
@@ -258,6 +259,8 @@ workflow_schedules = Table(
     Column("last_run", Text, nullable=False),  # the task of the run that was started last, or empty
     Column("claimed", BigInteger, nullable=False),  # until when one process alone starts its runs
     Column("problem", Text, nullable=False),  # why the last start was refused, or empty
+    Column("paused_at", BigInteger),  # since when it starts nothing
+    Column("paused_by", Text, nullable=False, server_default=""),  # tenant|issuer|subject, or empty
     Index("workflow_schedules_due", "next_at", **TIMED),
 )
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, text
 
-from gateway.storage.tables import tasks
-from gateway.tasks.pages import TaskFilter, TaskPages
+from gateway.storage.tables import UNUSUAL, tasks
+from gateway.tasks.pages import TaskFilter, TaskPages, read_page
 from tests.fakes.house import URL, CallbackAgent, House
 
 OTHERS = 3000
@@ -36,10 +36,27 @@ async def test_tasks_by_state_are_read_through_an_index(home: House) -> None:
     assert "tasks_state" in await database.read(lambda connection: _plan(connection, alice.principal.owner_key))
 
 
+async def test_a_page_looks_through_a_bounded_number_of_tasks_and_goes_on(home: House) -> None:
+    database = home.gateway.database
+    alice = await home.gateway.rulings.caller_resolver.authenticate(home.token("alice"), (URL,))
+    rows = [_row(number, alice.principal.owner_key, "TASK_STATE_COMPLETED") for number in range(30)]
+    rare = [{**row, "agent": "rare"} if number % 10 == 0 else row for number, row in enumerate(rows)]
+    with database.engine.begin() as connection:
+        connection.execute(insert(tasks), rare)
+    found, cursor, pages = list[str](), "", 0
+    while pages == 0 or cursor:
+        page = TaskFilter(agent="rare", limit=5, cursor=cursor, looked_at_max=7)
+        rows_of_page, following = await database.read(lambda connection, page=page: read_page(connection, alice, page))
+        found += [row.id for row in rows_of_page]
+        cursor, pages = following or "", pages + 1
+    assert (found, pages) == (["t_00020", "t_00010", "t_00000"], 5)
+
+
 def _plan(connection: Connection, owner: str) -> str:
-    explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
-    query = f"""{explain} SELECT * FROM tasks WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
-        AND state = 'TASK_STATE_FAILED' ORDER BY updated DESC, id DESC LIMIT 3"""
+    is_sqlite = connection.dialect.name == "sqlite"
+    explain, source = ("EXPLAIN QUERY PLAN", "tasks INDEXED BY tasks_state") if is_sqlite else ("EXPLAIN", "tasks")
+    query = f"""{explain} SELECT * FROM {source} WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
+        AND state = 'TASK_STATE_FAILED' AND {UNUSUAL} ORDER BY updated DESC, id DESC LIMIT 3"""
     return str(connection.execute(text(query), {"owner": owner}).all())
 
 

@@ -15,8 +15,10 @@ from gateway.state.effects.store import SubjectEffects
 from gateway.storage.database import Database
 from policies.authority import Authority, RulingRequest
 from policies.callers import Caller, HypotheticalCaller
+from policies.cedar.engine import PolicyEngine
 from policies.cedar.schema import ENTITY_TYPES
 from policies.delegation.chain import Hop, Principal
+from policies.delegation.facts import FactNeeds
 from policies.delegation.history import SENSITIVITY_MAX, History, read_history, read_totals
 from policies.delegation.permissions import BadPermission, Permissions, parse_ceiling
 from policies.delegation.rulings import SERVER_KINDS, Act, Decision, Denial
@@ -78,6 +80,14 @@ def parse_evaluation(caller: Caller, document: Mapping[str, Any]) -> AccessEvalu
     )
 
 
+def as_hypothetical(caller: Caller, evaluation: AccessEvaluation) -> AccessEvaluation:
+    """Returns the evaluation as one that does not depend on the caller's token: of the caller, with the roles and the scope of now."""
+    if evaluation.is_hypothetical:
+        return evaluation
+    person, scope = caller.principal, caller.delegation.scope
+    return AccessEvaluation(evaluation.person, person.roles, evaluation.act, evaluation.arguments, scope, evaluation.chain, True)
+
+
 class AccessEvaluator:
     """Evaluates requests by the rules that calls follow. An evaluation permits nothing and is not recorded."""
 
@@ -90,14 +100,17 @@ class AccessEvaluator:
         self._roles_now = roles_now
         self._effects = effects
 
-    async def evaluate(self, caller: Caller, evaluation: AccessEvaluation) -> dict[str, Any]:
-        """Returns the response (AuthZEN 1.0 s6.2). A resource that the caller may not know of is answered like one that does not exist."""
+    async def evaluate(self, caller: Caller, evaluation: AccessEvaluation, draft: PolicyEngine | None = None) -> dict[str, Any]:
+        """Returns the response (AuthZEN 1.0 s6.2), by the policies of `draft` where given, which needs a hypothetical evaluation.
+
+        A resource that the caller may not know of is answered like one that does not exist.
+        """
         try:
             if evaluation.person.tenant != caller.principal.tenant:
                 raise UnknownName(evaluation.person.tenant)
             if not evaluation.is_hypothetical and evaluation.act.action in CALL_ACTIONS and not self._is_visible(caller, evaluation.act):
                 raise UnknownName(evaluation.act.resource)  # before the registry is read, so that the time taken does not reveal the entry
-            return await self._rule(caller, evaluation, self._find_target(caller.principal.tenant, evaluation.act))
+            return await self._rule(caller, evaluation, self._find_target(caller.principal.tenant, evaluation.act), draft)
         except UnknownName:
             return refused_evaluation(404, "There is no such subject or resource.")
         except BadEvaluation as error:  # the arguments do not say whom the call acts on
@@ -106,23 +119,31 @@ class AccessEvaluator:
     def _is_visible(self, caller: Caller, act: Act) -> bool:
         return self._authority.can_see(caller, act) or self._authority.could_allow(caller, act)
 
-    async def _rule(self, caller: Caller, evaluation: AccessEvaluation, target: Registration | None) -> dict[str, Any]:
-        request = await self._build_ruling_request(caller.principal.tenant, evaluation, target)
+    async def _rule(
+        self, caller: Caller, evaluation: AccessEvaluation, target: Registration | None, draft: PolicyEngine | None
+    ) -> dict[str, Any]:
+        recalls = (self._authority if draft is None else draft).needs_history(evaluation.act)
+        request = await self._build_ruling_request(caller.principal.tenant, evaluation, target, recalls)
         if target is not None and target.effects and evaluation.act.action in EFFECT_ACTIONS:
-            request = await self._with_facts(caller, evaluation, request, target)
+            needs = self._authority.fact_needs() if draft is None else draft.fact_needs
+            request = await self._with_facts(caller, evaluation, request, target, needs=needs)
         if evaluation.is_hypothetical:
             person = evaluation.person
             roles = self._roles_now(person.issuer, person.subject, ()) if evaluation.roles is None else evaluation.roles
             path = tuple(self._hop(person.tenant, agent) for agent in evaluation.chain)
             supposed = HypotheticalCaller(Principal(person.tenant, person.issuer, person.subject, roles), evaluation.scope, path)
-            return _decision_document(self._authority.rule_hypothetically(supposed, request), evaluation.transaction)
+            return _decision_document(self._authority.rule_hypothetically(supposed, request, draft), evaluation.transaction)
         ruling = self._authority.rule(caller, request)
         if isinstance(ruling, Denial) and ruling.is_hidden:
             raise UnknownName(evaluation.act.resource)
         return _decision_document(ruling.decision, evaluation.transaction)
 
-    async def _build_ruling_request(self, tenant: str, evaluation: AccessEvaluation, target: Registration | None) -> RulingRequest:
-        terms = await self._build_terms(tenant, evaluation, DEFAULT_TERMS if target is None else terms_of(target, evaluation.act))
+    async def _build_ruling_request(
+        self, tenant: str, evaluation: AccessEvaluation, target: Registration | None, recalls: bool
+    ) -> RulingRequest:
+        """`recalls`: whether the ruling depends on what the transaction did before."""
+        of_target = DEFAULT_TERMS if target is None else terms_of(target, evaluation.act)
+        terms = await self._build_terms(tenant, evaluation, of_target, recalls)
         if target is None:
             return RulingRequest(evaluation.act, tenant, evaluation.arguments, txn=evaluation.transaction, terms=terms)
         ceiling = parse_ceiling(target.ceiling)
@@ -131,7 +152,7 @@ class AccessEvaluator:
         return RulingRequest(evaluation.act, tenant, evaluation.arguments, ceiling, txn=evaluation.transaction, terms=terms)
 
     async def _with_facts(
-        self, caller: Caller, evaluation: AccessEvaluation, request: RulingRequest, target: Registration
+        self, caller: Caller, evaluation: AccessEvaluation, request: RulingRequest, target: Registration, *, needs: FactNeeds
     ) -> RulingRequest:
         """Returns the request with the declared effect of the call, and the facts about its subject. Raises BadEvaluation."""
         act, held = evaluation.act, caller.delegation
@@ -142,14 +163,13 @@ class AccessEvaluator:
             return request
         chain = evaluation.chain if evaluation.is_hypothetical else tuple(hop.agent for hop in held.path)
         holder = Holder(evaluation.person.owner_key, chain, "" if evaluation.is_hypothetical else held.task_id, evaluation.transaction)
-        effect, facts = await self._effects.read(EffectCaller(request.tenant, holder), terms.effect, self._authority.fact_needs())
+        effect, facts = await self._effects.read(EffectCaller(request.tenant, holder), terms.effect, needs)
         if facts is None:
             raise BadEvaluation(f"context.{effect.missing_field} {effect.missing_problem}")
         return replace(request, terms=replace(terms, effect=effect, facts=facts))
 
-    async def _build_terms(self, tenant: str, evaluation: AccessEvaluation, target_terms: Terms) -> Terms:
+    async def _build_terms(self, tenant: str, evaluation: AccessEvaluation, target_terms: Terms, recalls: bool) -> Terms:
         """Returns the terms with the history or totals of the transaction, where the ruling depends on them."""
-        recalls = self._authority.needs_history(evaluation.act)
         if not recalls and target_terms.clearance == SENSITIVITY_MAX:
             return target_terms
         look, history = read_history if recalls else read_totals, History()

@@ -21,7 +21,7 @@ from gateway.state.memory.access import MemoryAccess
 from gateway.state.memory.contexts import ContextAccess
 from gateway.state.memory.documents import fact_document, stored_document
 from gateway.state.memory.facts import PERSON, BadFact, Correction, Fact, FactChanged, NewFact
-from gateway.state.memory.quarantine import MemoryQuarantines, SourceQuarantine
+from gateway.state.memory.quarantine import CHANGE_MEMORY, MemoryQuarantines, SourceQuarantine
 from gateway.state.memory.reading import FactPage, StoredFact
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
@@ -33,7 +33,6 @@ MYSELF: Final = "me"
 # Everybody erases and exports what is remembered of themselves, without a permission; but no agent does it for them.
 ERASE: Final = Act("eraseMemory", "Key", "memory", "memory:write:person", "memory")
 EXPORT: Final = replace(READ_AUDIT, verb="export-memory")
-CHANGE_MEMORY: Final = Act("writePolicy", "Key", "memory", "policy:write", "memory", "change")
 ERASE_OTHERS: Final = replace(CHANGE_MEMORY, verb="erase")
 
 

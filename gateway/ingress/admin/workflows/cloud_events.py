@@ -16,7 +16,7 @@ from gateway.calls.limits.open_streams import OpenStreams
 from gateway.events.sources import EventSources, SourceRule
 from gateway.events.standard_webhooks import SignatureRefused, SignedRequest
 from gateway.ingress.admin.demand import require_permission
-from gateway.ingress.admin.registry.access import RegistryAccess
+from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
 from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.admin.workflows.events import STREAM_HEADERS, sse_lines
 from gateway.ingress.http.asgi import header, headers_by_name, list_header, read_body
@@ -27,6 +27,8 @@ from gateway.storage.paging import BadCursor
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.strict_json import LARGE, parse, run_off_loop
+from registry.cards.card import Family
+from registry.store import UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 # An agent sends and receives events by steps of workflows, under the rights of a run, and never through /api.
@@ -84,6 +86,8 @@ class Events(Protocol):
     async def triggers(self, tenant: str, names: Collection[str] | None) -> list[dict[str, Any]]: ...
 
     async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]: ...
+
+    async def pause_trigger(self, tenant: str, workflow: str, by: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +237,24 @@ def trigger_routes(load: Callable[[], Awaitable[Events]], access: RegistryAccess
     async def test(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         document, names = await _read_json(request, max_body), await visible_names(caller)
         return JSONResponse({"items": await (await load()).test(caller.principal.tenant, document, names), "next": None})
+
+    async def pause(caller: Caller, workflow: str, verb: str, by: str) -> JSONResponse:
+        """Raises UnknownName, and CallRefused for anyone but operators."""
+        entry = access.find(caller, Family.AGENT, workflow)
+        await access.authorize_change(caller, act_of_registry_change(f"{verb}-trigger", entry.family, entry.name))
+        if not await (await load()).pause_trigger(caller.principal.tenant, workflow, by):
+            raise UnknownName(workflow)
+        return JSONResponse({"workflow": workflow, "paused": bool(by)})
+
+    @router.post("/{workflow}/pause", name="pause_trigger")
+    async def pause_trigger(caller: Annotated[Caller, Depends(authenticate)], workflow: str) -> JSONResponse:
+        """Has the schedule of a workflow start nothing: moments are missed and events wait until it is resumed."""
+        return await pause(caller, workflow, "pause", caller.principal.owner_key)
+
+    @router.post("/{workflow}/resume", name="resume_trigger")
+    async def resume_trigger(caller: Annotated[Caller, Depends(authenticate)], workflow: str) -> JSONResponse:
+        """Has the schedule of a workflow go on."""
+        return await pause(caller, workflow, "resume", "")
 
     return router
 

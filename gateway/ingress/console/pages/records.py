@@ -42,7 +42,8 @@ async def show_audit(request: PageRequest) -> Page:
     """Raises ApiRefusal."""
     filters = {name: request.query[name] for name in AUDIT_FILTERS if request.query.get(name)}
     document = await request.api.get("/api/audit", **filters)
-    members = {"records": document, "filters": {name: filters.get(name, "") for name in AUDIT_FILTERS}}
+    exported = with_query("", {name: value for name, value in filters.items() if name != "cursor"})
+    members = {"records": document, "filters": {name: filters.get(name, "") for name in AUDIT_FILTERS}, "exported": exported}
     return Page("audit.html", "Audit", with_query("/api/audit", filters), ("interlock", "audit", "verify"), members)
 
 

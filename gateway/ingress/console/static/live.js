@@ -62,3 +62,32 @@ document.addEventListener("visibilitychange", () => {
 window.addEventListener("pagehide", () => stop(""));
 for (const part of document.querySelectorAll("[data-load]")) load(part).catch(() => {});
 start();
+
+// A file is read into the field that it fills: the gateway gets a text, as if it was typed.
+for (const chosen of document.querySelectorAll("input[data-fills]")) {
+  chosen.closest(".upload").hidden = false;
+  chosen.addEventListener("change", async () => {
+    const [file] = chosen.files, field = chosen.form.elements[chosen.dataset.fills];
+    if (!file) return;
+    if (file.size > field.maxLength) { chosen.setCustomValidity(`The file has more than ${field.maxLength} characters: use interlock policy what-if.`); chosen.reportValidity(); return; }
+    chosen.setCustomValidity("");
+    field.value = await file.text();
+  });
+}
+
+// Older decisions are replayed one part after the other, as the button does, as long as the page is open.
+async function replayOlder(form) {
+  const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), credentials: "same-origin" });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const rows = fresh.getElementById("changes"), progress = fresh.getElementById("progress"), next = fresh.getElementById("older");
+  if (!rows || !progress) return;
+  document.getElementById("changes").append(...[...rows.children].filter((row) => row.children.length > 1));
+  document.getElementById("progress").replaceChildren(...progress.childNodes);
+  if (next && document.getElementById("changes").children.length < 1000) {
+    form.replaceChildren(...next.childNodes);
+    await replayOlder(form);
+  } else if (!next) form.remove();
+}
+const older = document.getElementById("older");
+if (older) older.addEventListener("submit", (event) => { event.preventDefault(); replayOlder(older).catch(() => older.submit()); });

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 # A chip has a word and a colour; the colour says no more than the word.
 CHIP_KINDS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("completed", "active", "ok", "allowed", "approved", "healthy", "answered", "used", "yes", "passes"), "good"),
+    **dict.fromkeys(("completed", "active", "ok", "allowed", "approved", "healthy", "answered", "used", "yes", "passes", "allow"), "good"),
     **dict.fromkeys(("working", "submitted", "running", "pending", "waiting"), "busy"),
-    **dict.fromkeys(("input required", "auth required", "paused", "asks", "down", "expired", "void", "unknown", "canceled"), "warn"),
-    **dict.fromkeys(("failed", "rejected", "refused", "quarantined", "denied", "unhealthy", "killed", "stops here", "no"), "bad"),
+    **dict.fromkeys(("input required", "auth required", "paused", "asks", "down", "expired", "void", "unknown", "canceled", "ask"), "warn"),
+    **dict.fromkeys(("failed", "rejected", "refused", "quarantined", "denied", "unhealthy", "killed", "stops here", "no", "deny"), "bad"),
 }
 
 

@@ -114,6 +114,12 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "quarantine_memory": {"agent": "liar"},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
+    "evaluate_draft": {
+        "subject": {"type": "user", "id": "x"},
+        "action": {"name": "callTool"},
+        "resource": {"type": "tool", "id": "inventory.check"},
+        "policies": {},
+    },
 }
 
 
