@@ -11,7 +11,7 @@ from tests.fakes.sign_in import parameters_of
 from tests.house.source import ROOT
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-CLIENT = ROOT / "tests" / "gateway" / "oauth" / "fastmcp" / "client.py"
+CLIENT = ROOT / "tests" / "gateway" / "oauth" / "fastmcp_client" / "client.py"
 
 
 async def test_fastmcp_signs_a_person_in_with_the_url_alone(open_home: House, tmp_path: Path) -> None:

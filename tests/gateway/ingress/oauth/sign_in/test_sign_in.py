@@ -6,12 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.ingress.oauth.sign_in.sessions import SignedInPerson
-from gateway.server.composition.framework import build_client_authentication, build_proofs
-from gateway.server.composition.oauth.sign_in import build_sign_in
 from gateway.server.settings import Settings
-from policies.delegation.chain import Principal
-from policies.tokens.claims import DEVELOPMENT_ISSUER
 from tests.fakes.house import URL, CallbackAgent, House, house
 from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of
 
@@ -221,17 +216,3 @@ def test_development_users_are_chosen_on_loopback_alone(tmp_path: Path) -> None:
     assert is_offered(host="0.0.0.0", identity={"development": "on"}, sign_in={"development": "on"})
     issuer = {"issuer": "https://idp.test", "jwks_url": "https://idp.test/jwks"}
     assert not is_offered(identity={"issuers": [issuer]}, sign_in={"development": "on"})
-
-
-@ONE_DATABASE
-async def test_a_browser_session_is_its_person_until_it_ends(home: House) -> None:
-    sign_in = build_sign_in(home.gateway, build_proofs(home.gateway, build_client_authentication(home.gateway)), {})
-    assert sign_in is not None
-    person = SignedInPerson(Principal("default", DEVELOPMENT_ISSUER, "alice"), "", "a refresh token")
-    secret = await sign_in.browser_sessions.complete(person)
-    token = await sign_in.browser_sessions.find_token(secret)
-    answer = await home.http.get("/api/whoami", headers={"authorization": f"Bearer {token}"})
-    assert (answer.json()["subject"], answer.json()["client_id"]) == ("alice", "interlock-browser")
-    assert await sign_in.browser_sessions.find_token("ib_guess") == ""
-    await sign_in.browser_sessions.end(secret)
-    assert await sign_in.browser_sessions.find_token(secret) == "" and not await is_admitted(home, token)
