@@ -74,6 +74,20 @@ async def test_a_403_asks_for_more_only_where_the_person_may_have_it(home: House
 
 
 @ONE_DATABASE
+async def test_a_403_asks_at_once_for_all_that_the_called_agent_names(home: House) -> None:
+    named = ("tool:inventory.check", "tool:inventory.reserve", "tool:crm.drop", "tool:inventory.*", "registry:write")
+    await home.agent(CallbackAgent("clerk"), named)
+    client = Client(home)
+    narrow = (await client.tokens("alice", scope="tool:inventory.check", resource=f"{URL}/agents/clerk"))["access_token"]
+    message = {"message": {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
+    refused = await home.rpc("/agents/clerk", narrow, "SendMessage", message, **{"A2A-Version": "1.0"})
+    asked = refused.headers["www-authenticate"]
+    assert refused.status_code == 403 and 'scope="agent:clerk tool:inventory.check tool:inventory.reserve"' in asked
+    wide = await client.tokens("alice", scope="agent:clerk tool:inventory.check tool:inventory.reserve", resource=f"{URL}/agents/clerk")
+    assert (await home.send(wide["access_token"], "clerk", "hello"))["result"]["task"]["id"]
+
+
+@ONE_DATABASE
 async def test_the_consent_shows_client_place_and_wishes(home: House) -> None:
     client, browser = Client(home, redirect="https://app.example.com/cb"), Browser(home)
     await client.register(client_name='<b>Bank</b>\u202e "official"\n')
