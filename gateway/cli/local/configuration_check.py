@@ -37,11 +37,14 @@ class SettingsProblem:
 
 def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
     """Yields all problems, in the order of the file."""
+    from gateway.cli.local.sign_in_check import find_sign_in_problems
+
     yield from find_unknown_variables(environment)
     yield from _check_exposure(settings)
     yield from _check_folders(settings)
     yield from _metrics_token(settings)
     yield from _check_issuers(settings)
+    yield from find_sign_in_problems(settings)
     yield from _check_roles(settings)
     yield from _check_entries(settings)
     yield from _check_events(settings)
