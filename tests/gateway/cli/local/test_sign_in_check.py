@@ -26,7 +26,7 @@ def with_client(uri: str, **more: Any) -> dict[str, Any]:
 
 REFUSED = [
     (with_provider(issuer="https://other.example"), "sign_in.providers.corp.issuer: https://other.example is not one of identity.issuers"),
-    (with_provider(client_secret="env:NOT_SET_ANYWHERE"), "sign_in.providers.corp.client_secret: the environment has no variable NOT_SET_ANYWHERE"),
+    (with_provider(client_secret="env:NOT_SET"), "sign_in.providers.corp.client_secret: the environment has no variable NOT_SET"),
     (with_provider(client_secret="file:nowhere"), "sign_in.providers.corp.client_secret: the file nowhere does not exist or is empty"),
     (with_provider(client_secret="plain"), "sign_in.providers.corp.client_secret: write env:NAME or file:PATH"),
     (with_provider(auth_method="client_secret_basic"), "sign_in.providers.corp.auth_method: client_secret_basic needs a client_secret"),
