@@ -32,6 +32,7 @@ from policies.tokens.claims import (
     session_claims,
 )
 from policies.tokens.id_tokens import check_is_id_token, person_of
+from policies.tokens.issued import ACCESS_JWT_TYPE
 from policies.tokens.issuers import TrustedIssuer, audience_of, check_is_access_token, explain_refusal
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "TokenRefused", "TokenVerifier", "TrustedIssuer", "mint_development_token"]
@@ -206,4 +207,4 @@ def mint_development_token(keys: SigningKeys, person: Principal, audience: str, 
     now = int(keys.now())
     claims = {"iss": DEVELOPMENT_ISSUER, "sub": person.subject, "tid": person.tenant, "aud": audience}
     narrowing = {} if scope is None else {"scope": scope}
-    return keys.sign({**claims, **narrowing, "iat": now, "exp": now + ttl, "jti": new_id("ut")}, "at+jwt")
+    return keys.sign({**claims, **narrowing, "iat": now, "exp": now + ttl, "jti": new_id("ut")}, ACCESS_JWT_TYPE)

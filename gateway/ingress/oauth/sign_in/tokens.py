@@ -22,7 +22,7 @@ from gateway.ingress.oauth.sign_in.devices import Devices
 from gateway.ingress.oauth.sign_in.providers.logins import ProviderAway
 from gateway.ingress.oauth.sign_in.providers.renewal import SessionOver, SessionRenewal
 from gateway.ingress.oauth.sign_in.scopes import BadScope, narrow_scope
-from gateway.ingress.oauth.sign_in.sessions import CodeProof, Session, SignInSessions, SpentToken, check_resource
+from gateway.ingress.oauth.sign_in.sessions import SECOND_US, CodeProof, Session, SignInSessions, SpentToken, check_resource
 from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.hop_tokens import ExchangeRefused
@@ -171,11 +171,12 @@ class PersonGrants:
             raise ExchangeRefused("invalid_request", str(error)) from None
 
     def _answer(self, session: Session, scope: str, refresh_token: str) -> Response:
-        given = (session.id, session.client_id, session.resource, scope, session.thumbprint)
+        given = (session.id, session.client_id, session.resource, scope, session.until / SECOND_US, session.thumbprint)
+        token, seconds = self._tokens.mint(SessionGrant(session.person.principal, *given))
         body: dict[str, Any] = {
-            "access_token": self._tokens.mint(SessionGrant(session.person.principal, *given)),
+            "access_token": token,
             "token_type": "DPoP" if session.thumbprint else "Bearer",
-            "expires_in": self._tokens.life,
+            "expires_in": seconds,
             "scope": scope,
             **({"refresh_token": refresh_token} if refresh_token else {}),
         }
