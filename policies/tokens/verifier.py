@@ -140,17 +140,18 @@ class TokenVerifier:
         """The person of an ID token that `issuer` made for its client `client_id`; see `check_is_id_token`. Raises TokenRefused.
 
         `role_token`: an access token of the same issuer for the same person, whose claims name the roles. Without it the ID token does.
+        Both come from the token endpoint of the issuer, which may have begun to sign with a new key a moment ago.
         """
         trusted, keys = self._issuers[issuer]
         unverified = read_unverified(token)
         if unverified.claims.get("iss") != issuer:
             raise TokenRefused("issuer")
-        verify_signature(unverified, await keys.find(unverified.kid))
+        verify_signature(unverified, await keys.find_for_issuer(unverified.kid))
         check_is_id_token(unverified, client_id, nonce, self._now())
         role_claims = unverified.claims
         if role_token:
             role_unverified = read_unverified(role_token)
-            verify_signature(role_unverified, await keys.find(role_unverified.kid))
+            verify_signature(role_unverified, await keys.find_for_issuer(role_unverified.kid))
             role_claims = role_unverified.claims
             if any(role_claims.get(name) != unverified.claims.get(name) for name in ("iss", "sub")):
                 raise TokenRefused("sub")

@@ -73,7 +73,8 @@ class OpenIdProvider:
         return JSONResponse({"issuer": self.url, **places, "authorization_response_iss_parameter_supported": True, **self.metadata})
 
     async def _show_keys(self, request: Request) -> Response:
-        return Response(self.issuer.jwks().body, media_type="application/json")
+        answer = self.issuer.respond("/jwks")
+        return Response(answer.body, answer.status, media_type="application/json")
 
     async def _answer_token(self, request: Request) -> Response:
         if self.is_down:

@@ -17,6 +17,7 @@ INSIDE = {
     "gateway.ingress.oauth.sign_in.devices.UnknownDevice": "the person reads it on a page",
     "gateway.ingress.oauth.sign_in.providers.logins.LoginFailed": "the person reads it on a page, and the client gets access_denied",
     "gateway.ingress.oauth.sign_in.providers.logins.ProviderAway": "the client gets temporarily_unavailable, and tries again",
+    "gateway.ingress.oauth.sign_in.providers.logins.KeysAway": "as ProviderAway",
     "gateway.ingress.oauth.sign_in.providers.logins.RenewalRefused": "the session ends, and the client gets invalid_grant",
     "gateway.ingress.oauth.sign_in.providers.renewal.SessionOver": "the client gets invalid_grant, and the console asks to sign in",
     "gateway.ingress.oauth.sign_in.requests.BadAuthorization": "the person reads it on a page",

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.ingress.http.state_errors import SignInNotRenewed
 from gateway.ingress.oauth.sign_in.clients.store import BROWSER
-from gateway.ingress.oauth.sign_in.providers.logins import ProviderAway, ProviderLogins, RenewalRefused
+from gateway.ingress.oauth.sign_in.providers.logins import KeysAway, ProviderAway, ProviderLogins, RenewalRefused
 from gateway.ingress.oauth.sign_in.sessions import SECOND_US, Session, SignInSessions
 from gateway.storage.database import Batch, Database
 from policies.delegation.chain import Principal
@@ -94,6 +94,10 @@ class SessionRenewal:
         except RenewalRefused as refusal:
             await self._sessions.end(session, "provider-refused")
             raise SessionOver(str(refusal)) from None
+        except KeysAway as away:
+            person = replace(session.person, refresh_token=away.refresh_token)
+            await self._sessions.renew(replace(session, person=person), with_refresh_token=False)
+            raise
         return replace(renewed, until=session.until) if session.client_id == BROWSER else renewed
 
     async def _claim(self, session: Session) -> tuple[int, Session]:
