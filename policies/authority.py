@@ -129,8 +129,7 @@ class Authority:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            scope = _missing_scope(self._environment, caller, request, verdict.scope)
-            return Denial(decision, verdict.is_hidden, note=verdict.note, **scope)
+            return Denial(decision, verdict.is_hidden, note=verdict.note, **_missing_scope(self._environment, caller, request, verdict))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
 
@@ -343,11 +342,12 @@ def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
     return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
 
 
-def _missing_scope(environment: RulingEnvironment, caller: Caller, request: RulingRequest, permission: str) -> dict[str, str]:
+def _missing_scope(environment: RulingEnvironment, caller: Caller, request: RulingRequest, verdict: _CachedVerdict) -> dict[str, str]:
     """The permission that the token's scope lacks, and the scope that it needs, in the notation of its issuer.
 
     A client of a person who signed in asks for exactly that scope. There is none where the person may not use the permission either.
     """
+    permission = verdict.scope
     wanted = permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
     if caller.session_id and permission and not caller.delegation.path:
         ceiling = None if request.callee is None else request.callee.ceiling

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.cli.local.configuration_check import SettingsProblem
+from gateway.cli.local.settings_problem import SettingsProblem
 
 if TYPE_CHECKING:
     from adapters.oauth.discovery import AuthorizationServer

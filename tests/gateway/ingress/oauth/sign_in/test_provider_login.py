@@ -195,3 +195,7 @@ async def test_people_log_in_at_a_real_provider(tmp_path: Path, database_url: st
             renewed = (await client.refresh(given["refresh_token"])).json()
             caller = await home.gateway.rulings.caller_resolver.authenticate(renewed["access_token"], {f"{home.url}/mcp"})
             assert caller.principal.owner_key == f"acme|{real.issuer}|bob"
+            await real.rotate()
+            back = await real.log_in(await begun(home, client, browser), "alice", f"{home.url}/oauth/callback/corp")
+            again = parameters_of(link_in(await browser.http.get(back)))
+            assert "code" in again, "the provider signs with a key that the gateway has not seen"
