@@ -101,7 +101,12 @@ class ConsoleSessions:
             also(batch)
             return self.open_in(batch, person, via, former_cookie)
 
-        return await self._database.write(work)
+        digest = digest_of(former_cookie)
+        former = await self._database.read(lambda connection: connection.execute(select(table).where(table.c.digest == digest)).first())
+        cookie = await self._database.write(work)
+        if former is not None and former.sign_in:
+            await self._sign_ins.end_browser_session(former.tenant, former.sign_in)
+        return cookie
 
     def open_in(self, batch: Batch, person: ProvenPerson, via: str, former_cookie: str) -> str:
         """Does what `open` does in a commit of the caller's."""

@@ -63,9 +63,9 @@ async def opened_by_login(home: House, **form: str) -> tuple[ConsoleBrowser, dic
     return browser, tokens
 
 
-async def signed_in_at(home: House, provider: OpenIdProvider) -> ConsoleBrowser:
+async def signed_in_at(home: House, provider: OpenIdProvider, browser: ConsoleBrowser | None = None) -> ConsoleBrowser:
     """A browser whose person signed in at the provider, by the button of the console."""
-    browser = ConsoleBrowser(home)
+    browser = browser or ConsoleBrowser(home)
     page = await browser.get("/console/sign-in?to=/console/tasks")
     form = {"request": request_in(page), "login": "provider corp"}
     away = await browser.http.post("/oauth/consent", data=form, headers={"origin": home.url})
@@ -120,6 +120,15 @@ async def test_a_person_signs_in_to_the_console_at_their_provider(corp: House, p
     await browser.post("/console/sign-out", {})
     (row,) = await rows(corp, sign_in_sessions)
     assert row.ended > 0, "the sign-in was this browser's alone"
+
+
+@on_sqlite
+async def test_signing_in_again_ends_the_former_sign_in_of_the_browser(corp: House, provider: OpenIdProvider) -> None:
+    """attack ADM-04"""
+    browser = await signed_in_at(corp, provider)
+    await signed_in_at(corp, provider, browser)
+    assert sorted(row.ended > 0 for row in await rows(corp, sign_in_sessions)) == [False, True]
+    assert (await browser.get("/console")).status_code == 200
 
 
 @on_sqlite
