@@ -95,9 +95,11 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 	else $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .; fi
 	@touch $@
 
-# The servers and the SDKs of vendors, each in an environment of its own: of the demo's other sales agent, and of `make test-vendors`.
+# Servers, SDKs and clients of others, each in an environment of its own: of the demo's other sales agent, of `make test-vendors`, and of the
+# test that signs in with fastmcp.
 build/vendors/langgraph/installed: examples/langgraph_sales/requirements.lock
 build/vendors/adk/installed: tests/vendors/adk/requirements.lock
+build/vendors/fastmcp/installed: tests/gateway/oauth/fastmcp_client/requirements.lock
 $(SDKS): build/vendors/sdk-%/installed: tests/vendors/sdk/%/requirements.lock
 build/vendors/%/installed:
 	@mkdir -p build/vendors; .ci/venv "$(PYTHON)" "$(UV)" $(@D)
@@ -112,5 +114,5 @@ lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everyt
 	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
 	echo "requirements-build.lock"; echo hatchling | "$$uv" pip compile $(COMPILE) --constraint requirements-dev.lock - -o requirements-build.lock; \
-	for folder in examples/langgraph_sales tests/vendors/adk $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
+	for folder in examples/langgraph_sales tests/vendors/adk tests/gateway/oauth/fastmcp_client $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
 	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done

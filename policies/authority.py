@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.rights import chain_links, is_visible, permissions_of_roles
 from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
+from policies.delegation.step_up import scope_after_consent
 from policies.delegation.terms import APPROVAL_NEEDED, DEFAULT_TERMS, Terms
 from policies.environment import MEMORY_ACTIONS, RulingEnvironment
 from policies.tokens.issuers import scope_covering
@@ -127,7 +129,7 @@ class Authority:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            return Denial(decision, verdict.is_hidden, note=verdict.note, **_missing_scope(self._environment, caller, verdict.scope))
+            return Denial(decision, verdict.is_hidden, note=verdict.note, **_missing_scope(self._environment, caller, request, verdict))
         marks = () if request.terms is DEFAULT_TERMS else (_history_mark(self._engine, request), request.terms.effect_mark())
         return Grant(decision, child or caller.delegation, *marks)
 
@@ -340,18 +342,18 @@ def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
     return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
 
 
-def _missing_scope(environment: RulingEnvironment, caller: Caller, permission: str) -> dict[str, str]:
+def _missing_scope(environment: RulingEnvironment, caller: Caller, request: RulingRequest, verdict: _CachedVerdict) -> dict[str, str]:
     """The permission that the token's scope lacks, and the scope that it needs, in the notation of its issuer.
 
-    A client of a person who signed in asks for exactly that scope, so it has what the token has already. There is none where the person
-    may not use the permission either, and would sign in for nothing.
+    A client of a person who signed in asks for exactly that scope. There is none where the person may not use the permission either.
     """
+    permission = verdict.scope
     wanted = permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
     if caller.session_id and permission and not caller.delegation.path:
-        if not environment.has_permission(caller.principal, ALL_PERMISSIONS, permission):
-            return {}
-        wanted = str(Permissions(caller.delegation.scope.patterns | {permission}))
-    return {"missing_permission": permission, "scope_to_request": wanted}
+        ceiling = None if request.callee is None else request.callee.ceiling
+        may_hold = partial(environment.has_permission, caller.principal, ALL_PERMISSIONS)
+        wanted = scope_after_consent(caller.delegation.scope, permission, ceiling, may_hold)
+    return {"missing_permission": permission, "scope_to_request": wanted} if wanted or not caller.session_id else {}
 
 
 def _arguments_digest(arguments: Mapping[str, Any] | None) -> str:

@@ -32,6 +32,7 @@ LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's an
     "such run": "interlock run list shows yours",
     "such workflow": "interlock workflow list shows the ones you may see",
     "connection": "interlock connection list shows yours",
+    "such session": "interlock session list shows yours",
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name their decision; all are in the audit: interlock audit tail",
     "not quarantined": "interlock memory quarantines shows the agents whose facts are held back",

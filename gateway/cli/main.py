@@ -11,7 +11,7 @@ from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
-from gateway.cli.people import console, settings, sign_in
+from gateway.cli.people import console, sessions, settings, sign_in
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
 from gateway.cli.state import board, claims, memory, subjects
@@ -82,6 +82,7 @@ for name, group in {
     "subject": subjects,
     "memory": memory,
     "connection": connections,
+    "session": sessions,
     "approval": approvals,
     "deadletter": deadletters,
 }.items():

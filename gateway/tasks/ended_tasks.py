@@ -13,7 +13,7 @@ _ROW_BYTES, _EVENT_BYTES = 2000, 700  # of a record without its events, and of a
 _DECODED: Final = 4  # times the length of a body: what it takes once it is decoded
 
 
-class _Entry(Struct):
+class _KnownTask(Struct):
     record: TaskRecord
     size: int
 
@@ -22,7 +22,7 @@ class EndedTasks:
     """Byte-bounded: the record that was not asked for longest goes first. For one event loop."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[str, str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str, str], _KnownTask] = OrderedDict()
         self._bytes = 0
 
     def find(self, tenant: str, owner: str, task_id: str) -> TaskRecord | None:
@@ -41,7 +41,7 @@ class EndedTasks:
         key = (row.tenant, row.owner, row.id)
         if not row.has_ended or size > RECORD_BYTES_MAX or key in self._entries:
             return
-        self._entries[key] = _Entry(record, size)
+        self._entries[key] = _KnownTask(record, size)
         self._bytes += size
         while self._bytes > BYTES_MAX:
             _, dropped = self._entries.popitem(last=False)

@@ -136,16 +136,23 @@ class RemoteKeySet:
         key = self._find_known(kid)
         stale = self._clock() - self._loaded_at >= TTL
         if key is None or (stale and not self._lock.locked()):
-            await self._refresh()
+            await self._refresh(COOL_DOWN)
+            key = self._find_known(kid)
+        return key
+
+    async def find_for_issuer(self, kid: str) -> VettedKey | None:
+        """The key of a token that came from the issuer itself. An unknown one is fetched at once: nobody else can cause that fetch."""
+        if (key := await self.find(kid)) is None:
+            await self._refresh(0.0)
             key = self._find_known(kid)
         return key
 
     def _find_known(self, kid: str) -> VettedKey | None:
         return self._keys.get(kid) if self._clock() - self._loaded_at < MAX_AGE else None
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, cool_down: float) -> None:
         async with self._lock:  # a caller that waited for the lock finds the cool-down begun, and does not fetch again
-            if self._clock() - self._tried_at < COOL_DOWN:
+            if self._clock() - self._tried_at < cool_down:
                 return
             self._tried_at = self._clock()
             try:

@@ -16,6 +16,9 @@ ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 s2.
 _REFUSED_HEADERS = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
 
+UNKNOWN_KEY = "kid"  # the reason of a refusal
+
+
 class TokenRefused(Exception):
     """The token is not accepted. `reason` is a slug for log and audit; callers only get `invalid_token`.
 
@@ -78,7 +81,7 @@ def _check_header(header: dict[str, Any]) -> tuple[str, str, str]:
 def verify_signature(unverified: UnverifiedToken, key: VettedKey | None) -> None:
     """Verifies the signature by the key's own algorithm, and refuses a header that names another. Raises TokenRefused."""
     if key is None:
-        raise TokenRefused("kid")
+        raise TokenRefused(UNKNOWN_KEY)
     if unverified.alg != key.alg:
         raise TokenRefused("alg")
     try:

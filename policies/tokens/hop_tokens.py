@@ -13,9 +13,8 @@ from policies.delegation.kills import Killed
 from policies.delegation.permissions import NO_PERMISSIONS, BadPermission, Permissions
 from policies.delegation.rulings import Grant
 from policies.keys.signing import SigningKeys
+from policies.tokens.issued import ACCESS_JWT_TYPE, IssuedToken, access_token_claims
 from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
-
-ACCESS_JWT_TYPE = "at+jwt"
 
 
 async def _never_running(_tenant: str, _task_id: str) -> bool:
@@ -202,25 +201,15 @@ class HopTokens:
     def _mint_token(self, delegation: Delegation, scope: Permissions, audience: str, thumbprint: str = "") -> tuple[str, int]:
         now = int(self._minting.now())
         expires = min(now + self._minting.ttl, int(delegation.not_after))
-        principal = delegation.principal
-        claims = {
-            "iss": self._minting.issuer,
-            "sub": principal.subject,
-            "tid": principal.tenant,
-            "user_iss": principal.issuer,
-            "aud": audience,
-            "client_id": delegation.actor,
-            "scope": str(scope),
+        kind = {
             "act": _actor_claim(delegation),
             "txn": delegation.txn,
             "task": delegation.task_id,
             "dlg_max": delegation.depth_max,
             "grant": delegation.grant_id,
-            "iat": now,
-            "exp": expires,
-            "jti": self._minting.new_id("j"),
-            **({"cnf": {"jkt": thumbprint}} if thumbprint else {}),
         }
+        token = IssuedToken(delegation.principal, audience, delegation.actor, str(scope), thumbprint, kind)
+        claims = access_token_claims(self._minting.issuer, self._minting.new_id("j"), now, expires, token)
         return self._signer.sign(claims, ACCESS_JWT_TYPE), max(0, expires - now)
 
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from policies.delegation.chain import Principal
 from policies.delegation.permissions import Permissions
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import IdentityAssertionClaims
 from policies.tokens.hop_tokens import (
-    ACCESS_JWT_TYPE,
     ExchangeRefused,
     GrantReference,
     MintingParameters,
@@ -14,6 +14,7 @@ from policies.tokens.hop_tokens import (
     parse_requested_scope,
     resource_pattern,
 )
+from policies.tokens.issued import ACCESS_JWT_TYPE, IssuedToken, access_token_claims
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.verifier import TokenRefused, TokenVerifier
 
@@ -86,22 +87,11 @@ class PersonTokens:
         self, request: AssertionExchangeRequest, vouched: IdentityAssertionClaims, resource: str, scope: Permissions
     ) -> TokenExchangeResponse:
         now = int(self._minting.now())
-        claims = {
-            "iss": self._minting.issuer,
-            "sub": vouched.subject,
-            "tid": vouched.tenant,
-            "user_iss": vouched.issuer,
-            "aud": resource,
-            "client_id": request.client_id,
-            "agent": request.agent,
-            "roles": list(vouched.roles),
-            "scope": str(scope),
-            "txn": self._minting.new_id("x"),  # everything done with the token is one transaction
-            "iat": now,
-            "exp": now + TOKEN_LIFE,
-            "jti": self._minting.new_id("j"),
-            **({"cnf": {"jkt": request.thumbprint}} if request.thumbprint else {}),
-        }
+        person = Principal(vouched.tenant, vouched.issuer, vouched.subject, vouched.roles)
+        txn = self._minting.new_id("x")  # everything done with the token is one transaction
+        kind = {"agent": request.agent, "roles": list(vouched.roles), "txn": txn}
+        token = IssuedToken(person, resource, request.client_id, str(scope), request.thumbprint, kind)
+        claims = access_token_claims(self._minting.issuer, self._minting.new_id("j"), now, now + TOKEN_LIFE, token)
         return TokenExchangeResponse(
             self._signer.sign(claims, ACCESS_JWT_TYPE), TOKEN_LIFE, str(scope), is_key_bound=bool(request.thumbprint)
         )

@@ -32,6 +32,7 @@ from policies.tokens.claims import (
     session_claims,
 )
 from policies.tokens.id_tokens import check_is_id_token, person_of
+from policies.tokens.issued import ACCESS_JWT_TYPE
 from policies.tokens.issuers import TrustedIssuer, audience_of, check_is_access_token, explain_refusal
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "TokenRefused", "TokenVerifier", "TrustedIssuer", "mint_development_token"]
@@ -139,17 +140,18 @@ class TokenVerifier:
         """The person of an ID token that `issuer` made for its client `client_id`; see `check_is_id_token`. Raises TokenRefused.
 
         `role_token`: an access token of the same issuer for the same person, whose claims name the roles. Without it the ID token does.
+        Both come from the token endpoint of the issuer, which may have begun to sign with a new key a moment ago.
         """
         trusted, keys = self._issuers[issuer]
         unverified = read_unverified(token)
         if unverified.claims.get("iss") != issuer:
             raise TokenRefused("issuer")
-        verify_signature(unverified, await keys.find(unverified.kid))
+        verify_signature(unverified, await keys.find_for_issuer(unverified.kid))
         check_is_id_token(unverified, client_id, nonce, self._now())
         role_claims = unverified.claims
         if role_token:
             role_unverified = read_unverified(role_token)
-            verify_signature(role_unverified, await keys.find(role_unverified.kid))
+            verify_signature(role_unverified, await keys.find_for_issuer(role_unverified.kid))
             role_claims = role_unverified.claims
             if any(role_claims.get(name) != unverified.claims.get(name) for name in ("iss", "sub")):
                 raise TokenRefused("sub")
@@ -206,4 +208,4 @@ def mint_development_token(keys: SigningKeys, person: Principal, audience: str, 
     now = int(keys.now())
     claims = {"iss": DEVELOPMENT_ISSUER, "sub": person.subject, "tid": person.tenant, "aud": audience}
     narrowing = {} if scope is None else {"scope": scope}
-    return keys.sign({**claims, **narrowing, "iat": now, "exp": now + ttl, "jti": new_id("ut")}, "at+jwt")
+    return keys.sign({**claims, **narrowing, "iat": now, "exp": now + ttl, "jti": new_id("ut")}, ACCESS_JWT_TYPE)

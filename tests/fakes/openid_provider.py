@@ -20,12 +20,16 @@ CLIENT, SECRET = "gateway", "s3cret:with/odd+signs"
 
 
 class OpenIdProvider:
-    """`claims` are of the person who logs in; `overrides` change ID tokens. `requests` are the forms that its token endpoint got."""
+    """`claims` are of the person who logs in; `overrides` change ID tokens. `requests` are the forms that its token endpoint got.
+
+    `metadata` are members of its metadata that replace its own.
+    """
 
     def __init__(self) -> None:
         self.issuer = FakeIssuer()
         self.claims: dict[str, Any] = {"sub": "alice", "tid": "acme", "roles": ["sales"]}
         self.overrides: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.requests: list[dict[str, str]] = []
         self.gives_refresh_tokens = True
         self.refuses = ""  # the error of the token endpoint
@@ -66,10 +70,11 @@ class OpenIdProvider:
 
     async def _show_metadata(self, request: Request) -> Response:
         places = {"authorization_endpoint": f"{self.url}/auth", "token_endpoint": f"{self.url}/token", "jwks_uri": f"{self.url}/jwks"}
-        return JSONResponse({"issuer": self.url, **places, "authorization_response_iss_parameter_supported": True})
+        return JSONResponse({"issuer": self.url, **places, "authorization_response_iss_parameter_supported": True, **self.metadata})
 
     async def _show_keys(self, request: Request) -> Response:
-        return Response(self.issuer.jwks().body, media_type="application/json")
+        answer = self.issuer.respond("/jwks")
+        return Response(answer.body, answer.status, media_type="application/json")
 
     async def _answer_token(self, request: Request) -> Response:
         if self.is_down:

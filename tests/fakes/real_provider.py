@@ -6,51 +6,18 @@ import os
 import re
 import secrets
 import select
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
-from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
-import pytest
 
+from tests.fakes.npm import npm_packages
 from tests.house.source import ROOT
 
 SOURCE = ROOT / "tests" / "gateway" / "oauth" / "provider"
-FOLDER = ROOT / "build" / "identity-provider"
 REDIRECT = "http://127.0.0.1/callback"
-SECONDS = 60  # that packages may take to come, once
-
-
-def _installed() -> Path:
-    """A folder with the provider's packages; they are fetched once. Skips where they can't be had."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("the real identity provider needs node and npm, and one of them is not here")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    wanted = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "installed"
-    with (FOLDER / "lock").open("w") as lock:
-        flock(lock, LOCK_EX)  # tests run in several processes
-        if not stamp.exists() or stamp.read_text() != wanted:
-            _install()
-            stamp.write_text(wanted)
-    shutil.copy(SOURCE / "provider.mjs", FOLDER / "provider.mjs")
-    return FOLDER
-
-
-def _install() -> None:
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(SOURCE / name, FOLDER / name)
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=15000"]
-    try:
-        done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"the packages of the real identity provider did not come within {SECONDS} seconds")
-    if done.returncode != 0:
-        pytest.skip(f"the packages of the real identity provider can't be had: {done.stderr.strip()[-200:]}")
 
 
 class RealProvider:
@@ -118,7 +85,7 @@ class RealProvider:
 @contextmanager
 def real_provider(resource: str) -> Iterator[RealProvider]:
     """One that gives out tokens for `resource`."""
-    folder = _installed()
+    folder = npm_packages(SOURCE, "the real identity provider")
     command = ["node", "provider.mjs", resource, REDIRECT]
     environment = {**os.environ, "NODE_NO_WARNINGS": "1"}
     pipe = subprocess.PIPE

@@ -40,9 +40,13 @@ class Browser:
     """A browser with cookies of its own, which knows one gateway in this process."""
 
     def __init__(self, home: House) -> None:
+        self.reach(home)
+
+    def reach(self, home: House, cookies: httpx.Cookies | None = None) -> None:
+        """From now on this process answers, as behind a load balancer."""
         self.home = home
         self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(home.app), base_url=home.url, timeout=60, headers={"traceparent": TRACEPARENT}
+            transport=httpx.ASGITransport(home.app), base_url=home.url, timeout=60, headers={"traceparent": TRACEPARENT}, cookies=cookies
         )
 
     async def consent(self, page: httpx.Response, login: str = "development", user: str = "alice") -> httpx.Response:
@@ -113,10 +117,10 @@ async def is_admitted(home: House, token: str, path: str = "/api/whoami") -> boo
     return "result" in (await home.rpc("/mcp", token, "tools/list", {"_meta": meta}, **asked)).json()
 
 
-async def device_tokens(home: House, user: str = "alice", **form: str) -> dict[str, Any]:
-    """The tokens of the command line, whose code a person has typed in a browser."""
+async def device_tokens(home: House, user: str = "alice", through: House | None = None, **form: str) -> dict[str, Any]:
+    """The tokens of the command line, whose code a person has typed in a browser, which another process may answer."""
     begun = (await home.http.post("/oauth/device", data={"client_id": "interlock-cli", "resource": home.url, "scope": "*", **form})).json()
-    browser = Browser(home)
+    browser = Browser(through or home)
     page = await browser.http.get("/oauth/device", params={"user_code": begun["user_code"]})
     assert (await browser.consent(page, user=user)).status_code == 200
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": begun["device_code"]}

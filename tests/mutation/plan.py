@@ -82,6 +82,11 @@ ALSO: dict[str, tuple[str, ...]] = {
         "policies/tokens/test_verifier.py",
     ),
     "tokens/verifier": (*TOKENS, "policies/tokens/test_person_tokens.py", "gateway/ingress/http/test_rejected_credentials.py"),
+    "tokens/issued": (
+        "policies/tokens/test_session_tokens.py",
+        "policies/tokens/test_hop_tokens.py",
+        "policies/tokens/test_person_tokens.py",
+    ),
     "ids": ("policies/vault/test_store.py",),
     "cedar/input_paths": (*CEDAR, "policies/cedar/test_approval_rules.py"),
     "keys/jwks": (*TOKENS, "policies/keys/test_signing.py", "policies/keys/test_pinned.py"),

@@ -73,7 +73,16 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
             yield Finding(name, False, stop.message, stop.todo)
         except OSError as error:
             yield Finding(name, False, str(error), "check owner and modes of this path")
+    yield from _check_providers(chosen)
     yield from check_workflow_documents(chosen)
+
+
+def _check_providers(settings: "Settings") -> Iterator[Finding]:
+    """Asks the identity providers of sign-in for their metadata."""
+    if settings.sign_in.providers:
+        from gateway.cli.local.sign_in_check import ask_providers
+
+        yield from (Finding(each.name, each.is_usable, each.detail, each.todo) for each in ask_providers(settings))
 
 
 def check_package_owners() -> Iterator[Finding]:

@@ -5,10 +5,12 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from gateway.cli.local.settings_problem import SettingsProblem
+from gateway.cli.local.sign_in_check import find_sign_in_problems
 
 if TYPE_CHECKING:
     from gateway.server.settings import Settings
@@ -22,19 +24,6 @@ AGENT_VARIABLES = frozenset(
 )  # variables of agents behind the gateway
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsProblem:
-    """One problem. With `is_fatal` the gateway can't start; otherwise it works, but probably not as intended."""
-
-    field: str
-    problem: str
-    todo: str
-    is_fatal: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.problem}"
-
-
 def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
     """Yields all problems, in the order of the file."""
     yield from find_unknown_variables(environment)
@@ -42,6 +31,7 @@ def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Itera
     yield from _check_folders(settings)
     yield from _metrics_token(settings)
     yield from _check_issuers(settings)
+    yield from find_sign_in_problems(settings)
     yield from _check_roles(settings)
     yield from _check_entries(settings)
     yield from _check_events(settings)

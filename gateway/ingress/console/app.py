@@ -20,8 +20,10 @@ from gateway.ingress.console.refusals import describe_failure, describe_in_words
 from gateway.ingress.console.rendering import PageRenderer, StaticFiles, page_headers
 from gateway.ingress.console.routes import NAVIGATION, PageRoute, find_route
 from gateway.ingress.console.sign_in.links import ConsoleLinks
-from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, seconds_left
+from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, ProvenPerson, seconds_left
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name, stream_events
+from gateway.ingress.http.state_errors import SignInNotRenewed
+from gateway.storage.database import Batch
 from gateway.telemetry.spans import current_trace_id
 from policies.callers import Caller
 from policies.delegation.chain import Principal
@@ -35,6 +37,7 @@ STREAM_HEADER = b"interlock-stream"  # a script of the page shows the answer whi
 REFRESH_HEADER = b"interlock-refresh"  # a script of the page asks, and not the person
 API_PREFIX = "/console/api/"
 log = structlog.get_logger()
+BeginSignIn = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ResolveSession = Callable[[Principal, Permissions, float], Awaitable[Caller]]
 
 
@@ -45,6 +48,7 @@ class ConsoleParts:
     `resolve` returns the caller of a session with the rights of now. `could_allow` tells what a
     caller could be allowed, for what a page offers; /api rules. `cancel_task` is CancelTask of A2A. `count_request` raises LimitReached.
     `spend` returns whether a one-time text of a tenant is new, which then counts until a moment in seconds since 1970.
+    `begin_sign_in` answers with the page where a person signs in and comes back to a path; None where nobody signs in at the gateway.
     """
 
     sessions: ConsoleSessions
@@ -55,6 +59,7 @@ class ConsoleParts:
     count_request: Callable[[Caller], None]
     spend: Callable[[str, str, float], Awaitable[bool]]
     streams: LiveStreams
+    begin_sign_in: BeginSignIn | None
     public_url: str
 
 
@@ -170,7 +175,7 @@ class ConsoleApp:
         """Returns the page as it is now; None when the session has ended. A look of a script keeps no session alive."""
         try:
             _, caller = await self._authenticate(scope, is_activity=False)
-        except (NoSession, TokenRefused, Killed):
+        except (NoSession, TokenRefused, Killed, SignInNotRenewed):
             return None
         page = await found.handler(replace(request, caller=caller, api=ApiClient(scope["app"], caller, scope)))
         return page if isinstance(page, Page) and page.is_live else None
@@ -203,9 +208,16 @@ class ConsoleApp:
         return session, await self._parts.resolve(person.principal, person.scope, person.until)
 
     async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Shows for whom a link is, and opens its session when the person confirms it. Raises LinkSpent and FormRefused."""
+        """Shows for whom a link is, and opens its session when the person confirms it. Raises LinkSpent and FormRefused.
+
+        Without a link, it begins the sign-in at the gateway.
+        """
         if scope["method"] != "POST":
-            secret = read_console_query(scope).get("link", "")
+            query = read_console_query(scope)
+            if "link" not in query and self._parts.begin_sign_in is not None:
+                await self._parts.begin_sign_in(scope, receive, send, _page_path(query.get("to", "")))
+                return
+            secret = query.get("link", "")
             person = await self._parts.links.find(secret)
             members = {"person": person, "secret": secret, "scope": str(person.scope)}
             await self._send_page(send, 200, "sign_in.html", members)
@@ -215,6 +227,11 @@ class ConsoleApp:
         cookie, person = await self._parts.links.redeem(form.get("link", ""), _cookie_of(scope, self._cookie))
         set_cookie = self._set_cookie(cookie, seconds_left(person, self._now()))
         await _respond(send, 303, b"", page_headers([(b"location", b"/console"), (b"set-cookie", set_cookie)]))
+
+    async def open_session(self, scope: Scope, person: ProvenPerson, also: Callable[[Batch], None]) -> bytes:
+        """Opens a session for a person who has just signed in in this browser, and returns the Set-Cookie header. `also`: in the commit."""
+        cookie = await self._parts.sessions.open(person, "sign-in", _cookie_of(scope, self._cookie), also)
+        return self._set_cookie(cookie, seconds_left(person, self._now()))
 
     async def _sign_out(self, scope: Scope, receive: Receive, send: Send, session: BrowserSession) -> None:
         check_own_origin(scope)
@@ -236,7 +253,9 @@ class ConsoleApp:
         came_from_elsewhere = header(scope, b"sec-fetch-site") == "cross-site"
         again = scope["path"] if came_from_elsewhere and find_route("GET", scope["path"]) else ""
         stopped = isinstance(ended, Killed)
-        await self._send_page(send, 403 if stopped else 401, "no_session.html", {"again": again, "stopped": stopped})
+        to = _page_path(scope["path"]) if self._parts.begin_sign_in is not None else ""
+        members = {"again": again, "stopped": stopped, "sign_in": with_query("/console/sign-in", {"to": to}) if to else ""}
+        await self._send_page(send, 403 if stopped else 401, "no_session.html", members)
 
     async def _send_refusal(self, send: Send, status: int, problem: Any) -> None:
         await self._send_page(send, status, "refused.html", {"problem": problem, "status": status, "trace_id": current_trace_id()})
@@ -275,6 +294,11 @@ async def _pass_on(api: ApiClient, scope: Scope, receive: Receive, send: Send) -
 def _live_address(page: Page, request: PageRequest) -> str:
     """Returns the address of the stream that tells of changes of a page, or an empty text."""
     return with_query("/console/live", {"page": request.here}) if page.is_live else ""
+
+
+def _page_path(path: str) -> str:
+    """Returns the path of a page of the console, to which a person comes back; another path counts as the overview's."""
+    return path if find_route("GET", path) is not None else "/console"
 
 
 def _cookie_of(scope: Scope, name: str) -> str:

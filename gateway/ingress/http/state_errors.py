@@ -29,6 +29,10 @@ class UnknownSignIn(Exception):
     """The person has not signed in with such a session, or it has ended."""
 
 
+class SignInNotRenewed(Exception):
+    """The identity provider can't be asked now whether a person who signed in still has their roles."""
+
+
 STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadKey: ErrorMapping(400, -32602, "bad-key"),
     UnknownValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
@@ -38,6 +42,13 @@ STATE_ERRORS: dict[type[Exception], ErrorMapping] = {
     BoardFull: ErrorMapping(409, -32012, "board-full", rpc_code_override="RESOURCE_EXHAUSTED"),
     MisfitValue: ErrorMapping(422, -32602, "value-misfit"),
     UnknownSignIn: ErrorMapping(404, -32011, "unknown", "There is no such session.", keeps_http_status=True),
+    SignInNotRenewed: ErrorMapping(
+        503,
+        -32013,
+        "sign-in-not-renewed",
+        "The identity provider can't be asked now whether you still have your roles; try again later.",
+        keeps_http_status=True,
+    ),
     UnknownHeldValue: ErrorMapping(404, -32011, "unknown", keeps_http_status=True),
     HeldValueDecided: ErrorMapping(409, -32014, "held-value-decided"),
     OwnHeldValue: ErrorMapping(403, -32010, "held-value-own"),

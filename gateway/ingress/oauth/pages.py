@@ -1,5 +1,7 @@
 """Pages for people: plain HTML made by the server, without scripts, that no other page can frame."""
 
+import base64
+import hashlib
 import html
 from collections.abc import Mapping
 from typing import Final
@@ -9,9 +11,17 @@ from starlette.responses import HTMLResponse
 
 from gateway.telemetry.spans import current_trace_id
 
+_STYLE: Final = """
+body{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}
+dt{font-weight:600}dd{margin:0 0 .5rem;overflow-wrap:anywhere}input:not([type=radio]){width:100%;font:inherit}a,button{font:inherit}
+fieldset{margin:0 0 1rem}button{margin:0 .5rem .5rem 0;padding:.4rem 1rem}label{display:block}
+"""
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 PAGE_HEADERS: Final = {
     "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
     "referrer-policy": "same-origin",  # with no-referrer the form's Origin would be null
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -19,11 +29,7 @@ PAGE_HEADERS: Final = {
 }
 _LEAVING_HEADERS: Final = {**PAGE_HEADERS, "referrer-policy": "no-referrer", "cross-origin-opener-policy": "unsafe-none"}
 _TEMPLATE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{head}
-<title>{title} - Interlock</title><style>
-body{{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}
-dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}input:not([type=radio]){{width:100%;font:inherit}}a,button{{font:inherit}}
-fieldset{{margin:0 0 1rem}}button{{margin:0 .5rem .5rem 0;padding:.4rem 1rem}}label{{display:block}}
-</style><h1>{title}</h1>{body}</html>"""
+<title>{title} - Interlock</title><style>{style}</style><main><h1>{title}</h1>{body}</main></html>"""
 
 
 def escape(text: str) -> str:
@@ -40,7 +46,7 @@ def html_page(title: str, body: str, status: int = 200) -> HTMLResponse:
     """A page. `body` is HTML; an error page names its trace."""
     if status >= 400 and (trace_id := current_trace_id()):
         body += f"<p><small>Trace {trace_id}</small></p>"
-    return HTMLResponse(_TEMPLATE.format(title=escape(title), body=body, head=""), status, PAGE_HEADERS)
+    return HTMLResponse(_TEMPLATE.format(title=escape(title), body=body, head="", style=_STYLE), status, PAGE_HEADERS)
 
 
 def leaving_page(title: str, url: str, place: str) -> HTMLResponse:
@@ -50,7 +56,7 @@ def leaving_page(title: str, url: str, place: str) -> HTMLResponse:
     """
     head = f'<meta http-equiv="refresh" content="0;url={escape(url)}">'
     body = f'<p><a href="{escape(url)}" rel="noreferrer">Continue to {escape(place)}</a></p>'
-    return HTMLResponse(_TEMPLATE.format(title=escape(title), body=body, head=head), 200, _LEAVING_HEADERS)
+    return HTMLResponse(_TEMPLATE.format(title=escape(title), body=body, head=head, style=_STYLE), 200, _LEAVING_HEADERS)
 
 
 def with_parameters(url: str, parameters: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
@@ -45,9 +46,13 @@ from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.admin.workflows.direct_routes import DirectRoute
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
+from gateway.ingress.oauth import connect
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.server.composition.access import authorization as rights
+from gateway.server.composition.oauth.console import PAGE_NAME as CONSOLE_PAGE
+from gateway.server.composition.oauth.console import ConsoleSignIns
 from gateway.server.composition.oauth.routes import oauth_areas
+from gateway.server.composition.oauth.sign_in import build_sign_in
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
 from gateway.server.router import App
@@ -86,8 +91,21 @@ def build_framework_app(
         gateway.vault, access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
     build_event_routers, direct_event_routes = _event_routes(gateway, authenticate, check_in_person)
-    oauth = oauth_areas(gateway, authentication, authenticate, clients, proofs, revocation=revocation, check_in_person=check_in_person)
-    console = LazyConsole(gateway)
+    connect_pages = connect.ConnectPages(gateway.account_connections, gateway.own_client)
+    console = LazyConsole(gateway, ConsoleSignIns(lambda: find_sign_in(), gateway.settings.public_url))
+    complete_pages = {connect.PAGE_NAME: connect_pages.complete_sign_in, CONSOLE_PAGE: console.complete_sign_in}
+    find_sign_in = cache(lambda: build_sign_in(gateway, proofs, complete_pages))
+    oauth = oauth_areas(
+        gateway,
+        authentication,
+        authenticate,
+        clients,
+        proofs,
+        revocation=revocation,
+        check_in_person=check_in_person,
+        connect_pages=connect_pages,
+        find_sign_in=find_sign_in,
+    )
     areas: RouteAreas = {
         **_state_areas(gateway, authenticate),  # first: they have many requests, and areas are tried in order
         **oauth,

@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
 from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
@@ -16,6 +19,9 @@ from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.ingress.http.scrape_token import ScrapeToken
+from gateway.ingress.oauth.pages import leaving_page
+from gateway.ingress.oauth.sign_in.sessions import SignedInPerson
+from gateway.server.composition.oauth.console import ConsoleSignIns
 from gateway.server.composition.process import Gateway
 from gateway.server.health import Check, Health
 from gateway.server.router import A2aEndpoints
@@ -24,6 +30,7 @@ from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.ids import now_us
 from policies.tokens.replay_guard import ReplayGuard
 from registry.cards.card import Registration, Skill
@@ -124,16 +131,35 @@ CONSOLE_PATHS = ("/console", "/console/{path:path}")
 class LazyConsole:
     """The console of one process. Its templates and their library are loaded when the first request for it comes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, sign_ins: ConsoleSignIns) -> None:
         self._gateway = gateway
+        self._sign_ins = sign_ins
         self._app: ConsoleApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request for a page."""
+        await (await self._load())(scope, receive, send)
+
+    async def complete_sign_in(self, request: Request, person: SignedInPerson, reference: str) -> Response:
+        """Opens the session of a person who has signed in, and leads to the page `reference` that they came from."""
+        from gateway.ingress.console.sign_in.sessions import SESSION_SECONDS, ProvenPerson
+
+        app = await self._load()
+        session, store = self._sign_ins.open(person, SESSION_SECONDS)
+        proven = ProvenPerson(person.principal, ALL_PERMISSIONS, session.until / 1e6, session.id)
+        cookie = await app.open_session(request.scope, proven, store)
+        page = leaving_page("Signed in", reference, "the console")
+        page.headers["set-cookie"] = cookie.decode()
+        return page
+
+    async def _load(self) -> "ConsoleApp":
         if self._app is None:
             await asyncio.to_thread(_import_console)  # other requests are answered meanwhile
             self._app = self._app or self._build()
-        await self._app(scope, receive, send)
+        return self._app
+
+    async def _begin_sign_in(self, scope: Scope, receive: Receive, send: Send, to: str) -> None:
+        await self._sign_ins.begin(Request(scope), to)(scope, receive, send)
 
     async def create_link(self, caller: Caller) -> tuple[str, float]:
         """Returns the address of a one-time link for the person of a token, and for how many seconds it is good."""
@@ -146,7 +172,7 @@ class LazyConsole:
     def _sessions(self) -> "ConsoleSessions":
         from gateway.ingress.console.sign_in.sessions import ConsoleSessions
 
-        return ConsoleSessions(self._gateway.database, now_us, self._gateway.audit.record)
+        return ConsoleSessions(self._gateway.database, now_us, self._gateway.audit.record, self._sign_ins)
 
     def _links(self, sessions: "ConsoleSessions") -> "ConsoleLinks":
         from gateway.ingress.console.sign_in.links import ConsoleLinks
@@ -168,6 +194,7 @@ class LazyConsole:
                 count_request=gateway.limits.count_request,
                 spend=ReplayGuard(gateway.database, now_us).consume,
                 streams=LiveStreams(gateway.open_streams),
+                begin_sign_in=self._begin_sign_in if gateway.settings.has_sign_in else None,
                 public_url=gateway.settings.public_url,
             )
         )

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.ingress.oauth.sign_in.clients.redirects import BadRedirect, check_private_redirect, parse_redirect
 from policies.delegation.permissions import BadPermission, Permissions
 
 DAY = 86_400  # seconds
@@ -40,6 +41,16 @@ def _check_scopes(scopes: list[str]) -> list[str]:
     return scopes
 
 
+def _check_private_uris(uris: list[str]) -> list[str]:
+    """Returns the URIs. Raises ValueError for one that is not of an application's own scheme."""
+    for uri in uris:
+        try:
+            check_private_redirect(uri)
+        except BadRedirect as error:
+            raise ValueError(f"{uri!r}: {error}") from None
+    return uris
+
+
 class SignInProviderSettings(_SignInPart):
     """The gateway as a client of an identity provider, which is one of `identity.issuers`."""
 
@@ -69,7 +80,9 @@ class SignInSettings(_SignInPart):
     clients: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], SignInClientSettings] = {}
     registration: bool = True  # whether clients may register themselves (RFC 7591)
     documents: bool = True  # whether a client may be the URL of its metadata document
-    redirect_uris: list[str] = list(KNOWN_REDIRECTS)  # private-use redirect URIs, compared exactly
+    redirect_uris: Annotated[list[str], AfterValidator(_check_private_uris)] = list(
+        KNOWN_REDIRECTS
+    )  # private-use redirect URIs, compared exactly
     scopes: Annotated[list[str], AfterValidator(_check_scopes)] = list(DEFAULT_SCOPES)  # of clients that ask for none
     token_life: int = Field(900, ge=60, le=3600)  # seconds of an access token
     session_life: int = Field(28_800, ge=300, le=30 * DAY)  # seconds of a session whose roles can't be renewed
@@ -81,4 +94,14 @@ class SignInSettings(_SignInPart):
     def _check_client_names(self) -> Self:
         if reserved := [name for name in self.clients if name.startswith(("interlock", "dyn_", "client_"))]:
             raise ValueError(f"{reserved[0]!r} is reserved for the gateway; choose another client id")
+        return self
+
+    @model_validator(mode="after")
+    def _check_client_redirects(self) -> Self:
+        for name, client in self.clients.items():
+            for uri in client.redirect_uris:
+                try:
+                    parse_redirect(uri, self.redirect_uris)
+                except BadRedirect as error:
+                    raise ValueError(f"clients.{name}.redirect_uris: {uri!r}: {error}") from None
         return self

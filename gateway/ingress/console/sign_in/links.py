@@ -21,8 +21,8 @@ from gateway.storage.database import Batch, Database
 LINK_SECONDS = 300.0
 PER_PERSON_MAX = 10  # open links of one person; the oldest gives way
 _INSERT = (
-    "INSERT INTO console_links (digest, tenant, issuer, subject, roles, scope, session_until, created, until) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO console_links (digest, tenant, issuer, subject, roles, scope, sign_in, session_until, created, until) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _DELETE_OLDEST = (
     "DELETE FROM console_links WHERE digest IN (SELECT digest FROM console_links "

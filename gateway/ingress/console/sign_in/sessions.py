@@ -7,8 +7,8 @@ import math
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from sqlalchemy import Row, select
 
@@ -23,7 +23,8 @@ IDLE_SECONDS = 3600.0  # a session that asked for no page for that long has ende
 SEEN_SECONDS = 60.0  # how exactly `seen` is stored
 PER_PERSON_MAX = 20  # sessions of one person; the oldest gives way
 _INSERT = (
-    "INSERT INTO console_sessions (digest, tenant, issuer, subject, roles, scope, created, seen, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO console_sessions (digest, tenant, issuer, subject, roles, scope, sign_in, created, seen, until) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _DELETE_OLDEST = (
     "DELETE FROM console_sessions WHERE digest IN (SELECT digest FROM console_sessions "
@@ -41,12 +42,27 @@ class NoSession(Exception):
 class ProvenPerson:
     """A person whom a token proved, and what that token allowed.
 
-    `principal.roles` are those that the issuer vouched for. `until`: seconds since 1970 at which a session of theirs ends.
+    `principal.roles` are those that the issuer vouched for. `until`: seconds since 1970 at which a session of theirs ends. `sign_in` is
+    the sign-in at the gateway that the token belongs to, whose end is that of the session; "" for a token of another issuer.
     """
 
     principal: Principal
     scope: Permissions
     until: float
+    sign_in: str = ""
+
+
+class SignIns(Protocol):
+    """The sign-ins of people at the gateway."""
+
+    async def find_person(self, tenant: str, session_id: str) -> tuple[Principal, float] | None:
+        """The person of a sign-in that lasts, with the roles that count now, and until when they do; None where it has ended.
+
+        Raises SignInNotRenewed while the roles can't be renewed.
+        """
+
+    async def end_browser_session(self, tenant: str, session_id: str) -> None:
+        """Ends a sign-in that no client has but a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +76,39 @@ class BrowserSession:
 
 
 def proven_person_of(caller: Caller) -> ProvenPerson:
-    """Returns the person of a token, for a session that ends with it."""
-    return ProvenPerson(caller.principal, caller.delegation.scope, caller.expires)
+    """Returns the person of a token, for a session that ends with the token's sign-in, or else with the token."""
+    until = math.inf if caller.session_id else caller.expires
+    return ProvenPerson(caller.principal, caller.delegation.scope, until, caller.session_id)
 
 
 class ConsoleSessions:
     """Opens, finds and ends sessions. `now` returns microseconds since 1970."""
 
-    def __init__(self, database: Database, now: Callable[[], int], record_audit: RecordAudit) -> None:
+    def __init__(self, database: Database, now: Callable[[], int], record_audit: RecordAudit, sign_ins: SignIns) -> None:
         self._database = database
         self._now = now
         self._record_audit = record_audit
+        self._sign_ins = sign_ins
 
-    async def open(self, person: ProvenPerson, via: str, former_cookie: str = "") -> str:
+    async def open(self, person: ProvenPerson, via: str, former_cookie: str, also: Callable[[Batch], None]) -> str:
         """Opens a session for a proven person and returns its cookie. Every way to sign in ends here, after it has proven the person.
 
-        `via` says in the audit how the person was proven. The session of `former_cookie` ends: no cookie outlives a sign-in.
+        `via` says in the audit how the person was proven. The session of `former_cookie` ends: no cookie outlives a sign-in. `also` runs in
+        the same commit.
         """
-        return await self._database.write(lambda batch: self.open_in(batch, person, via, former_cookie))
 
-    def open_in(self, batch: Batch, person: ProvenPerson, via: str, former_cookie: str = "") -> str:
+        def work(batch: Batch) -> str:
+            also(batch)
+            return self.open_in(batch, person, via, former_cookie)
+
+        digest = digest_of(former_cookie)
+        former = await self._database.read(lambda connection: connection.execute(select(table).where(table.c.digest == digest)).first())
+        cookie = await self._database.write(work)
+        if former is not None and former.sign_in:
+            await self._sign_ins.end_browser_session(former.tenant, former.sign_in)
+        return cookie
+
+    def open_in(self, batch: Batch, person: ProvenPerson, via: str, former_cookie: str) -> str:
         """Does what `open` does in a commit of the caller's."""
         cookie, now, who = secrets.token_urlsafe(32), self._now(), person.principal
         until = min(now + int(SESSION_SECONDS * 1e6), int(min(person.until, 1e12) * 1e6))
@@ -92,7 +121,10 @@ class ConsoleSessions:
         return cookie
 
     async def find(self, cookie: str, *, is_activity: bool = True) -> BrowserSession:
-        """Returns the session of a cookie. `is_activity`: the person asked, and not a script of the page. Raises NoSession."""
+        """Returns the session of a cookie. `is_activity`: the person asked, and not a script of the page.
+
+        Raises NoSession, and SignInNotRenewed while it is not known whether the person still has their roles.
+        """
         digest, now = digest_of(cookie), self._now()
         row = await self._database.read(lambda connection: connection.execute(select(table).where(table.c.digest == digest)).first())
         if not cookie or row is None or row.until <= now or row.seen <= now - int(IDLE_SECONDS * 1e6):
@@ -101,32 +133,42 @@ class ConsoleSessions:
             values = (now, digest)
             await self._database.write(lambda batch: batch.run("UPDATE console_sessions SET seen = ? WHERE digest = ?", values))
         csrf = urlsafe_b64encode(hmac.digest(cookie.encode(), b"console form", "sha256")).decode()
-        return BrowserSession(digest, _person_from_row(row), row.created / 1e6, csrf)
+        return BrowserSession(digest, await self._current_person(row), row.created / 1e6, csrf)
+
+    async def _current_person(self, row: "Row[Any]") -> ProvenPerson:
+        """The person of a session. One of a sign-in has the roles of now, for as long as a token would have them. Raises NoSession."""
+        person = person_from_columns(row, row.until)
+        if not person.sign_in:
+            return person
+        found = await self._sign_ins.find_person(row.tenant, row.sign_in)
+        if found is None:
+            raise NoSession
+        principal, until = found
+        return replace(person, principal=principal, until=min(person.until, until))
 
     async def close(self, session: BrowserSession) -> None:
-        """Ends a session."""
+        """Ends a session, and with it the sign-in of this browser. A sign-in of a client goes on."""
+        person = session.person
 
         def work(batch: Batch) -> None:
             if batch.run("DELETE FROM console_sessions WHERE digest = ?", (session.digest,)):
-                self._record_audit(batch, session_record(session.person.principal, "signed-out"))
+                self._record_audit(batch, session_record(person.principal, "signed-out"))
 
         await self._database.write(work)
+        if person.sign_in:
+            await self._sign_ins.end_browser_session(person.principal.tenant, person.sign_in)
 
 
 def person_columns(person: ProvenPerson) -> tuple[str, ...]:
     """Returns the values of the columns that say for whom a link or a session is."""
     who = person.principal
-    return (who.tenant, who.issuer, who.subject, json.dumps(who.roles), str(person.scope))
+    return (who.tenant, who.issuer, who.subject, json.dumps(who.roles), str(person.scope), person.sign_in)
 
 
 def person_from_columns(row: "Row[Any]", until: int) -> ProvenPerson:
     """Returns the person of a row. `until`: microseconds since 1970."""
     principal = Principal(row.tenant, row.issuer, row.subject, tuple(json.loads(row.roles)))
-    return ProvenPerson(principal, Permissions.parse(row.scope.split()), until / 1e6)
-
-
-def _person_from_row(row: "Row[Any]") -> ProvenPerson:
-    return person_from_columns(row, row.until)
+    return ProvenPerson(principal, Permissions.parse(row.scope.split()), until / 1e6, row.sign_in)
 
 
 def session_record(who: Principal, act: str, **more: str) -> dict[str, Any]:

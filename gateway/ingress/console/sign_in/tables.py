@@ -15,6 +15,7 @@ def _person() -> "list[Column[Any]]":
         Column("subject", Text, nullable=False),
         Column("roles", Text, nullable=False),  # JSON array: the roles that the issuer vouched for
         Column("scope", Text, nullable=False),  # permissions of the token
+        Column("sign_in", Text, nullable=False, server_default=""),  # the sign-in of the token; no key: empty for tokens of others
     ]
 
 

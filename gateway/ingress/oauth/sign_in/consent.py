@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from gateway.ingress.oauth.pages import definitions_html, escape, html_page
-from gateway.ingress.oauth.sign_in.providers import Provider
+from gateway.ingress.oauth.sign_in.providers.logins import Provider
 from gateway.ingress.oauth.sign_in.requests import Purpose
 from gateway.ingress.oauth.sign_in.scopes import describe_scope
 from policies.ids import new_id

@@ -1,7 +1,7 @@
 """A sign-in from the consent to its end: a code for a client, an approved device, or a page of the gateway that goes on."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.ingress.oauth.pages import html_page, leaving_page, sentence_html, with_parameters
-from gateway.ingress.oauth.sign_in.clients.store import BROWSER, OWN_CLIENTS, SignInClients
+from gateway.ingress.oauth.sign_in.clients.store import BROWSER, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentExpired, ConsentPages, OpenConsent, expired_page
 from gateway.ingress.oauth.sign_in.devices import Devices, UnknownDevice
-from gateway.ingress.oauth.sign_in.providers import LoginFailed, ProviderLogins
+from gateway.ingress.oauth.sign_in.providers.logins import LoginFailed, ProviderLogins
 from gateway.ingress.oauth.sign_in.requests import Purpose
-from gateway.ingress.oauth.sign_in.sessions import COOKIE, CodeBinding, Session, SignedInPerson, SignInSessions
+from gateway.ingress.oauth.sign_in.sessions import CodeBinding, SignedInPerson, SignInSessions
 from policies.delegation.chain import Principal
 from policies.delegation.kills import Killed
 from policies.tokens.claims import DEVELOPMENT_ISSUER
@@ -42,43 +42,6 @@ class SignInParts:
     replay_guard: ReplayGuard
     check_person: Callable[[Principal], Awaitable[None]]
     issuer: str
-
-
-class BrowserSessions:
-    """Sessions of the gateway's own pages, by a cookie. `mint` makes an access token of a session; `now` counts microseconds since 1970.
-
-    A page keeps the secret in an HttpOnly cookie and passes the token on, so that it can do exactly what its person can do with the API.
-    """
-
-    def __init__(self, sessions: SignInSessions, mint: Callable[[Session], str], issuer: str, now: Callable[[], int]) -> None:
-        self._sessions = sessions
-        self._mint = mint
-        self._issuer = issuer
-        self._now = now
-
-    async def complete(self, person: SignedInPerson) -> str:
-        """Completes the sign-in of a person in a browser: begins a session, and returns the secret for its cookie.
-
-        Its roles are those of the sign-in, so the session ends after `sign_in.session_life`.
-        """
-        unrenewed = replace(person, refresh_token="")
-        session = self._sessions.new_session(unrenewed, BROWSER, OWN_CLIENTS[BROWSER].name, self._issuer, "*")
-        return await self._sessions.open_with_cookie(session)
-
-    async def find_token(self, secret: str) -> str:
-        """An access token for the gateway as a whole, of the session with this secret; "" where it is over."""
-        session = await self._find(secret)
-        return self._mint(session) if session is not None else ""
-
-    async def end(self, secret: str) -> None:
-        """Ends the session with this secret, if there is one."""
-        session = await self._find(secret)
-        if session is not None:
-            await self._sessions.end(session, "signed-out")
-
-    async def _find(self, secret: str) -> Session | None:
-        found = await self._sessions.find_by_token(secret, COOKIE, BROWSER)
-        return found if found is not None and not found.ended and found.until > self._now() else None
 
 
 class SignIn:

@@ -22,7 +22,6 @@ from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret
 SECOND_US: Final = 1_000_000
 CODE_SECONDS: Final = 120
 EPOCH: Final = "sign-ins"
-COOKIE: Final = "cookie"
 KEPT_US: Final = 86_400 * SECOND_US  # an ended session, whose tokens are still known as used
 NO_SECRET: Final = SealedSecret("", "", "")
 _INSERT: Final = (
@@ -36,7 +35,7 @@ _SPEND: Final = "UPDATE sign_in_tokens SET spent = ? WHERE digest = ? AND spent 
 _UNSPEND: Final = "UPDATE sign_in_tokens SET spent = 0 WHERE digest = ? AND spent = ?"
 _END: Final = "UPDATE sign_in_sessions SET ended = ?, kek_id = '', wrapped = '', body = '' WHERE tenant = ? AND id = ? AND ended = 0"
 _RENEW: Final = (
-    "UPDATE sign_in_sessions SET roles = ?, kek_id = ?, wrapped = ?, body = ?, renewed = ?, until = ?, thumbprint = ? "
+    "UPDATE sign_in_sessions SET roles = ?, kek_id = ?, wrapped = ?, body = ?, renewed = ?, until = ?, thumbprint = ?, renewing = 0 "
     "WHERE tenant = ? AND id = ? AND ended = 0"
 )
 _encode = msgspec.json.Encoder().encode
@@ -241,22 +240,10 @@ class SignInSessions:
         rows = await self._database.read(lambda connection: connection.execute(wanted).all())
         return [_session_from_row(row, self._envelope) for row in rows]
 
-    async def open_with_cookie(self, session: Session) -> str:
-        """Adds a session of the gateway's own pages with its whole life, and returns the secret for the browser's cookie."""
-        secret = _new_secret("ib")
-        row = (_digest(secret), session.person.principal.tenant, session.id, COOKIE, "", "", session.until)
-
-        def work(batch: Batch) -> None:
-            self.open(batch, session)
-            batch.run(_INSERT_ONE_TIME, row)
-
-        await self._database.write(work)
-        return secret
-
-    async def find_by_token(self, token: str, kind: str, client_id: str) -> Session | None:
-        """The session of a refresh token or cookie of this client, used or not, ended or not; else None."""
+    async def find_by_refresh_token(self, token: str, client_id: str) -> Session | None:
+        """The session of a refresh token of this client, used or not, ended or not; else None."""
         found = await self._read_token(token)
-        return found[1] if found is not None and found[0].kind == kind and found[1].client_id == client_id else None
+        return found[1] if found is not None and found[0].kind == "refresh" and found[1].client_id == client_id else None
 
     async def _find_token(self, token: str, kind: str, client_id: str) -> "tuple[Row[Any], Session]":
         """The row of a token of this client and its session, whether it is used up or not. Raises ExchangeRefused."""

@@ -49,6 +49,7 @@ sign_in_sessions = Table(
     Column("renewed", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
     Column("ended", BigInteger, nullable=False),  # 0: it lasts
+    Column("renewing", BigInteger, nullable=False, server_default="0"),  # since when a process asks the provider; 0: none does
     Index("sign_in_sessions_owner", "tenant", "owner"),
     Index("sign_in_sessions_until", "until"),
     Index("sign_in_sessions_ended", "ended", **ENDED),
@@ -60,7 +61,7 @@ sign_in_tokens = Table(
     Column("digest", Text, primary_key=True),  # sha256 of the code or refresh token
     Column("tenant", Text, nullable=False),
     Column("session_id", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # code | refresh | cookie
+    Column("kind", Text, nullable=False),  # code | refresh
     Column("redirect_uri", Text, nullable=False),  # of a code, as its request gave it
     Column("challenge", Text, nullable=False),  # of a code (RFC 7636, S256)
     Column("spent", BigInteger, nullable=False),  # 0: it can be used, once

@@ -19,9 +19,10 @@ from gateway.ingress.oauth.sign_in.clients.store import (
     UnknownClient,
 )
 from gateway.ingress.oauth.sign_in.devices import Devices
-from gateway.ingress.oauth.sign_in.providers import ProviderAway, ProviderLogins, RenewalRefused
+from gateway.ingress.oauth.sign_in.providers.logins import ProviderAway
+from gateway.ingress.oauth.sign_in.providers.renewal import SessionOver, SessionRenewal
 from gateway.ingress.oauth.sign_in.scopes import BadScope, narrow_scope
-from gateway.ingress.oauth.sign_in.sessions import CodeProof, Session, SignInSessions, SpentToken, check_resource
+from gateway.ingress.oauth.sign_in.sessions import SECOND_US, CodeProof, Session, SignInSessions, SpentToken, check_resource
 from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.hop_tokens import ExchangeRefused
@@ -80,7 +81,7 @@ class PersonGrants:
         checks: ClientChecks,
         sessions: SignInSessions,
         devices: Devices,
-        logins: ProviderLogins,
+        renewal: SessionRenewal,
         tokens: SessionTokens,
         *,
         proofs: RequestProofs,
@@ -89,7 +90,7 @@ class PersonGrants:
         self._checks = checks
         self._sessions = sessions
         self._devices = devices
-        self._logins = logins
+        self._renewal = renewal
         self._tokens = tokens
         self._proofs = proofs
         self._verifier = verifier
@@ -111,7 +112,7 @@ class PersonGrants:
         """Ends the session of a token of this client (RFC 7009). Unknown tokens are no error. Raises ExchangeRefused."""
         client = await self._checks.find(form)
         token = form.get("token", "")
-        session = await self._sessions.find_by_token(token, "refresh", client.id)
+        session = await self._sessions.find_by_refresh_token(token, client.id)
         if session is None and token.count(".") == 2:
             session = await self._find_by_access_token(token, client.id)
         if session is not None:
@@ -146,23 +147,15 @@ class PersonGrants:
         except ExchangeRefused:
             await self._sessions.give_back(spent)
             raise
-        renewed = await self._renew_roles(spent)
-        return self._answer(renewed, scope, await self._sessions.renew(renewed))
+        renewed, refresh_token = await self._renew(spent)
+        return self._answer(renewed, scope, refresh_token)
 
-    async def _renew_roles(self, spent: SpentToken) -> Session:
-        """The session with the roles of now. Raises ExchangeRefused where the provider, or the time, has ended it."""
-        session = spent.session
-        if not session.person.provider:  # the settings have the roles of development users
-            return session
-        if not session.person.refresh_token:
-            if self._sessions.is_overdue(session):
-                raise ExchangeRefused("invalid_grant", "the session is over; sign in again")
-            return session
+    async def _renew(self, spent: SpentToken) -> tuple[Session, str]:
+        """The session with the roles of now, and its next refresh token. Raises ExchangeRefused where it is over."""
         try:
-            return self._sessions.renewed_session(session, await self._logins.renew(session))
-        except RenewalRefused as refusal:
-            await self._sessions.end(session, "provider-refused")
-            raise ExchangeRefused("invalid_grant", str(refusal)) from None
+            return await self._renewal.renew(spent.session, with_refresh_token=True)
+        except SessionOver as over:
+            raise ExchangeRefused("invalid_grant", str(over)) from None
         except ProviderAway:
             await self._sessions.give_back(spent)
             raise ProviderUnavailable from None
@@ -178,11 +171,12 @@ class PersonGrants:
             raise ExchangeRefused("invalid_request", str(error)) from None
 
     def _answer(self, session: Session, scope: str, refresh_token: str) -> Response:
-        given = (session.id, session.client_id, session.resource, scope, session.thumbprint)
+        given = (session.id, session.client_id, session.resource, scope, session.until / SECOND_US, session.thumbprint)
+        token, seconds = self._tokens.mint(SessionGrant(session.person.principal, *given))
         body: dict[str, Any] = {
-            "access_token": self._tokens.mint(SessionGrant(session.person.principal, *given)),
+            "access_token": token,
             "token_type": "DPoP" if session.thumbprint else "Bearer",
-            "expires_in": self._tokens.life,
+            "expires_in": seconds,
             "scope": scope,
             **({"refresh_token": refresh_token} if refresh_token else {}),
         }

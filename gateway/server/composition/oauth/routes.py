@@ -1,7 +1,6 @@
 """Builds the routes of OAuth: metadata, tokens, revocation, sign-in, and the pages where people connect accounts."""
 
 import time
-from functools import cache
 
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
@@ -13,7 +12,7 @@ from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.sign_in import account
 from gateway.ingress.oauth.sign_in import routes as sign_in_routes
 from gateway.server.composition.access import authorization as rights
-from gateway.server.composition.oauth.sign_in import build_offer, build_sign_in
+from gateway.server.composition.oauth.sign_in import FindSignIn, build_offer
 from gateway.server.composition.process import Gateway
 from policies.ids import now_us
 from policies.tokens.person_tokens import PersonTokens
@@ -30,6 +29,8 @@ def oauth_areas(
     *,
     revocation: Revocation,
     check_in_person: RequireInPerson,
+    connect_pages: connect.ConnectPages,
+    find_sign_in: FindSignIn,
 ) -> RouteAreas:
     """Returns the areas by path. One sign-in serves all of them."""
     settings, rulings, log_rejection = gateway.settings, gateway.rulings, gateway.rejected_credentials.log_rejection
@@ -37,13 +38,11 @@ def oauth_areas(
     redeemer = PersonTokens(gateway.keys, rulings.token_verifier, ReplayGuard(gateway.database, now_us), rulings.minting)
     token_issuance = token.TokenIssuance(clients, rulings.hop_tokens, redeemer, proofs)
     grant_return = revoke.GrantReturn(clients, rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
-    pages = connect.ConnectPages(gateway.account_connections, gateway.own_client)
-    find_sign_in = cache(lambda: build_sign_in(gateway, proofs, {connect.PAGE_NAME: pages.complete_sign_in}))
     issuers = [issuer.issuer for issuer in settings.identity.issuers]
 
     def build_connect() -> Routers:
         flow = None if (sign_in := find_sign_in()) is None else sign_in.flow
-        return [connect.routes(pages, gateway.oauth, authentication.authenticate_header, check_in_person, sign_in=flow)]
+        return [connect.routes(connect_pages, gateway.oauth, authentication.authenticate_header, check_in_person, sign_in=flow)]
 
     def build_oauth() -> Routers:
         sign_in = find_sign_in()

@@ -1,6 +1,7 @@
 """Builds the sign-in of people, where providers or development users are set up."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -12,11 +13,12 @@ from gateway.ingress.oauth.sign_in.clients.documents import ClientDocuments
 from gateway.ingress.oauth.sign_in.clients.store import RegistrationLimits, SignInClient, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentPages, LoginChoices
 from gateway.ingress.oauth.sign_in.devices import Devices
-from gateway.ingress.oauth.sign_in.flow import BrowserSessions, CompletePage, SignIn, SignInParts
-from gateway.ingress.oauth.sign_in.providers import Provider, ProviderLogins
+from gateway.ingress.oauth.sign_in.flow import CompletePage, SignIn, SignInParts
+from gateway.ingress.oauth.sign_in.providers.logins import Provider, ProviderLogins
+from gateway.ingress.oauth.sign_in.providers.renewal import SessionRenewal
 from gateway.ingress.oauth.sign_in.requests import Audiences
 from gateway.ingress.oauth.sign_in.routes import SignInRoutes
-from gateway.ingress.oauth.sign_in.sessions import Session, SignInSessions
+from gateway.ingress.oauth.sign_in.sessions import SignInSessions
 from gateway.ingress.oauth.sign_in.tokens import ClientChecks, PersonGrants
 from gateway.server.composition.process import Gateway
 from gateway.server.sections.sign_in import SignInProviderSettings
@@ -25,7 +27,7 @@ from policies.delegation.chain import Principal
 from policies.ids import new_id, now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.replay_guard import ReplayGuard
-from policies.tokens.session_tokens import SessionGrant, SessionTokens
+from policies.tokens.session_tokens import SessionTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ class SignInServer:
     routes: SignInRoutes
     grants: PersonGrants
     sessions: SignInSessions
-    browser_sessions: BrowserSessions
+    renewal: SessionRenewal
 
 
-def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: dict[str, CompletePage]) -> SignInServer | None:
+FindSignIn = Callable[[], SignInServer | None]
+
+
+def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: Mapping[str, CompletePage]) -> SignInServer | None:
     """Builds sign-in; None while sign-in is off. `complete_pages` are the ends of the gateway's own pages, by name."""
     settings, url = gateway.settings, gateway.settings.public_url
     if not settings.has_sign_in:
@@ -69,15 +74,10 @@ def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: dict[
     flow = SignIn(SignInParts(pages, clients, logins, sessions, devices, replay_guard, check_person, url), complete_pages)
     tokens = SessionTokens(gateway.keys, url, section.token_life, new_id)
     checks = ClientChecks(clients, ClientAssertionVerifier((url, f"{url}/oauth/token"), time.time), replay_guard)
-    grants = PersonGrants(checks, sessions, devices, logins, tokens, proofs=proofs, verifier=gateway.rulings.token_verifier)
+    renewal = SessionRenewal(database, sessions, logins, section.token_life, now_us)
+    grants = PersonGrants(checks, sessions, devices, renewal, tokens, proofs=proofs, verifier=gateway.rulings.token_verifier)
     routes = SignInRoutes(flow, pages, clients, devices, audiences, tuple(section.scopes), section.registration)
-    return SignInServer(flow, routes, grants, sessions, BrowserSessions(sessions, partial(_mint, tokens), url, now_us))
-
-
-def _mint(tokens: SessionTokens, session: Session) -> str:
-    """An access token of a session, for its whole scope."""
-    given = (session.id, session.client_id, session.resource, session.scope)
-    return tokens.mint(SessionGrant(session.person.principal, *given))
+    return SignInServer(flow, routes, grants, sessions, renewal)
 
 
 def build_offer(gateway: Gateway) -> SignInOffer | None:

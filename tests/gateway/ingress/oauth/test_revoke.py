@@ -148,7 +148,8 @@ async def test_what_hangs_below_a_token_that_is_given_back_ends_and_nothing_else
     gateway, heard = home.gateway, asyncio.Event()
     ending = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
 
-    async def sales(token: str, _text: str) -> str:
+    async def try_all(token: str) -> None:
+        """All that sales does with its token. Its call ends in between."""
         tool = await home.exchanged("sales", token, "/mcp/inventory", "tool:inventory.check")
         assert "result" in (await home.call(tool, "/mcp/inventory", "check", {})).json()
         own = gateway.rulings.token_verifier.read_issued(tool).grant_id
@@ -158,6 +159,9 @@ async def test_what_hangs_below_a_token_that_is_given_back_ends_and_nothing_else
             seen[agent] = await home.http.post("/oauth/revoke", data={"token": tool}, auth=home.secrets[agent])
             seen[f"after {agent}"] = (await home.call(tool, "/mcp/inventory", "check", {})).status_code
         seen["exchange"] = (await home.exchange("sales", token, "/mcp/inventory", "tool:inventory.check")).json()
+
+    async def sales(token: str, _text: str) -> str:
+        seen["tried"] = asyncio.create_task(try_all(token))
         await heard.wait()
         return "too late"
 
@@ -172,6 +176,7 @@ async def test_what_hangs_below_a_token_that_is_given_back_ends_and_nothing_else
     await home.agent(CallbackAgent("sales", sales))
     await home.agent(CallbackAgent("support", support))
     task = (await home.send(home.token("alice"), "support", "go"))["result"]["task"]
+    await seen["tried"]
     assert [seen[agent].status_code for agent in ("support", "sales")] == [200, 200]
     assert (seen["after support"], seen["after sales"]) == (200, 401)
     assert seen["exchange"]["error"] == "invalid_grant"

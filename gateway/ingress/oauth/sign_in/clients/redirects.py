@@ -10,6 +10,10 @@ _LOOPBACK: Final = re.compile(r"(http://(?:localhost|127\.0\.0\.1|\[::1\]))(?::(
 _HTTPS: Final = re.compile(r"https://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?([/?].*)?")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,63}")
 
+FOREIGN_SCHEMES: Final = frozenset(
+    {"http", "https", "ws", "wss", "ftp", "file", "data", "blob", "javascript", "vbscript", "about", "mailto", "tel", "chrome"}
+)
+
 RedirectKind = Literal["https", "loopback", "private"]
 
 
@@ -48,6 +52,15 @@ def parse_redirect(uri: str, private_uris: Collection[str]) -> Redirect:
     if scheme in ("http", "https") or not _SCHEME.fullmatch(scheme):
         raise BadRedirect("a redirect URI is https with a host in lower case and no user name, or http on localhost, 127.0.0.1 or [::1]")
     raise BadRedirect("redirect URIs of applications' own schemes have to be listed in sign_in.redirect_uris")
+
+
+def check_private_redirect(uri: str) -> None:
+    """Raises BadRedirect for a URI that is not of an application's own scheme, and so can't be allowed as one (RFC 8252 s7.1)."""
+    scheme = uri.partition(":")[0]
+    if len(uri) > URI_MAX or not _CHARACTERS.fullmatch(uri) or not _SCHEME.fullmatch(scheme) or f"{scheme}:/" != uri[: len(scheme) + 2]:
+        raise BadRedirect("write the whole redirect URI of the application, such as com.example.app:/callback, in lower case")
+    if scheme in FOREIGN_SCHEMES:
+        raise BadRedirect(f"{scheme} is no application's own scheme; a client registers web and loopback addresses by itself")
 
 
 def find_registered(uri: str, registered: Collection[str], private_uris: Collection[str]) -> Redirect | None:

@@ -1,5 +1,6 @@
-"""The requests of clients that people use: what each sends to register, where it wants the answer, and what it asks for."""
+"""The requests of clients that people use, replayed: how each discovers the gateway, becomes known, and gets its tokens."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,118 +9,98 @@ import pytest
 
 from adapters.upstream.http1 import HttpResponse
 from tests.fakes.house import URL, House
+from tests.fakes.issuer import FakeIssuer, RsaKey
+from tests.fakes.recorded_clients import CHATGPT, CHATGPT_KEYS, DOCUMENTS, RECORDINGS, REGISTRATIONS, Recording
 from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-CLAUDE_CODE = "https://claude.ai/oauth/claude-code-client-metadata"
-VS_CODE = "https://vscode.dev/oauth/client-metadata.json"
-DOCUMENTS: Mapping[str, Mapping[str, Any]] = {  # as each publishes it, apart from members that no authorization server reads
-    CLAUDE_CODE: {
-        "client_id": CLAUDE_CODE,
-        "client_name": "Claude Code",
-        "client_uri": "https://claude.ai",
-        "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-        "token_endpoint_auth_method": "none",
-    },
-    VS_CODE: {
-        "client_id": VS_CODE,
-        "client_name": "Visual Studio Code",
-        "redirect_uris": [
-            "http://127.0.0.1:33418/",
-            "http://127.0.0.1/",
-            "https://vscode.dev/redirect",
-            "https://insiders.vscode.dev/redirect",
-        ],
-        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
-        "response_types": ["code"],
-        "token_endpoint_auth_method": "none",
-        "application_type": "native",
-    },
-}
-REGISTRATIONS: Mapping[str, Mapping[str, Any]] = {
-    "Visual Studio Code": {
-        "client_uri": "https://code.visualstudio.com",
-        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
-        "response_types": ["code"],
-        "redirect_uris": [
-            "https://insiders.vscode.dev/redirect",
-            "https://vscode.dev/redirect",
-            "http://127.0.0.1/",
-            "http://127.0.0.1:33418/",
-        ],
-        "scope": "agent:* tool:*",
-        "token_endpoint_auth_method": "none",
-        "application_type": "native",
-    },
-    "Cursor": {
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-        "redirect_uris": [
-            "cursor://anysphere.cursor-mcp/oauth/callback",
-            "https://www.cursor.com/agents/mcp/oauth/callback",
-            "http://localhost:8787/callback",
-        ],
-        "token_endpoint_auth_method": "none",
-    },
-    "ChatGPT": {
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-        "redirect_uris": ["https://chatgpt.com/connector_platform_oauth_redirect", "https://chatgpt.com/connector/oauth/OUbdUMlL15Ct"],
-        "token_endpoint_auth_method": "client_secret_post",
-    },
-    "Claude": {"redirect_uris": ["https://claude.ai/api/mcp/auth_callback"]},
-}
-REDIRECTS = {
-    "Visual Studio Code": ("http://127.0.0.1:59656/", "https://vscode.dev/redirect"),
-    "Cursor": ("cursor://anysphere.cursor-mcp/oauth/callback", "http://localhost:8787/callback"),
-    "ChatGPT": ("https://chatgpt.com/connector/oauth/OUbdUMlL15Ct",),
-    "Claude": ("https://claude.ai/api/mcp/auth_callback",),
-}
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+CHATGPT_ISSUER = FakeIssuer(CHATGPT, f"{URL}/oauth/token", time.time)
+CHATGPT_ISSUER.key = RsaKey("cimd-20260428030119")
 
 
-async def discovered(home: House) -> Mapping[str, Any]:
-    """What a client finds from the URL of the MCP server alone: challenge, resource, authorization server (RFC 9728, RFC 8414)."""
+@pytest.fixture
+def home(home: House, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A gateway to which the clients' documents are near."""
+
+    async def fetch(place: str, *, limit: int, timeout: float) -> HttpResponse:  # noqa: ASYNC109 - the port's shape
+        body = CHATGPT_ISSUER.jwks().body if place == CHATGPT_KEYS else msgspec.json.encode(DOCUMENTS[place])
+        return HttpResponse(200, {}, body)
+
+    monkeypatch.setattr(home.gateway.egress, "fetch", fetch)
+    return home
+
+
+async def discovered(home: House, recording: Recording) -> Mapping[str, Any]:
+    """The metadata of the authorization server, found as the client finds it from the URL of the MCP server alone."""
     challenge = (await home.http.post("/mcp", json={})).headers["www-authenticate"]
-    place = challenge.split('resource_metadata="')[1].split('"')[0]
-    resource = (await home.http.get(place.removeprefix(URL))).json()
-    issuer = resource["authorization_servers"][0]
-    server = (await home.http.get("/.well-known/oauth-authorization-server")).json()
-    assert (resource["resource"], server["issuer"]) == (f"{URL}/mcp", issuer)
-    assert "S256" in server["code_challenge_methods_supported"]
+    assert f'resource_metadata="{URL}{recording.discovery[0]}"' in challenge
+    documents = {}
+    for path in recording.discovery:
+        answer = await home.http.get(path)
+        assert answer.status_code == (404 if path in recording.missing else 200), path
+        documents[path] = answer.json()
+    resource, server = documents[recording.discovery[0]], documents["/.well-known/oauth-authorization-server"]
+    assert (resource["resource"], resource["authorization_servers"][0], server["issuer"]) == (f"{URL}/mcp", URL, URL)
+    assert server["code_challenge_methods_supported"] == ["S256"] and "none" in server["token_endpoint_auth_methods_supported"]
     return dict(server)
 
 
-@pytest.mark.parametrize("name", REGISTRATIONS)
-async def test_clients_that_register_themselves_sign_people_in(home: House, name: str) -> None:
-    server = await discovered(home)
-    answer = await home.http.post(server["registration_endpoint"], json={"client_name": name, **REGISTRATIONS[name]})
+async def client_of(home: House, recording: Recording, server: Mapping[str, Any]) -> Client:
+    """The client, known by its document or by a registration."""
+    if recording.document:
+        assert server["client_id_metadata_document_supported"] is True
+        return Client(home, recording.document, recording.redirect)
+    asked = {"client_name": recording.name, **REGISTRATIONS[recording.name]}
+    answer = await home.http.post(server["registration_endpoint"], json=asked)
     assert answer.status_code == 201, answer.text
     registered = answer.json()
-    assert registered["redirect_uris"] == REGISTRATIONS[name]["redirect_uris"]
+    assert registered["redirect_uris"] == asked["redirect_uris"]
     assert (registered["token_endpoint_auth_method"], "client_secret" in registered) == ("none", False)
-    for redirect in REDIRECTS[name]:
-        client = Client(home, registered["client_id"], redirect)
-        given = await client.tokens(scope="agent:* tool:* offline_access")
-        assert await is_admitted(home, given["access_token"], "/mcp") and given["scope"] == "agent:* tool:*"
-        assert (await client.refresh(given["refresh_token"], resource=f"{URL}/mcp")).status_code == 200
+    return Client(home, registered["client_id"], recording.redirect)
 
 
-@pytest.mark.parametrize(("url", "redirect"), [(CLAUDE_CODE, "http://localhost:51034/callback"), (VS_CODE, "http://127.0.0.1:52163/")])
-async def test_clients_with_a_metadata_document_sign_people_in(
-    home: House, monkeypatch: pytest.MonkeyPatch, url: str, redirect: str
-) -> None:
-    async def fetch(place: str, *, limit: int, timeout: float) -> HttpResponse:  # noqa: ASYNC109 - the port's shape
-        return HttpResponse(200, {}, msgspec.json.encode(DOCUMENTS[place]))
+def proof_of(client: Client) -> dict[str, str]:
+    """What the client shows at the token endpoint beside its code: an assertion by its key, if its document names one."""
+    if client.id != CHATGPT:
+        return {}
+    claims = {"sub": CHATGPT, "exp": int(time.time()) + 300}
+    return {"client_assertion_type": ASSERTION, "client_assertion": CHATGPT_ISSUER.mint({"typ": "JWT"}, **claims)}
 
-    monkeypatch.setattr(home.gateway.egress, "fetch", fetch)
-    assert (await discovered(home))["client_id_metadata_document_supported"] is True
-    client, browser = Client(home, url, redirect), Browser(home)
-    page = await client.authorize(browser)
-    host = url.split("/")[2]
-    assert f"<dt>Described by</dt><dd>{host}</dd>" in page.text and str(DOCUMENTS[url]["client_name"]) in page.text
-    code = parameters_of(link_in(await browser.consent(page)))["code"]
-    given = (await client.redeem(code)).json()
-    assert await is_admitted(home, given["access_token"], "/mcp")
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: f"{each.name} {'document' if each.document else 'registers'}")
+async def test_a_recorded_client_signs_a_person_in(home: House, recording: Recording) -> None:
+    client, browser = await client_of(home, recording, await discovered(home, recording)), Browser(home)
+    asked = {"scope": "agent:* tool:* offline_access", "state": recording.state, **recording.more}
+    page = await client.authorize(browser, **asked)
+    assert page.status_code == 200 and recording.name in page.text, page.text
+    if recording.document:
+        assert f"<dt>Described by</dt><dd>{recording.document.split('/')[2]}</dd>" in page.text
+    address = link_in(await browser.consent(page))
+    answer = parameters_of(address)
+    assert address.startswith(recording.redirect) and (answer["state"], answer["iss"]) == (recording.state, URL)
+    redeemed = await client.redeem(answer["code"], resource=f"{URL}/mcp", **proof_of(client))
+    assert redeemed.status_code == 200, redeemed.text
+    given = redeemed.json()
+    assert given["scope"] == "agent:* tool:*" and await is_admitted(home, given["access_token"], "/mcp")
     assert not await is_admitted(home, given["access_token"], "/api/whoami")
+    renewed = await client.refresh(given["refresh_token"], resource=f"{URL}/mcp", **proof_of(client))
+    assert renewed.status_code == 200, renewed.text
+
+
+async def test_a_client_whose_document_names_a_key_has_to_prove_it(home: House) -> None:  # attack OAU-03
+    recording = next(each for each in RECORDINGS if each.document == CHATGPT)
+    client = Client(home, CHATGPT, recording.redirect)
+    stranger = FakeIssuer(CHATGPT, f"{URL}/oauth/token", time.time)
+    stranger.key = RsaKey(CHATGPT_ISSUER.key.kid)
+    forged = {"client_assertion_type": ASSERTION, "client_assertion": stranger.mint({"typ": "JWT"}, sub=CHATGPT)}
+    used = proof_of(client)
+    assert (await client.redeem(await client.code(), **used)).status_code == 200
+    for wrong in ({}, forged, used):
+        assert (await client.redeem(await client.code(), **wrong)).json()["error"] == "invalid_client"
+
+
+async def test_a_client_of_the_first_revision_finds_the_metadata_at_the_origin(home: House) -> None:
+    """Revision 2025-03-26 has no metadata of resources: clients ask the origin of the MCP server."""
+    server = (await home.http.get("/.well-known/oauth-authorization-server")).json()
+    assert server["registration_endpoint"] == f"{URL}/oauth/register" and server["token_endpoint"] == f"{URL}/oauth/token"

@@ -9,7 +9,7 @@ import pytest
 
 from policies.ids import now_us
 from tests.fakes.house import House, house, open_house
-from tests.fakes.issuer import ABSENT, EcKey
+from tests.fakes.issuer import ABSENT, Answer, EcKey
 from tests.fakes.openid_provider import SECRET, OpenIdProvider, openid_provider
 from tests.fakes.real_provider import real_provider
 from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of
@@ -129,6 +129,42 @@ async def test_while_the_provider_is_away_no_session_is_lost(corp: House, provid
     assert (await client.refresh(given["refresh_token"])).status_code == 200
 
 
+async def test_a_login_at_a_provider_that_is_down_ends_with_a_clear_error(corp: House, provider: OpenIdProvider) -> None:
+    client, browser = Client(corp), Browser(corp)
+    await client.register()
+    provider.metadata = {"token_endpoint": "nonsense"}
+    told = parameters_of(link_in(await browser.consent(await client.authorize(browser), login="provider corp")))
+    assert (told["error"], told["iss"]) == ("temporarily_unavailable", corp.url) and "try again later" in told["error_description"]
+    provider.metadata = {}
+    answer = provider.log_in(await begun(corp, client, browser))
+    provider.is_down = True
+    told = parameters_of(link_in(await returned(browser, answer)))
+    assert (told["error"], told["iss"]) == ("access_denied", corp.url) and "code" not in told
+    provider.is_down = False
+    assert (await returned(browser, answer)).status_code == 400, "a login that failed is not done twice"
+    assert (await signed_in(corp, provider, client))["token_type"] == "Bearer"
+
+
+async def test_a_provider_may_change_its_keys_at_any_moment(corp: House, provider: OpenIdProvider) -> None:
+    client = Client(corp)
+    given = await signed_in(corp, provider, client)
+    provider.issuer.key = EcKey("k2")
+    renewed = await client.refresh(given["refresh_token"])
+    assert renewed.status_code == 200, "the new key is fetched at once"
+    provider.issuer.key = EcKey("k3")
+    assert (await signed_in(corp, provider, Client(corp)))["token_type"] == "Bearer"
+
+
+async def test_while_the_keys_of_the_provider_are_away_no_session_is_lost(corp: House, provider: OpenIdProvider) -> None:
+    client = Client(corp)
+    given = await signed_in(corp, provider, client)
+    provider.issuer.key, provider.issuer.answer = EcKey("k2"), Answer(503, b"")
+    away = await client.refresh(given["refresh_token"])
+    assert (away.status_code, away.json()["error"]) == (503, "temporarily_unavailable")
+    provider.issuer.answer = None
+    assert (await client.refresh(given["refresh_token"])).status_code == 200, "the provider's next refresh token was kept"
+
+
 async def test_a_session_that_can_not_be_renewed_ends_after_eight_hours(
     corp: House, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,3 +195,7 @@ async def test_people_log_in_at_a_real_provider(tmp_path: Path, database_url: st
             renewed = (await client.refresh(given["refresh_token"])).json()
             caller = await home.gateway.rulings.caller_resolver.authenticate(renewed["access_token"], {f"{home.url}/mcp"})
             assert caller.principal.owner_key == f"acme|{real.issuer}|bob"
+            await real.rotate()
+            back = await real.log_in(await begun(home, client, browser), "alice", f"{home.url}/oauth/callback/corp")
+            again = parameters_of(link_in(await browser.http.get(back)))
+            assert "code" in again, "the provider signs with a key that the gateway has not seen"

@@ -6,12 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.ingress.oauth.sign_in.sessions import SignedInPerson
-from gateway.server.composition.framework import build_client_authentication, build_proofs
-from gateway.server.composition.oauth.sign_in import build_sign_in
 from gateway.server.settings import Settings
-from policies.delegation.chain import Principal
-from policies.tokens.claims import DEVELOPMENT_ISSUER
 from tests.fakes.house import URL, CallbackAgent, House, house
 from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of
 
@@ -76,6 +71,20 @@ async def test_a_403_asks_for_more_only_where_the_person_may_have_it(home: House
     wide = (await Client(home).tokens("alice", scope="tool:inventory.check"))["access_token"]
     asked = (await home.call(wide, "/mcp", "inventory_reserve", {})).headers["www-authenticate"]
     assert 'error="insufficient_scope"' in asked and 'scope="tool:inventory.check tool:inventory.reserve"' in asked
+
+
+@ONE_DATABASE
+async def test_a_403_asks_at_once_for_all_that_the_called_agent_names(home: House) -> None:
+    named = ("tool:inventory.check", "tool:inventory.reserve", "tool:crm.drop", "tool:inventory.*", "registry:write")
+    await home.agent(CallbackAgent("clerk"), named)
+    client = Client(home)
+    narrow = (await client.tokens("alice", scope="tool:inventory.check", resource=f"{URL}/agents/clerk"))["access_token"]
+    message = {"message": {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
+    refused = await home.rpc("/agents/clerk", narrow, "SendMessage", message, **{"A2A-Version": "1.0"})
+    asked = refused.headers["www-authenticate"]
+    assert refused.status_code == 403 and 'scope="agent:clerk tool:inventory.check tool:inventory.reserve"' in asked
+    wide = await client.tokens("alice", scope="agent:clerk tool:inventory.check tool:inventory.reserve", resource=f"{URL}/agents/clerk")
+    assert (await home.send(wide["access_token"], "clerk", "hello"))["result"]["task"]["id"]
 
 
 @ONE_DATABASE
@@ -221,17 +230,3 @@ def test_development_users_are_chosen_on_loopback_alone(tmp_path: Path) -> None:
     assert is_offered(host="0.0.0.0", identity={"development": "on"}, sign_in={"development": "on"})
     issuer = {"issuer": "https://idp.test", "jwks_url": "https://idp.test/jwks"}
     assert not is_offered(identity={"issuers": [issuer]}, sign_in={"development": "on"})
-
-
-@ONE_DATABASE
-async def test_a_browser_session_is_its_person_until_it_ends(home: House) -> None:
-    sign_in = build_sign_in(home.gateway, build_proofs(home.gateway, build_client_authentication(home.gateway)), {})
-    assert sign_in is not None
-    person = SignedInPerson(Principal("default", DEVELOPMENT_ISSUER, "alice"), "", "a refresh token")
-    secret = await sign_in.browser_sessions.complete(person)
-    token = await sign_in.browser_sessions.find_token(secret)
-    answer = await home.http.get("/api/whoami", headers={"authorization": f"Bearer {token}"})
-    assert (answer.json()["subject"], answer.json()["client_id"]) == ("alice", "interlock-browser")
-    assert await sign_in.browser_sessions.find_token("ib_guess") == ""
-    await sign_in.browser_sessions.end(secret)
-    assert await sign_in.browser_sessions.find_token(secret) == "" and not await is_admitted(home, token)

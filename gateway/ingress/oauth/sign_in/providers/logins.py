@@ -23,7 +23,7 @@ from gateway.ingress.oauth.sign_in.tables import sign_in_attempts as table
 from gateway.storage.database import Batch, Database
 from policies.cache import BoundedCache
 from policies.delegation.chain import Principal
-from policies.keys.strict_jwt import TokenRefused
+from policies.keys.strict_jwt import UNKNOWN_KEY, TokenRefused
 from policies.vault.credentials import ClientRegistration, Credential
 
 LOGIN_SECONDS: Final = 600.0
@@ -48,6 +48,14 @@ class LoginFailed(Exception):
 
 class ProviderAway(Exception):
     """The identity provider can't be asked now."""
+
+
+class KeysAway(ProviderAway):
+    """The identity provider has answered, and its keys can't be read now. `refresh_token` replaces the one that the request has used."""
+
+    def __init__(self, refresh_token: str) -> None:
+        super().__init__("the identity provider's keys can't be read")
+        self.refresh_token = refresh_token
 
 
 class RenewalRefused(Exception):
@@ -163,20 +171,24 @@ class ProviderLogins:
         form = {"grant_type": "refresh_token", "refresh_token": person.refresh_token}
         try:
             credential = await self._requests.request_token(at, self._client(provider, at), form, frozenset(provider.scopes))
-            principal = await self._verify(provider, credential, "")
         except OAuthRefused as refused:
             log.warning("sign_in_not_renewed", provider=provider.name, problem=refused.error)
             if refused.error != "invalid_grant":  # such as a client secret that has expired: no fault of the person
                 raise ProviderAway("the identity provider refuses the gateway") from None
             raise RenewalRefused("the identity provider does not vouch for the person any more") from None
-        except TokenRefused as refused:
-            log.warning("sign_in_not_renewed", provider=provider.name, problem=refused.reason)
-            raise RenewalRefused("the identity provider's answer can't be used") from None
         except (UpstreamFault, EgressRefused) as fault:
             raise ProviderAway("the identity provider can't be reached") from fault
+        refresh_token = credential.refresh_token or person.refresh_token
+        try:
+            principal = await self._verify(provider, credential, "")
+        except TokenRefused as refused:
+            log.warning("sign_in_not_renewed", provider=provider.name, problem=refused.reason)
+            if refused.reason == UNKNOWN_KEY:
+                raise KeysAway(refresh_token) from None
+            raise RenewalRefused("the identity provider's answer can't be used") from None
         if principal.owner_key != person.principal.owner_key:
             raise RenewalRefused("the identity provider answered with another person")
-        return SignedInPerson(principal, person.provider, credential.refresh_token or person.refresh_token)
+        return SignedInPerson(principal, person.provider, refresh_token)
 
     async def _consume(self, name: str, state: str, cookie: str) -> Purpose:
         """The purpose of a login under way, once, for the browser and the provider that it began with. Raises LoginFailed."""

@@ -1,0 +1,1 @@
+"""The identity providers: logins there, and sessions whose roles they renew."""
