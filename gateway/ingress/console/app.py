@@ -167,7 +167,7 @@ class ConsoleApp:
             return
 
         def render(page: Page) -> bytes:
-            return self._renderer.render(growing.part, self._members(found, request, page))
+            return self._renderer.render(growing.part, _template_members(found, request, page))
 
         await stream_events(receive, send, part_events(growing.pages, render, describe_in_words))
 
@@ -185,21 +185,7 @@ class ConsoleApp:
             location = f"{answer.path}&done={answer.done}" if "?" in answer.path else with_query(answer.path, {"done": answer.done})
             await _respond(send, 303, b"", page_headers([(b"location", location.encode())]))
             return
-        await self._send_page(send, answer.status, answer.template, self._members(found, request, answer))
-
-    def _members(self, found: PageRoute, request: PageRequest, answer: Page) -> dict[str, Any]:
-        """Returns what the template of a page is given."""
-        return {
-            **answer.members,
-            "page": answer,
-            "nav": found.nav,
-            "navigation": NAVIGATION,
-            "request": request,
-            "me": request.caller.principal,
-            "csrf": request.session.csrf,
-            "done": DONE_TEXTS.get(request.query.get("done", ""), ""),
-            "live": _live_address(answer, request),
-        }
+        await self._send_page(send, answer.status, answer.template, _template_members(found, request, answer))
 
     async def _authenticate(self, scope: Scope, *, is_activity: bool) -> tuple[BrowserSession, Caller]:
         """Returns the session of a request and its caller, with the rights of now. Raises NoSession, TokenRefused and Killed."""
@@ -289,6 +275,21 @@ async def _pass_on(api: ApiClient, scope: Scope, receive: Receive, send: Send) -
     sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in names}
     path = scope["path"].removeprefix("/console")
     await api.stream(path, scope["query_string"].decode("latin-1"), sent, receive=receive, send=send)
+
+
+def _template_members(found: PageRoute, request: PageRequest, answer: Page) -> dict[str, Any]:
+    """Returns what the template of a page is given."""
+    return {
+        **answer.members,
+        "page": answer,
+        "nav": found.nav,
+        "navigation": NAVIGATION,
+        "request": request,
+        "me": request.caller.principal,
+        "csrf": request.session.csrf,
+        "done": DONE_TEXTS.get(request.query.get("done", ""), ""),
+        "live": _live_address(answer, request),
+    }
 
 
 def _live_address(page: Page, request: PageRequest) -> str:
