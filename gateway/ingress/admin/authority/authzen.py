@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from gateway.audit.decisions import READ_AUDIT
+from gateway.audit.what_if import WRITE_POLICY
 from gateway.ingress.admin.api import request_id_header
 from gateway.ingress.admin.authority.evaluations import (
     AccessEvaluation,
@@ -18,7 +19,6 @@ from gateway.ingress.admin.authority.evaluations import (
     parse_evaluation,
     refused_evaluation,
 )
-from gateway.ingress.admin.authority.policies import WRITE_POLICY
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import check_json_content_type, read_body
 from gateway.ingress.http.errors import InvalidRequest
