@@ -145,9 +145,9 @@ def what_if(
     as_json: screen.AsJson = False,
 ) -> None:
     """Rule on past decisions again by other policies, and show which would change."""
-    body: dict[str, Any] = {"only": only, "decisions": decision or [], "beside_current": beside}
+    body: dict[str, Any] = {"only": only, "decisions": decision or []}
     if folder is not None:
-        body["policies"] = _read_policy_texts(folder)
+        body |= {"policies": _read_policy_texts(folder), **({"beside_current": True} if beside else {})}
     if arguments is not None:
         body["arguments"] = _read_json(arguments)
     found = _replay_all(body, limit)
@@ -170,7 +170,7 @@ def _replay_all(body: dict[str, Any], limit: int) -> dict[str, Any]:
             found = remote.request("POST", "/api/policies/what-if", body=part)
             items += found["items"]
             summary.update(found["summary"])
-            cursor = found["next"]
+            cursor = found.get("next")
     return {**found, "summary": dict(summary), "items": items}
 
 

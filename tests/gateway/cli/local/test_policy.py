@@ -143,3 +143,31 @@ def test_a_policy_that_reads_a_value_of_a_server_is_doubted(at_home: Path, prefi
     for said in (run("check")[1], CliRunner().invoke(app, ["check"]).output):
         plain = " ".join(said.replace("│", " ").split())
         assert ("are held by the server crm" in plain) is is_held, said
+
+
+def test_an_evaluation_shows_the_ruling_now_and_by_a_draft(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
+    (at_home / "policies" / "ours.cedar").write_text("permit(principal, action, resource);")
+    now = {"decision": True, "context": {"reason_id": "allowed", "policies": ["role:sales"], "missing": []}}
+    draft = {"decision": False, "context": {"reason_id": "policy-forbids", "policies": ["no-checks"], "missing": []}}
+    api.on("POST /api/policies/evaluate", {"policy_version": "1", "now": now, "draft": draft, "changed": True})
+    api.on("POST /access/v1/evaluation", now)
+    ran = interlock("policy", "evaluate", "tool:a.b", "--who", "bob", "--chain", "x,y", "--arguments", '{"n": 1}', "--draft", "policies")
+    assert ran.code == 0 and "no-checks" in ran.out and "by the draft" in ran.out
+    assert api.asked[-1].body == {
+        "subject": {"type": "user", "id": "bob"},
+        "action": {"name": "callTool"},
+        "resource": {"type": "tool", "id": "a.b"},
+        "context": {"chain": ["x", "y"], "arguments": {"n": 1}},
+        "policies": {"ours.cedar": "permit(principal, action, resource);"},
+        "beside_current": True,
+    }
+    assert interlock("policy", "evaluate", "agent:a", "--who", "bob", "--json").json == now
+    assert interlock("policy", "evaluate", "nothing", "--who", "bob").code == 1
+    assert interlock("policy", "evaluate", "tool:a.b", "--who", "bob", "--arguments", "{").code == 1
+
+
+def test_a_replay_asks_for_older_decisions_until_there_are_enough(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
+    part = {"policy_version": "1", "summary": {"replayed": 0, "changed": 0, "unknown": 0}, "items": []}
+    api.on("POST /api/policies/what-if", {**part, "next": None})
+    assert interlock("policy", "what-if", "--limit", "900").code == 0
+    assert api.asked[-1].body["limit"] == 200

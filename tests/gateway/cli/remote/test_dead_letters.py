@@ -35,3 +35,22 @@ def test_a_dead_letter_is_sent_again_by_its_id(interlock: CommandLine, api: Gate
     assert interlock("deadletter", "retry", "n_1").code == 0
     assert interlock("deadletter", "retry", "n_1", "--json").json == {"id": "n_1", "retried": True}
     assert interlock("deadletter", "retry", "n_2").code == 1
+
+
+def test_rm_deletes_a_dead_letter(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("DELETE /api/deadletters/n_1", None, 204)
+    assert interlock("deadletter", "rm", "n_1").out == "n_1 is removed\n"
+    assert interlock("deadletter", "rm", "n_1", "--json").json == {"id": "n_1", "removed": True}
+
+
+def test_a_schedule_is_paused_and_resumed(interlock: CommandLine, api: GatewayApi) -> None:
+    for verb, paused, said in (("pause", True, "starts nothing"), ("resume", False, "goes on")):
+        api.on(f"POST /api/triggers/nightly/{verb}", {"workflow": "nightly", "paused": paused})
+        assert interlock("trigger", verb, "nightly").out == f"nightly: {said}\n"
+
+
+def test_settings_are_shown_with_their_sources(interlock: CommandLine, api: GatewayApi) -> None:
+    items = [{"name": "port", "value": 8080, "source": "default"}, {"name": "notify", "value": ["https://a.example/…"], "source": "file"}]
+    api.on("GET /api/settings", {"items": items, "next": None})
+    assert "8080" in interlock("settings").out
+    assert "8080" not in (shown := interlock("settings", "--changed").out) and "https://a.example" in shown
