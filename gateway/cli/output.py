@@ -42,9 +42,9 @@ def print_json(value: Any) -> None:
     typer.echo(_encode_json(value, indent=2))
 
 
-def print_json_line(value: Any) -> None:
-    """Prints one JSON document of several on a line of its own."""
-    typer.echo(_encode_json(value, separators=(",", ":")))
+def print_json_line(value: Any, *, is_error: bool = False) -> None:
+    """Prints one JSON document of several on a line of its own; an error goes to stderr."""
+    typer.echo(_encode_json(value, separators=(",", ":")), err=is_error)
 
 
 def _encode_json(value: Any, **form: Any) -> str:
