@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
 from gateway.cli.output import print_problem, problem_lines, show_progress
-from gateway.cli.sessions import find_token
-from gateway.cli.token_hints import explain_rejected_token
+from gateway.cli.tokens.hints import explain_rejected_token
+from gateway.cli.tokens.sessions import find_token
 
 if TYPE_CHECKING:
     import httpx

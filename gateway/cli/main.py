@@ -19,8 +19,7 @@ from gateway.cli.remote import dead_letters as deadletters
 from gateway.cli.state import board, claims, memory, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
-
-UsageError = typer.BadParameter.__bases__[0]  # of any kind; Typer does not export it
+UsageError: Any = typer.BadParameter.__bases__[0]  # of any kind; Typer does not export it
 WANTS_JSON = "interlock.wants-json"
 HELP_TODO = "interlock --help lists the commands, and interlock COMMAND --help their options"
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.terminal.elicitation import current_terminal
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.terminal.elicitation import current_terminal
 
 CALL_EXAMPLE = """Example: interlock call inventory_check '{"sku": "SKU-7"}'"""
 ServerOption = Annotated[str | None, typer.Option(help="One server, whose tools have their own names (default: all servers).")]

@@ -43,7 +43,8 @@ def test_an_unknown_option_is_an_error_as_json(words: tuple[str, ...], interlock
 
 
 @pytest.mark.parametrize(
-    "words", [("nonsense", "--json"), ("--nonsense", "--json"), ("agent", "nonsense", "--json"), ("send", "--json"), ("why", "..", "--json")]
+    "words",
+    [("nonsense", "--json"), ("--nonsense", "--json"), ("agent", "nonsense", "--json"), ("send", "--json"), ("why", "..", "--json")],
 )
 def test_wrong_usage_is_json_wherever_the_mistake_is(words: tuple[str, ...], interlock: CommandLine) -> None:
     assert error_of(interlock(*words))["code"] == "wrong-usage"
