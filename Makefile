@@ -25,7 +25,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -76,6 +76,10 @@ image: setup ## each step of the Dockerfile by hand with the pip that Python bri
 screenshots: setup ## pictures of the console in build/screenshots, taken while the demo's story is played; needs chromium
 	@$(RUN) -m examples.screenshots
 
+docs: setup build/vendors/docs/installed ## the documentation as a site in build/docs, with the pictures of `make screenshots`; broken links fail
+	@$(RUN) -m tests.docs 2>build/docs.log || { cat build/docs.log; exit 1; }
+	@$(RUN) -m pytest -q tests/docs
+
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
 	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"
 
@@ -95,9 +99,10 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 	else $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .; fi
 	@touch $@
 
-# The servers and the SDKs of vendors, each in an environment of its own: of the demo's other sales agent, and of `make test-vendors`.
+# The servers and the SDKs of vendors, each in an environment of its own: of the demo's other sales agent, of `make test-vendors`, and of `make docs`.
 build/vendors/langgraph/installed: examples/langgraph_sales/requirements.lock
 build/vendors/adk/installed: tests/vendors/adk/requirements.lock
+build/vendors/docs/installed: tests/docs/requirements.lock
 $(SDKS): build/vendors/sdk-%/installed: tests/vendors/sdk/%/requirements.lock
 build/vendors/%/installed:
 	@mkdir -p build/vendors; .ci/venv "$(PYTHON)" "$(UV)" $(@D)
@@ -112,5 +117,5 @@ lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everyt
 	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
 	echo "requirements-build.lock"; echo hatchling | "$$uv" pip compile $(COMPILE) --constraint requirements-dev.lock - -o requirements-build.lock; \
-	for folder in examples/langgraph_sales tests/vendors/adk $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
+	for folder in examples/langgraph_sales tests/docs tests/vendors/adk $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
 	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_agent
 from gateway.cli.arguments.days import parse_moment
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.http_client import call_gateway, connect, decode_json, list_all, quote_segment
@@ -16,7 +17,7 @@ PERSON_HELP = "Another person: the name, or tenant|issuer|subject where several 
 Scope = Annotated[str, typer.Option("--scope", help=SCOPE_HELP, metavar="SCOPE")]
 FactId = Annotated[str, typer.Argument(help="The fact's id.", metavar="ID")]
 Person = Annotated[str, typer.Option("--person", help=PERSON_HELP, metavar="PERSON")]
-AgentName = Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT")]
+AgentName = Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT", autocompletion=complete_agent)]
 Sensitivity = Annotated[int | None, typer.Option("--sensitivity", help="From 0 (the default) to 3.", min=0, max=3)]
 Expiry = Annotated[
     datetime | None,
