@@ -128,12 +128,13 @@ async def test_a_client_that_fails_or_makes_up_the_answer_is_found(line: str, pr
 async def test_a_client_whose_answer_is_the_tools_passes() -> None:
     call = (
         "import os, json, urllib.request as u; "
-        "body = {'jsonrpc': '2.0', 'id': 1, 'method': 'tools/call', 'params': {'name': 'inventory_check_stock', "
-        "'arguments': {'sku': 'SKU-7'}, '_meta': {'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {}}}}; "
+        "meta = {'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {}}; "
+        "params = {'name': 'inventory_check_stock', 'arguments': {'sku': 'SKU-7'}, '_meta': meta}; "
+        "body = json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'tools/call', 'params': params}); "
         "headers = {'Authorization': 'Bearer ' + os.environ['INTERLOCK_TOKEN'], 'Content-Type': 'application/json', "
         "'Accept': 'application/json, text/event-stream', 'MCP-Protocol-Version': '2026-07-28', 'Mcp-Method': 'tools/call', "
         "'Mcp-Name': 'inventory_check_stock'}; "
-        "print(u.urlopen(u.Request(os.environ['INTERLOCK_URL'] + '/mcp', json.dumps(body).encode(), headers)).read().decode())"
+        "print(u.urlopen(u.Request(os.environ['INTERLOCK_URL'] + '/mcp', body.encode(), headers)).read().decode())"
     )
     (row,) = await asked([Played(call)])
     assert row.why == ""
