@@ -161,7 +161,7 @@ def gallery(names: set[str]) -> str:
         + (f"![{SHOWN[name]}](pictures/{name}-dark.png#only-dark)\n" if f"{name}-dark" in names else "")
         for name in shown
     )
-    return "\n## Pictures\n\n" + "\n".join(texts)
+    return "\n" + "\n".join(texts)  # below the heading that ends the page
 
 
 def _write(path: Path, text: str) -> None:
