@@ -8,7 +8,7 @@ from google.adk.agents import LlmAgent
 from google.adk.runners import InMemoryRunner
 from google.adk.tools.mcp_tool import McpToolset, StreamableHTTPConnectionParams
 
-URL, TOKEN = os.environ["INTERLOCK_URL"], os.environ["INTERLOCK_TOKEN"]
+URL, TOKEN = os.environ.get("INTERLOCK_URL", "http://127.0.0.1:8080"), os.environ["INTERLOCK_TOKEN"]
 
 
 async def ask(question: str, model: Any = "gemini-3.5-flash") -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from crewai import Agent, Crew, Task
 from crewai_tools import MCPServerAdapter
 
-URL, TOKEN = os.environ["INTERLOCK_URL"], os.environ["INTERLOCK_TOKEN"]
+URL, TOKEN = os.environ.get("INTERLOCK_URL", "http://127.0.0.1:8080"), os.environ["INTERLOCK_TOKEN"]
 
 
 def ask(question: str, model: Any = "openai/gpt-5-mini") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
-URL, TOKEN = os.environ["INTERLOCK_URL"], os.environ["INTERLOCK_TOKEN"]
+URL, TOKEN = os.environ.get("INTERLOCK_URL", "http://127.0.0.1:8080"), os.environ["INTERLOCK_TOKEN"]
 
 
 async def ask(question: str, model: Any = "openai:gpt-5-mini") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from agents import Agent, Runner
 from agents.mcp import MCPServerStreamableHttp
 
-URL, TOKEN = os.environ["INTERLOCK_URL"], os.environ["INTERLOCK_TOKEN"]
+URL, TOKEN = os.environ.get("INTERLOCK_URL", "http://127.0.0.1:8080"), os.environ["INTERLOCK_TOKEN"]
 
 
 async def ask(question: str, model: Any = "gpt-5-mini") -> str:
