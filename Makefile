@@ -18,6 +18,10 @@ COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 SDK_LOCKS = $(wildcard tests/vendors/sdk/*/requirements.lock)
 SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/installed)
 
+# The clients of docs/clients.md: frameworks with a lock each, and MCP Inspector, which npm installs.
+CLIENT_LOCKS = $(wildcard examples/clients/*/requirements.lock)
+CLIENTS = $(CLIENT_LOCKS:examples/clients/%/requirements.lock=build/vendors/client-%/installed)
+
 # Tests that take a minute or more each. `make test` runs them too; continuous integration leaves them out.
 LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_agents.py tests/gateway/telemetry/test_worker_figures.py \
 	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py)
@@ -25,7 +29,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -67,7 +71,7 @@ search: setup ## how often the search mode of MCP finds the right one of 1,600 o
 conformance: setup ## the public A2A, MCP and workflow kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance
 
-test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed $(SDKS) ## live servers of vendors, every recording, official SDKs, also in build/vendors.json
+test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed $(SDKS) $(CLIENTS) build/vendors/client-inspector/installed ## live servers of vendors, every recording, official SDKs, clients, also in build/vendors.json
 	@$(RUN) -m tests.vendors
 
 image: setup ## each step of the Dockerfile by hand with the pip that Python brings, and the container's commands; needs no engine
@@ -75,6 +79,10 @@ image: setup ## each step of the Dockerfile by hand with the pip that Python bri
 
 screenshots: setup ## pictures of the console in build/screenshots, taken while the demo's story is played; needs chromium
 	@$(RUN) -m examples.screenshots
+
+docs: setup build/vendors/docs/installed ## the documentation as a site in build/docs, with the pictures of `make screenshots`; broken links fail
+	@$(RUN) -m tests.docs 2>build/docs.log || { cat build/docs.log; exit 1; }
+	@DOCS=1 $(RUN) -m pytest -q tests/docs
 
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
 	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"
@@ -95,11 +103,13 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 	else $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .; fi
 	@touch $@
 
-# Servers, SDKs and clients of others, each in an environment of its own: of the demo's other sales agent, of `make test-vendors`, and of the
-# test that signs in with fastmcp.
+# Servers, SDKs and clients of others, each in an environment of its own: of the demo's other sales agent, of `make test-vendors`, of `make docs`,
+# and of the test that signs in with fastmcp.
 build/vendors/langgraph/installed: examples/langgraph_sales/requirements.lock
 build/vendors/adk/installed: tests/vendors/adk/requirements.lock
+build/vendors/docs/installed: tests/docs/requirements.lock
 build/vendors/fastmcp/installed: tests/gateway/oauth/fastmcp_client/requirements.lock
+$(CLIENTS): build/vendors/client-%/installed: examples/clients/%/requirements.lock
 $(SDKS): build/vendors/sdk-%/installed: tests/vendors/sdk/%/requirements.lock
 build/vendors/%/installed:
 	@mkdir -p build/vendors; .ci/venv "$(PYTHON)" "$(UV)" $(@D)
@@ -108,11 +118,16 @@ build/vendors/%/installed:
 	else $(@D)/bin/python -m pip install --disable-pip-version-check --no-color --require-hashes -r $< | $(PROGRESS); fi
 	@touch $@
 
+build/vendors/client-inspector/installed: tests/vendors/clients/inspector/package-lock.json
+	@mkdir -p $(@D); cp tests/vendors/clients/inspector/package*.json $(@D)
+	@echo "Installing MCP Inspector in $(@D) (half a minute, the first time only)"; cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
 lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everything), hashes and no hosts
 	@uv="$(UV)"; if [ -z "$$uv" ]; then echo "Installing uv into build/uv"; \
 	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --disable-pip-version-check --quiet uv && uv=build/uv/bin/uv; fi; \
 	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
 	echo "requirements-build.lock"; echo hatchling | "$$uv" pip compile $(COMPILE) --constraint requirements-dev.lock - -o requirements-build.lock; \
-	for folder in examples/langgraph_sales tests/vendors/adk tests/gateway/oauth/fastmcp_client $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
+	for folder in examples/langgraph_sales tests/docs tests/vendors/adk tests/gateway/oauth/fastmcp_client $(patsubst %/requirements.in,%,$(wildcard examples/clients/*/requirements.in)) $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
 	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
 from gateway.cli.output import print_problem, problem_lines, show_progress
-from gateway.cli.sessions import find_token
-from gateway.cli.token_hints import explain_rejected_token
+from gateway.cli.tokens.hints import explain_rejected_token
+from gateway.cli.tokens.sessions import find_token
 
 if TYPE_CHECKING:
     import httpx
@@ -279,17 +279,25 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
     inner = error if isinstance(error, dict) else document
     text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
     text = str(text or f"the gateway answered {status}")
+    details = {
+        "code": _find_member(document, "reason_id"),
+        "decision_id": _find_member(document, "decision_id"),
+        "missing": _find_member(document, "missing"),
+    }
     if isinstance(problems := document.get("problems"), list):
-        return CommandFailed("\n".join(["the document is refused:", *problem_lines(each for each in problems if isinstance(each, dict))]))
+        lines = problem_lines(each for each in problems if isinstance(each, dict))
+        return CommandFailed("\n".join(["the document is refused:", *lines]), details=details)
     if status == 403 or inner.get("code") == DENIED_CODE:
-        return _refusal_from(inner, text)
+        return _refusal_from(text, details)
     if status in (429, 503) or inner.get("code") == LIMITED_CODE:
-        return CommandFailed(text, _when_to_try_again(document))
+        return CommandFailed(text, _when_to_try_again(document), details=details)
     if status == 404 or inner.get("code") in UNKNOWN_CODES:
-        return NothingFound(text, next((todo for word, todo in LISTING_TODO_BY_KIND.items() if word in text), LISTING_TODO))
+        todo = next((todo for word, todo in LISTING_TODO_BY_KIND.items() if word in text), LISTING_TODO)
+        return NothingFound(text, todo, details=details)
     if status in (412, 428) and inner.get("reason_id") in ("stale-version", "version-required"):
-        return CommandFailed(text, "interlock state get KEY shows the version of now; give it as --version N")
-    return CommandFailed(text)
+        todo = "interlock state get KEY shows the version of now; give it as --version N"
+        return CommandFailed(text, todo, details=details)
+    return CommandFailed(text, details=details)
 
 
 def _when_to_try_again(document: Mapping[str, Any]) -> str:
@@ -306,14 +314,14 @@ def _is_budget_spent(document: Mapping[str, Any]) -> bool:
     return bool(_find_member(document, "reason_id") == "budget-spent" or _find_member(document, "reason") == "BUDGET_SPENT")
 
 
-def _refusal_from(error: Mapping[str, Any], text: str) -> CommandRefused:
-    reason, decision, missing = (_find_member(error, name) for name in ("reason_id", "decision_id", "missing"))
+def _refusal_from(text: str, details: Mapping[str, Any]) -> CommandRefused:
     lines = [f"refused: {text}"]
-    for label, value in (("reason", reason), ("missing", missing), ("decision", decision)):
+    for label, value in (("reason", details["code"]), ("missing", details["missing"]), ("decision", details["decision_id"])):
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
         if shown and shown not in text:
             lines.append(f"{label}: {shown}")
-    return CommandRefused("\n".join(lines), f"for details: interlock why {shlex.quote(str(decision))}" if decision else "")
+    decision = details["decision_id"]
+    return CommandRefused("\n".join(lines), f"for details: interlock why {shlex.quote(str(decision))}" if decision else "", details=details)
 
 
 def _find_member(document: Any, name: str, depth: int = 6) -> Any:

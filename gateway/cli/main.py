@@ -1,5 +1,7 @@
 """The `interlock` command. Each command imports what it needs when it runs, so that help is fast."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -17,22 +19,48 @@ from gateway.cli.remote import dead_letters as deadletters
 from gateway.cli.state import board, claims, memory, subjects
 from gateway.cli.workflows import costs, documents, events, runs, triggers
 
+UsageError: Any = typer.BadParameter.__bases__[0]  # of any kind; Typer does not export it
+WANTS_JSON = "interlock.wants-json"
+HELP_TODO = "interlock --help lists the commands, and interlock COMMAND --help their options"
+
 
 class ExitCodeGroup(TyperGroup):
-    """Prints a CommandError and turns it into the exit code."""
+    """Prints a CommandError, as JSON where --json asks for it, and turns it into the exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[WANTS_JSON] = "--json" in args[: args.index("--") if "--" in args else None]
+        with _printed_errors(is_json=ctx.meta[WANTS_JSON]):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _printed_errors(is_json=ctx.meta[WANTS_JSON]):
             return super().invoke(ctx)
-        except CommandError as stop:
-            screen.print_problem(stop.message, stop.todo)
-            raise typer.Exit(stop.exit_code) from stop
-        except typer.BadParameter as wrong:  # a missing argument too
-            example = wrong.ctx.command.epilog if wrong.ctx is not None else ""
-            if not example:
-                raise
-            screen.print_problem(wrong.format_message(), example)
-            raise typer.Exit(WrongUsage.exit_code) from wrong
+
+
+@contextmanager
+def _printed_errors(*, is_json: bool) -> Iterator[None]:
+    """Prints the error that ends a command, and raises its exit code. Usage errors without an example are left to Typer, as text."""
+    try:
+        yield
+    except CommandError as stop:
+        _print_error(stop, is_json=is_json)
+        raise typer.Exit(stop.exit_code) from stop
+    except UsageError as wrong:
+        context: Any = getattr(wrong, "ctx", None)
+        example = (context and context.command.epilog) or ""
+        has_example = example.startswith("Example: ")
+        if not (has_example or is_json):
+            raise
+        _print_error(WrongUsage(wrong.format_message(), example if has_example else HELP_TODO), is_json=is_json)
+        raise typer.Exit(WrongUsage.exit_code) from wrong
+
+
+def _print_error(error: CommandError, *, is_json: bool) -> None:
+    """Prints an error on stderr: one line of JSON, or text."""
+    if is_json:
+        screen.print_json_line(error.as_document(), is_error=True)
+    else:
+        screen.print_problem(error.message, error.todo)
 
 
 app = typer.Typer(
@@ -46,7 +74,6 @@ app = typer.Typer(
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -24,11 +24,11 @@ from mcp_types import (
 from pydantic import BaseModel, ValidationError
 
 from adapters.version import VERSION
-from gateway.cli.elicitation import Terminal, interruptible
 from gateway.cli.exit_codes import CommandError, CommandFailed
 from gateway.cli.http_client import ANSWER_SECONDS, GatewayClient, error_for_document, error_for_other_service, error_for_transport
 from gateway.cli.output import print_problem
-from gateway.cli.progress import ProgressDisplay
+from gateway.cli.terminal.elicitation import Terminal, interruptible
+from gateway.cli.terminal.progress import ProgressDisplay
 
 REVISION = "2026-07-28"  # a stateless revision, so no handshake is needed
 PAGES_MAX = 100

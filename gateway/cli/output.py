@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.columns import fit_columns
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON, and nothing else.")]
 
+MAX_WIDTH = 100_000  # characters of a line of a table that another program reads
 # Untrusted text must neither control the terminal nor hide anything from its reader. Replaced are control characters (not tab, line feed),
 # marks that reorder text, line breaks that terminals don't show, and the invisible Default_Ignorable_Code_Point characters of Unicode.
 _UNSAFE = re.compile(
@@ -29,12 +32,16 @@ def printable(value: object) -> str:
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", "" if value is None else str(value))
 
 
-def console(stderr: bool = False) -> "Console":
+def console(stderr: bool = False, piped_width: int = 160) -> "Console":
     """Returns a rich console on the current stdout or stderr. It is wide when piped, so that little is folded."""
     from rich.console import Console
 
-    narrow = "COLUMNS" in os.environ or (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if narrow else 160)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if _is_narrow(stderr) else piped_width)
+
+
+def _is_narrow(stderr: bool = False) -> bool:
+    """Whether lines are for a screen, and not for another program."""
+    return "COLUMNS" in os.environ or (sys.stderr if stderr else sys.stdout).isatty()
 
 
 def print_json(value: Any) -> None:
@@ -42,9 +49,9 @@ def print_json(value: Any) -> None:
     typer.echo(_encode_json(value, indent=2))
 
 
-def print_json_line(value: Any) -> None:
-    """Prints one JSON document of several on a line of its own."""
-    typer.echo(_encode_json(value, separators=(",", ":")))
+def print_json_line(value: Any, *, is_error: bool = False) -> None:
+    """Prints one JSON document of several on a line of its own; an error goes to stderr."""
+    typer.echo(_encode_json(value, separators=(",", ":")), err=is_error)
 
 
 def _encode_json(value: Any, **form: Any) -> str:
@@ -82,20 +89,29 @@ def problem_lines(problems: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing here") -> None:
-    """Prints a table; its first column is never wrapped. Prints the note `empty` when there are no rows."""
+    """Prints a table that fits the terminal, and names the columns that have no room. Prints the note `empty` when there are no rows.
+
+    Texts wrap at words, and words that are too long end in an ellipsis; the first column is whole. A pipe gets each row in one line.
+    """
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(columns):
-        grid.add_column(name, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        grid.add_row(*(_colour(Text(printable(cell))) for cell in row))
-    if grid.row_count:
-        console().print(grid)
-    else:
+    texts = [[printable(cell) for cell in row] for row in rows]
+    if not texts:
         print_note(empty)
+        return
+    screen = console(piped_width=MAX_WIDTH)
+    widths = fit_columns(columns, texts, screen.width, cell_len)
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, width in widths.by_index.items():
+        grid.add_column(columns[index], width=width, no_wrap=index == 0, overflow="fold" if index == 0 else "ellipsis")
+    for row in texts:
+        grid.add_row(*(_colour(Text(row[index])) for index in widths.by_index))
+    screen.print(grid, crop=False)
+    if left_out := widths.left_out(columns):
+        print_note(f"no room for: {', '.join(left_out)}; a wider terminal or --json shows more")
 
 
 def print_list(items: Sequence[Any], as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:

@@ -12,11 +12,12 @@ AGAIN_SECONDS: Final = 2.0  # seconds between two checks of an entry that is dow
 class NotReachable(Exception):
     """A visible agent or server is down, or an operator holds a server back.
 
+    `name` is that of the agent or server, empty where the raiser does not know it.
     `retry_after`: seconds after which the same call may succeed; 0 where an operator has to decide.
     """
 
-    def __init__(self, retry_after: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, name: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(f"{f'`{name}`' if name else 'It'} is not reachable now; try again later.")
         self.retry_after = int(retry_after)
 
 
@@ -32,7 +33,7 @@ class Absences:
     def refuse(self, entry: Registration) -> NotReachable:
         """Records that a caller asked for an entry that is down, and returns the exception to raise."""
         self._asked.add((entry.tenant, entry.name))
-        return NotReachable(AGAIN_SECONDS)
+        return NotReachable(entry.name, AGAIN_SECONDS)
 
     def take(self) -> list[EntryKey]:
         """The entries to be checked now: asked for, and not checked within AGAIN_SECONDS."""

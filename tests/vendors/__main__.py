@@ -1,4 +1,4 @@
-"""`python -m tests.vendors`: live servers of vendors, every recording, official SDKs; a table and build/vendors.json."""
+"""`python -m tests.vendors`: live servers, every recording, official SDKs, clients of frameworks; a table and build/vendors.json."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from tests.bench.processes import ROOT, BenchFailure, environment, tail_of
+from tests.vendors.clients.runs import CLIENTS, asked
 from tests.vendors.recordings import replayed
 from tests.vendors.rows import SERVER, Row, table
 from tests.vendors.scenarios import planned, row_of
@@ -39,7 +40,9 @@ async def run() -> list[Row]:
     say("playing the recordings back")
     rows += await replayed()
     say(f"asking the official SDKs: {', '.join(sdk.name for sdk in SDKS)}")
-    return rows + await checked()
+    rows += await checked()
+    say(f"running the clients of docs/clients.md: {', '.join(client.name for client in CLIENTS)}")
+    return rows + await asked()
 
 
 def demo() -> Row:

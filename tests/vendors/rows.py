@@ -10,6 +10,7 @@ WHY_MAX = 1000  # characters
 SERVER: Literal["server"] = "server"
 RECORDING: Literal["recording"] = "recording"
 SDK: Literal["sdk"] = "sdk"
+CLIENT: Literal["client"] = "client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Row:
 
     vendor: str
     scenario: str
-    against: Literal["server", "recording", "sdk"]
+    against: Literal["server", "recording", "sdk", "client"]
     why: str = ""
 
     @property

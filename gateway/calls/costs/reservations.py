@@ -120,9 +120,10 @@ class Reservation:
         for budget in self.shares:
             if (meter := budget.meter) is None:
                 continue
-            known = max(meter.cost, meter.taken if clock < meter.taken_until else 0)
+            taken, charged = (meter.taken, meter.taken_by_ended) if clock < meter.taken_until else (0, 0)
+            known, charged = max(meter.cost, taken), max(meter.cost, charged)
             if known + budget.share.amount > budget.share.most:
-                raise self._refusal(budget, Shortage(budget.share, meter.cost, known - meter.cost))
+                raise self._refusal(budget, Shortage(budget.share, charged, known - charged))
 
     def take(self, batch: Batch, grant: Grant, task_id: str = "", deadline: float | None = None) -> BudgetSpent | None:
         """Reserves in this transaction, or changes nothing and returns the refusal.
@@ -135,7 +136,7 @@ class Reservation:
         if shortage is not None:
             short = next(budget for budget in self.shares if budget.share == shortage.share)
             if short.meter is not None:
-                short.meter.note_taken(shortage.cost + shortage.reserved, self.clock())
+                short.meter.note_taken(shortage.cost, shortage.reserved, self.clock())
             return self._refusal(short, shortage)
         stored = StoredEntry(self.entry_of(grant), task_id or decision.task_id)
         batch.add(

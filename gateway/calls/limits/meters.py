@@ -75,6 +75,7 @@ class Meter:
         "name",
         "needs_no_clock",
         "taken",
+        "taken_by_ended",
         "taken_until",
         "tenant",
         "tokens",
@@ -91,10 +92,8 @@ class Meter:
         self.in_flight = 0
         self.calls = self.cost = 0  # of today, as the database has them; costs in millionths of the currency
         self.unwritten_calls = 0  # not in the database yet
-        self.taken, self.taken_until = (
-            0,
-            0.0,
-        )  # cost with all reservations, which the database told when it refused one; for how long it holds
+        # cost with all reservations, the part of ended calls, which the database told when it refused one; for how long they hold
+        self.taken, self.taken_by_ended, self.taken_until = 0, 0, 0.0
 
     def check(self, now: float, unix_now: float) -> None:
         """Raises RateLimited, TooManyCalls or BudgetSpent if one more call exceeds the limit. `unix_now` is in seconds since 1970."""
@@ -114,9 +113,9 @@ class Meter:
         """Returns what calls may cost in a day, in millionths."""
         return round((self.limit.cost_per_day or 0) * MILLION)
 
-    def note_taken(self, taken: int, now: float) -> None:
+    def note_taken(self, charged: int, reserved: int, now: float) -> None:
         """Remembers for a moment what the database has reserved and charged, so that a flood of calls is refused without it."""
-        self.taken, self.taken_until = taken, now + TAKEN_SECONDS
+        self.taken, self.taken_by_ended, self.taken_until = charged + reserved, charged, now + TAKEN_SECONDS
 
     def check_concurrency(self) -> None:
         """Raises TooManyCalls if as many calls as the limit allows are in flight."""

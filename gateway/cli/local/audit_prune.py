@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.days import DAY_FORMS, parse_day
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.local import installation as home
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def prune(
-    before: Annotated[str, typer.Option(help="A day, such as 2026-01-31 (UTC): older records are removed.")],
+    before: Annotated[str, typer.Option(help=f"A day (UTC): {DAY_FORMS}. Older records are removed.", metavar="DAY")],
     archive: Annotated[Path | None, typer.Option(help="A new file for the removed records, one JSON document per line.")] = None,
     confirmed: Annotated[
         bool, typer.Option("--yes", help="Remove the records; without it the command only shows what it would remove.")
@@ -31,7 +32,7 @@ def prune(
     as_json: screen.AsJson = False,
 ) -> None:
     """Remove old records, and sign what was removed, so that the rest can be verified. SQLite: stop the gateway first."""
-    moment, chosen = _parse_day(before), home.load_settings(config)
+    moment, chosen = _parse_before(before), home.load_settings(config)
     from policies.audit.cuts import delete_records, find_due_cuts
     from policies.audit.cuts import read_records as going
 
@@ -57,14 +58,15 @@ def prune(
         screen.print_text(f"{gone}; interlock audit verify shows that nothing else is missing")
 
 
-def _parse_day(day: str) -> int:
+def _parse_before(text: str) -> int:
     """Returns a day as microseconds since 1970. Raises WrongUsage."""
     try:
-        at = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise WrongUsage(f"--before {day}: a day is expected", "such as --before 2026-01-31") from None
+        day = parse_day(text)
+    except typer.BadParameter as error:
+        raise WrongUsage(f"--before {text}: {error}", "such as --before 2026-01-31") from None
+    at = datetime.combine(day, time(), UTC)
     if at > datetime.now(UTC):
-        raise WrongUsage(f"--before {day} is in the future", "today's records can't be removed")
+        raise WrongUsage(f"--before {text} is in the future", "today's records can't be removed")
     return int(at.timestamp() * 1e6)
 
 

@@ -9,7 +9,7 @@ import typer
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed, CommandRefused, WrongUsage
 from gateway.cli.http_client import DEFAULT_URL, connect
-from gateway.cli.sessions import CLIENT_ID, LOGIN_TODO, post_form, read_session, session_from, sessions_path, write_session
+from gateway.cli.tokens.sessions import CLIENT_ID, LOGIN_TODO, post_form, read_session, session_from, sessions_path, write_session
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 SLOWER_SECONDS = 5  # RFC 8628 s3.5

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_agent
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.http_client import call_gateway, connect, list_all, quote_segment
 from gateway.cli.remote.health import describe_health, probe_fields
 from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
 
-Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME", autocompletion=complete_agent)]
 CONTRACTS_HELP = "A JSON file: {skill: {input: schema, output: schema}}, with an empty skill for all (docs/handoff.md)."
 app = typer.Typer(help="Agents: add, list, show, refresh, set, approve, secret, rm.", no_args_is_help=True)
 

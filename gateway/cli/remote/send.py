@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_agent
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import GatewayClient, connect, quote_segment
 from policies import strict_json
@@ -25,7 +26,7 @@ GOOD_STATES = (
 
 
 def send(
-    agent: Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT")],
+    agent: Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT", autocompletion=complete_agent)],
     text: Annotated[str, typer.Argument(help="The message; optional with --data.", metavar="TEXT")] = "",
     data: Annotated[list[str] | None, typer.Option(help=DATA_HELP, metavar="JSON|@FILE")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show the answer while it is produced.")] = False,

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_server
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.http_client import call_gateway, connect, list_all, quote_segment
 from gateway.cli.remote import virtual_servers as virtual
 from gateway.cli.remote.health import describe_health, probe_fields
 from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
 
-Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME", autocompletion=complete_server)]
 FIELDS = (
     "name",
     "status",

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_task
 from gateway.cli.exit_codes import CommandFailed, GatewayUnreachable
 from gateway.cli.http_client import GatewayClient, SseEvent, call_gateway, connect, decode_json, list_all, quote_segment
 from gateway.cli.remote.send import send_request
 
-TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
+TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID", autocompletion=complete_task)]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
 UNSUCCESSFUL_STATES = ("failed", "canceled", "rejected")
 ENDED_STATES = ("completed", *UNSUCCESSFUL_STATES)
@@ -78,7 +79,7 @@ def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
 
 
 def trace(
-    task_id: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK_ID")],
+    task_id: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK_ID", autocompletion=complete_task)],
     as_json: screen.AsJson = False,
 ) -> None:
     """Draw what a task caused: every hop, tool and refusal on a time axis."""

@@ -7,12 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.elicitation import current_terminal
+from gateway.cli.arguments.completion import complete_server
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.terminal.elicitation import current_terminal
 
 CALL_EXAMPLE = """Example: interlock call inventory_check '{"sku": "SKU-7"}'"""
-ServerOption = Annotated[str | None, typer.Option(help="One server, whose tools have their own names (default: all servers).")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(help="One server, whose tools have their own names (default: all servers).", autocompletion=complete_server),
+]
 
 
 def tools(server: ServerOption = None, as_json: screen.AsJson = False) -> None:

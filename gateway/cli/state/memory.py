@@ -1,25 +1,27 @@
 """memory: facts that agents and people remember, and what was said in a context."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_agent
+from gateway.cli.arguments.days import parse_moment
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.http_client import call_gateway, connect, decode_json, list_all, quote_segment
 
 PATH = "/api/memory"
 SCOPE_HELP = "person (your own), or workflow: with the name of a workflow."
-PERSON_HELP = "Another person, as tenant|issuer|subject; needs a right of operators."
+PERSON_HELP = "Another person: the name, or tenant|issuer|subject where several have it; needs a right of operators."
 Scope = Annotated[str, typer.Option("--scope", help=SCOPE_HELP, metavar="SCOPE")]
 FactId = Annotated[str, typer.Argument(help="The fact's id.", metavar="ID")]
 Person = Annotated[str, typer.Option("--person", help=PERSON_HELP, metavar="PERSON")]
-AgentName = Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT")]
+AgentName = Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT", autocompletion=complete_agent)]
 Sensitivity = Annotated[int | None, typer.Option("--sensitivity", help="From 0 (the default) to 3.", min=0, max=3)]
 Expiry = Annotated[
     datetime | None,
-    typer.Option("--expires", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="When it is deleted, in UTC.", metavar="DATE"),
+    typer.Option("--expires", parser=parse_moment, help="When it is deleted, in UTC: a day, a time, or 30d from now.", metavar="WHEN"),
 ]
 COLUMNS = ["id", "text", "written by", "updated", "sensitivity"]
 app = typer.Typer(
@@ -158,7 +160,7 @@ def release(agent: AgentName, as_json: screen.AsJson = False) -> None:
 
 
 def _moment(day: datetime | None) -> str | None:
-    return None if day is None else day.replace(tzinfo=UTC).isoformat()
+    return None if day is None else day.isoformat()
 
 
 def _source_of(said: dict[str, Any]) -> str:

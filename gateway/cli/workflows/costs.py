@@ -1,7 +1,7 @@
 """cost: what calls of agents and tools have cost."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 
 from gateway.calls.costs.reports.spreadsheet import write_csv
 from gateway.cli import output as screen
+from gateway.cli.arguments.days import DAY_FORMS, parse_day
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.http_client import connect
 
@@ -34,16 +35,16 @@ NO_KEY = {Group.WORKFLOW: "(no workflow)", Group.RUN: "(no run)", Group.STEP: "(
 
 def register(app: typer.Typer) -> None:
     """Adds `cost` to the commands."""
-    app.command(epilog="Example: interlock cost --by agent --since 2026-01-01")(cost)
+    app.command(epilog="Example: interlock cost --by agent --since 7d")(cost)
 
 
 def cost(
     by: Annotated[Group, typer.Option("--by", help="What costs are added up by.")] = Group.DAY,
     since: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="The first day, in UTC; 29 days before the last one if left out.", metavar="DATE"),
+        date | None,
+        typer.Option(parser=parse_day, help=f"The first day, in UTC: {DAY_FORMS}; 29 days before the last one if left out.", metavar="DAY"),
     ] = None,
-    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day; today if left out.", metavar="DATE")] = None,
+    until: Annotated[date | None, typer.Option(parser=parse_day, help="The last day; today if left out.", metavar="DAY")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="The costs of everybody, which need audit:read.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
     budgets: Annotated[bool, typer.Option("--budgets", help="Show what is left of each budget that counts your calls.")] = False,
@@ -62,7 +63,7 @@ def cost(
     if estimate:
         _show_estimate(estimate, as_json)
         return
-    days = {name: day.date() for name, day in (("since", since), ("until", until)) if day is not None}
+    days = {name: day for name, day in (("since", since), ("until", until)) if day is not None}
     query = {"by": by.value, "everybody": str(everybody).lower(), **_texts(days)}
     items, total = _read_all(PATH, query, CSV_LINES_MAX if as_csv else SHOWN_MAX)
     if as_csv:

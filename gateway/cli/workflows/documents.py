@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_workflow
 from gateway.cli.http_client import connect, quote_segment
 from gateway.cli.workflows import drafting, rehearsals, starting
 from gateway.cli.workflows.names import naming_workflow
 
-Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME", autocompletion=complete_workflow)]
 PATH = "/api/workflows"
 
 

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_run
 from gateway.cli.http_client import connect, quote_segment
 from gateway.cli.remote.send import read_data
 
-RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
+RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID", autocompletion=complete_run)]
 Latest = Annotated[bool, typer.Option("--latest", help="Run with the workflow's newest version, if its finished steps are the same.")]
 PATH = "/api/runs"
 
@@ -66,7 +67,7 @@ def fork(
 
 def diff(
     run_id: RunId,
-    other: Annotated[str, typer.Argument(help="The other run's id.", metavar="OTHER")],
+    other: Annotated[str, typer.Argument(help="The other run's id.", metavar="OTHER", autocompletion=complete_run)],
     as_json: screen.AsJson = False,
 ) -> None:
     """Show the steps in which two runs differ."""

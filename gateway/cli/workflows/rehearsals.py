@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_run
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
 
@@ -47,7 +48,7 @@ def test(
 
 
 def record(
-    run_id: Annotated[str, typer.Argument(help="A run of yours that completed or failed.", metavar="RUN_ID")],
+    run_id: Annotated[str, typer.Argument(help="A run of yours that completed or failed.", metavar="RUN_ID", autocompletion=complete_run)],
     as_json: screen.AsJson = False,
 ) -> None:
     """Print a rehearsal with the answers and the ending of a run."""

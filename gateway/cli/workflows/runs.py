@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_run
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_json, quote_segment
 from gateway.cli.remote import tasks
@@ -19,7 +20,7 @@ from gateway.cli.workflows.questions import question_lines
 from gateway.cli.workflows.starting import output_of
 from gateway.cli.workflows.tree import tree_lines, with_undoing
 
-RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
+RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID", autocompletion=complete_run)]
 PATH = "/api/runs"
 RESTS = ("paused", "waiting")  # states of runs beside those of tasks
 STATES = ("submitted", "working", "input-required", "auth-required", "completed", "failed", "canceled", "rejected", *RESTS)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.arguments.completion import complete_workflow
 from gateway.cli.exit_codes import CommandFailed, NothingFound
 from gateway.cli.http_client import GatewayClient, connect, quote_segment
 from gateway.cli.remote import tasks
@@ -14,7 +15,7 @@ from gateway.cli.workflows.questions import question_lines
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME", autocompletion=complete_workflow)],
     given: Annotated[str, typer.Argument(help="The input, as JSON or a JSON file.", metavar="JSON|@FILE")] = "{}",
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait; print the run's id.")] = False,
     as_json: screen.AsJson = False,

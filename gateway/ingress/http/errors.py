@@ -275,7 +275,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     ),
     IdempotencyConflict: ErrorMapping(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     InvalidAnswer: ErrorMapping(500, -32006, "invalid-agent-response", a2a_reason="INVALID_AGENT_RESPONSE"),
-    NotReachable: ErrorMapping(502, -32015, "not-reachable", "It is not reachable now; try again later.", is_mcp_http_200=True),
+    NotReachable: ErrorMapping(502, -32015, "not-reachable", is_mcp_http_200=True),
     NotCarried: ErrorMapping(422, -32015, "not-carried", rpc_code_override=FAILED_PRECONDITION),
     UpstreamFault: ErrorMapping(502, -32015, "upstream", is_mcp_http_200=True),
     McpRefused: ErrorMapping(502, -32015, "upstream", is_mcp_http_200=True),

@@ -171,9 +171,9 @@ class MethodTable:
         streamer = await self._sessions.subscribe(message.session, uri)
         try:
             holds = await self._notification_streams.is_subscription_confirmed(message.session, uri, streamer)
-        except NotReachable:
+        except NotReachable as error:
             await self._sessions.unsubscribe(message.session, uri)
-            raise
+            raise NotReachable(found.server) from error
         if not holds:
             await self._sessions.unsubscribe(message.session, uri)
             raise modern.BadEnvelope(INVALID_PARAMS, "the server does not send updates of this resource", status=200)

@@ -115,6 +115,10 @@ class MemoryAccess:
         """
         return await self._store.erase(caller.principal.tenant, person, self._writer(caller, grant))
 
+    async def find_people(self, tenant: str, subject: str) -> list[str]:
+        """The people (tenant|issuer|subject) with this subject of whom something is remembered; the caller has checked the right to it."""
+        return await self._reader.find_people(tenant, subject)
+
     def export(self, tenant: str, person: str) -> AsyncIterator[StoredFact]:
         """Yields everything of a person; the caller of this method has checked the right to it."""
         return self._reader.export(tenant, person)

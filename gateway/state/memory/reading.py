@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, exists, or_, select
+from sqlalchemy import Connection, and_, exists, or_, select, union
 
 from gateway.state.memory.facts import Fact, MemoryScope, OldVersion, UnknownFact
 from gateway.state.memory.index import ranked_ids
@@ -76,6 +76,10 @@ class FactReader:
         """
         return await self._database.read(lambda connection: read_page(connection, view, page))
 
+    async def find_people(self, tenant: str, subject: str) -> list[str]:
+        """The people (tenant|issuer|subject) with this subject whom facts are about, or who wrote a version of one."""
+        return await self._database.read(partial(_read_people, tenant=tenant, subject=subject))
+
     async def export(self, tenant: str, person: str) -> AsyncIterator[StoredFact]:
         """Yields every fact about a person, and every one that they or agents for them wrote or corrected, with its whole history."""
         found = await self._database.read(partial(_read_export, tenant=tenant, person=person, after=""))
@@ -125,6 +129,16 @@ def _parse_rank(cursor: str) -> dict[str, Any]:
         raise BadCursor
     updated, fact_id = parse_place(place)
     return {"score": int(score), "updated": updated, "id": fact_id}
+
+
+def _read_people(connection: Connection, tenant: str, subject: str) -> list[str]:
+    columns = ((memory_facts, "owner"), (memory_facts, "author"), (memory_versions, "author"))
+    named = (
+        select(table.c[name]).where(table.c.tenant == tenant, table.c[name].endswith(f"|{subject}", autoescape=True))
+        for table, name in columns
+    )
+    found = connection.execute(union(*named)).scalars()
+    return sorted(person for person in found if person.split("|", 2)[-1] == subject)  # SQLite compares without case
 
 
 def _read_export(connection: Connection, tenant: str, person: str, after: str) -> list[StoredFact]:

@@ -1,7 +1,8 @@
 """Events as HTTP requests carry them: the three modes of CloudEvents 1.0, and webhooks of other systems."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +20,7 @@ STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 PREFIX: Final = "ce-"
 ORIGIN: Final = "sentsource"  # extension attribute: the `source` that the system itself named
+ERRORS_READ: Final = 20  # of data that does not fit its schema
 _DATA_NAMES: Final = ("data", "data_base64", "datacontenttype")  # what headers never carry by these names (binary mode, s3.1.3)
 
 
@@ -141,10 +143,24 @@ class SourceReader:
         key = (rule.tenant, rule.name)
         if key not in self._validators:
             self._validators[key] = build_validator(rule.schema)
-        for error in self._validators[key].iter_errors(event.get("data")):
-            path = "".join(f"/{step}" for step in error.instance_path)
-            broken = str(next(reversed(error.schema_path), "type"))
-            raise EventSchemaBroken(f"the data does not fit the schema of the source at {path[:300] or '/'}: it breaks `{broken[:100]}`")
+        if errors := [*islice(self._validators[key].iter_errors(event.get("data")), ERRORS_READ)]:
+            path = "".join(f"/{step}" for step in errors[0].instance_path)
+            raise EventSchemaBroken(f"the data does not fit the schema of the source at {path[:300] or '/'}: {_problem_of(errors)}")
+
+
+def _problem_of(errors: Sequence[jsonschema_rs.ValidationError]) -> str:
+    """What is wrong at the place of the first error: the names of missing members, of unexpected ones, or else the rule."""
+    found = [error.kind.as_dict() for error in errors if error.instance_path == errors[0].instance_path]
+    rule = str(next(reversed(errors[0].schema_path), "type"))
+    if rule == "required":
+        return f"it lacks {_quoted(facts['property'] for facts in found if 'property' in facts)}"
+    if rule == "additionalProperties":
+        return f"it must not have {_quoted(found[0].get('unexpected', ()))}"
+    return f"it breaks `{rule[:100]}`"
+
+
+def _quoted(names: Iterable[object]) -> str:
+    return ", ".join(f"`{str(name)[:80]}`" for name in names)[:300]
 
 
 def _own_event(document: Mapping[str, Any]) -> dict[str, Any]:

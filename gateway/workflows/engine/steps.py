@@ -326,7 +326,7 @@ def _error_of(error: Exception, target: str, instance: str) -> WorkflowError:
             detail = f"{target}: the step was begun before with another input, and may have had its effect"
             return own_error("outcome-unknown", 500, "Outcome Unknown", detail, instance)
     if isinstance(error, NotReachable):
-        return standard_error("communication", f"{target}: {str(error) or 'is not reachable now'}", instance)
+        return standard_error("communication", f"{target}: is not reachable now", instance)
     return standard_error("communication", f"{target}: {str(error) or type(error).__name__}", instance)
 
 

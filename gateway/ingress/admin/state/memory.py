@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, Field, field_validator
 
 from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.authorizer import RequireInPerson
+from gateway.calls.revocation.kill_switch import AmbiguousPerson
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import list_header
@@ -30,6 +31,7 @@ from policies.delegation.rulings import Act, Grant
 Authenticate = Callable[[Request], Awaitable[Caller]]
 BODY_MAX: Final = 64 << 10  # bytes; JSON escapes make a text up to six times as long
 MYSELF: Final = "me"
+NAMES_SHOWN: Final = 10  # of people with the same subject
 # Everybody erases and exports what is remembered of themselves, without a permission; but no agent does it for them.
 ERASE: Final = Act("eraseMemory", "Key", "memory", "memory:write:person", "memory")
 EXPORT: Final = replace(READ_AUDIT, verb="export-memory")
@@ -130,8 +132,7 @@ def _add_person_routes(router: APIRouter, parts: MemoryParts, authenticate: Auth
     @router.delete("", name="erase_memory")
     async def erase(caller: Annotated[Caller, Depends(authenticate)], person: Annotated[str, Query(max_length=2048)] = "") -> JSONResponse:
         await parts.check_in_person(caller, ERASE)
-        owner = _owner_named(caller, person)
-        grant = None if owner == caller.principal.owner_key else await require_permission(caller, parts.authorize, ERASE_OTHERS)
+        owner, grant = await _find_owner(parts, caller, person, ERASE_OTHERS)
         return JSONResponse({"person": owner, "erased": await access.erase(caller, owner, grant)})
 
     @router.get("/export", name="export_memory")
@@ -139,9 +140,7 @@ def _add_person_routes(router: APIRouter, parts: MemoryParts, authenticate: Auth
         caller: Annotated[Caller, Depends(authenticate)], person: Annotated[str, Query(min_length=1, max_length=2048)] = MYSELF
     ) -> StreamingResponse:
         await parts.check_in_person(caller, EXPORT)
-        owner = _owner_named(caller, person)
-        if owner != caller.principal.owner_key:
-            await require_permission(caller, parts.authorize, EXPORT)
+        owner, _ = await _find_owner(parts, caller, person, EXPORT)
         lines = _lines(access.export(caller.principal.tenant, owner))
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
@@ -200,13 +199,26 @@ def _version_wanted(if_match: str | None) -> int | None:
     return int(tag)
 
 
-def _owner_named(caller: Caller, person: str) -> str:
-    """The person (tenant|issuer|subject) that a request names: `me`, or another one of the same tenant. Raises BadFact."""
-    if person == MYSELF:
-        return caller.principal.owner_key
-    if person.count("|") < 2 or not person.startswith(f"{caller.principal.tenant}|") or "\0" in person:
-        raise BadFact("person", "must be me, or tenant|issuer|subject of a person in your tenant")
-    return person
+async def _find_owner(parts: MemoryParts, caller: Caller, person: str, act: Act) -> tuple[str, Grant | None]:
+    """The person (tenant|issuer|subject) that a request names, and for another one than the caller the grant of `act`.
+
+    `person` is `me`, such a key, or a subject that one person of the tenant has of whom something is remembered.
+    Raises BadFact, CallRefused and AmbiguousPerson.
+    """
+    mine = caller.principal.owner_key
+    if person in (MYSELF, mine):
+        return mine, None
+    has_key = person.count("|") >= 2
+    if not person or "\0" in person or (has_key and not person.startswith(f"{caller.principal.tenant}|")):
+        raise BadFact("person", "must be me, a person's name, or tenant|issuer|subject of a person in your tenant")
+    grant = await require_permission(caller, parts.authorize, act)
+    if has_key:
+        return person, grant
+    found = await parts.access.find_people(caller.principal.tenant, person)
+    if len(found) != 1:
+        shown = ", ".join(found[:NAMES_SHOWN]) or "nothing is remembered of anybody with this name"
+        raise AmbiguousPerson(f"name one person as tenant|issuer|subject: {shown}")
+    return found[0], grant
 
 
 async def _lines(exported: AsyncIterator[StoredFact]) -> AsyncIterator[bytes]:

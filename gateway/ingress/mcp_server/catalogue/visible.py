@@ -76,7 +76,7 @@ class VisibleEntries:
 
     def unreachable_error(self, entry: Registration) -> NotReachable:
         """Returns the error for an unreachable entry; for one that is down it also schedules a probe."""
-        return self._absences.refuse(entry) if entry.status is RegistrationStatus.DOWN else NotReachable()
+        return self._absences.refuse(entry) if entry.status is RegistrationStatus.DOWN else NotReachable(entry.name)
 
     def find_server(self, caller: Caller, name: str) -> Registration:
         """Returns an active server. Raises UnknownName and NotReachable."""

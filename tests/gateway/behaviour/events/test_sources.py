@@ -91,6 +91,13 @@ async def test_what_a_source_may_not_send_is_refused(crm: House) -> None:
         assert await refused(crm, body, signed(body, f"msg_{number}")) == refusal
 
 
+async def test_data_without_a_member_of_the_schema_is_answered_with_its_name(crm: House) -> None:
+    answer = await deliver(crm, body := payload(mail="ann@example.com"), signed(body))
+    assert answer.json()["detail"].endswith("at /: it lacks `id`")
+    wrong = await deliver(crm, body := payload(id=1, mail="nobody"), signed(body, "msg_2"))
+    assert wrong.json()["detail"].endswith("at /mail: it breaks `pattern`")
+
+
 async def test_a_source_that_sends_events_itself_does_not_choose_their_source(crm: House) -> None:
     event = {
         "specversion": "1.0",

@@ -123,6 +123,14 @@ async def test_a_refusal_says_what_is_left_and_when_it_begins_anew(tmp_path: Pat
         assert "result" in await desk.send("bob")
 
 
+async def test_a_refusal_from_memory_tells_the_same_as_that_of_the_database(tmp_path: Path, database_url: str) -> None:
+    async with till(tmp_path, database_url, {**OF_SALES, "cost_per_day": 0.05}) as desk:
+        await desk.agent("0.03")
+        assert "result" in await desk.send()
+        first, second = [(await desk.send())["error"]["message"] for _ in range(2)]
+        assert first == second and "0.03 are spent, and 0.00 are reserved by calls at work" in second
+
+
 async def test_a_refused_call_leaves_no_task_and_no_grant(tmp_path: Path, database_url: str) -> None:
     async with till(tmp_path, database_url, {**OF_SALES, "cost_per_day": 0.05}) as desk:
         await desk.agent("0.06")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from gateway.state.memory.tables import memory_versions
 from policies.tables import audit_records
 from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
 from tests.fakes.memory import MEMORY_ROLES, every_row, taint_of
@@ -232,6 +233,27 @@ async def test_only_operators_erase_and_export_for_others(desk: Desk) -> None:
     assert (await desk.ask("DELETE", f"/api/memory?person={other}")).status_code == 422
     assert "Likes tea" in (await desk.ask("GET", f"/api/memory/export?person={alice}")).text
     assert (await desk.ask("DELETE", f"/api/memory?person={alice}")).json()["erased"] == 1
+
+
+async def test_an_operator_names_a_person_by_their_name_where_one_has_it(home: House, desk: Desk) -> None:
+    fact = await desk.put("Likes tea")
+    await desk.put("Likes coffee", user="bob")
+    assert (await desk.ask("GET", "/api/memory/export?person=alice", "bob")).json()["reason_id"] == "user-lacks-permission"
+    exported = (await desk.ask("GET", "/api/memory/export?person=alice")).text
+    assert "Likes tea" in exported and "Likes coffee" not in exported
+    unknown = await desk.ask("GET", "/api/memory/export?person=nobody")
+    assert (unknown.status_code, unknown.json()["reason_id"]) == (409, "ambiguous") and "nothing is remembered" in unknown.text
+    other = "default|https://other|alice"
+    await home.gateway.database.write(lambda batch: batch.add(memory_versions, version_by(other, str(fact["id"]))))
+    two = await desk.ask("DELETE", "/api/memory?person=alice")
+    assert (two.status_code, two.json()["reason_id"]) == (409, "ambiguous") and "default|https://other|alice" in two.json()["detail"]
+    assert await desk.found() == ["Likes tea"]
+
+
+def version_by(author: str, fact_id: str) -> dict[str, Any]:
+    """The row of an older version of a fact."""
+    told = {"text": "Likes milk", "sensitivity": 0, "agent": "", "task_id": "", "at": 1}
+    return {"tenant": "default", "fact_id": fact_id, "version": 99, "author": author, **told}
 
 
 @sqlite_only

@@ -81,6 +81,7 @@ async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_know
         known = await home.rpc(path, home.token("mel"), method, params)
         data = {"reason_id": "not-reachable", "trace_id": TRACE} | ({"retryAfter": 2} if status is RegistrationStatus.DOWN else {})
         assert (known.status_code, known.json()["error"]["data"]) == (200, data), (path, method)
+        assert known.json()["error"]["message"].startswith("`crm` is not reachable now"), (path, method)
         hidden = await home.rpc(path, home.token("alice"), method, params)
         unknown = await home.rpc(path.replace("crm", "none"), home.token("alice"), method, eval(repr(params).replace("crm", "none")))
         assert (hidden.status_code, hidden.json()) == (unknown.status_code, unknown.json()), (path, method)

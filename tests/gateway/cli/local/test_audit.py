@@ -316,7 +316,7 @@ def test_without_its_statement_a_cut_is_found(interlock: CommandLine, home: Path
     assert interlock("audit", "verify").code == 1
 
 
-WRONG = [("--before", "yesterday"), ("--before", "2999-01-01"), ("--before", "2000-01-01", "--archive", "there")]
+WRONG = [("--before", "some day"), ("--before", "2999-01-01"), ("--before", "2000-01-01", "--archive", "there")]
 
 
 @pytest.mark.parametrize("arguments", WRONG)

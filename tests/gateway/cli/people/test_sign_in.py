@@ -11,9 +11,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import sessions
 from gateway.cli.main import app
 from gateway.cli.people import sign_in
+from gateway.cli.tokens import sessions
 from tests.fakes.house import House
 from tests.fakes.sign_in import device_tokens, is_admitted, request_in
 

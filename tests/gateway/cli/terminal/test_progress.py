@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from gateway.cli.progress import ProgressDisplay, format_progress
+from gateway.cli.terminal.progress import ProgressDisplay, format_progress
 from tests.fakes.waiting import until
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.elicitation import Terminal, current_terminal, parse_value
+from gateway.cli.terminal.elicitation import Terminal, current_terminal, parse_value
 
 SIZES = {"type": "string", "oneOf": [{"const": "s", "title": "Small"}, {"const": "l", "title": "Large"}]}
 EXTRAS = {"type": "array", "minItems": 1, "maxItems": 2, "items": {"enum": ["bow", "card", "box"]}}

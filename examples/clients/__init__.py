@@ -1,0 +1,1 @@
+"""Programs of frameworks whose agents use the tools of the gateway, each with the requirements of its framework."""

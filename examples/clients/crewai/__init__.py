@@ -1,0 +1,1 @@
+"""An agent of this framework with the tools of the gateway."""

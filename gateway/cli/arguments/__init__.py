@@ -1,0 +1,1 @@
+"""Arguments that several commands take: days, and names that the shell completes."""

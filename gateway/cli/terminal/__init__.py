@@ -1,0 +1,1 @@
+"""What commands use of a terminal: a line of progress, and questions that the person answers."""
