@@ -63,3 +63,8 @@ def test_calls_with_an_effect_are_as_long_as_plain_ones() -> None:
 def test_a_reply_about_another_value_is_found_out(wrong: bytes) -> None:
     assert value_fault(b'{"key": "bench/0000/status", "value": 1}', 7, "bench/0000/status") == ""
     assert value_fault(wrong, 7, "bench/0000/status")
+
+
+def test_each_workload_expects_a_status_and_has_the_verb_of_its_path() -> None:
+    assert all(isinstance(each.status, int) and each.method in ("GET", "POST", "PUT") for each in EVERY_WORKLOAD.values())
+    assert (EVERY_WORKLOAD["state_read"].method, EVERY_WORKLOAD["state_write"].method) == ("GET", "PUT")

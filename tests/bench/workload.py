@@ -86,8 +86,8 @@ EVENTS = {
     "events_batch": Workload("events.accept_batch", _EVENTS, {}, partial(events_fault, BATCH_EVENTS), 202),
 }
 STATE = {  # paths and bodies have the key as %(text)b
-    "state_read": Workload("state.read", b"", {}, value_fault, "GET"),
-    "state_write": Workload("state.write", b'{"was":"%(text)b","by":%(id)d}', {"If-Match": "*"}, value_fault, "PUT"),
+    "state_read": Workload("state.read", b"", {}, value_fault, method="GET"),
+    "state_write": Workload("state.write", b'{"was":"%(text)b","by":%(id)d}', {"If-Match": "*"}, value_fault, method="PUT"),
 }
 EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS, **STATE}  # what only a gateway has included
 
