@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from sqlalchemy import text
+
 from gateway.calls.costs.reports.days import CostDays
 from gateway.calls.costs.reports.report import read_day_sums
 from gateway.storage.database import Database, engine_for
@@ -48,7 +50,10 @@ PAGES = {
     "why": f"/console/why/d_{49:026}",
     "ask why": "/console/why",
     "last refusals": "/console/why?recent=true",
-    "evaluate": f"/console/why?action=invokeAgent&resource={agent_name(31)}&person=bob",
+    "evaluate": f"/console/evaluate?action=invokeAgent&resource={agent_name(31)}&person=bob",
+    "replay": "/console/replay",
+    "register an agent": "/console/register/agent",
+    "register a server": "/console/register/server",
     "agents": "/console/agents",
     "agents by words": "/console/agents?q=subject42",
     "agent": f"/console/agents/{agent_name(31)}",
@@ -64,6 +69,12 @@ PAGES = {
     "cost by day of everybody": "/console/cost?everybody=true",
     "cost by person": "/console/cost?by=person&everybody=true",
     "cost by agent": "/console/cost?by=agent&everybody=true",
+    "memory": "/console/memory",
+    "events": "/console/events",
+    "triggers": "/console/triggers",
+    "dead letters": "/console/deadletters",
+    "account": "/console/account",
+    "settings": "/console/settings",
 }
 
 
@@ -96,6 +107,9 @@ async def _add_up_days(url: str) -> None:
     try:
         while await CostDays(database, lambda: ["default"], read_day_sums, now_us).run_once():
             pass
+        if not database.is_sqlite:
+            with database.engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
     finally:
         database.close()
 
