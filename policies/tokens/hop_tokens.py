@@ -201,14 +201,15 @@ class HopTokens:
     def _mint_token(self, delegation: Delegation, scope: Permissions, audience: str, thumbprint: str = "") -> tuple[str, int]:
         now = int(self._minting.now())
         expires = min(now + self._minting.ttl, int(delegation.not_after))
+        actor = _actor_claim(delegation)
         kind = {
-            "act": _actor_claim(delegation),
+            "act": actor,
             "txn": delegation.txn,
             "task": delegation.task_id,
             "dlg_max": delegation.depth_max,
             "grant": delegation.grant_id,
         }
-        token = IssuedToken(delegation.principal, audience, delegation.actor, str(scope), thumbprint, kind)
+        token = IssuedToken(delegation.principal, audience, actor.get("sub", ""), str(scope), thumbprint, kind)
         claims = access_token_claims(self._minting.issuer, self._minting.new_id("j"), now, expires, token)
         return self._signer.sign(claims, ACCESS_JWT_TYPE), max(0, expires - now)
 
