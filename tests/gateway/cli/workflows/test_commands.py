@@ -265,7 +265,7 @@ def test_events_are_shown_from_before_and_as_they_come(interlock: CommandLine, a
 def test_triggers_are_listed_and_tested(interlock: CommandLine, api: GatewayApi) -> None:
     trigger = {
         "workflow": "flow", "run_as": "nightly", "cron": None, "every_seconds": None, "after_seconds": None, "event_types": ["shop.paid"],
-        "next_at": None, "last_run": "t_1", "waiting": 2, "dead": 0, "problem": None, "paused": False, "name": None, "agent": None, "tool": None,
+        "next_at": None, "last_run": "t_1", "waiting": 2, "dead": 0, "problem": None, "name": None, "agent": None, "tool": None,
     }  # fmt: skip
     other = trigger | {"name": "take", "workflow": None, "tool": "inventory.reserve", "dead": 3}
     api.on("GET /api/triggers?limit=200", {"items": [trigger, other], "next": None})
