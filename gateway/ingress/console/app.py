@@ -139,10 +139,9 @@ class ConsoleApp:
         self, scope: Scope, found: PageRoute, session: BrowserSession, caller: Caller, *, path: str, query: dict[str, str]
     ) -> PageRequest:
         """Returns the request of a page, without a form."""
-        until = session.person.until
 
         async def spend(text: str) -> bool:
-            return await self._parts.spend(caller.principal.tenant, f"console|{session.digest}|{text}", until)
+            return await self._parts.spend(caller.principal.tenant, f"console|{session.digest}|{text}", session.ends_by)
 
         return PageRequest(
             ApiClient(scope["app"], caller, scope),
