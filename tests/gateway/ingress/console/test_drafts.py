@@ -68,8 +68,8 @@ async def test_a_draft_is_ruled_on_with_the_arguments_and_the_chain(home: House)
     [
         ({"draft": "permit(everything);"}, "can't be used"),
         ({"draft": '@id("x") permit(principal, action, resource'}, "can't be used"),
-        ({"draft": NO_CHECKS, "arguments": "{"}, "the arguments are not JSON"),
-        ({"draft": NO_CHECKS, "arguments": "[" * 5000}, "the arguments are not JSON"),
+        ({"draft": NO_CHECKS, "arguments": "{"}, "the arguments can't be read as JSON"),
+        ({"draft": NO_CHECKS, "arguments": "[" * 5000}, "the arguments can't be read as JSON"),
         ({"draft": NO_CHECKS, "resource": "inventory.nothing"}, "There is no such subject or resource."),
     ],
 )
