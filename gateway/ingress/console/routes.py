@@ -56,7 +56,7 @@ class PageRoute:
 
 
 LARGE_FORMS: Final = {  # bytes, as they are encoded
-    **dict.fromkeys(("/console/agents/{}/try", "/console/servers/{}/try"), 512 << 10),
+    **dict.fromkeys(("/console/agents/{}/try", "/console/servers/{}/try", "/console/evaluate", "/console/replay"), 512 << 10),
     **dict.fromkeys(("/console/register/agent", "/console/register/server"), 2 << 20),
 }
 _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (

@@ -19,8 +19,8 @@ async def list_events(request: PageRequest) -> Page:
     filters = {name: request.query[name] for name in EVENT_FILTERS if request.query.get(name)}
     document = await request.api.get("/api/events", **filters)
     members = {"events": document, "filters": {name: filters.get(name, "") for name in EVENT_FILTERS}}
-    address = with_query("/api/events", filters)
-    return Page("events.html", "Events", address, ("interlock", "event", "tail"), members, is_live=not filters.get("cursor"))
+    command = ("interlock", "event", "tail", *(("--type", filters["type"]) if filters.get("type") else ()))
+    return Page("events.html", "Events", with_query("/api/events", filters), command, members, is_live=not filters.get("cursor"))
 
 
 async def list_triggers(request: PageRequest) -> Page:

@@ -82,6 +82,18 @@ async def test_a_bad_draft_or_question_is_a_clear_page(home: House, form: dict[s
 
 
 @on_sqlite
+@pytest.mark.parametrize("path", ["/console/evaluate", "/console/replay"])
+async def test_a_form_takes_the_longest_draft_in_any_script(home: House, path: str) -> None:
+    await home.server("inventory", "check", "refund")
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    page = (await browser.get(path)).text
+    longest = int(re.findall(r'name="draft"[^>]*maxlength="(\d+)"', page)[0])
+    draft = NO_CHECKS + "\n// " + "規" * (longest - len(NO_CHECKS) - 4)
+    answer = await browser.post(path, {**CHECK, "draft": draft, "only": "all", "beside": "true"})
+    assert answer.status_code == 200, words_of(answer.text)[:300]
+
+
+@on_sqlite
 async def test_who_may_not_write_policies_evaluates_no_draft(home: House) -> None:
     browser = await ConsoleBrowser(home).sign_in("alice")
     assert 'name="draft"' not in (await browser.get("/console/evaluate")).text
