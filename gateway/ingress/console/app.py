@@ -12,7 +12,7 @@ import structlog
 
 from gateway.ingress.console.api import ApiClient, with_query
 from gateway.ingress.console.attempts.requests import ProtocolClient
-from gateway.ingress.console.attempts.streaming import last_of, part_events
+from gateway.ingress.console.attempts.streaming import last_until_left, part_events
 from gateway.ingress.console.forms import FormRefused, check_csrf, check_own_origin, read_console_form, read_console_query
 from gateway.ingress.console.live import LiveStreams, stream_changes
 from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, GrowingPage, Page, PageRequest, UnknownPage
@@ -162,7 +162,9 @@ class ConsoleApp:
     ) -> None:
         """Sends what grows as a stream to a script that asks for one, and otherwise the last page."""
         if header(scope, STREAM_HEADER) is None:
-            await self._answer(found, request, await last_of(growing.pages), send)
+            page = await last_until_left(growing.pages, receive)
+            if page is not None:
+                await self._answer(found, request, page, send)
             return
 
         def render(page: Page) -> bytes:
