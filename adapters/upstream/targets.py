@@ -106,10 +106,10 @@ class TargetPolicy:
         return is_allowed_host or port in PUBLIC_PORTS
 
 
-def origin_of(url: str) -> str:
-    """The scheme, host and port of a URL, without its path, which may be a secret."""
+def without_path(url: str) -> str:
+    """The scheme, host and port of a URL as they are written. Its user, path and query are left out, since they may be secrets."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _url_as_written(url: URL, text: str) -> URL:

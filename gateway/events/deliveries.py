@@ -10,7 +10,7 @@ import structlog
 
 from adapters.contract import UpstreamFault
 from adapters.upstream.egress import Egress, EgressRefused
-from adapters.upstream.targets import origin_of
+from adapters.upstream.targets import without_path
 from gateway.events.queue import EventQueue, QueuedRow
 from gateway.events.rules import WebhookRule
 from gateway.events.standard_webhooks import BadSecret, read_secrets, sign
@@ -88,7 +88,7 @@ class EventDeliveries:
 
     def _letter_of(self, row: Any) -> dict[str, Any]:
         webhook = self._webhooks.get(row.webhook)
-        target = "" if webhook is None else origin_of(webhook.url)  # the path may be a secret
+        target = "" if webhook is None else without_path(webhook.url)  # the path may be a secret
         return {**letter_members(row), "kind": "event", "target": target, "agent": None, "task_id": None}
 
     async def retry(self, tenant: str, delivery_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from adapters.upstream.targets import grpc_url, origin_of
+from adapters.upstream.targets import grpc_url, without_path
 from gateway.registration.card_source import CardSource
 from gateway.registration.requests import BadRequest
 from gateway.registration.vendor_source import VendorSource
@@ -33,7 +33,7 @@ class EndpointIdentityCheck:
         if self._vendors.is_vendor(entry.kind):
             blank = Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status)
             return (await self._vendors.candidate_from_agent(replace(blank, upstream=entry.upstream), url)).card
-        read = await self._cards.fetch(origin_of(grpc_url(url)), entry.upstream)
+        read = await self._cards.fetch(without_path(grpc_url(url)), entry.upstream)
         return None if read is None else read.card
 
 

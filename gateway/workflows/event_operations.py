@@ -154,9 +154,9 @@ class EventOperations:
         shown = [trigger_document(row, waiting.get(row.workflow, 0), now_us()) for row in rows]
         return shown + [rule_document(rule, statuses.get(rule.name, TriggerStatus())) for rule in rules]
 
-    async def pause_trigger(self, tenant: str, workflow: str, by: str) -> bool:
-        """Has the schedule of a workflow start nothing until it is resumed, with an empty `by`. False: there is none."""
-        return await self._wakers.workflows.pause(tenant, workflow, by)
+    async def set_trigger_pause(self, tenant: str, workflow: str, paused_by: str) -> bool:
+        """Pauses the schedule of a workflow in the name of a person, or resumes it where `paused_by` is empty. False: there is none."""
+        return await self._wakers.workflows.set_pause(tenant, workflow, paused_by)
 
     async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]:
         """Whether an event would start each of these, and if not, why; nothing is stored or started. Raises BadEvent.

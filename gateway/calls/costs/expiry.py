@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from gateway.calls.costs.causing_runs import read_causing_runs, with_run
 from gateway.calls.costs.entries import EXPIRED
-from gateway.calls.costs.reports.days import forget_day_of
+from gateway.calls.costs.reports.days import DAY_US, forget_day_of
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.storage.database import Batch, Database, WriteFailed
@@ -25,12 +25,11 @@ from gateway.tasks.log import RUNNING_STATES
 
 BATCH_SIZE: Final = 100
 GRACE_US: Final = 30_000_000  # between the end of a task and the expiry of its turn's reservation: the turn may still tell its cost
-LATE_US: Final = 86_400_000_000  # for which a turn that ends after its reservation expired corrects the charge
+LATE_US: Final = DAY_US  # for which a turn that ends after its reservation expired corrects the charge
 RUNNING: Final = tuple(state.value for state in RUNNING_STATES)
 _MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND charged_at IS NULL"
 _FORGET = "DELETE FROM reservations WHERE charged_at < ?"
 _ADD_TO_ENTRY = "UPDATE costs SET charged = charged + ? WHERE tenant = ? AND id = ? AND seq = ?"
-DAY_US: Final = 86_400_000_000
 PRUNED_AT_ONCE: Final = 500  # costs that one commit deletes, so that calls wait for it shortly
 COMMITS_MAX: Final = 1000  # of one round of pruning
 _PRUNE_COSTS: Final = (

@@ -48,8 +48,8 @@ _CHARGE = (
     "ON CONFLICT (tenant, day, name) DO UPDATE SET cost = budgets.cost + excluded.cost"
 )
 _DELETE = "DELETE FROM reservations WHERE tenant = ? AND id = ?"
-log = structlog.get_logger()
 _FORGET_EXPIRED = "DELETE FROM costs WHERE tenant = ? AND id = ? AND quarantined = ?"
+log = structlog.get_logger()
 
 
 class Share(NamedTuple):

@@ -18,7 +18,7 @@ def parse_day(text: str) -> date:
     if given in ("today", "yesterday"):
         return (now - timedelta(days=1 if given == "yesterday" else 0)).date()
     try:
-        return (now - span).date() if (span := _parse_span(given)) else date.fromisoformat(given)
+        return (now - span).date() if (span := _parse_span(given)) is not None else date.fromisoformat(given)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a day: {DAY_FORMS}") from None
 
@@ -27,7 +27,7 @@ def parse_moment(text: str) -> datetime:
     """Returns a moment, in UTC unless it names another offset. Raises BadParameter, which says which forms there are."""
     given = text.strip()
     try:
-        at = datetime.now(UTC) + span if (span := _parse_span(given.lower())) else datetime.fromisoformat(given)
+        at = datetime.now(UTC) + span if (span := _parse_span(given.lower())) is not None else datetime.fromisoformat(given)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a time: {MOMENT_FORMS}") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -139,7 +139,7 @@ def what_if(
     folder: Annotated[Path | None, typer.Argument(help="A folder of .cedar files (default: the gateway's own, as it is now).")] = None,
     decision: Annotated[list[str] | None, typer.Option("--decision", help="A decision to rule on again (default: the newest).")] = None,
     only: Annotated[str, typer.Option("--only", help="denied, allowed or all.")] = "denied",
-    limit: Annotated[int, typer.Option("--limit", help="The most decisions to rule on.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The most decisions to rule on.")] = 100,
     arguments: Annotated[Path | None, typer.Option("--arguments", help="A JSON file: arguments by decision id.")] = None,
     beside: Annotated[bool, typer.Option("--beside", help="Rule by the gateway's own folder too, except files of the same name.")] = False,
     as_json: screen.AsJson = False,

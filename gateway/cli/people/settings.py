@@ -18,9 +18,9 @@ def settings(
 ) -> None:
     """Show what is in force in the gateway, and where each value came from: default, file or environment. No secrets."""
     items = [each for each in list_all("/api/settings") if not changed or each["source"] != "default"]
-    rows = ((each["name"], _shown(each["value"]), each["source"]) for each in items)
+    rows = ((each["name"], _format_value(each["value"]), each["source"]) for each in items)
     screen.print_list(items, as_json, ["setting", "value", "from"], rows, "everything is by default")
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)

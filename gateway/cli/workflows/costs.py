@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import date
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from gateway.calls.costs.reports.groups import CostGroup
 from gateway.calls.costs.reports.spreadsheet import write_csv
 from gateway.cli import output as screen
 from gateway.cli.arguments.days import DAY_FORMS, parse_day
@@ -19,18 +19,7 @@ SOURCES = {"price": "its price", "past-calls": "{calls} past calls", "unknown": 
 CSV_LINES_MAX = 10_000
 
 
-class Group(StrEnum):
-    PERSON = "person"
-    AGENT = "agent"
-    TOOL = "tool"
-    WORKFLOW = "workflow"
-    RUN = "run"
-    STEP = "step"
-    TENANT = "tenant"
-    DAY = "day"
-
-
-NO_KEY = {Group.WORKFLOW: "(no workflow)", Group.RUN: "(no run)", Group.STEP: "(no step)", Group.TOOL: "(no tool)"}
+NO_KEY = {CostGroup.WORKFLOW: "(no workflow)", CostGroup.RUN: "(no run)", CostGroup.STEP: "(no step)", CostGroup.TOOL: "(no tool)"}
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def cost(
-    by: Annotated[Group, typer.Option("--by", help="What costs are added up by.")] = Group.DAY,
+    by: Annotated[CostGroup, typer.Option("--by", help="What costs are added up by.")] = CostGroup.DAY,
     since: Annotated[
         date | None,
         typer.Option(parser=parse_day, help=f"The first day, in UTC: {DAY_FORMS}; 29 days before the last one if left out.", metavar="DAY"),

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.costs.balances import Balance, BalancePage, BudgetOwner, BudgetPeriod, DayBudgets, cursor_after, read_run_balances
 from gateway.calls.costs.expectations import read_expectation
-from gateway.calls.costs.reports.report import CostFilter, CostGroup, CostPage, read_costs
+from gateway.calls.costs.reports.groups import CostGroup
+from gateway.calls.costs.reports.report import CostFilter, CostPage, read_costs
 from gateway.calls.costs.reports.spreadsheet import write_csv
 from gateway.calls.costs.reservations import day_of
 from gateway.calls.limits.limit import WORKFLOW

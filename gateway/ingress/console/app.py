@@ -12,7 +12,7 @@ import structlog
 
 from gateway.ingress.console.api import ApiClient, with_query
 from gateway.ingress.console.attempts.requests import ProtocolClient
-from gateway.ingress.console.attempts.streaming import last_of, part_events
+from gateway.ingress.console.attempts.streaming import last_until_left, part_events
 from gateway.ingress.console.forms import FormRefused, check_csrf, check_own_origin, read_console_form, read_console_query
 from gateway.ingress.console.live import LiveStreams, stream_changes
 from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, GrowingPage, Page, PageRequest, UnknownPage
@@ -139,10 +139,9 @@ class ConsoleApp:
         self, scope: Scope, found: PageRoute, session: BrowserSession, caller: Caller, *, path: str, query: dict[str, str]
     ) -> PageRequest:
         """Returns the request of a page, without a form."""
-        until = session.person.until
 
         async def spend(text: str) -> bool:
-            return await self._parts.spend(caller.principal.tenant, f"console|{session.digest}|{text}", until)
+            return await self._parts.spend(caller.principal.tenant, f"console|{session.digest}|{text}", session.ends_by)
 
         return PageRequest(
             ApiClient(scope["app"], caller, scope),
@@ -163,7 +162,9 @@ class ConsoleApp:
     ) -> None:
         """Sends what grows as a stream to a script that asks for one, and otherwise the last page."""
         if header(scope, STREAM_HEADER) is None:
-            await self._answer(found, request, await last_of(growing.pages), send)
+            page = await last_until_left(growing.pages, receive)
+            if page is not None:
+                await self._answer(found, request, page, send)
             return
 
         def render(page: Page) -> bytes:

@@ -11,7 +11,7 @@ from gateway.ingress.console.pages import (
     attempts,
     decisions,
     drafts,
-    happenings,
+    events,
     inbox,
     memory,
     overview,
@@ -56,7 +56,7 @@ class PageRoute:
 
 
 LARGE_FORMS: Final = {  # bytes, as they are encoded
-    **dict.fromkeys(("/console/agents/{}/try", "/console/servers/{}/try"), 512 << 10),
+    **dict.fromkeys(("/console/agents/{}/try", "/console/servers/{}/try", "/console/evaluate", "/console/replay"), 512 << 10),
     **dict.fromkeys(("/console/register/agent", "/console/register/server"), 2 << 20),
 }
 _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
@@ -108,12 +108,12 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("POST", "/console/memory", memory.act_on_memory, "/console/memory"),
     ("GET", "/console/memory/{}", memory.show_fact, "/console/memory"),
     ("POST", "/console/memory/{}", memory.act_on_fact, "/console/memory"),
-    ("GET", "/console/events", happenings.list_events, "/console/events"),
-    ("GET", "/console/triggers", happenings.list_triggers, "/console/triggers"),
-    ("POST", "/console/triggers", happenings.test_triggers, "/console/triggers"),
-    ("POST", "/console/triggers/{}", happenings.act_on_trigger, "/console/triggers"),
-    ("GET", "/console/deadletters", happenings.list_dead_letters, "/console/deadletters"),
-    ("POST", "/console/deadletters/{}", happenings.act_on_dead_letter, "/console/deadletters"),
+    ("GET", "/console/events", events.list_events, "/console/events"),
+    ("GET", "/console/triggers", events.list_triggers, "/console/triggers"),
+    ("POST", "/console/triggers", events.test_triggers, "/console/triggers"),
+    ("POST", "/console/triggers/{}", events.act_on_trigger, "/console/triggers"),
+    ("GET", "/console/deadletters", events.list_dead_letters, "/console/deadletters"),
+    ("POST", "/console/deadletters/{}", events.act_on_dead_letter, "/console/deadletters"),
     ("GET", "/console/account", account.show_account, "/console/account"),
     ("POST", "/console/account", account.act_on_account, "/console/account"),
     ("GET", "/console/settings", account.show_settings, "/console/settings"),

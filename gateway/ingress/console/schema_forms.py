@@ -86,7 +86,7 @@ def parse_json(text: str, what: str = "a value") -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise FormRefused(f"{what} is not JSON") from None
+        raise FormRefused(f"{what} can't be read as JSON") from None
 
 
 def _refuse_constant(name: str) -> Any:

@@ -29,7 +29,7 @@ def _walk(model: BaseModel, path: tuple[str, ...], variables: set[str], *, is_se
             yield from _walk(value, here, variables, is_set=was_set)
             continue
         source = "environment" if _is_of_environment(here, variables) else "file" if was_set else "default"
-        yield {"name": ".".join(here), "value": _shown(name, value), "source": source}
+        yield {"name": ".".join(here), "value": _describe_value(name, value), "source": source}
 
 
 def _is_of_environment(path: tuple[str, ...], variables: set[str]) -> bool:
@@ -37,24 +37,24 @@ def _is_of_environment(path: tuple[str, ...], variables: set[str]) -> bool:
     return any(ENVIRONMENT_PREFIX + "__".join(path[:length]).upper() in variables for length in range(1, len(path) + 1))
 
 
-def _shown(name: str, value: Any) -> Any:
+def _describe_value(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
         return [*map(str, value)][:NAMES_SHOWN]
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_shown_entry(name, each) for each in value[:NAMES_SHOWN]]
-    return _shown_text(name, str(value))
+        return [_describe_entry(name, each) for each in value[:NAMES_SHOWN]]
+    return _mask_secrets(name, str(value))
 
 
-def _shown_entry(name: str, entry: Any) -> str:
+def _describe_entry(name: str, entry: Any) -> str:
     if isinstance(entry, BaseModel):
         named = next((getattr(entry, each) for each in ("name", "id", "issuer", "url", "who") if getattr(entry, each, "")), "")
-        return _shown_text(name, str(named)) or type(entry).__name__
-    return _shown_text(name, str(entry))
+        return _mask_secrets(name, str(named)) or type(entry).__name__
+    return _mask_secrets(name, str(entry))
 
 
-def _shown_text(name: str, text: str) -> str:
+def _mask_secrets(name: str, text: str) -> str:
     """Returns a text without what may be secret: references stay, addresses lose what is behind the host, and passwords."""
     if text.startswith(("env:", "file:")) or not text:
         return text

@@ -1,5 +1,6 @@
 """Periodic work on claims: closes those whose lease and cool-down are over, deletes old ones, and subjects that rest."""
 
+from functools import partial
 from typing import Final
 
 from gateway.state.claims.rows import close_over, find_over
@@ -27,7 +28,7 @@ class ClaimSweep:
         due = await self._database.read(lambda connection: find_over(connection, self._clock.read(connection)))
         for at in range(0, len(due), SUBJECTS_AT_ONCE):
             some = due[at : at + SUBJECTS_AT_ONCE]
-            await self._database.write_alone("claims", lambda batch, some=some: self._close(batch, some))  # type: ignore[misc]  # bound now
+            await self._database.write_alone("claims", partial(self._close, subjects=some))
         pruned, self._place = await self._database.write_alone("claims", self._prune) or (0, self._place)
         return pruned
 

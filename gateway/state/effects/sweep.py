@@ -3,6 +3,7 @@
 The work on each subject is done under its lock, and raises its version, so that no ruling goes by facts from before.
 """
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -81,9 +82,9 @@ class EffectSweep:
     async def run_once(self) -> None:
         """Raises ReadFailed and WriteFailed; the next round goes on."""
         for due in _in_portions(await self._database.read(self._find_due)):
-            await self._database.write_alone("effects", lambda batch, due=due: self._tend_all(batch, due))  # type: ignore[misc]  # bound now
+            await self._database.write_alone("effects", partial(self._tend_all, subjects=due))
         for old in _in_portions(await self._database.read(self._find_old)):
-            await self._database.write_alone("effects", lambda batch, old=old: self._prune_all(batch, old))  # type: ignore[misc]  # as above
+            await self._database.write_alone("effects", partial(self._prune_all, subjects=old))
         await self._database.write_alone("effects", lambda batch: batch.run(_PRUNE_CONFLICTS, (self._oldest(batch.connection),)))
 
     def _find_due(self, connection: Connection) -> list[Subject]:

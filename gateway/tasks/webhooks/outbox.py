@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, exists, or_, select, text
 from sqlalchemy.sql import ColumnElement
 
 from adapters.task import TERMINAL, Role, TaskState
-from adapters.upstream.targets import origin_of
+from adapters.upstream.targets import without_path
 from gateway.storage.database import Batch, Database
 from gateway.storage.paging import first_page
 from gateway.storage.tables import ENDED_STATES, deliveries, push_configs, task_events, tasks
@@ -276,4 +276,4 @@ def _is_first_of_config() -> ColumnElement[bool]:
 def _dead_letter_document(row: Any) -> dict[str, Any]:
     """Returns the JSON of a dead letter. It has only the host of the URL, because the path may be a secret."""
     names = ("id", "task_id", "agent", "owner", "config_id", "seq", "attempts", "reason", "created", "updated")
-    return {"kind": "notification", **{name: getattr(row, name) for name in names}, "target": origin_of(row.url)}
+    return {"kind": "notification", **{name: getattr(row, name) for name in names}, "target": without_path(row.url)}

@@ -260,9 +260,12 @@ class Schedules:
         now = self._store.now()
         return bool(await self._store.database.write(lambda batch: batch.run(_CLAIM, (now + CLAIM_US, row.tenant, row.workflow, now))))
 
-    async def pause(self, tenant: str, workflow: str, by: str) -> bool:
-        """Has a schedule start nothing until it is resumed, with an empty `by`: moments are missed, events wait. False: there is none."""
-        values = (self._store.now() if by else None, by, tenant, workflow)
+    async def set_pause(self, tenant: str, workflow: str, paused_by: str) -> bool:
+        """Pauses a schedule in the name of a person, or resumes it where `paused_by` is empty. False: there is none.
+
+        While it is paused it starts nothing: moments are missed, events wait.
+        """
+        values = (self._store.now() if paused_by else None, paused_by, tenant, workflow)
         return bool(await self._store.database.write(lambda batch: batch.run(_PAUSE, values)))
 
     async def release(self, row: ScheduleRow) -> None:

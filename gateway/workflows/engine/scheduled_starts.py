@@ -232,9 +232,9 @@ class ScheduledStarts:
         """The schedules of a tenant, in the order of their workflows."""
         return [row for row in await self._schedules.all() if row.tenant == tenant]
 
-    async def pause(self, tenant: str, workflow: str, by: str) -> bool:
-        """Has a schedule start nothing until it is resumed, with an empty `by`. False: there is none."""
-        return await self._schedules.pause(tenant, workflow, by)
+    async def set_pause(self, tenant: str, workflow: str, paused_by: str) -> bool:
+        """Pauses a schedule in the name of a person, or resumes it where `paused_by` is empty. False: there is none."""
+        return await self._schedules.set_pause(tenant, workflow, paused_by)
 
     async def waiting_counts(self, tenant: str) -> dict[str, int]:
         """How many runs of each workflow wait for their start."""

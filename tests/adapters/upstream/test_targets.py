@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.upstream.targets import EgressRefused, TargetPolicy
+from adapters.upstream.targets import EgressRefused, TargetPolicy, without_path
 
 INNER_HOSTS = [
     "127.0.0.1",
@@ -173,3 +173,15 @@ def test_an_encoded_path_opens_no_other_host(host: str) -> None:
 def test_an_encoded_path_changes_nothing_else() -> None:
     url = TargetPolicy(["::1"]).check("http://[::1]:8080/a%3Ab?x=%3A")
     assert (url.raw_host, url.port, str(url)) == ("::1", 8080, "http://[::1]:8080/a%3Ab?x=:")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example/T0/secret?key=1#x", "https://hooks.example"),
+        ("https://user:secret@hooks.example:8443/T0", "https://hooks.example:8443"),
+        ("http://[::1]:80/a", "http://[::1]:80"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_secret(url: str, shown: str) -> None:
+    assert without_path(url) == shown

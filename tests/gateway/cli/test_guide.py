@@ -27,6 +27,13 @@ def test_each_command_is_in_the_guide_with_its_help_and_no_other() -> None:
     assert {name: text.replace("\\|", "|") for name, text in rows} == dict(commands(typer.main.get_command(app)))
 
 
+def test_each_command_in_the_table_of_the_console_exists() -> None:
+    known = {name for name, _ in commands(typer.main.get_command(app))}
+    cells = re.findall(r"^\| `/console.* \| ([^|]*) \|$", (ROOT / "docs" / "console.md").read_text(), re.MULTILINE)
+    named = [f"interlock {each.removeprefix('interlock ')}" for cell in cells for each in re.findall("`([^`]+)`", cell)]
+    assert len(named) > 30 and [name for name in named if name not in known] == []
+
+
 def test_each_code_of_an_error_of_a_command_is_in_the_guide() -> None:
     kinds = [each for each in vars(exit_codes).values() if isinstance(each, type) and issubclass(each, exit_codes.CommandError)]
     assert len(kinds) > 4 and [kind.code for kind in kinds if f"`{kind.code}`" not in GUIDE] == []

@@ -28,6 +28,7 @@ _FORGET_DAYS = (
     "DELETE FROM cost_days WHERE tenant = ? AND (day IN (SELECT at / 86400000000 FROM costs WHERE tenant = ? AND id = ?) "
     "OR day IN (SELECT updated / 86400000000 FROM tasks WHERE tenant = ? AND id = ?))"
 )
+_FORGET_OLD = "DELETE FROM cost_days WHERE tenant = ? AND day = ?"
 Period = tuple[int, int]  # from the first to before the second microsecond since 1970
 SumKey = tuple[str, str, str]  # dimension, owner, name
 ReadDay = Callable[[Connection, str, int], Mapping[SumKey, Sequence[int]]]
@@ -81,12 +82,21 @@ class CostDays:
         self._now = now
 
     async def run_once(self) -> int:
-        """Adds up the newest days that were not, and returns how many. Raises ReadFailed and WriteFailed; the next run tries again."""
+        """Adds up the newest days that were not, and returns how many. Raises ReadFailed and WriteFailed; the next run tries again.
+
+        Deletes the sums of the oldest day that no report goes back to, one day in each run.
+        """
         count = 0
         for tenant in self._tenants():
+            await self._forget_old(tenant)
             for day in await self._database.read(partial(_read_open_days, tenant=tenant, now=self._now())):
                 count += await self._add_up(tenant, day)
         return count
+
+    async def _forget_old(self, tenant: str) -> None:
+        oldest = await self._database.read(partial(_read_oldest_day, tenant=tenant))
+        if oldest is not None and oldest < _last_day(self._now()) - DAYS_BACK:
+            await self._database.write(lambda batch: batch.run(_FORGET_OLD, (tenant, oldest)))
 
     async def _add_up(self, tenant: str, day: int) -> int:
         """Returns 0 where another process has the day, or a cost of it changed meanwhile."""
@@ -110,6 +120,17 @@ def _add_rows(batch: Batch, rows: Sequence[dict[str, Any]]) -> None:
         batch.add(cost_sums, row)
 
 
+def _last_day(now: int) -> int:
+    """Returns the last day that is over, with all that is written of it."""
+    return (now - GRACE_US) // DAY_US - 1
+
+
+def _read_oldest_day(connection: Connection, tenant: str) -> int | None:
+    """Returns the oldest day that was taken to be added up."""
+    found: int | None = connection.execute(select(func.min(cost_days.c.day)).where(cost_days.c.tenant == tenant)).scalar()
+    return found
+
+
 def _read_open_days(connection: Connection, tenant: str, now: int) -> list[int]:
     """Returns the newest days that are over, have something to add up, and that no process has added up or is adding up."""
     columns = cost_days.c
@@ -118,7 +139,7 @@ def _read_open_days(connection: Connection, tenant: str, now: int) -> list[int]:
         for table, column in ((costs, costs.c.at), (tasks, tasks.c.updated))
     ]
     known = [begin // DAY_US for begin in begins if begin is not None]
-    last = (now - GRACE_US) // DAY_US - 1
+    last = _last_day(now)
     if not known:
         return []
     is_taken = (columns.summed == 1) | (columns.begun >= now - LEASE_US)

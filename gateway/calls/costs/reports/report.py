@@ -3,7 +3,6 @@
 import heapq
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from itertools import groupby
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
 from gateway.calls.costs.reports.days import DAY_US, FIGURES, Period, PeriodDays, SumKey, read_summed_days
+from gateway.calls.costs.reports.groups import CostGroup
 from gateway.calls.costs.task_costs import ENDED_BY_WORK, NOTHING, RUNS, Cost
 from gateway.storage.paging import BadCursor, with_index
 from gateway.storage.tables import cost_sums, costs, tasks
@@ -18,19 +18,6 @@ from registry.cards.prices import format_price
 
 EPOCH: Final = date(1970, 1, 1)
 CURSOR_PREFIX: Final = "after:"  # an empty key is a key too
-
-
-class CostGroup(StrEnum):
-    """What costs are added up by."""
-
-    PERSON = "person"
-    AGENT = "agent"
-    TOOL = "tool"
-    WORKFLOW = "workflow"
-    RUN = "run"
-    STEP = "step"
-    TENANT = "tenant"
-    DAY = "day"
 
 
 class CostFilter(Struct, frozen=True):

@@ -152,11 +152,13 @@ class EntryChanges:
         found = await self._refresher.probe_states(entries)
         return {entry.name: is_healthy(found[entry.name]) if entry.name in found else None for entry in entries}
 
-    async def history(self, caller: Caller, entry: Registration, before_seq: int, limit: int) -> list[dict[str, Any]]:
-        """Returns versions of the entry, the newest first. Raises CallRefused."""
+    async def history(self, caller: Caller, entry: Registration, before_seq: int, limit: int) -> dict[str, Any]:
+        """Returns a page of the versions of the entry, the newest first. Raises CallRefused."""
         if not self._registry_access.is_operator_or_owner(caller, entry):
             await self._registry_access.authorize_change(caller, act_of_registry_change("read", entry.family, entry.name))
-        return [version_document(version) for version in await self._drift_approval.read_versions(entry, before_seq, limit)]
+        versions = await self._drift_approval.read_versions(entry, before_seq, limit)
+        following = str(versions[-1].seq) if len(versions) == limit and versions[-1].seq > 1 else None
+        return {"items": [version_document(version) for version in versions], "next": following}
 
     async def version(self, caller: Caller, entry: Registration, seq: int) -> dict[str, Any]:
         """Returns a version of the entry with what it changed. Raises CallRefused, and UnknownName for one that is not stored."""

@@ -165,9 +165,7 @@ def _add_change_routes(
         cursor: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> JSONResponse:
-        items = await entry_changes.history(caller, registry_access.find(caller, SERVER, name), cursor, limit)
-        following = str(items[-1]["seq"]) if len(items) == limit and items[-1]["seq"] > 1 else None
-        return JSONResponse({"items": items, "next": following})
+        return JSONResponse(await entry_changes.history(caller, registry_access.find(caller, SERVER, name), cursor, limit))
 
     @router.get("/{name}/history/{seq}", name="server_version")
     async def version(caller: Annotated[Caller, Depends(authenticate)], name: str, seq: Annotated[int, Path(ge=1)]) -> JSONResponse:

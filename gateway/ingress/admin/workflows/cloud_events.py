@@ -87,7 +87,7 @@ class Events(Protocol):
 
     async def test(self, tenant: str, document: Any, names: Collection[str] | None) -> list[dict[str, Any]]: ...
 
-    async def pause_trigger(self, tenant: str, workflow: str, by: str) -> bool: ...
+    async def set_trigger_pause(self, tenant: str, workflow: str, paused_by: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,23 +238,23 @@ def trigger_routes(load: Callable[[], Awaitable[Events]], access: RegistryAccess
         document, names = await _read_json(request, max_body), await visible_names(caller)
         return JSONResponse({"items": await (await load()).test(caller.principal.tenant, document, names), "next": None})
 
-    async def pause(caller: Caller, workflow: str, verb: str, by: str) -> JSONResponse:
+    async def set_pause(caller: Caller, workflow: str, verb: str, paused_by: str) -> JSONResponse:
         """Raises UnknownName, and CallRefused for anyone but operators."""
         entry = access.find(caller, Family.AGENT, workflow)
         await access.authorize_change(caller, act_of_registry_change(f"{verb}-trigger", entry.family, entry.name))
-        if not await (await load()).pause_trigger(caller.principal.tenant, workflow, by):
+        if not await (await load()).set_trigger_pause(caller.principal.tenant, workflow, paused_by):
             raise UnknownName(workflow)
-        return JSONResponse({"workflow": workflow, "paused": bool(by)})
+        return JSONResponse({"workflow": workflow, "paused": bool(paused_by)})
 
     @router.post("/{workflow}/pause", name="pause_trigger")
     async def pause_trigger(caller: Annotated[Caller, Depends(authenticate)], workflow: str) -> JSONResponse:
         """Has the schedule of a workflow start nothing: moments are missed and events wait until it is resumed."""
-        return await pause(caller, workflow, "pause", caller.principal.owner_key)
+        return await set_pause(caller, workflow, "pause", caller.principal.owner_key)
 
     @router.post("/{workflow}/resume", name="resume_trigger")
     async def resume_trigger(caller: Annotated[Caller, Depends(authenticate)], workflow: str) -> JSONResponse:
         """Has the schedule of a workflow go on."""
-        return await pause(caller, workflow, "resume", "")
+        return await set_pause(caller, workflow, "resume", "")
 
     return router
 

@@ -1,6 +1,5 @@
 """Evaluate and replay: how the gateway would rule, by the policies in force and by a draft that is neither stored nor enforced."""
 
-import json
 from typing import Any
 
 from gateway.audit.what_if import WRITE_POLICY
@@ -8,6 +7,7 @@ from gateway.ingress.console.api import ApiRefusal, with_query
 from gateway.ingress.console.drawings.gates import draw_gates, suggest_change
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Page, PageRequest
+from gateway.ingress.console.schema_forms import parse_json
 
 ACTIONS = (("callTool", "Tool", "call the tool"), ("invokeAgent", "Agent", "delegate to the agent"))
 ONLY = (("all", "all decisions"), ("denied", "refusals"), ("allowed", "what was allowed"))
@@ -98,10 +98,7 @@ def _question(request: PageRequest, asked: dict[str, str]) -> dict[str, Any]:
 
 
 def _parse_arguments(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        raise FormRefused("the arguments are not JSON") from None
+    found = parse_json(text, "the arguments")
     if not isinstance(found, dict):
         raise FormRefused("the arguments are not a JSON object")
     return found

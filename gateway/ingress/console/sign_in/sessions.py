@@ -74,6 +74,11 @@ class BrowserSession:
     created: float
     csrf: str = field(repr=False)
 
+    @property
+    def ends_by(self) -> float:
+        """When the session has ended at the latest, in seconds since 1970. The roles of `person` count for a shorter time."""
+        return self.created + SESSION_SECONDS
+
 
 def proven_person_of(caller: Caller) -> ProvenPerson:
     """Returns the person of a token, for a session that ends with the token's sign-in, or else with the token."""

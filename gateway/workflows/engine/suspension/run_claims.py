@@ -178,7 +178,7 @@ class RunClaims:
         due = await self._database.read(self._find_due)
         for at in range(0, len(due), SUBJECTS_AT_ONCE):
             some = due[at : at + SUBJECTS_AT_ONCE]
-            await self._database.write_alone("run-claims", lambda batch, some=some: self._renew(batch, some))  # type: ignore[misc]  # bound now
+            await self._database.write_alone("run-claims", partial(self._renew, subjects=some))
         await self._database.write_alone("run-claims", self._tend)
         if self._watchers:
             for run, key in await self._database.read(_lost_keys):

@@ -18,6 +18,7 @@ TODAY = datetime.now(UTC).date()
         ("2026-01-31", date(2026, 1, 31)),
         ("today", TODAY),
         (" Yesterday ", TODAY - timedelta(days=1)),
+        ("0d", TODAY),
         ("7d", TODAY - timedelta(days=7)),
         ("2w", TODAY - timedelta(days=14)),
         ("48h", TODAY - timedelta(days=2)),

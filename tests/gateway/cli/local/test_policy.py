@@ -50,6 +50,11 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def test_a_replay_of_no_decisions_is_a_wrong_usage(interlock: CommandLine) -> None:
+    wrong = interlock("policy", "what-if", "--limit", "0")
+    assert wrong.code == 2 and "--limit" in wrong.err
+
+
 async def test_check_holds_policies_to_the_tools_in_the_gateways_database(at_home: Path) -> None:
     (at_home / "policies" / "ours.cedar").write_text(LIMIT % "quantty")
     assert run("check")[0] == 0  # nobody knows yet what there will be

@@ -266,13 +266,14 @@ def test_triggers_are_listed_and_tested(interlock: CommandLine, api: GatewayApi)
     trigger = {
         "workflow": "flow", "run_as": "nightly", "cron": None, "every_seconds": None, "after_seconds": None, "event_types": ["shop.paid"],
         "next_at": None, "last_run": "t_1", "waiting": 2, "dead": 0, "problem": None, "name": None, "agent": None, "tool": None,
+        "paused": None,
     }  # fmt: skip
     other = trigger | {"name": "take", "workflow": None, "tool": "inventory.reserve", "dead": 3}
     api.on("GET /api/triggers?limit=200", {"items": [trigger, other], "next": None})
     api.on("GET /api/triggers", {"items": [trigger, other], "next": None})
     listed = interlock("trigger", "list")
     assert "event shop.paid" in listed.out and "t_1" in listed.out and "take: tool inventory.reserve" in listed.out
-    assert interlock("trigger", "list", "--json").json == {"items": [trigger, other]}
+    assert interlock("trigger", "list", "--json").json == {"items": [trigger, other]} and "paused" not in listed.out
     outcome = {"name": None, "workflow": "flow", "agent": None, "tool": None, "starts": False, "reason": "an expression"}
     api.on("POST /api/triggers/test", {"items": [outcome, outcome | {"name": "ask", "workflow": None, "agent": "sales"}], "next": None})
     tested = interlock("trigger", "test", "shop.paid", "--data", '{"amount": 7}')

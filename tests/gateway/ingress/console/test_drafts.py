@@ -68,8 +68,8 @@ async def test_a_draft_is_ruled_on_with_the_arguments_and_the_chain(home: House)
     [
         ({"draft": "permit(everything);"}, "can't be used"),
         ({"draft": '@id("x") permit(principal, action, resource'}, "can't be used"),
-        ({"draft": NO_CHECKS, "arguments": "{"}, "the arguments are not JSON"),
-        ({"draft": NO_CHECKS, "arguments": "[" * 5000}, "the arguments are not JSON"),
+        ({"draft": NO_CHECKS, "arguments": "{"}, "the arguments can't be read as JSON"),
+        ({"draft": NO_CHECKS, "arguments": "[" * 5000}, "the arguments can't be read as JSON"),
         ({"draft": NO_CHECKS, "resource": "inventory.nothing"}, "There is no such subject or resource."),
     ],
 )
@@ -79,6 +79,18 @@ async def test_a_bad_draft_or_question_is_a_clear_page(home: House, form: dict[s
     await browser.get("/console/evaluate")
     answer = await browser.post("/console/evaluate", {**CHECK, **form})
     assert answer.status_code in (200, 403) and words in words_of(answer.text), words_of(answer.text)
+
+
+@on_sqlite
+@pytest.mark.parametrize("path", ["/console/evaluate", "/console/replay"])
+async def test_a_form_takes_the_longest_draft_in_any_script(home: House, path: str) -> None:
+    await home.server("inventory", "check", "refund")
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    page = (await browser.get(path)).text
+    longest = int(re.findall(r'name="draft"[^>]*maxlength="(\d+)"', page)[0])
+    draft = NO_CHECKS + "\n// " + "規" * (longest - len(NO_CHECKS) - 4)
+    answer = await browser.post(path, {**CHECK, "draft": draft, "only": "all", "beside": "true"})
+    assert answer.status_code == 200, words_of(answer.text)[:300]
 
 
 @on_sqlite

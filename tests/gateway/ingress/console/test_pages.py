@@ -6,13 +6,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import typer
 
+from gateway.cli.main import app
 from gateway.ingress.console.rendering import CONTENT_SECURITY_POLICY
 from gateway.ingress.console.routes import PATHS
 from tests.fakes.console import MARK, ConsoleBrowser, console_house, furnish
 from tests.fakes.house import House
+from tests.gateway.cli.test_guide import commands
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+COMMAND = re.compile(r"<dt>Command line</dt><dd><code>([^<]+)</code>")
 HIDDEN = ("\u202e", "\u202c", "\u200b", "\ufeff")
 OWN = {"script": "src", "link": "href", "img": "src", "a": "href", "form": "action"}  # elements, and what they load or lead to
 ELEMENTS = frozenset(  # that templates write
@@ -102,6 +106,18 @@ async def test_each_page_names_its_json_twin_which_answers_the_same_person(furni
             assert answer.status_code == 200, (what, address, answer.text)
             twins += 1
     assert twins >= len(pages) - 2
+
+
+@on_sqlite
+async def test_each_page_names_a_command_that_there_is(furnished: tuple[House, dict[str, str]]) -> None:
+    home, pages = furnished
+    browser, known = await ConsoleBrowser(home).sign_in("admin"), [name for name, _ in commands(typer.main.get_command(app))]
+    named = {what: COMMAND.findall((await browser.get(path)).text) for what, path in pages.items()}
+    assert sum(map(len, named.values())) >= len(pages) - 2
+    unknown = {
+        what: each for what, found in named.items() for each in found if not any(f"{each} ".startswith(f"{name} ") for name in known)
+    }
+    assert unknown == {}
 
 
 def test_every_page_is_among_those_that_the_tests_look_at() -> None:

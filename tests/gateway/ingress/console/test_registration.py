@@ -55,8 +55,13 @@ async def test_a_refusal_shows_the_form_again_with_what_to_do_and_without_the_cr
     await browser.get(AGENT)
     cases = [
         ({"url": "http://127.0.0.1:59999", "name": "gone"}, 502, "reach"),
-        ({"card": "{", "name": "x"}, 422, "the card is not JSON"),
+        ({"card": "{", "name": "x"}, 422, "the card can&#39;t be read as JSON"),
         ({"card": "{}", "name": "x"}, 422, ""),
+        (
+            {"url": "http://127.0.0.1:59999", "options": '{"headers": "x"}', "header": "X-Key", "credential": "y"},
+            422,
+            "headers of the options",
+        ),
         ({"url": "http://127.0.0.1:59999", "name": "Not A Name"}, 422, "name"),
         ({"url": "http://127.0.0.1:59999", "credential": "s3cret-s3cret"}, 422, "name the header"),
         ({"url": "http://127.0.0.1:59999", "header": "X-Api-Key", "credential": "env:HOME"}, 422, "configuration file"),

@@ -98,6 +98,21 @@ async def test_a_console_has_the_scope_of_the_login_and_ends_with_it(tmp_path: P
 
 
 @on_sqlite
+async def test_a_form_counts_once_for_as_long_as_its_session_lasts(tmp_path: Path, database_url: str) -> None:
+    async with development_house(tmp_path, database_url, token_life=60) as home:
+        server = await home.server("inventory", "check")
+        browser, _ = await opened_by_login(home)
+        path, form = "/console/servers/inventory/try", {"once": "o" * 22, "tool": "check", "json": "{}"}
+        await browser.get(path)
+        assert (await browser.post(path, form)).status_code == 200
+        statement = "UPDATE spent SET not_after = not_after - ?"  # seven hours later, in a session of eight
+        await home.gateway.database.write(lambda batch: batch.run(statement, (7 * HOUR_US,)))
+        again = await browser.post(path, form)
+        assert again.status_code == 403 and "sent already" in again.text
+        assert len(server.calls) == 1
+
+
+@on_sqlite
 async def test_signing_out_of_the_console_leaves_the_login_alone(tmp_path: Path, database_url: str) -> None:
     async with development_house(tmp_path, database_url) as home:
         browser, tokens = await opened_by_login(home)

@@ -5,12 +5,13 @@ from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
-from gateway.calls.costs.reports.days import DAY_US, CostDays, forget_day_of
-from gateway.calls.costs.reports.report import CostFilter, CostGroup, CostPage, read_costs, read_day_sums
+from gateway.calls.costs.reports.days import DAY_US, DAYS_BACK, CostDays, forget_day_of
+from gateway.calls.costs.reports.groups import CostGroup
+from gateway.calls.costs.reports.report import CostFilter, CostPage, read_costs, read_day_sums
 from gateway.storage.database import Database
-from gateway.storage.tables import cost_sums, costs, tasks
+from gateway.storage.tables import cost_days, cost_sums, costs, tasks
 
 FIRST = 20_000  # a day since 1970
 DAYS = 5
@@ -95,3 +96,13 @@ async def test_a_day_is_not_added_up_before_its_last_calls_are_written(filled: D
 
 async def test_each_day_is_added_up_once(filled: Database) -> None:
     assert [await days_of(filled).run_once() for _ in range(2)] == [DAYS, 0]
+
+
+async def test_the_sums_of_days_that_no_report_goes_back_to_are_deleted(filled: Database) -> None:
+    await days_of(filled).run_once()
+    later = days_of(filled, NOW + (DAYS_BACK - DAYS + 2) * DAY_US)
+    for _ in range(4):  # more rounds than there are days to delete
+        await later.run_once()
+    for table in (cost_days, cost_sums):
+        days = await filled.read(lambda connection, table=table: set(connection.execute(select(table.c.day)).scalars()))
+        assert min(days) == FIRST + 1, "one day is too long ago"

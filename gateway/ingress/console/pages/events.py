@@ -1,12 +1,12 @@
 """What happens without a person: events, what they and the time start, and what could not be delivered or started."""
 
-import json
 from typing import Any
 
 from gateway.events.queue import RETRY_DEAD_LETTERS
 from gateway.ingress.console.api import PagePart, api_path, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
+from gateway.ingress.console.schema_forms import parse_json
 from policies.authority import WRITE_REGISTRY
 
 EVENT_FILTERS = ("type", "cursor")
@@ -19,7 +19,7 @@ async def list_events(request: PageRequest) -> Page:
     filters = {name: request.query[name] for name in EVENT_FILTERS if request.query.get(name)}
     document = await request.api.get("/api/events", **filters)
     members = {"events": document, "filters": {name: filters.get(name, "") for name in EVENT_FILTERS}}
-    command = ("interlock", "event", "list", *(("--type", filters["type"]) if filters.get("type") else ()))
+    command = ("interlock", "event", "tail", *(("--type", filters["type"]) if filters.get("type") else ()))
     return Page("events.html", "Events", with_query("/api/events", filters), command, members, is_live=not filters.get("cursor"))
 
 
@@ -30,10 +30,7 @@ async def list_triggers(request: PageRequest) -> Page:
 
 async def test_triggers(request: PageRequest) -> Page:
     """Shows what an event would start; nothing is stored or started. Raises ApiRefusal, and FormRefused for data that are not JSON."""
-    try:
-        data = json.loads(request.form.get("data") or "null")
-    except (ValueError, RecursionError):
-        raise FormRefused("the data are not JSON") from None
+    data = parse_json(request.form.get("data") or "null", "the data")
     event: dict[str, Any] = {"specversion": "1.0", "id": TEST_ID, "source": request.form.get("source") or TEST_SOURCE}
     event |= {"type": request.form.get("type", ""), "data": data, "datacontenttype": "application/json"}
     if subject := request.form.get("subject", ""):
