@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from adapters.redaction.secrets import MASK, SECRET_MIN, SecretRedactor
+from adapters.redaction.secrets import MASK, SecretRedactor, parts_of_secret
 
 EXCHANGES_MAX: Final = 20  # of one call
 BODY_MAX: Final = 64 << 10  # bytes of each body that are shown
@@ -66,16 +66,16 @@ class ExchangeRecord:
         self._response_body.add(chunk)
 
     def secrets(self) -> Iterator[str]:
-        """Yields what must not be shown anywhere: the values of headers that are no plain ones, with and without their scheme."""
+        """Yields what must not be shown anywhere: the values of headers that are no plain ones, and their parts."""
         for headers in (self._request_headers, self._response_headers):
             for name, value in headers.items():
                 if name.lower() not in SHOWN_HEADERS:
-                    yield from (text for text in (value, value.partition(" ")[2]) if len(text) >= SECRET_MIN)
+                    yield from parts_of_secret(name, value)
 
     def to_exchange(self, redactor: SecretRedactor) -> RawExchange:
         """Returns the exchange as it is now, with the secrets masked."""
         request = self._request_body.to_message(self._request_headers, redactor)
-        return RawExchange(self._start, request, self._status, self._response_body.to_message(self._response_headers, redactor))
+        return RawExchange(redactor.redact_text(self._start), request, self._status, self._response_body.to_message(self._response_headers, redactor))
 
 
 class ExchangeRecorder:
@@ -125,14 +125,14 @@ class _KeptBody:
 
     def to_message(self, headers: Mapping[str, str], redactor: SecretRedactor) -> RawMessage:
         text = redactor.redact_bytes(bytes(self._kept))[:BODY_MAX].decode("utf-8", "replace")
-        return RawMessage(tuple(_shown_headers(headers.items())), text, self._size)
+        return RawMessage(tuple(_shown_headers(headers.items(), redactor)), text, self._size)
 
 
-def _shown_headers(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yields headers by name and value. Of a masked value with a scheme, the scheme is shown."""
+def _shown_headers(headers: Iterable[tuple[str, str]], redactor: SecretRedactor) -> Iterator[tuple[str, str]]:
+    """Yields headers by name and value, which may repeat the secret of another. Of a masked value with a scheme, the scheme is shown."""
     for name, value in headers:
         if name.lower() in SHOWN_HEADERS:
-            yield name, value[:HEADER_MAX]
+            yield name, redactor.redact_text(value)[:HEADER_MAX]
         else:
             scheme, _, rest = value.partition(" ")
             yield name, f"{scheme} {MASK.decode()}" if rest and scheme.lower() in ("bearer", "basic", "dpop") else MASK.decode()
