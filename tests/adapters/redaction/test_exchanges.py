@@ -10,6 +10,7 @@ import pytest
 from adapters.redaction.exchanges import (
     BODY_MAX,
     EXCHANGES_MAX,
+    OWN_SECRETS_MAX,
     ExchangeRecorder,
     begin_exchange,
     is_recording,
@@ -73,6 +74,30 @@ def test_a_header_that_is_shown_does_not_show_the_secret_of_another() -> None:
     assert record is not None
     record.begin_response(200, {"server": f"echo {SECRET}"})
     assert SECRET not in str(recorder.exchanges())
+
+
+def test_the_body_of_a_response_with_very_many_secrets_is_not_shown() -> None:
+    """Each has to be searched for in many encodings, at each picture of the call."""
+    recorder = ExchangeRecorder()
+    record = recorder.begin("POST x", {}, b"")
+    assert record is not None
+    record.begin_response(200, {f"x-{number}": f"value-{number}-of-many" for number in range(OWN_SECRETS_MAX)})
+    record.add_body(b"all of them: value-49-of-many")
+    assert recorder.exchanges()[0].response.text == "all of them: ***"
+    record.begin_response(200, {f"x-{number}": f"value-{number}-of-many" for number in range(OWN_SECRETS_MAX + 1)})
+    assert recorder.exchanges()[0].response.text == "***"
+
+
+def test_an_exchange_that_has_not_changed_is_masked_once() -> None:
+    recorder = ExchangeRecorder()
+    first, second = (recorder.begin("POST x", {"X-Api-Key": SECRET}, SECRET.encode()) for _ in range(2))
+    assert first is not None and second is not None
+    before = recorder.exchanges()
+    second.add_body(SECRET.encode())
+    after = recorder.exchanges()
+    assert after[0] is before[0] and after[1].response.text == "***"
+    recorder.begin("POST y", {"X-Api-Key": "another-secret"}, b"")
+    assert recorder.exchanges()[0] is not before[0]
 
 
 def test_a_secret_at_the_end_of_what_is_shown_is_masked_whole() -> None:
