@@ -109,7 +109,10 @@ def _terms(form: Mapping[str, str]) -> dict[str, Any]:
             raise FormRefused("the options are not a JSON object")
         upstream |= found
     if form.get("header", "").strip():
-        upstream["headers"] = {**upstream.get("headers", {}), form["header"].strip(): form.get("credential", "")}
+        headers = upstream.get("headers", {})
+        if not isinstance(headers, dict):
+            raise FormRefused("the headers of the options are not a JSON object")
+        upstream["headers"] = {**headers, form["header"].strip(): form.get("credential", "")}
     elif form.get("credential"):
         raise FormRefused("the credential has no header: name the header that carries it, such as Authorization")
     upstream |= {"person": PERSONAL, "service": SERVICE}.get(form.get("account", ""), {})
