@@ -62,7 +62,8 @@ def test_bytes_that_are_no_text_in_a_header_are_masked_too() -> None:
     recorder, raw = ExchangeRecorder(), b"sid=\xff\xfe-cookie"
     record = recorder.begin("POST x", {}, b"")
     assert record is not None
-    record.begin_response(200, {"set-cookie": raw.decode("utf-8", "surrogateescape"), "www-authenticate": "Basic \udcff", "server": "\udcff"})
+    cookie = raw.decode("utf-8", "surrogateescape")
+    record.begin_response(200, {"set-cookie": cookie, "www-authenticate": "Basic \udcff", "server": "\udcff"})
     record.add_body(b"you sent \xff\xfe-cookie")
     (exchange,) = recorder.exchanges()
     assert exchange.response.text == "you sent ***"

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from adapters.upstream.http1 import HttpResponse
+from gateway.ingress.oauth.sign_in.clients.store import GRANTS
 from tests.fakes.house import URL, House
 from tests.fakes.issuer import FakeIssuer, RsaKey
 from tests.fakes.recorded_clients import CHATGPT, CHATGPT_KEYS, DOCUMENTS, RECORDINGS, REGISTRATIONS, Recording
@@ -87,8 +88,9 @@ async def test_no_document_is_fetched_for_a_token_that_the_client_does_not_hold(
     for number, token in enumerate(codes):
         forms = [{"token": token}]
         if path == "/oauth/token":
-            kinds = (("authorization_code", "code"), ("refresh_token", "refresh_token"), ("urn:ietf:params:oauth:grant-type:device_code", "device_code"))
-            forms = [{"grant_type": grant, name: token} for grant, name in kinds]
+            forms = [
+                {"grant_type": grant, name: token} for grant, name in zip(GRANTS, ("code", "refresh_token", "device_code"), strict=True)
+            ]
         for form in forms:
             answer = await home.http.post(path, data={"client_id": f"https://victim{number}.test/client", **form})
             assert answer.status_code == 200 if path == "/oauth/revoke" else answer.json()["error"] == "invalid_grant"
