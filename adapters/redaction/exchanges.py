@@ -1,16 +1,18 @@
 """Records what one call sends to its upstream and gets back, for a person who tries it: bounded, and without its secrets."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
-from adapters.redaction.secrets import MASK, SECRET_MIN, SecretRedactor
+from adapters.redaction.secrets import MASK, SecretRedactor, parts_of_secret
 
 EXCHANGES_MAX: Final = 20  # of one call
 BODY_MAX: Final = 64 << 10  # bytes of each body that are shown
 BODY_SPARE: Final = 32 << 10  # bytes beyond these that are kept, so that a secret at their end is found whole
+OWN_SECRETS_MAX: Final = 50  # of a response; the body of one with more is not shown, since to search it would take long
 HEADER_MAX: Final = 500  # characters of a value
 SHOWN_HEADERS: Final = frozenset(  # whose values are no secrets; the values of all others are masked
     (
@@ -56,26 +58,44 @@ class ExchangeRecord:
         self._response_headers: dict[str, str] = {}
         self._response_body = _KeptBody(b"")
         self._status = 0
+        self._shown: tuple[Sequence[str] | None, RawExchange] | None = None  # as it was shown last, with what was masked
 
     def begin_response(self, status: int, headers: Mapping[str, str]) -> None:
         """Notes the head of the response."""
-        self._status, self._response_headers = status, dict(headers)
+        self._status, self._response_headers, self._shown = status, dict(headers), None
 
     def add_body(self, chunk: bytes) -> None:
         """Notes the next bytes of the response's body."""
         self._response_body.add(chunk)
+        self._shown = None
 
     def secrets(self) -> Iterator[str]:
-        """Yields what must not be shown anywhere: the values of headers that are no plain ones, with and without their scheme."""
-        for headers in (self._request_headers, self._response_headers):
-            for name, value in headers.items():
-                if name.lower() not in SHOWN_HEADERS:
-                    yield from (text for text in (value, value.partition(" ")[2]) if len(text) >= SECRET_MIN)
+        """Yields what no exchange of the call may show: the values of headers of the request that are no plain ones, and their parts."""
+        return _secrets_of(self._request_headers)
 
-    def to_exchange(self, redactor: SecretRedactor) -> RawExchange:
-        """Returns the exchange as it is now, with the secrets masked."""
+    def to_exchange(self, secrets: Sequence[str] | None) -> RawExchange:
+        """Returns the exchange as it is now, with `secrets` and those of its response masked; with None only its headers are.
+
+        A response has its own masked in itself alone: a client that sends them on has them in its next request.
+        """
+        if self._shown is None or self._shown[0] != secrets:
+            self._shown = (secrets, self._masked(secrets))
+        return self._shown[1]
+
+    def _masked(self, secrets: Sequence[str] | None) -> RawExchange:
+        own = () if secrets is None else list(islice(_secrets_of(self._response_headers), OWN_SECRETS_MAX + 1))
+        redactor = SecretRedactor([*(secrets or ()), *own[:OWN_SECRETS_MAX]])
         request = self._request_body.to_message(self._request_headers, redactor)
-        return RawExchange(self._start, request, self._status, self._response_body.to_message(self._response_headers, redactor))
+        response = self._response_body.to_message(self._response_headers, redactor)
+        if len(own) > OWN_SECRETS_MAX:
+            response = replace(response, text=MASK.decode())
+        return RawExchange(redactor.redact_text(self._start), request, self._status, response)
+
+
+def _secrets_of(headers: Mapping[str, str]) -> Iterator[str]:
+    for name, value in headers.items():
+        if name.lower() not in SHOWN_HEADERS:
+            yield from parts_of_secret(name, value)
 
 
 class ExchangeRecorder:
@@ -101,9 +121,9 @@ class ExchangeRecorder:
         self.decision_id = self.decision_id or decision_id
 
     def exchanges(self) -> list[RawExchange]:
-        """Returns the exchanges as they are now. A secret of one is masked in all."""
-        redactor = SecretRedactor(list(dict.fromkeys(secret for record in self._records for secret in record.secrets())))
-        return [record.to_exchange(redactor) for record in self._records]
+        """Returns the exchanges as they are now. A secret of one request is masked in all."""
+        secrets = list(dict.fromkeys(secret for record in self._records for secret in record.secrets()))
+        return [record.to_exchange(secrets) for record in self._records]
 
     def close(self) -> None:
         """Ends the recording, also in tasks that the call has left behind."""
@@ -125,14 +145,14 @@ class _KeptBody:
 
     def to_message(self, headers: Mapping[str, str], redactor: SecretRedactor) -> RawMessage:
         text = redactor.redact_bytes(bytes(self._kept))[:BODY_MAX].decode("utf-8", "replace")
-        return RawMessage(tuple(_shown_headers(headers.items())), text, self._size)
+        return RawMessage(tuple(_shown_headers(headers.items(), redactor)), text, self._size)
 
 
-def _shown_headers(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yields headers by name and value. Of a masked value with a scheme, the scheme is shown."""
+def _shown_headers(headers: Iterable[tuple[str, str]], redactor: SecretRedactor) -> Iterator[tuple[str, str]]:
+    """Yields headers by name and value, which may repeat the secret of another. Of a masked value with a scheme, the scheme is shown."""
     for name, value in headers:
         if name.lower() in SHOWN_HEADERS:
-            yield name, value[:HEADER_MAX]
+            yield name, redactor.redact_text(value)[:HEADER_MAX]
         else:
             scheme, _, rest = value.partition(" ")
             yield name, f"{scheme} {MASK.decode()}" if rest and scheme.lower() in ("bearer", "basic", "dpop") else MASK.decode()

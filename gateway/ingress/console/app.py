@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import structlog
 
@@ -36,6 +36,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STREAM_HEADER = b"interlock-stream"  # a script of the page shows the answer while it comes
 REFRESH_HEADER = b"interlock-refresh"  # a script of the page asks, and not the person
 API_PREFIX = "/console/api/"
+LOCATION_MARKS = "/?&=%:@!$'()*+,;~"  # of a location as they are; what could end the header is quoted
 log = structlog.get_logger()
 BeginSignIn = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ResolveSession = Callable[[Principal, Permissions, float], Awaitable[Caller]]
@@ -184,7 +185,7 @@ class ConsoleApp:
     async def _answer(self, found: PageRoute, request: PageRequest, answer: "Page | Elsewhere", send: Send) -> None:
         if isinstance(answer, Elsewhere):
             location = f"{answer.path}&done={answer.done}" if "?" in answer.path else with_query(answer.path, {"done": answer.done})
-            await _respond(send, 303, b"", page_headers([(b"location", location.encode())]))
+            await _respond(send, 303, b"", page_headers([(b"location", quote(location, safe=LOCATION_MARKS).encode())]))
             return
         await self._send_page(send, answer.status, answer.template, _template_members(found, request, answer))
 

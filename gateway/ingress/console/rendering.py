@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
 
+import msgspec
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -36,6 +38,9 @@ PAGE_HEADERS: Final[tuple[Header, ...]] = (
 )
 _MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 CONNECT_PATH: Final = "/connect"
+INDENTED_MAX: Final = 256_000  # characters of JSON that is indented
+INDENTED_DEPTH: Final = 40
+_NO_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\[\s\S])*+"?|[^][{}"]+')  # strings, also one that does not end
 _FOLDER = files("gateway.ingress.console")
 
 
@@ -139,15 +144,35 @@ def _finalize(value: object) -> object:
 
 
 def _format_json(value: object) -> str:
-    return shown_text(json.dumps(value, indent=2, ensure_ascii=False), BLOCK_MAX)
+    try:
+        return shown_text(indent_json(json.dumps(value, ensure_ascii=False)), BLOCK_MAX)
+    except RecursionError:
+        return "⟦nested too deeply to be shown⟧"
 
 
 def _format_body(text: str) -> str:
     """Returns a body with indented JSON; any other text as it is."""
-    try:
-        return _format_json(json.loads(text)) if len(text) <= BLOCK_MAX else text
-    except (ValueError, RecursionError):
+    return shown_text(indent_json(text), BLOCK_MAX) if text else text
+
+
+def indent_json(text: str) -> str:
+    """Returns JSON with a line for each member. What is long, deep or no JSON stays as it is: its indents would be longer than itself."""
+    if len(text) > INDENTED_MAX or _is_deep(text):
         return text
+    try:
+        return msgspec.json.format(text, indent=2)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return text
+
+
+def _is_deep(text: str) -> bool:
+    """Whether the brackets of a text are nested deeper than INDENTED_DEPTH; brackets within strings do not count."""
+    brackets = _NO_BRACKETS.sub("", text)
+    for _ in range(INDENTED_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace("[]", "").replace("{}", "")
+    return bool(brackets)
 
 
 def _by_name(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -9,8 +9,10 @@ from gateway.ingress.console.forms import FormRefused
 
 FIELDS_MAX: Final = 40  # fields of a form; one with more is answered as JSON
 OPTIONS_MAX: Final = 100
+OPTION_LENGTH_MAX: Final = 2000  # characters of one; a definition that many fields refer to is on the page once for each
 CHECKED_OPTIONS_MAX: Final = 20  # options of a list that is made of checkboxes
 DEPTH_MAX: Final = 4  # of objects in objects, and of references
+VISITS_MAX: Final = FIELDS_MAX * (DEPTH_MAX + 1)  # fields and the objects that they are in
 ITEMS_MAX: Final = 1000  # lines of a list
 LENGTH_MAX: Final = 20_000  # characters of a text
 PREFIX: Final = "value."  # of the fields in the posted form
@@ -43,16 +45,39 @@ class AnswerField:
     key: str = field(default="", repr=False)  # the member's own name in the value
 
 
+class _TooManyFields(Exception):
+    """The schema has more members than a form can have."""
+
+
+class _Visits:
+    """Counts the members of one schema. References let a small schema have millions."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def count(self) -> None:
+        """Raises _TooManyFields."""
+        self._count += 1
+        if self._count > VISITS_MAX:
+            raise _TooManyFields
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in a form a member is: the whole schema, for its references; the path before the member; how many objects it is in."""
+    """Where in a form a member is.
+
+    The whole schema, for its references; the path before the member; how many objects it is in; and how many members were seen.
+    """
 
     root: Mapping[str, Any]
+    visits: _Visits
     prefix: str = ""
     depth: int = 0
 
     def within(self, path: str) -> "_Place":
-        return _Place(self.root, f"{path}.", self.depth + 1)
+        return _Place(self.root, self.visits, f"{path}.", self.depth + 1)
 
 
 def fields_of(schema: Any, given: Any = None) -> tuple[AnswerField, ...]:
@@ -62,7 +87,10 @@ def fields_of(schema: Any, given: Any = None) -> tuple[AnswerField, ...]:
     """
     if not isinstance(schema, dict):
         return ()
-    found = _members(_Place(schema), schema, given if isinstance(given, dict) else {})
+    try:
+        found = _members(_Place(schema, _Visits()), schema, given if isinstance(given, dict) else {})
+    except _TooManyFields:
+        return ()
     return found if found and sum(1 for _ in _leaves(found)) <= FIELDS_MAX else ()
 
 
@@ -71,7 +99,8 @@ def options_of(schema: Any) -> tuple[str, ...]:
     options = schema.get("enum") if isinstance(schema, dict) else None
     if not isinstance(options, list) or not 0 < len(options) <= OPTIONS_MAX:
         return ()
-    return tuple(json.dumps(option, ensure_ascii=False) for option in options)
+    texts = tuple(json.dumps(option, ensure_ascii=False) for option in options)
+    return texts if all(len(text) <= OPTION_LENGTH_MAX for text in texts) else ()
 
 
 def read_value(schema: Any, form: Mapping[str, str]) -> Any:
@@ -104,6 +133,7 @@ def _members(place: _Place, schema: Mapping[str, Any], given: Mapping[str, Any])
 
 
 def _field(place: _Place, name: str, member: Any, given: Any, *, is_required: bool) -> AnswerField:
+    place.visits.count()
     schema, path = _resolve(place.root, member), place.prefix + _escape(name)
     label, description = schema.get("title"), schema.get("description")
     initial = given if given is not None else schema.get("default", schema.get("const"))

@@ -116,7 +116,7 @@ def check_json_content_type(scope: Scope) -> None:
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Reads the whole body of at most `limit` bytes, counted as they arrive. Raises BodyTooLarge, BodyIncomplete."""
     declared = header(scope, b"content-length")
-    if declared and declared.isdigit() and int(declared[:20]) > limit:
+    if declared and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
     message = await receive()
     if message["type"] == "http.disconnect":

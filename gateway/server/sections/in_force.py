@@ -44,17 +44,17 @@ def _describe_value(name: str, value: Any) -> Any:
         return [*map(str, value)][:NAMES_SHOWN]
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_describe_entry(name, each) for each in value[:NAMES_SHOWN]]
-    return _mask_secrets(name, str(value))
+    return mask_secrets(name, str(value))
 
 
 def _describe_entry(name: str, entry: Any) -> str:
     if isinstance(entry, BaseModel):
         named = next((getattr(entry, each) for each in ("name", "id", "issuer", "url", "who") if getattr(entry, each, "")), "")
-        return _mask_secrets(name, str(named)) or type(entry).__name__
-    return _mask_secrets(name, str(entry))
+        return mask_secrets(name, str(named)) or type(entry).__name__
+    return mask_secrets(name, str(entry))
 
 
-def _mask_secrets(name: str, text: str) -> str:
+def mask_secrets(name: str, text: str) -> str:
     """Returns a text without what may be secret: references stay, addresses lose what is behind the host, and passwords."""
     if text.startswith(("env:", "file:")) or not text:
         return text
@@ -67,6 +67,8 @@ def _mask_secrets(name: str, text: str) -> str:
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
+        return "(not shown)"
+    if "@" in parts.netloc + parts.path and (not host or "@" in parts.path):  # such as a socket's, or a password with a slash
         return "(not shown)"
     if not host:
         return text.partition("?")[0]

@@ -1,6 +1,8 @@
 """What a try shows of a call's exchanges: bounded, without secrets, and nothing of what did not carry the call."""
 
 import asyncio
+import base64
+import html
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from adapters.redaction.exchanges import (
     BODY_MAX,
     EXCHANGES_MAX,
+    OWN_SECRETS_MAX,
     ExchangeRecorder,
     begin_exchange,
     is_recording,
@@ -18,6 +21,7 @@ from adapters.upstream.egress import Egress
 from tests.fakes.a2a_agents import serving
 
 SECRET = "s3cret/with+signs=="
+MARKED = "s3cret<&>'\"signs"
 
 
 def test_a_secret_of_a_header_is_masked_in_every_body_and_encoding() -> None:
@@ -30,6 +34,71 @@ def test_a_secret_of_a_header_is_masked_in_every_body_and_encoding() -> None:
     shown = str(recorder.exchanges())
     assert SECRET not in shown and "s3cret%2F" not in shown and "abcdefghijk" not in shown
     assert "Bearer ***" in shown and "text/plain" in shown
+
+
+def test_what_is_within_a_header_is_masked_by_itself_too() -> None:
+    """A server that echoes the password of Basic, or the value of a cookie, shows it without what stood around it."""
+    recorder = ExchangeRecorder()
+    basic = base64.b64encode(b"service:hunter2-hunter2").decode()
+    record = recorder.begin("POST x", {"Authorization": f"Basic {basic}", "Cookie": "a=first-cookie; b=second-cookie"}, b"")
+    assert record is not None
+    record.begin_response(401, {"set-cookie": "sid=third-cookie; Path=/; HttpOnly"})
+    record.add_body(b"hunter2-hunter2 is wrong; first-cookie second-cookie third-cookie")
+    shown = str(recorder.exchanges())
+    assert not any(secret in shown for secret in ("hunter2", "first-cookie", "second-cookie", "third-cookie"))
+
+
+@pytest.mark.parametrize("written", [html.escape(MARKED), html.escape(MARKED, quote=False)])
+def test_a_secret_on_a_page_of_html_is_masked(written: str) -> None:
+    recorder = ExchangeRecorder()
+    record = recorder.begin("POST x", {"X-Api-Key": MARKED}, b"")
+    assert record is not None
+    record.add_body(f"<p>You sent {written}</p>".encode())
+    assert written not in str(recorder.exchanges())
+
+
+def test_bytes_that_are_no_text_in_a_header_are_masked_too() -> None:
+    """The client of streams decodes headers with surrogateescape."""
+    recorder, raw = ExchangeRecorder(), b"sid=\xff\xfe-cookie"
+    record = recorder.begin("POST x", {}, b"")
+    assert record is not None
+    cookie = raw.decode("utf-8", "surrogateescape")
+    record.begin_response(200, {"set-cookie": cookie, "www-authenticate": "Basic \udcff", "server": "\udcff"})
+    record.add_body(b"you sent \xff\xfe-cookie")
+    (exchange,) = recorder.exchanges()
+    assert exchange.response.text == "you sent ***"
+
+
+def test_a_header_that_is_shown_does_not_show_the_secret_of_another() -> None:
+    recorder = ExchangeRecorder()
+    record = recorder.begin(f"POST https://x.example/{SECRET}", {"X-Api-Key": SECRET, "mcp-name": f"tool {SECRET}"}, b"")
+    assert record is not None
+    record.begin_response(200, {"server": f"echo {SECRET}"})
+    assert SECRET not in str(recorder.exchanges())
+
+
+def test_the_body_of_a_response_with_very_many_secrets_is_not_shown() -> None:
+    """Each has to be searched for in many encodings, at each picture of the call."""
+    recorder = ExchangeRecorder()
+    record = recorder.begin("POST x", {}, b"")
+    assert record is not None
+    record.begin_response(200, {f"x-{number}": f"value-{number}-of-many" for number in range(OWN_SECRETS_MAX)})
+    record.add_body(b"all of them: value-49-of-many")
+    assert recorder.exchanges()[0].response.text == "all of them: ***"
+    record.begin_response(200, {f"x-{number}": f"value-{number}-of-many" for number in range(OWN_SECRETS_MAX + 1)})
+    assert recorder.exchanges()[0].response.text == "***"
+
+
+def test_an_exchange_that_has_not_changed_is_masked_once() -> None:
+    recorder = ExchangeRecorder()
+    first, second = (recorder.begin("POST x", {"X-Api-Key": SECRET}, SECRET.encode()) for _ in range(2))
+    assert first is not None and second is not None
+    before = recorder.exchanges()
+    second.add_body(SECRET.encode())
+    after = recorder.exchanges()
+    assert after[0] is before[0] and after[1].response.text == "***"
+    recorder.begin("POST y", {"X-Api-Key": "another-secret"}, b"")
+    assert recorder.exchanges()[0] is not before[0]
 
 
 def test_a_secret_at_the_end_of_what_is_shown_is_masked_whole() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.server.sections.in_force import describe_settings
+from gateway.server.sections.in_force import describe_settings, mask_secrets
 from gateway.server.settings_sources import load_settings
 from tests.fakes.house import House
 from tests.fakes.reception import Reception
@@ -33,6 +33,25 @@ limits: {calls: 77}
     assert found["telemetry.metrics_token"] == ("env:METRICS", "file")
     assert found["agents"] == (["sales"], "file")
     assert not any(secret in str(found) for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hunter2@/interlock?host=/run/postgresql",
+        "postgresql://me:hunter2@:5432/interlock",
+        "postgresql://:hunter2@/interlock",
+        "postgresql://me:hunter2@a.example:5432,b.example:5433/interlock",
+        "postgresql://me:12/hunter2@db.example/interlock",
+        "sqlite:///interlock.db?password=hunter2",
+    ],
+)
+def test_no_form_of_an_address_shows_its_password(url: str) -> None:
+    assert "hunter2" not in mask_secrets("url", url) and "12" not in mask_secrets("url", url)
+
+
+def test_the_path_of_a_local_database_is_shown() -> None:
+    assert mask_secrets("url", "sqlite:////var/lib/interlock/interlock.db") == "sqlite:////var/lib/interlock/interlock.db"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -49,7 +49,7 @@ def _members_of(detail: Mapping[str, Any]) -> dict[str, Any]:
         found |= {name: metadata[name] for name in ("decision_id", "reason_id") if name in metadata}
     if isinstance(violations, list) and violations and isinstance(violations[0], dict):
         found["field"] = violations[0].get("field")
-    if isinstance(delay, str) and delay.removesuffix("s").isdigit():
+    if isinstance(delay, str) and delay.isascii() and delay.removesuffix("s").isdigit():
         found["retryAfter"] = int(delay.removesuffix("s")[:6])
     return {name: value for name, value in found.items() if value is not None}
 

@@ -7,7 +7,6 @@ from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from adapters.redaction.exchanges import ExchangeRecord, ExchangeRecorder, RawExchange, recording_with
-from adapters.redaction.secrets import SecretRedactor
 from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import Scope
 from gateway.ingress.http.authentication import PROTOCOLS_KEY, SESSION_CALLER_KEY
@@ -48,7 +47,7 @@ class Attempt:
     @property
     def caller_side(self) -> RawExchange:
         """The request and the answer, as a client of the gateway has them."""
-        return self._caller_side.to_exchange(SecretRedactor(()))
+        return self._caller_side.to_exchange(None)
 
     @property
     def upstream_side(self) -> list[RawExchange]:

@@ -44,7 +44,7 @@ async def replay_draft(request: PageRequest) -> Page:
 def _replay_page(request: PageRequest, asked: dict[str, str], part: Any) -> Page:
     items = part.items if part is not None else []
     found = part.document if part is not None else None
-    past = {name: int(asked[name]) if asked.get(name, "").isdigit() else 0 for name in ("replayed", "changed", "unknown")}
+    past = {name: _count_in(asked.get(name, "")) for name in ("replayed", "changed", "unknown")}
     members = {
         "asked": {name: asked.get(name, "") for name in ("draft", "beside", "only")},
         "only": ONLY,
@@ -54,6 +54,10 @@ def _replay_page(request: PageRequest, asked: dict[str, str], part: Any) -> Page
         "may_draft": request.may(WRITE_POLICY),
     }
     return Page("replay.html", "Replay past decisions", POLICIES, ("interlock", "policy", "what-if", "FOLDER", "--only", "all"), members)
+
+
+def _count_in(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 async def _evaluation_page(request: PageRequest, asked: dict[str, str]) -> Page:

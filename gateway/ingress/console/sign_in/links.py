@@ -74,7 +74,8 @@ class ConsoleLinks:
                 raise LinkSpent
             return self._sessions.open_in(batch, person, "link", former_cookie), person
 
-        return await self._database.write_or_refuse(work, LinkSpent)
+        async with self._sessions.replacing(former_cookie):
+            return await self._database.write_or_refuse(work, LinkSpent)
 
     def _check(self, row: "Row[Any] | None") -> ProvenPerson:
         if row is None or row.until <= self._now() or row.session_until <= self._now():

@@ -6,7 +6,8 @@ import json
 import math
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -106,12 +107,17 @@ class ConsoleSessions:
             also(batch)
             return self.open_in(batch, person, via, former_cookie)
 
+        async with self.replacing(former_cookie):
+            return await self._database.write(work)
+
+    @asynccontextmanager
+    async def replacing(self, former_cookie: str) -> AsyncIterator[None]:
+        """Ends the sign-in of the session of `former_cookie`, if it is this browser's alone, once another session is open."""
         digest = digest_of(former_cookie)
         former = await self._database.read(lambda connection: connection.execute(select(table).where(table.c.digest == digest)).first())
-        cookie = await self._database.write(work)
+        yield
         if former is not None and former.sign_in:
             await self._sign_ins.end_browser_session(former.tenant, former.sign_in)
-        return cookie
 
     def open_in(self, batch: Batch, person: ProvenPerson, via: str, former_cookie: str) -> str:
         """Does what `open` does in a commit of the caller's."""

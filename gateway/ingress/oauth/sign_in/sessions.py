@@ -245,6 +245,11 @@ class SignInSessions:
         found = await self._read_token(token)
         return found[1] if found is not None and found[0].kind == "refresh" and found[1].client_id == client_id else None
 
+    async def holds_token(self, token: str, client_id: str) -> bool:
+        """Whether a code or refresh token is of this client, used or not."""
+        found = await self._read_token(token)
+        return found is not None and found[1].client_id == client_id
+
     async def _find_token(self, token: str, kind: str, client_id: str) -> "tuple[Row[Any], Session]":
         """The row of a token of this client and its session, whether it is used up or not. Raises ExchangeRefused."""
         found = await self._read_token(token)

@@ -13,6 +13,7 @@ from gateway.ingress.oauth.endpoint import NO_STORE
 from gateway.ingress.oauth.sign_in.clients.store import (
     AUTHORIZATION_CODE,
     DEVICE_CODE,
+    DOCUMENT_PREFIX,
     REFRESH_TOKEN,
     SignInClient,
     SignInClients,
@@ -31,6 +32,7 @@ from policies.tokens.session_tokens import SessionGrant, SessionTokens
 from policies.tokens.verifier import TokenVerifier
 
 PERSON_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
+_TOKEN_MEMBERS = {AUTHORIZATION_CODE: "code", REFRESH_TOKEN: "refresh_token"}  # of the form; devices are of other clients
 
 
 class ProviderUnavailable(ExchangeRefused):
@@ -97,8 +99,10 @@ class PersonGrants:
 
     async def answer(self, request: Request, form: Mapping[str, str]) -> Response:
         """Returns tokens. Raises ExchangeRefused and ProofRefused."""
-        client = await self._checks.find(form)
-        grant, thumbprint = form["grant_type"], await self._thumbprint(request)
+        grant = form["grant_type"]
+        if not await self._may_look_up(form.get("client_id", ""), form.get(_TOKEN_MEMBERS.get(grant, ""), "")):
+            raise ExchangeRefused("invalid_grant", "the code or refresh token is not one of this client; sign in again")
+        client, thumbprint = await self._checks.find(form), await self._thumbprint(request)
         if grant not in client.grants:
             raise ExchangeRefused("unauthorized_client", "this client may not use this grant type")
         if grant == AUTHORIZATION_CODE:
@@ -110,13 +114,24 @@ class PersonGrants:
 
     async def revoke(self, form: Mapping[str, str]) -> None:
         """Ends the session of a token of this client (RFC 7009). Unknown tokens are no error. Raises ExchangeRefused."""
-        client = await self._checks.find(form)
         token = form.get("token", "")
+        if not await self._may_look_up(form.get("client_id", ""), token):
+            return
+        client = await self._checks.find(form)
         session = await self._sessions.find_by_refresh_token(token, client.id)
         if session is None and token.count(".") == 2:
             session = await self._find_by_access_token(token, client.id)
         if session is not None:
             await self._sessions.end(session, "revoked")
+
+    async def _may_look_up(self, client_id: str, token: str) -> bool:
+        """Whether to look for a client. The metadata document of one is only fetched for a token that it holds.
+
+        These requests need no credential, and so have no rate: others could have the gateway fetch documents from anywhere.
+        """
+        if not client_id.startswith(DOCUMENT_PREFIX) or await self._sessions.holds_token(token, client_id):
+            return True
+        return token.count(".") == 2 and await self._find_by_access_token(token, client_id) is not None
 
     async def _find_by_access_token(self, token: str, client_id: str) -> Session | None:
         try:

@@ -104,6 +104,14 @@ async def test_who_may_not_write_policies_evaluates_no_draft(home: House) -> Non
     assert "would change" not in words_of(forged.text)
 
 
+@pytest.mark.parametrize("number", ["²", "9" * 5000])
+async def test_a_forged_count_of_a_replay_counts_as_none(home: House, number: str) -> None:
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    await browser.get("/console/replay")
+    answer = await browser.post("/console/replay", {"draft": NO_CHECKS, "replayed": number})
+    assert (answer.status_code, number in answer.text) == (200, False)
+
+
 async def test_a_replay_goes_on_part_by_part_and_adds_up(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafts, "REPLAYED_AT_ONCE", 3)
     await home.server("inventory", "check", "refund")

@@ -65,6 +65,7 @@ async def test_a_refusal_shows_the_form_again_with_what_to_do_and_without_the_cr
         ({"url": "http://127.0.0.1:59999", "name": "Not A Name"}, 422, "name"),
         ({"url": "http://127.0.0.1:59999", "credential": "s3cret-s3cret"}, 422, "name the header"),
         ({"url": "http://127.0.0.1:59999", "header": "X-Api-Key", "credential": "env:HOME"}, 422, "configuration file"),
+        ({"url": "http://127.0.0.1:59999", "header": "X-Own", "options": '{"headers": [1]}'}, 422, "headers of the options"),
     ]
     for form, status, words in cases:
         answer = await browser.post(AGENT, {**form, "act": "register"})

@@ -86,3 +86,19 @@ def test_a_nullable_text_is_a_text_and_a_choice_of_types_is_json() -> None:
     assert [each.kind for each in fields_of(schema)] == ["text", "json", "number"]
     with pytest.raises(FormRefused):
         read_value(schema, {"value.c": "Infinity"})
+
+
+def test_members_that_multiply_by_references_make_no_form() -> None:
+    """A schema of a few kilobytes would have a hundred million fields."""
+    wide = {"type": "object", "properties": {f"m{number}": {"$ref": "#/$defs/wide"} for number in range(FIELDS_MAX)}}
+    assert fields_of({**wide, "$defs": {"wide": wide}}) == ()
+
+
+def test_the_widest_form_of_the_deepest_objects_is_shown() -> None:
+    deepest = object_of(a=object_of(b=object_of(c=object_of(d={"type": "string"}))))["properties"]["a"]
+    assert len(fields_of(object_of(**{f"m{number}": deepest for number in range(FIELDS_MAX)}))) == FIELDS_MAX
+
+
+def test_long_options_are_written_as_they_are_and_not_listed() -> None:
+    (found,) = fields_of(object_of(pick={"type": "string", "enum": ["a", "b" * 5000]}))
+    assert (found.kind, found.options) == ("text", ())

@@ -147,6 +147,31 @@ async def test_signing_in_again_ends_the_former_sign_in_of_the_browser(corp: Hou
 
 
 @on_sqlite
+async def test_opening_a_link_ends_the_former_sign_in_of_the_browser(tmp_path: Path, database_url: str) -> None:
+    """attack ADM-04"""
+    async with development_house(tmp_path, database_url) as home:
+        browser = ConsoleBrowser(home)
+        form = {"request": request_in(await browser.get("/console/sign-in")), "login": "development", "user": "alice"}
+        await browser.http.post("/oauth/consent", data=form, headers={"origin": home.url})
+        assert "alice" in (await browser.get("/console")).text
+        headers = {"authorization": f"Bearer {(await device_tokens(home, 'admin'))['access_token']}"}
+        made = (await home.http.post("/api/console/links", headers=headers)).json()
+        await browser.post("/console/sign-in", {"link": parameters_of(made["url"])["link"]}, csrf=None)
+        assert "admin" in (await browser.get("/console")).text
+        ended = {row.client_id: row.ended > 0 for row in await rows(home, sign_in_sessions)}
+        assert ended == {"interlock-browser": True, "interlock-cli": False}
+
+
+@on_sqlite
+async def test_no_form_writes_another_header(corp: House, provider: OpenIdProvider) -> None:  # attack ADM-04
+    browser = await signed_in_at(corp, provider)
+    await browser.get("/console/why")
+    answer = await browser.post("/console/why", {"id": "d_1\r\nset-cookie: a=b"})
+    assert answer.status_code == 303 and "set-cookie" not in answer.headers
+    assert answer.headers["location"].split("?")[0] == "/console/why/d_1%0D%0Aset-cookie:%20a=b"
+
+
+@on_sqlite
 async def test_the_way_back_from_a_sign_in_is_a_page_of_the_console(corp: House, provider: OpenIdProvider) -> None:
     browser = ConsoleBrowser(corp)
     for to in ("https://evil.example", "//evil.example", "/oauth/authorize", "/console/../api"):

@@ -41,6 +41,7 @@ class ClientDocuments:
 
     async def find(self, url: str) -> SignInClient:
         """The client of the document at `url`. Raises UnknownClient."""
+        _check_url(url)
         found = self._known.get(url)
         if found is None:
             async with self._places:

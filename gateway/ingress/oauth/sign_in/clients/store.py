@@ -14,6 +14,7 @@ from policies.ids import new_id
 
 COMMAND_LINE: Final = "interlock-cli"
 BROWSER: Final = "interlock-browser"  # the gateway's own pages
+DOCUMENT_PREFIX: Final = "https://"  # of a client id that is the URL of a metadata document
 AGENT_PREFIX: Final = "client_"  # of the ids that the registry gives to agents
 NAME_MAX: Final = 80  # characters
 REDIRECTS_MAX: Final = 20
@@ -110,7 +111,7 @@ class SignInClients:
         """Returns the client. Raises UnknownClient and ReadFailed."""
         if (known := self._known.get(client_id)) is not None:
             return known
-        if client_id.startswith("https://"):
+        if client_id.startswith(DOCUMENT_PREFIX):
             if self._find_document is None:
                 raise UnknownClient("this gateway accepts no client metadata documents")
             return await self._find_document(client_id)

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from adapters.upstream.http1 import HttpResponse
+from gateway.ingress.oauth.sign_in.clients.store import GRANTS
 from tests.fakes.house import URL, House
 from tests.fakes.issuer import FakeIssuer, RsaKey
 from tests.fakes.recorded_clients import CHATGPT, CHATGPT_KEYS, DOCUMENTS, RECORDINGS, REGISTRATIONS, Recording
-from tests.fakes.sign_in import Browser, Client, is_admitted, link_in, parameters_of
+from tests.fakes.sign_in import Browser, Client, device_tokens, is_admitted, link_in, parameters_of
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -66,6 +67,34 @@ def proof_of(client: Client) -> dict[str, str]:
         return {}
     claims = {"sub": CHATGPT, "exp": int(time.time()) + 300}
     return {"client_assertion_type": ASSERTION, "client_assertion": CHATGPT_ISSUER.mint({"typ": "JWT"}, **claims)}
+
+
+@pytest.mark.parametrize("path", ["/oauth/token", "/oauth/revoke"])
+async def test_no_document_is_fetched_for_a_token_that_the_client_does_not_hold(  # attack OAU-03
+    home: House, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """These endpoints have no rate without a credential: anybody could have the gateway flood other hosts, and wait for slow ones."""
+    fetched: list[str] = []
+
+    async def fetch(place: str, *, limit: int, timeout: float) -> HttpResponse:  # noqa: ASYNC109 - the port's shape
+        fetched.append(place)
+        return HttpResponse(404, {}, b"")
+
+    other = Client(home)
+    await other.register()
+    held = await device_tokens(home, "admin")
+    codes = (await other.code(), held["refresh_token"], held["access_token"], "ic_unknown")
+    monkeypatch.setattr(home.gateway.egress, "fetch", fetch)
+    for number, token in enumerate(codes):
+        forms = [{"token": token}]
+        if path == "/oauth/token":
+            forms = [
+                {"grant_type": grant, name: token} for grant, name in zip(GRANTS, ("code", "refresh_token", "device_code"), strict=True)
+            ]
+        for form in forms:
+            answer = await home.http.post(path, data={"client_id": f"https://victim{number}.test/client", **form})
+            assert answer.status_code == 200 if path == "/oauth/revoke" else answer.json()["error"] == "invalid_grant"
+    assert fetched == []
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: f"{each.name} {'document' if each.document else 'registers'}")
