@@ -23,7 +23,7 @@ async def list_facts(request: PageRequest) -> Page:
         "may_change": may_change,
         "shows_held": bool(request.query.get("quarantines")),
     }
-    command = ("interlock", "memory", "find", filters.get("q", "WORDS"))
+    command = ("interlock", "memory", "search", filters.get("q", "WORDS"))
     return Page("memory.html", "Memory", with_query("/api/memory", filters), command, members)
 
 
