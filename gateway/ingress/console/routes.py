@@ -30,6 +30,11 @@ NAVIGATION: Final[Sequence[tuple[str, Sequence[tuple[str, str]]]]] = (
     ("Events", (("/console/events", "Events"), ("/console/triggers", "Triggers"), ("/console/deadletters", "Dead letters"))),
     ("Gateway", (("/console/cost", "Cost"), ("/console/settings", "Settings"), ("/console/account", "Account"))),
 )  # sections with their links
+READERS_ONLY: Final = (
+    "/console/deadletters",
+    "/console/audit",
+    "/console/settings",
+)  # for readers of the audit
 NAME_MAX = 300  # characters of a variable segment
 
 
