@@ -215,7 +215,7 @@ def answer(
 
 @contextmanager
 def live_lines(is_quiet: bool) -> Iterator[Callable[[list[str]], None]]:
-    """Yields what shows lines: in place on a terminal, even with FORCE_COLOR only there; elsewhere the lines that were not shown before."""
+    """Yields what shows lines: in place on a terminal, which FORCE_COLOR does not make; elsewhere the lines that were not shown before."""
     if is_quiet or not screen.console().file.isatty():
         shown: set[str] = set()
 
