@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON, and nothing else.")]
 
+MOMENTS = frozenset(("created", "updated", "expires"))  # members of answers that are RFC 3339 times
 MAX_WIDTH = 100_000  # characters of a line of a table that another program reads
 # Untrusted text must neither control the terminal nor hide anything from its reader. Replaced are control characters (not tab, line feed),
 # marks that reorder text, line breaks that terminals don't show, and the invisible Default_Ignorable_Code_Point characters of Unicode.
@@ -123,7 +124,7 @@ def print_list(items: Sequence[Any], as_json: bool, columns: Sequence[str], rows
 
 
 def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
-    """Prints names and values of one thing; empty values are left out."""
+    """Prints names and values of one thing; empty values are left out, and moments are in local time."""
     from rich.table import Table
     from rich.text import Text
 
@@ -132,7 +133,8 @@ def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         if value not in (None, "", [], ()):
-            grid.add_row(name, _colour(Text(printable(value))))
+            shown = format_time(value) if name in MOMENTS and isinstance(value, str) else value
+            grid.add_row(name, _colour(Text(printable(shown))))
     console().print(grid)
 
 

@@ -30,6 +30,7 @@ def print_banner(gateway: Gateway) -> None:
     refused = {"refused": files} if (files := [each.file for each in gateway.workflows.folder.refused_documents(DEFAULT_TENANT)]) else {}
     logged_settings = {
         "docs": f"{settings.public_url}/docs",
+        "console": f"{settings.public_url}/console",
         "grpc": settings.public_grpc,
         "version": VERSION,
         "next": next_steps(gateway),
@@ -46,6 +47,7 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
     settings = gateway.settings
     yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
     yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
+    yield f"  console  {settings.public_url}/console, or sign in by a link: interlock console"
     yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"
     yield f"  servers  {_describe_entries(gateway, Family.SERVER)}"
     if refused := [each.file for each in gateway.workflows.folder.refused_documents(DEFAULT_TENANT)]:

@@ -215,8 +215,8 @@ def answer(
 
 @contextmanager
 def live_lines(is_quiet: bool) -> Iterator[Callable[[list[str]], None]]:
-    """Yields what shows lines: in place on a terminal; elsewhere the lines that were not shown before."""
-    if is_quiet or not screen.console().is_terminal:
+    """Yields what shows lines: in place on a terminal, which FORCE_COLOR does not make; elsewhere the lines that were not shown before."""
+    if is_quiet or not screen.console().file.isatty():
         shown: set[str] = set()
 
         def print_new(lines: list[str]) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import structlog
 
+from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.console.api import ApiClient, with_query
 from gateway.ingress.console.attempts.requests import ProtocolClient
 from gateway.ingress.console.attempts.streaming import last_until_left, part_events
@@ -18,7 +19,7 @@ from gateway.ingress.console.live import LiveStreams, stream_changes
 from gateway.ingress.console.page import DONE_TEXTS, Elsewhere, GrowingPage, Page, PageRequest, UnknownPage
 from gateway.ingress.console.refusals import describe_failure, describe_in_words
 from gateway.ingress.console.rendering import PageRenderer, StaticFiles, page_headers
-from gateway.ingress.console.routes import NAVIGATION, PageRoute, find_route
+from gateway.ingress.console.routes import NAVIGATION, READERS_ONLY, PageRoute, find_route
 from gateway.ingress.console.sign_in.links import ConsoleLinks
 from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, ProvenPerson, seconds_left
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name, stream_events
@@ -285,13 +286,19 @@ def _template_members(found: PageRoute, request: PageRequest, answer: Page) -> d
         **answer.members,
         "page": answer,
         "nav": found.nav,
-        "navigation": NAVIGATION,
+        "navigation": _navigation(request),
         "request": request,
         "me": request.caller.principal,
         "csrf": request.session.csrf,
         "done": DONE_TEXTS.get(request.query.get("done", ""), ""),
         "live": _live_address(answer, request),
     }
+
+
+def _navigation(request: PageRequest) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Returns the sections of the navigation, without links to what the person may not read."""
+    hidden = () if request.may(READ_AUDIT) else READERS_ONLY
+    return [(section, [link for link in links if link[0] not in hidden]) for section, links in NAVIGATION]
 
 
 def _live_address(page: Page, request: PageRequest) -> str:

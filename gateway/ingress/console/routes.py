@@ -22,26 +22,19 @@ from gateway.ingress.console.pages import (
     workflows,
 )
 
-NAVIGATION: Final[Sequence[tuple[str, str]]] = (
-    ("/console", "Overview"),
-    ("/console/tasks", "Tasks"),
-    ("/console/inbox", "Approvals"),
-    ("/console/why", "Why"),
-    ("/console/evaluate", "Evaluate"),
-    ("/console/agents", "Agents"),
-    ("/console/servers", "Servers"),
-    ("/console/workflows", "Workflows"),
-    ("/console/runs", "Runs"),
-    ("/console/subjects", "Subjects"),
-    ("/console/memory", "Memory"),
-    ("/console/events", "Events"),
-    ("/console/triggers", "Triggers"),
-    ("/console/deadletters", "Dead letters"),
-    ("/console/audit", "Audit"),
-    ("/console/cost", "Cost"),
-    ("/console/account", "Account"),
-    ("/console/settings", "Settings"),
-)
+NAVIGATION: Final[Sequence[tuple[str, Sequence[tuple[str, str]]]]] = (
+    ("", (("/console", "Overview"), ("/console/tasks", "Tasks"), ("/console/runs", "Runs"), ("/console/inbox", "Approvals"))),
+    ("Registered", (("/console/agents", "Agents"), ("/console/servers", "Servers"), ("/console/workflows", "Workflows"))),
+    ("Rights", (("/console/why", "Why"), ("/console/evaluate", "Evaluate"), ("/console/audit", "Audit"))),
+    ("Shared", (("/console/subjects", "Subjects"), ("/console/memory", "Memory"))),
+    ("Events", (("/console/events", "Events"), ("/console/triggers", "Triggers"), ("/console/deadletters", "Dead letters"))),
+    ("Gateway", (("/console/cost", "Cost"), ("/console/settings", "Settings"), ("/console/account", "Account"))),
+)  # sections with their links
+READERS_ONLY: Final = (
+    "/console/deadletters",
+    "/console/audit",
+    "/console/settings",
+)  # for readers of the audit
 NAME_MAX = 300  # characters of a variable segment
 
 

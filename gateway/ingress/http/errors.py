@@ -130,7 +130,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     BadJson: ErrorMapping(400, -32700, "bad-json"),
     InvalidRequest: ErrorMapping(400, -32600, "invalid-request"),
     UnknownMethod: ErrorMapping(404, -32601, "unknown-method", "The method is not served here.", rpc_code_override="UNIMPLEMENTED"),
-    UnknownPath: ErrorMapping(404, -32601, "unknown-path", "There is nothing at this path; /docs lists the paths of the gateway."),
+    UnknownPath: ErrorMapping(404, -32601, "unknown-path", "There is nothing at this path; /docs lists the paths, /console has pages."),
     HttpMethodNotAllowed: ErrorMapping(405, -32601, "wrong-verb"),
     BadMessage: ErrorMapping(400, -32602, "bad-params"),
     BadPromptAnswer: ErrorMapping(400, -32602, "bad-answer"),

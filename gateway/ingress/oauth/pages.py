@@ -12,9 +12,23 @@ from starlette.responses import HTMLResponse
 from gateway.telemetry.spans import current_trace_id
 
 _STYLE: Final = """
-body{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}
-dt{font-weight:600}dd{margin:0 0 .5rem;overflow-wrap:anywhere}input:not([type=radio]){width:100%;font:inherit}a,button{font:inherit}
-fieldset{margin:0 0 1rem}button{margin:0 .5rem .5rem 0;padding:.4rem 1rem}label{display:block}
+:root{color-scheme:light dark;--ground:#f6f7f9;--paper:#fff;--ink:#1a2130;--soft:#565f70;--line:#8a93a3;--edge:#dfe3ea;
+--accent:#2450c4;--on-accent:#fff;font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif}
+@media(prefers-color-scheme:dark){:root{
+--ground:#10141b;--paper:#181d26;--ink:#e7eaf0;--soft:#a5aebd;--line:#6d788a;--edge:#2b3340;--accent:#8fb0ff;--on-accent:#0c1530}}
+*{box-sizing:border-box}body{margin:0;background:var(--ground);color:var(--ink)}
+main{max-width:36rem;margin:9vh auto;padding:2rem;background:var(--paper);border:1px solid var(--edge);
+border-radius:12px}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 1rem}a{color:var(--accent)}small{color:var(--soft)}
+dt{color:var(--soft);font-size:.85rem}dd{margin:0 0 .6rem;font-weight:600;overflow-wrap:anywhere}label{display:block;padding:.15rem 0}
+fieldset{margin:0 0 1rem;border:1px solid var(--line);border-radius:8px}legend{color:var(--soft);font-size:.85rem;padding:0 .35rem}
+input,button{font:inherit;color:inherit}input[type=radio]{accent-color:var(--accent)}
+input:not([type=radio]){width:100%;margin:.3rem 0 1rem;padding:.4rem .6rem;
+background:var(--paper);border:1px solid var(--line);border-radius:6px}
+button{margin:0 .5rem .5rem 0;padding:.4rem 1rem;background:var(--paper);border:1px solid var(--line);border-radius:8px;cursor:pointer}
+button:first-of-type{background:var(--accent);border-color:var(--accent);color:var(--on-accent)}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+@media(max-width:600px){main{margin:0;border:0;border-radius:0;min-height:100vh;padding:1.5rem 1.1rem}}
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 PAGE_HEADERS: Final = {

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gateway.cli import output as screen
+from gateway.cli.workflows.runs import live_lines
 
 # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, which has no shape on a screen.
 INVISIBLE = (
@@ -46,3 +47,22 @@ def test_json_has_them_escaped_and_means_the_same(ranges: tuple[str, ...], capsy
 def test_what_people_write_stays_as_it_is() -> None:
     text = "Grüße\tans Büro\n日本語 עברית العربية naïve — “quotes” 3 ½ € 👍"
     assert screen.printable(text) == text
+
+
+def test_moments_of_one_thing_are_shown_as_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = "2026-11-23T15:03:03.578Z"
+    screen.print_fields([("created", moment), ("text", moment)])
+    created, text = capsys.readouterr().out.splitlines()
+    assert created.split(maxsplit=1)[1].strip() == screen.format_time(moment) != moment
+    assert text.split()[1] == moment
+
+
+def test_lines_that_are_watched_are_printed_once_where_no_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that shows the output of a command in colours asks for them, and is no terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with live_lines(is_quiet=False) as show_lines:
+        show_lines(["order  working", "├─ ✓ stock"])
+        show_lines(["order  completed", "├─ ✓ stock"])
+    assert capsys.readouterr().out.count("stock") == 1

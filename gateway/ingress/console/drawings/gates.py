@@ -81,7 +81,7 @@ def suggest_change(decision: Mapping[str, Any]) -> str:
     agent = next((link["agent"] for link in decision["chain"] if _missing_at(decision, f"agent {link['agent']}")), "")
     match decision["reason_id"]:
         case "user-lacks-permission":
-            return f"Give a role of {subject} the permission {permission}: `roles` in interlock.yaml, or a policy that permits it."
+            return f"Give a role of {subject} the permission {permission}: roles in interlock.yaml, or a policy that permits it."
         case "scope-missing":
             return f"Ask with a token whose scope covers {permission}."
         case "ceiling-exceeded" if agent:

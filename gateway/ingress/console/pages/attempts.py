@@ -130,7 +130,7 @@ async def _tool_page(request: PageRequest, form: Mapping[str, str]) -> Page:
         "wanted": wanted,
         "skill": "",
     }
-    command = ("interlock", "why", f"tool:{entry['name']}.{tool['name']}" if tool else "DECISION_ID")
+    command = ("interlock", "call", f"{entry['name']}_{tool['name']}" if tool else "TOOL", "JSON")
     return Page("try.html", f"Try {tool['name'] if tool else entry['name']}", path, command, members)
 
 

@@ -10,24 +10,28 @@ from gateway.ingress.console.page import Page, PageRequest
 
 DAYS = 14  # of costs
 SHOWN = 8  # rows of each list
+NEWEST = 24  # tasks among which the last ones of people are looked for
 
 
 async def show_overview(request: PageRequest) -> Page:
     """Reads everything at once; a part that the person may not see is left out. Health and costs, which take longer, come after it."""
     api, everybody = request.api, _everybody(request)
-    names = ("open", "waiting", "signing_in", "failed", "approvals", "checkpoints", "conflicts")
+    names = ("open", "waiting", "signing_in", "failed", "newest", "approvals", "checkpoints", "conflicts")
     found = await gather(
         api.part("/api/tasks", state="TASK_STATE_WORKING", **everybody),
         api.part("/api/tasks", state="TASK_STATE_INPUT_REQUIRED", **everybody),
         api.part("/api/tasks", state="TASK_STATE_AUTH_REQUIRED", **everybody),
         api.part("/api/tasks", state="TASK_STATE_FAILED", **everybody),
+        api.part("/api/tasks", limit=str(NEWEST), **everybody),
         api.part("/api/approvals", state="pending"),
         api.part("/api/checkpoints"),
         api.part("/api/subjects", conflicts="open", **everybody),
     )
     since = (datetime.now(UTC).date() - timedelta(days=DAYS - 1)).isoformat()
+    parts = dict(zip(names, found, strict=True))
     members = {
-        **dict(zip(names, found, strict=True)),
+        **parts,
+        "recent": [task for task in parts["newest"].items if not task["parent_id"].startswith("t_")][: SHOWN // 2],
         "refusals": await _refusals(request),
         "costs": with_query("/console/cost", {"by": "day", "since": since, **everybody}),
         "shown": SHOWN,

@@ -63,7 +63,11 @@ class ConsentPages:
         cookie = self.cookie_of(request) or secrets.token_urlsafe(32)
         now = int(self._keys.now())
         claims = {"jti": new_id("c"), "browser": _digest(cookie), "exp": now + CONSENT_SECONDS, "purpose": msgspec.to_builtins(purpose)}
-        form = _form_html(self._keys.sign(claims, CONSENT_TYPE), self._choices, "Sign in" if purpose.kind == "page" else "Allow")
+        form = _form_html(
+            self._keys.sign(claims, CONSENT_TYPE),
+            self._choices,
+            *(("Sign in", "Cancel") if purpose.kind == "page" else ("Allow", "Refuse")),
+        )
         shown = html_page(*_describe(purpose, form))
         shown.set_cookie(self.cookie_name, cookie, CONSENT_SECONDS, secure=self._is_https, httponly=True, samesite="lax")
         return shown
@@ -114,7 +118,7 @@ def _describe(purpose: Purpose, form: str) -> tuple[str, str]:
     )
 
 
-def _form_html(signed: str, choices: LoginChoices, verb: str) -> str:
+def _form_html(signed: str, choices: LoginChoices, verb: str, refusal: str) -> str:
     """The form: a button for each provider, the development users, and the refusal."""
     users = "".join(
         f'<label><input type="radio" name="user" value="{escape(user)}"{" checked" if at == 0 else ""}> {escape(user)}</label>'
@@ -126,7 +130,7 @@ def _form_html(signed: str, choices: LoginChoices, verb: str) -> str:
         buttons += f'<button name="login" value="provider {escape(provider.name)}">{verb}: continue to {escape(provider.label)}</button>'
     return (
         f'<form method="post" action="/oauth/consent"><input type="hidden" name="request" value="{escape(signed)}">'
-        f'{development}{buttons}<button name="login" value="refused">Refuse</button></form>'
+        f'{development}{buttons}<button name="login" value="refused">{refusal}</button></form>'
     )
 
 

@@ -140,3 +140,27 @@ def test_every_page_is_among_those_that_the_tests_look_at() -> None:
         *("/console/subjects/{}", "/console/audit", "/console/cost", "/console/evaluate", "/console/replay", "/console/memory"),
         *("/console/memory/{}", "/console/events", "/console/triggers", "/console/deadletters", "/console/account", "/console/settings"),
     }
+
+
+@on_sqlite
+async def test_the_navigation_leads_nobody_to_a_page_that_refuses_them(furnished: tuple[House, dict[str, str]]) -> None:
+    home, _ = furnished
+    for user in ("admin", "alice"):
+        browser = await ConsoleBrowser(home).sign_in(user)
+        side = (await browser.get("/console")).text.partition('<nav class="side"')[2].partition("</nav>")[0]
+        links = re.findall('href="([^"]+)"', side)
+        assert len(links) > 14
+        assert ("/console/audit" in links) == (user == "admin")
+        assert [link for link in links if (await browser.get(link)).status_code != 200] == []
+
+
+@on_sqlite
+async def test_the_overview_shows_the_last_tasks_that_people_began(furnished: tuple[House, dict[str, str]]) -> None:
+    home, _ = furnished
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    tasks = (await browser.get("/console/api/tasks?everybody=true&limit=200")).json()["items"]
+    began = {each["id"]: not each["parent_id"].startswith("t_") for each in tasks}
+    section = (await browser.get("/console?everybody=true")).text.partition('id="recent"')[2].partition("</section>")[0]
+    shown = re.findall("/console/tasks/(t_[0-9a-f]+)", section)
+    assert shown
+    assert all(began[each] for each in shown)
