@@ -233,7 +233,10 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     letters = (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts)
     tasks = (database, gateway.stores.tasks, authenticate, gateway.open_streams)
     return {
-        "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
+        "/api/tasks": lambda: [
+            admin_tasks.routes(*tasks, oversight=oversight, currency=currency),
+            admin_tasks.cancel_routes(gateway.stores.tasks, authenticate, oversight, gateway.calls.agents.cancel_task),
+        ],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
         "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings), authenticate, authorize)],
         "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
