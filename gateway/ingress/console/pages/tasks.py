@@ -4,6 +4,7 @@ from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.turns.cancellation import CANCEL_TASK
 from gateway.ingress.console.api import api_path, gather, with_query
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
+from gateway.ingress.console.texts.waits import find_waits
 
 STATES = (
     "TASK_STATE_SUBMITTED",
@@ -48,7 +49,7 @@ async def show_task(request: PageRequest) -> Page:
         "task": task,
         "trace": trace,
         "is_run": run.document is not None,
-        "approvals": [each for each in approvals.items if each["task_id"] == task["id"]],
+        "waits": [] if has_ended else find_waits(task, trace.document, run.document, approvals.items),
         "has_ended": has_ended,
         "is_own": is_own,
         "may_cancel": not has_ended and (is_own or request.may(CANCEL_TASK)),

@@ -207,9 +207,8 @@ async def furnished(home: House) -> dict[str, str]:
 
 def filled(route: Route, values: Mapping[str, str]) -> str:
     kind = route.path.split("/")[2] if route.path.count("/") > 1 else ""
-    name = {"agents": "sales", "servers": "inventory", "virtual-servers": "front", "workflows": "flow", "subjects": "customer:42"}.get(
-        kind, "x"
-    )
+    named_kinds = {"agents": "sales", "servers": "inventory", "virtual-servers": "front", "subjects": "customer:42"}
+    name = (named_kinds | dict.fromkeys(("workflows", "triggers"), "flow")).get(kind, "x")
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: values.get(found[1], name), route.path)
 
 
