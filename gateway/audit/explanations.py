@@ -72,6 +72,7 @@ LOOKS = {
     "read-policies": "read the policies in force",
     "read-settings": "read the settings in force",
     "export-audit": "export the",
+    "verify-audit": "verify the",
     "decide-held-value": "decide on values that are held back",
 }
 

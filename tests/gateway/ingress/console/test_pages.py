@@ -121,6 +121,7 @@ def test_every_page_is_among_those_that_the_tests_look_at() -> None:
         *("/console/register/agent", "/console/register/server"),
         *("/console/why", "/console/why/{}", "/console/agents", "/console/agents/{}", "/console/servers", "/console/servers/{}"),
         *("/console/workflows", "/console/workflows/{}", "/console/runs", "/console/runs/{}", "/console/subjects"),
+        "/console/audit/verification",
         *("/console/subjects/{}", "/console/audit", "/console/cost", "/console/evaluate", "/console/replay", "/console/memory"),
         *("/console/memory/{}", "/console/events", "/console/triggers", "/console/deadletters", "/console/account", "/console/settings"),
     }
