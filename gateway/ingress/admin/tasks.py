@@ -82,7 +82,7 @@ def routes(
 
 
 def cancel_routes(task_log: TaskLog, authenticate: Authenticate, oversight: Oversight, cancel_task: CancelTask) -> APIRouter:
-    """Returns the route that stops a task. `cancel_task` is AgentCalls.cancel_task."""
+    """Returns the route that stops a task. `cancel_task` is Cancellation.cancel: agents are asked in the name of the caller."""
     router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 
     @router.post("/{task_id}/cancel", name="cancel_task")

@@ -237,7 +237,7 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     return {
         "/api/tasks": lambda: [
             admin_tasks.routes(*tasks, oversight=oversight, currency=currency),
-            admin_tasks.cancel_routes(gateway.stores.tasks, authenticate, oversight, gateway.calls.agents.cancel_task),
+            admin_tasks.cancel_routes(gateway.stores.tasks, authenticate, oversight, gateway.calls.agents.cancellation.cancel),
         ],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
         "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings), authenticate, authorize)],

@@ -7,11 +7,12 @@ from typing import Any, Final
 from gateway.ingress.console.texts.wording import person_name
 
 UNDER_WAY: Final = frozenset({"submitted", "working", "input required", "auth required"})  # outcomes of a task's span
+RUN_WORDS: Final = "the run, with what the workflow and its steps said"
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class TaskWait:
     """One thing that a task waits for. `said` are words of `whose`, and not of the console."""
 
     words: str
@@ -22,36 +23,39 @@ class Wait:
     needs_person: bool = True
 
 
-def find_waits(task: Document, trace: Document | None, run: Document | None, approvals: Iterable[Document]) -> list[Wait]:
+def find_waits(task: Document, trace: Document | None, run: Document | None, approvals: Iterable[Document]) -> list[TaskWait]:
     """Returns what a task that has not ended waits for, by the documents of /api. `run`: of a task that is a run of a workflow."""
     waits = [
-        Wait("an approval:", f"/console/approvals/{each['id']}", f"{each['action']} {each['resource']}")
+        TaskWait("an approval:", f"/console/approvals/{each['id']}", f"{each['action']} {each['resource']}")
         for each in approvals
         if each["task_id"] == task["id"]
     ]
     match task["state"]:
         case "TASK_STATE_AUTH_REQUIRED":
-            waits.append(Wait(f"{person_name(task['owner'])} to sign in at a service; what it last said has the address."))
+            waits.append(TaskWait(f"{person_name(task['owner'])} to sign in at a service; what it last said has the address."))
         case "TASK_STATE_INPUT_REQUIRED" if not waits:
-            waits.append(Wait(f"an answer of {person_name(task['owner'])} to what it asks."))
+            waits.append(TaskWait(f"an answer of {person_name(task['owner'])} to what it asks."))
     return [*waits, *_waits_of_run(run), *_waits_for_tasks(task["id"], (trace or {}).get("spans", ()))]
 
 
-def _waits_of_run(run: Document | None) -> Iterable[Wait]:
+def _waits_of_run(run: Document | None) -> Iterable[TaskWait]:
     if run is None:
         return
     for each in run["checkpoints"]:
         if each["state"] == "pending":
             whose = f"the workflow {run['workflow']}"
             link = (f"/console/checkpoints/{each['id']}", "Answer") if each["may_answer"] else ("", "")
-            yield Wait("a person who answers", *link, said=each["prompt"], whose=whose)
+            yield TaskWait("a person who answers", *link, said=each["prompt"], whose=whose)
     if run["paused"]:
-        yield Wait("somebody who resumes it:", f"/console/runs/{run['id']}", "the run is paused")
+        yield TaskWait("somebody who resumes it:", f"/console/runs/{run['id']}", "the run is paused")
     elif run["note"]:
-        yield Wait("what its steps say:", said=run["note"], whose="the run, with what the workflow and its steps said", needs_person=False)
+        yield TaskWait(
+            "what its steps say:", said=run["note"], whose="the run, with what the workflow and its steps said", needs_person=False
+        )
 
 
-def _waits_for_tasks(task_id: str, spans: Sequence[Document]) -> Iterable[Wait]:
+def _waits_for_tasks(task_id: str, spans: Sequence[Document]) -> Iterable[TaskWait]:
     for span in spans:
         if span["kind"] == "task" and span["parent"] == task_id and span["outcome"] in UNDER_WAY:
-            yield Wait("a task that it caused:", f"/console/tasks/{span['id']}", f"{span['name']} ({span['outcome']})", needs_person=False)
+            link = f"{span['name']} ({span['outcome']})"
+            yield TaskWait("a task that it caused:", f"/console/tasks/{span['id']}", link, needs_person=False)

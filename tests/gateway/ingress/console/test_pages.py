@@ -10,7 +10,7 @@ import pytest
 from gateway.ingress.console.rendering import CONTENT_SECURITY_POLICY
 from gateway.ingress.console.routes import PATHS
 from tests.fakes.console import MARK, ConsoleBrowser, console_house, furnish
-from tests.fakes.house import House
+from tests.fakes.house import CallbackAgent, House
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 HIDDEN = ("\u202e", "\u202c", "\u200b", "\ufeff")
@@ -102,6 +102,15 @@ async def test_each_page_names_its_json_twin_which_answers_the_same_person(furni
             assert answer.status_code == 200, (what, address, answer.text)
             twins += 1
     assert twins >= len(pages) - 2
+
+
+@on_sqlite
+async def test_the_page_of_health_names_what_fails_and_nothing_else(home: House) -> None:
+    for name in ("well", "zz"):
+        await home.agent(CallbackAgent(name))
+    await home.gateway.entry_refresher._probes.record_failure(("default", "zz"), "late")
+    shown = (await (await ConsoleBrowser(home).sign_in("admin")).get("/console/health")).text
+    assert ">zz</a>" in shown and ">well</a>" not in shown and "There are more" not in shown
 
 
 def test_every_page_is_among_those_that_the_tests_look_at() -> None:
