@@ -82,6 +82,10 @@ def _do_nothing() -> None:
     """The default of `on_activity`, for calls without an observer."""
 
 
+def _ignore_retry(_problem: str) -> None:
+    """The default of `on_retry`, for calls without an observer."""
+
+
 class Call(Struct, frozen=True):
     """The permission for one call with its data. Can't be built without a Grant."""
 
@@ -93,6 +97,7 @@ class Call(Struct, frozen=True):
     has_shortened_deadline: bool = False  # the caller gives it less time than the target usually gets
     idle: float = math.inf  # seconds without a sign of life before the call ends
     on_activity: Callable[[], None] = _do_nothing  # to be called for each sign of life that is no event, such as bytes of a stream
+    on_retry: Callable[[str], None] = _ignore_retry  # called with the problem before the agent is asked again
 
     @property
     def ran_out_of_callers_time(self) -> bool:

@@ -167,13 +167,13 @@ class Authority:
         """Returns the decision that `rule` would make, by the policies of `draft` where given, without a grant. Nothing is recorded."""
         return (self if draft is None else Authority(draft, self._environment)).rule(hypothetical_caller(who), request).decision
 
-    def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
-        """A grant to stop a task that was verified to be the caller's own. Raises CannotNarrow.
+    def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None, *, is_own: bool = True) -> Grant:
+        """A grant to stop a task that was verified to be the caller's own, or that an operator was allowed to cancel. Raises CannotNarrow.
 
         No policy is evaluated, since stopping only ends what was allowed before. The agent gets no more than the caller's authority of now.
         """
         held = caller.delegation if callee is None else _delegate_to_callee(self._environment, caller, request, callee)
-        verdict = _CachedVerdict(allowed_reason_id="own-task")
+        verdict = _CachedVerdict(allowed_reason_id="own-task" if is_own else "operator-cancels")
         return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), held)
 
     def grant_continuation(self, caller: Caller, request: RulingRequest) -> Grant:

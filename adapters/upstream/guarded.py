@@ -88,6 +88,8 @@ class GuardedAdapter:
                                 attempts.record_broken_answer(bound.last_fault)
                             return
                         event = await _next_event_or_failure(events, bound, call.headers)
+                if bound.last_fault is not None:
+                    call.on_retry(bound.last_fault.public)
                 await self._resilience.sleep(delay)
         except CircuitOpen as left:
             yield _answer_refusal(turn, left) or replace(_failure_of(left), retryable=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from policies.tables import RARE_KIND, audit_records
 
 READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
 
+SEARCHED_MAX, SEARCHED_AT_ONCE = 20_000, 500  # records that a page about one person looks through
 PLACED_BODY = (audit_records.c.body, audit_records.c.at, audit_records.c.chain, audit_records.c.seq)
 NEWEST_FIRST = (audit_records.c.at.desc(), audit_records.c.chain, audit_records.c.seq.desc())
 
@@ -62,13 +63,27 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Selects audit records: empty members match all. `cursor` is the `next` of the page before."""
+    """Selects audit records: empty members match all. `cursor` is the `next` of the page before.
+
+    `person` is a subject, or `tenant|issuer|subject`: who a record is about or who did it.
+    """
 
     kind: str = ""
     txn: str = ""
     decision_id: str = ""
     cursor: str = ""
     limit: int = 50
+    person: str = ""
+
+
+class _Who(msgspec.Struct):
+    """Whom a record names."""
+
+    principal: Any = None
+    by: Any = None
+
+
+_decode_who = msgspec.json.Decoder(_Who).decode
 
 
 def find_decision(connection: Connection, tenant: str, decision_id: str) -> DecisionRecord:
@@ -82,7 +97,42 @@ def find_decision(connection: Connection, tenant: str, decision_id: str) -> Deci
 
 
 def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[dict[str, Any]], str | None]:
-    """Returns a page of records, newest first, and the cursor of the next page. Raises BadCursor."""
+    """Returns a page of records, newest first, and the cursor of the next page. Raises BadCursor.
+
+    With a person it looks through SEARCHED_MAX records, so a page can have fewer than there is room for, or none, and `next` goes on.
+    """
+    page, more = _find_rows(connection, tenant, filters) if filters.person else _read_rows(connection, tenant, filters)
+    return [{**(body := json.loads(row.body)), "at": to_rfc3339(body["at"])} for row in page], more
+
+
+def _find_rows(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[Any], str | None]:
+    """Returns rows about a person, and the cursor of the next page."""
+    found, place = list[Any](), filters.cursor
+    for _ in range(SEARCHED_MAX // SEARCHED_AT_ONCE):
+        rows, more = _read_rows(connection, tenant, replace(filters, cursor=place, limit=SEARCHED_AT_ONCE))
+        for number, row in enumerate(rows):
+            if _names(row.body, tenant, filters.person):
+                found.append(row)
+                if len(found) == filters.limit:
+                    return found, place_of(row) if more or number + 1 < len(rows) else None
+        if more is None:
+            return found, None
+        place = more
+    return found, place
+
+
+def _names(body: str, tenant: str, person: str) -> bool:
+    """Returns whether a record names a person, by the subject or as `tenant|issuer|subject`."""
+    who = _decode_who(body)
+    named = {str(who.by).split("|", 2)[-1], str(who.by)} if who.by else set()
+    if isinstance(who.principal, dict):
+        subject = str(who.principal.get("subject", ""))
+        named |= {subject, Principal(tenant, str(who.principal.get("issuer", "")), subject).owner_key}
+    return person in named
+
+
+def _read_rows(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[Any], str | None]:
+    """Returns the rows of a page, whomever they name, and the cursor of the next page."""
     query = select(*PLACED_BODY).where(audit_records.c.tenant == tenant)
     for column, value in (
         (audit_records.c.kind, filters.kind),
@@ -96,9 +146,8 @@ def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -
     if filters.cursor:
         query = query.where(is_older_than(filters.cursor))
     rows = connection.execute(query.order_by(*NEWEST_FIRST).limit(filters.limit + 1)).all()
-    page = rows[: filters.limit]
-    more = place_of(page[-1]) if len(rows) > filters.limit else None
-    return [{**(body := json.loads(row.body)), "at": to_rfc3339(body["at"])} for row in page], more
+    page = list(rows[: filters.limit])
+    return page, place_of(page[-1]) if len(rows) > filters.limit else None
 
 
 def is_older_than(cursor: str) -> ColumnElement[bool]:

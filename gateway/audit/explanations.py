@@ -11,6 +11,7 @@ EVENTS_PREFIX = "events/"
 REASONS = {
     "allowed": "The user, every agent in the chain and the policies allow it.",
     "own-task": "The owner of a task may cancel it.",
+    "operator-cancels": "An operator cancels the task of another person, as an earlier decision allows.",
     "turn-under-way": "The turn was allowed when it began, and its grant still holds; another process of the gateway goes on with it.",
     "user-lacks-permission": "Neither a role of the user nor a policy permits it.",
     "scope-missing": "The token, or the authority handed on by the calling agent, does not cover it.",
@@ -64,12 +65,14 @@ LOOKS = {
     "list-runs": "list the runs of all people",
     "see-task": "see tasks of other people",
     "list-tasks": "list the tasks of all people",
+    "cancel-task": "cancel tasks of other people",
     "list-claims": "list the claims of all people",
     "list-conflicts": "list the conflicts of all people",
     "read-costs": "read the costs of all people",
     "read-policies": "read the policies in force",
     "read-settings": "read the settings in force",
     "export-audit": "export the",
+    "verify-audit": "verify the",
     "decide-held-value": "decide on values that are held back",
 }
 

@@ -24,7 +24,7 @@ class TraceSpan:
 
     `kind`: task (a row of the log), agent (one turn of it), tool (one call), decision (a refusal, or a grant for anything else).
     `outcome`: a task's state in lower case; ok, asks, failed, canceled, rejected, running or unknown (an interrupted call); allowed or
-    refused. `reason` is empty without a failure.
+    refused. `reason` is empty without a failure. `retries`: attempts of a turn that failed before the last one, with `at` and `problem`.
     """
 
     id: str
@@ -37,6 +37,7 @@ class TraceSpan:
     outcome: str
     reason: str = ""
     decision_id: str = ""
+    retries: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Ma
         outcome=result,
         reason="" if allowed else ": ".join(filter(None, (record["reason_id"], ", ".join(record["missing"])))),
         decision_id=record["decision_id"],
+        retries=tuple((outcome or {}).get("retries", ())),
     )
 
 
@@ -171,7 +173,9 @@ def _status_text(status: Mapping[str, Any]) -> str:
 
 
 def _span_document(span: TraceSpan) -> dict[str, Any]:
-    return {**asdict(span), "start": _to_rfc3339_us(span.start), "end": None if span.end is None else _to_rfc3339_us(span.end)}
+    retries = [{**each, "at": _to_rfc3339_us(each["at"])} for each in span.retries]
+    end = None if span.end is None else _to_rfc3339_us(span.end)
+    return {**asdict(span), "retries": retries, "start": _to_rfc3339_us(span.start), "end": end}
 
 
 def _to_rfc3339_us(microseconds: int) -> str:

@@ -25,11 +25,13 @@ class SpanRow:
 def span_rows(spans: Sequence[Mapping[str, Any]]) -> Iterator[SpanRow]:
     """Yields a row for each span of a trace document (gateway/audit/traces.py).
 
-    The only turn of a task is left out, since the row of the task equals it: what the turn caused stands right below the task.
+    The only turn of a task is left out, since the row of the task equals it: what the turn caused stands right below the task, and the
+    row has the turn's `retries`.
     """
     start = min((_to_seconds(span["start"]) for span in spans), default=0.0)
     last = max((_to_seconds(span["end"] or span["start"]) for span in spans), default=0.0)
     turns = Counter(span["parent"] for span in spans if span["kind"] == "agent")
+    retries = {span["parent"]: span["retries"] for span in spans if span["kind"] == "agent" and span.get("retries")}
     depths: dict[str, int] = {}
     for span in spans:
         depth = depths[span["id"]] = depths.get(span["parent"], -1) + 1
@@ -37,7 +39,8 @@ def span_rows(spans: Sequence[Mapping[str, Any]]) -> Iterator[SpanRow]:
             depths[span["id"]] = depth - 1
             continue
         end = _to_seconds(span["end"]) if span["end"] else last
-        yield SpanRow(span, depth, _to_seconds(span["start"]) - start, end - start)
+        shown = {**span, "retries": retries[span["id"]]} if turns[span["id"]] == 1 and span["id"] in retries else span
+        yield SpanRow(shown, depth, _to_seconds(span["start"]) - start, end - start)
 
 
 def _to_seconds(text: str) -> float:

@@ -76,7 +76,7 @@ class AgentCalls:
         self._turns = turns
         self._turn_runner = turn_runner
         self._watcher = watcher
-        self._cancellation = cancellation
+        self.cancellation = cancellation
 
     async def send(self, caller: Caller, request: AgentRequest) -> TurnState:
         """Sends a message to an agent and returns the state of the turn when the agent has ended it."""
@@ -244,7 +244,7 @@ class AgentCalls:
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trace_context: TraceContext) -> CanceledTask:
         """Cancels a task of the caller and the tasks that it caused. Raises UnknownTask, and what Cancellation.cancel raises."""
-        return await self._cancellation.cancel(caller, await self._reader.find_row(caller, agent, task_id), trace_context)
+        return await self.cancellation.cancel(caller, await self._reader.find_row(caller, agent, task_id), trace_context)
 
 
 def check_answerable(row: TaskRow, message: Message) -> None:

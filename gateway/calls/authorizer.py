@@ -186,9 +186,9 @@ class CallAuthorizer:
         await _record_question(self._stores, self._approval_requests, subject.caller, approval_question, row)
         return ApprovalNeeded(approval_question, pending)
 
-    def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
-        """Returns an unrecorded Grant to stop a task of the caller. Raises CannotNarrow."""
-        return self._authority.grant_stop(caller, request, callee)
+    def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None, *, is_own: bool = True) -> Grant:
+        """Returns an unrecorded Grant to stop a task of the caller, or one that an operator cancels. Raises CannotNarrow."""
+        return self._authority.grant_stop(caller, request, callee, is_own=is_own)
 
     async def record_or_spool(self, grant: Grant, call: Call | None = None) -> None:
         """Records the Grant of an act that only reduces authority. If the database cannot be written, the record goes to the spool."""

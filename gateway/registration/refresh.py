@@ -105,6 +105,10 @@ class EntryRefresher:
         found = await self._probes.read_states([(entry.tenant, entry.name) for entry in entries])
         return {name: health for (_, name), health in found.items()}
 
+    async def failing_names(self, tenant: str) -> frozenset[str]:
+        """Returns the names of the entries whose last probe failed."""
+        return await self._probes.failing_names(tenant)
+
     async def refresh_server(
         self, entry: Registration, registry_change: RegistryChange = REFRESHED, grant: Grant | None = None
     ) -> Registration:

@@ -14,6 +14,7 @@ from policies.audit.log import GENESIS_HASH
 from policies.tables import audit_records as audit_table
 
 COLUMNS = frozenset(column.name for column in audit_table.columns)
+NEWEST_MAX, NEWEST_OF_CHAIN_MAX = 20_000, 5000  # rows that one verification of the newest reads
 COPIED_COLUMNS = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
 
 
@@ -28,7 +29,7 @@ class Flaw:
 
 @dataclass(slots=True)
 class Proof:
-    """The outcome of a verification; sound when it has no flaws.
+    """The outcome of a verification; sound when it has no flaws. `is_complete`: it is about all records, and not about the newest.
 
     `unwitnessed` counts the records after the last one that a signed head names. They are a moment old, left by a crash, or forged.
     """
@@ -38,6 +39,7 @@ class Proof:
     heads: int = 0
     cuts: int = 0
     unwitnessed: int = 0
+    is_complete: bool = True
     flaws: list[Flaw] = field(default_factory=list)
 
     @property
@@ -53,6 +55,25 @@ def read_rows(connection: Connection) -> Iterator[Mapping[str, Any]]:
         yield dict(row._mapping)
 
 
+def read_newest_rows(connection: Connection) -> tuple[list[Mapping[str, Any]], bool]:
+    """Returns the newest rows of the newest chains, in the order of `read_rows`, and whether these are all there are.
+
+    Reads at most NEWEST_MAX rows, and of one chain NEWEST_OF_CHAIN_MAX. Ids of chains sort by the time at which they began.
+    """
+    columns, found, left, is_complete = audit_table.c, list[Mapping[str, Any]](), NEWEST_MAX, True
+    newest_chain = select(columns.chain).order_by(columns.chain.desc()).limit(1)
+    chain = connection.execute(newest_chain).scalar()
+    while chain is not None and left > 0:
+        bound = min(left, NEWEST_OF_CHAIN_MAX)
+        query = select(audit_table).where(columns.chain == chain).order_by(columns.seq.desc()).limit(bound + 1)
+        rows = [dict(row._mapping) for row in connection.execute(query)]
+        is_complete = is_complete and len(rows) <= bound
+        found += reversed(rows[:bound])
+        left -= min(len(rows), bound)
+        chain = connection.execute(newest_chain.where(columns.chain < chain)).scalar()
+    return found, is_complete and chain is None
+
+
 def verify_chains(
     rows: Iterable[Mapping[str, Any]],
     heads: Iterable[str],
@@ -60,14 +81,16 @@ def verify_chains(
     later_heads: Iterable[str] = (),
     *,
     allow_empty: bool = False,
+    is_complete: bool = True,
 ) -> Proof:
     """Verifies records (dicts of the table's columns) and signed heads against each other.
 
     Rows of one chain must be in order, which is how a reordering is found. `later_heads` were read after the rows, of a running gateway:
     they may name newer records, and only show which chains are its own. An audit log without any record is a flaw unless
-    `allow_empty`: every gateway records its start, so an empty log may have been deleted.
+    `allow_empty`: every gateway records its start, so an empty log may have been deleted. Where the rows are not `is_complete`, each chain
+    may begin anywhere, and other chains may be missing.
     """
-    proof = Proof()
+    proof = Proof(is_complete=is_complete)
     heads, cuts = parse_cut_statements(heads, verifier)
     proof.cuts = sum(len(each) for each in cuts.values())
     hashes: dict[str, dict[int, str]] = {}
@@ -77,7 +100,7 @@ def verify_chains(
     for row in rows:
         chain, seq = str(row.get("chain")), row.get("seq")
         if chain not in hashes:
-            begins[chain] = _pruned_before(row, cuts.get(chain, {}))
+            begins[chain] = _pruned_before(row, cuts.get(chain, {})) if is_complete else max(_seq_of(row) - 1, 0)
         known = hashes.setdefault(chain, {})
         _check_row(proof, row, known, begins[chain])
         proof.records += 1
@@ -94,7 +117,7 @@ def verify_chains(
     witnesses += [(f"the first record of chain {chain}", head) for chain, head in genesis_heads]
     witnesses += [("the statement of a cut", head) for head in _cut_heads(cuts)]
     for witness, head in witnesses:
-        if not 0 < _seq_of(head) <= begins.get(str(head.get("chain")), 0):  # a deleted record can't be compared
+        if _is_comparable(head, begins, is_complete):
             _check_head(proof, hashes, head, witness)
     witnessed = _last_seq_by_chain(signed)
     own = witnessed.keys() | _last_seq_by_chain(_verify_heads(Proof(), later_heads, verifier)).keys()
@@ -110,6 +133,12 @@ def _pruned_before(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
     gone, prev = _seq_of(first) - 1, first.get("prev")
     covered = any(seq >= gone for seq in cuts) and cuts.get(gone, prev) == prev
     return max(gone, 0) if covered else 0
+
+
+def _is_comparable(head: Mapping[str, Any], begins: Mapping[str, int], is_complete: bool) -> bool:
+    """Returns whether a record that a head names should be there: a deleted one, and one that was not read, can't be compared."""
+    chain = str(head.get("chain"))
+    return (is_complete or chain in begins) and not 0 < _seq_of(head) <= begins.get(chain, 0)
 
 
 def _cut_heads(cuts: Mapping[str, Mapping[int, str]]) -> list[Mapping[str, Any]]:

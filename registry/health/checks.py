@@ -80,6 +80,11 @@ class Probes:
         """The results of all keys that were checked."""
         return await self._read_known(keys) if keys else {}
 
+    async def failing_names(self, tenant: str) -> frozenset[str]:
+        """The names of a tenant's entries whose last check failed."""
+        query = select(probes.c.name).where(probes.c.tenant == tenant, probes.c.failures > 0)
+        return frozenset(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
     async def _write_state(self, key: EntryKey, health: ProbeState) -> ProbeState:
         await self._database.write(lambda batch: _upsert(batch.connection, key, health))
         return health

@@ -97,6 +97,8 @@ FIXED_PAGES = {  # of a furnished gateway, by what they show
     "subjects": "/console/subjects?everybody=true",
     "subject": "/console/subjects/customer:42",
     "audit": "/console/audit",
+    "audit of a person": "/console/audit?person=alice",
+    "verification": "/console/audit/verification",
     "cost": "/console/cost?by=person&everybody=true",
     "cost by day": "/console/cost",
     "memory": "/console/memory?quarantines=true",

@@ -26,7 +26,7 @@ from policies.callers import Caller
 from policies.delegation.chain import CannotNarrow, Hop
 from policies.delegation.history import VERB_STOP_TASK
 from policies.delegation.permissions import parse_ceiling
-from policies.delegation.rulings import act_of_invoking_agent
+from policies.delegation.rulings import Act, act_of_invoking_agent
 from registry.cards.card import Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
@@ -37,6 +37,7 @@ SEARCH_ROUNDS = 4  # searches for tasks that were opened during the cancellation
 CAUSED_TASKS_KEY = "urn:interlock:a2a:caused-tasks"  # in metadata
 VENDOR_REF_SECONDS = 1.0  # to wait until the agent has named its task
 POLL_SECONDS = 0.1  # between two reads of the task
+CANCEL_TASK = Act("writePolicy", "Key", "tasks", "policy:write", "tasks", "cancel-task")  # of an operator: a task of another person
 WITHDRAWN_TEXT = (
     "Canceled by the gateway. The agent cannot be stopped, so it may continue by itself, but it can do nothing more on your behalf."
 )
@@ -65,8 +66,8 @@ class CanceledTask(TurnState, frozen=True):
 
 
 class Cancellation:
-    """Stops tasks. Only the owner of a task may stop it; no policy is evaluated. Cancellation works while the database cannot be
-    written.
+    """Stops tasks, for their owners without a policy, and for operators, who are authorized before. Cancellation works while the database
+    cannot be written.
     """
 
     def __init__(
@@ -234,7 +235,8 @@ class Cancellation:
             trace_id=trace_context.trace_id,
         )
         try:
-            grant = self._authorizer.grant_stop(caller, request, Hop(row.agent, parse_ceiling(target.ceiling)))
+            callee, is_own = Hop(row.agent, parse_ceiling(target.ceiling)), row.owner == caller.principal.owner_key
+            grant = self._authorizer.grant_stop(caller, request, callee, is_own=is_own)
         except CannotNarrow:
             return False
         call = self._authorizer.call_builder.build_call(grant, target, trace_context, row.id)

@@ -54,10 +54,11 @@ def list_agents(
     skill: Annotated[str | None, typer.Option(help="A skill, by id or name.")] = None,
     tag: Annotated[str | None, typer.Option(help="A tag of a skill.")] = None,
     mode: Annotated[str | None, typer.Option(help="A media type of its input or output.")] = None,
+    failing: Annotated[bool, typer.Option("--failing", help="Those that can't be called now, or failed their last check.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Show the agents that you may see, or find some of them."""
-    filters: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode}
+    filters: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode, "failing": "true" if failing else None}
     items = list_all("/api/agents", **{key: value for key, value in filters.items() if value})
     rows = ((a["name"], a["status"], describe_health(a), a.get("kind"), a.get("url"), ", ".join(_skill_names(a))) for a in items)
     empty = "nothing found" if any(filters.values()) else "no agents yet: interlock agent add URL"

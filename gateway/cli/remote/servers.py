@@ -61,12 +61,20 @@ def add(
 
 
 @app.command("list")
-def list_servers(as_json: screen.AsJson = False) -> None:
+def list_servers(
+    failing: Annotated[bool, typer.Option("--failing", help="Those that can't be called now, or failed their last check.")] = False,
+    as_json: screen.AsJson = False,
+) -> None:
     """Show the servers that you may see."""
-    items = list_all("/api/servers")
+    query: dict[str, Any] = {"failing": "true"} if failing else {}
+    items = list_all("/api/servers", **query)
     rows = ((s["name"], s["status"], describe_health(s), s.get("era"), _count_if_list(s.get("tools")), s.get("url")) for s in items)
     screen.print_list(
-        items, as_json, ["name", "status", "health", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL"
+        items,
+        as_json,
+        ["name", "status", "health", "era", "tools", "url"],
+        rows,
+        "nothing found" if failing else "no servers yet: interlock server add NAME URL",
     )
 
 

@@ -11,7 +11,6 @@ from gateway.cli import output as screen
 from gateway.cli.arguments.completion import complete_task
 from gateway.cli.exit_codes import CommandFailed, GatewayUnreachable
 from gateway.cli.http_client import GatewayClient, SseEvent, call_gateway, connect, decode_json, list_all, quote_segment
-from gateway.cli.remote.send import send_request
 
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID", autocompletion=complete_task)]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
@@ -59,11 +58,10 @@ def show(task_id: TaskId, as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def cancel(task_id: TaskId, as_json: screen.AsJson = False) -> None:
-    """Ask the agent to stop."""
-    with connect() as remote, screen.show_progress("cancelling…"):
-        agent = remote.get(f"/api/tasks/{quote_segment(task_id)}")["agent"]
-        task = send_request(remote, agent, "CancelTask", {"id": task_id})
-    screen.print_json(task) if as_json else screen.print_text(f"{task_id} is {screen.format_state(task['status']['state'])}")
+    """Ask the agent to stop. Operators may cancel the tasks of all people."""
+    with screen.show_progress("cancelling…"):
+        task: dict[str, Any] = call_gateway("POST", f"/api/tasks/{quote_segment(task_id)}/cancel")
+    screen.print_json(task) if as_json else screen.print_text(f"{task_id} is {screen.format_state(task['state'])}")
 
 
 @app.command()

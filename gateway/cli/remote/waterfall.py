@@ -46,7 +46,7 @@ def build_waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
         grid.add_row(
             _label_of(line), SpanBar(line.begin, line.end, total_seconds, colour), took, Text(printable(line.span["outcome"]), colour)
         )
-    reasons = [_reason_of(line.span) for line in lines if line.span["reason"]]
+    reasons = [text for line in lines for text in (*_retries_of(line.span), *([_reason_of(line.span)] if line.span["reason"] else []))]
     return Group(grid, *([Text(""), *reasons] if reasons else []))
 
 
@@ -55,6 +55,12 @@ def _label_of(row: SpanRow) -> Text:
     symbol = "✗" if span["outcome"] == "refused" else SYMBOLS.get(span["kind"], "·")
     said = (f"{symbol} {printable(span['name'])}", COLOURS.get(span["outcome"], ""))
     return Text.assemble("  " * row.depth, said, (f" by {printable(span['actor'])}", "dim"))
+
+
+def _retries_of(span: Mapping[str, Any]) -> list[Text]:
+    """Which problems the attempts had that came before the last one, each in one line."""
+    problems = [printable(each["problem"]).partition("\n")[0] for each in span.get("retries", ())]
+    return [Text(f"{printable(span['name'])} tried again after: {problem}", "yellow") for problem in problems]
 
 
 def _reason_of(span: Mapping[str, Any]) -> Text:

@@ -1,4 +1,4 @@
-"""/api/tasks: a person's tasks, their events as they happen, and the trace of each task. A task is shown with the cost of all it caused."""
+"""/api/tasks: a person's tasks, their events as they happen, the trace and the cost of all that each caused, and its cancellation."""
 
 import asyncio
 import json
@@ -13,22 +13,25 @@ from adapters.task import encode
 from gateway.audit.traces import read_trace
 from gateway.calls.costs.task_costs import read_task_costs
 from gateway.calls.limits.open_streams import OpenStreams
+from gateway.calls.turns.cancellation import CanceledTask, caused_tasks_metadata
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.http.asgi import header, list_header
 from gateway.storage.database import Database
 from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, events_one_by_one, to_rfc3339
 from gateway.tasks.pages import TaskFilter, can_see, read_page
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 
 LOOKED_AT_MAX = 50_000  # tasks that one page of a filtered list looks through
 KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
 Authenticate = Callable[[Request], Awaitable[Caller]]
+CancelTask = Callable[[Caller, TaskRow, TraceContext], Awaitable[CanceledTask]]
 
 
 def routes(
     database: Database, task_log: TaskLog, authenticate: Authenticate, open_streams: OpenStreams, *, oversight: Oversight, currency: str
 ) -> APIRouter:
-    """Returns the routes. A task that the caller may not see is answered like one that does not exist. `currency`: of costs."""
+    """Returns the routes that read. A task that the caller may not see is answered like one that does not exist. `currency`: of costs."""
 
     def read_cost(connection: Connection, row: TaskRow) -> dict[str, Any] | None:
         found = read_task_costs(connection, row.tenant, (row.txn,)).of(row.id)
@@ -74,6 +77,23 @@ def routes(
         row = await find_visible(caller, task_id)
         found, cost = await database.read(lambda connection: (read_trace(connection, row), read_cost(connection, row)))
         return JSONResponse(found.to_json() | {"cost": cost})
+
+    return router
+
+
+def cancel_routes(task_log: TaskLog, authenticate: Authenticate, oversight: Oversight, cancel_task: CancelTask) -> APIRouter:
+    """Returns the route that stops a task. `cancel_task` is Cancellation.cancel: agents are asked in the name of the caller."""
+    router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+
+    @router.post("/{task_id}/cancel", name="cancel_task")
+    async def cancel(caller: Annotated[Caller, Depends(authenticate)], task_id: str) -> JSONResponse:
+        """Stops a task and all that it caused: the caller's own, or for operators (`policy:write`) that of any person."""
+        try:
+            row = await _find_own(task_log, caller, task_id)
+        except UnknownTask:
+            row = await oversight.authorize_cancel(caller, task_id)
+        stopped = await cancel_task(caller, row, TraceContext())
+        return JSONResponse(_summary_document(stopped.row) | {"caused_tasks": caused_tasks_metadata(stopped, name_tasks=True)})
 
     return router
 

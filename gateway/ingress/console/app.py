@@ -48,7 +48,7 @@ class ConsoleParts:
     """What the console uses.
 
     `resolve` returns the caller of a session with the rights of now. `could_allow` tells what a
-    caller could be allowed, for what a page offers; /api rules. `cancel_task` is CancelTask of A2A. `count_request` raises LimitReached.
+    caller could be allowed, for what a page offers; /api rules. `count_request` raises LimitReached.
     `spend` returns whether a one-time text of a tenant is new, which then counts until a moment in seconds since 1970.
     `begin_sign_in` answers with the page where a person signs in and comes back to a path; None where nobody signs in at the gateway.
     """
@@ -57,7 +57,6 @@ class ConsoleParts:
     links: ConsoleLinks
     resolve: ResolveSession
     could_allow: Callable[[Caller, Act], bool]
-    cancel_task: Callable[[Caller, str, str], Awaitable[object]]
     count_request: Callable[[Caller], None]
     spend: Callable[[str, str, float], Awaitable[bool]]
     streams: LiveStreams
@@ -154,7 +153,6 @@ class ConsoleApp:
             query=query,
             form={},
             may=partial(self._parts.could_allow, caller),
-            cancel_task=self._parts.cancel_task,
             protocols=ProtocolClient(caller, scope),
             spend=spend,
         )

@@ -30,7 +30,6 @@ class PageRequest:
     query: Mapping[str, str]
     form: Mapping[str, str]
     may: Callable[[Act], bool]
-    cancel_task: Callable[[Caller, str, str], Awaitable[object]]  # with the name of its agent and its id, as over A2A
     protocols: ProtocolClient
     spend: Callable[[str], Awaitable[bool]]
 

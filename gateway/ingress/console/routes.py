@@ -96,6 +96,7 @@ _PAGES: Final[Sequence[tuple[str, str, Handler, str]]] = (
     ("POST", "/console/subjects", records.find_subject, "/console/subjects"),
     ("GET", "/console/subjects/{}", records.show_subject, "/console/subjects"),
     ("GET", "/console/audit", records.show_audit, "/console/audit"),
+    ("GET", "/console/audit/verification", records.show_verification, "/console/audit"),
     ("GET", "/console/cost", records.show_costs, "/console/cost"),
     ("GET", "/console/memory", memory.list_facts, "/console/memory"),
     ("POST", "/console/memory", memory.act_on_memory, "/console/memory"),

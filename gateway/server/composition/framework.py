@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
@@ -57,6 +57,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
 from gateway.server.router import App
 from gateway.server.sections.in_force import describe_settings
+from policies.audit.heads import read_heads
 from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
@@ -231,12 +232,16 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     database, authorize, currency = gateway.database, gateway.authorize, gateway.settings.costs.currency
     oversight = Oversight(database, gateway.rulings.authority.could_allow, authorize)
     letters = (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts)
+    verifier = admin_audit.AuditVerifier(database, partial(read_heads, gateway.settings.home / "audit.heads"), gateway.keys)
     tasks = (database, gateway.stores.tasks, authenticate, gateway.open_streams)
     return {
-        "/api/tasks": lambda: [admin_tasks.routes(*tasks, oversight=oversight, currency=currency)],
+        "/api/tasks": lambda: [
+            admin_tasks.routes(*tasks, oversight=oversight, currency=currency),
+            admin_tasks.cancel_routes(gateway.stores.tasks, authenticate, oversight, gateway.calls.agents.cancellation.cancel),
+        ],
         "/api/memory": lambda: [admin_memory.routes(_memory_parts(gateway, check_in_person), authenticate)],
         "/api/settings": lambda: [admin_settings.routes(lambda: describe_settings(gateway.settings), authenticate, authorize)],
-        "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize)],
+        "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize, verifier)],
         "/api/cost": lambda: [admin_cost.routes(_cost_parts(gateway, access), authenticate, authorize)],
         "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],
     }

@@ -1,7 +1,7 @@
 """Builds the A2A servers, the health endpoint, and the console."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,6 @@ from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
-from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.ids import now_us
@@ -190,7 +189,6 @@ class LazyConsole:
                 links=self._links(sessions),
                 resolve=gateway.rulings.caller_resolver.resolve_session,
                 could_allow=gateway.rulings.authority.could_allow,
-                cancel_task=_task_canceler(gateway),
                 count_request=gateway.limits.count_request,
                 spend=ReplayGuard(gateway.database, now_us).consume,
                 streams=LiveStreams(gateway.open_streams),
@@ -202,10 +200,3 @@ class LazyConsole:
 
 def _import_console() -> None:
     from gateway.ingress.console import app as app
-
-
-def _task_canceler(gateway: Gateway) -> Callable[[Caller, str, str], Awaitable[object]]:
-    async def cancel(caller: Caller, agent: str, task_id: str) -> object:
-        return await gateway.calls.agents.cancel(caller, agent, task_id, TraceContext())
-
-    return cancel

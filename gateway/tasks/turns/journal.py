@@ -12,6 +12,9 @@ PAUSE_PER_EVENT_SECONDS = 1e-4  # seconds between two commits, for each event of
 PAUSE_MAX_SECONDS = 1.0  # seconds
 
 
+Retry = tuple[int, str]  # when an attempt failed, in microseconds since 1970, and the problem
+
+
 class TurnLimits(Struct, frozen=True):
     """How much the gateway stores of one turn: the number of events, and the bytes of their bodies."""
 
@@ -70,6 +73,7 @@ class TurnJournal:
         self._joiner: PieceJoiner | None = None  # of the open piece and those that joined it
         self._part_counts = PartCounts()
         self._size = 0
+        self.retries: list[Retry] = []
 
     def add(self, turn_state: TurnState) -> None:
         """Adds events that follow `row`, and the row that results from them."""

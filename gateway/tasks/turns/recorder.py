@@ -36,7 +36,7 @@ from gateway.tasks.log import TaskMoved
 from gateway.tasks.turns.costs import NO_COSTS, TurnCosts, WriteCost
 from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
 from gateway.tasks.turns.effects import EndEffect, and_then_end, keep_effect
-from gateway.tasks.turns.journal import TurnJournal, TurnState
+from gateway.tasks.turns.journal import Retry, TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
 from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.turns.superseded import SupersededCosts
@@ -93,6 +93,7 @@ class TurnRecorder:
         """Runs the agent until it ends its turn, and returns the task. Raises EndingNotWritten, also for a turn that is postponed."""
         started = self._stores.now()
         journal = TurnJournal(opening, self._stores.turn_limits)
+        call = replace(call, on_retry=lambda problem: journal.retries.append((self._stores.now(), problem)))
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
         ref_timer = _VendorRefTimer(self._stores)
         try:
@@ -195,7 +196,7 @@ class TurnRecorder:
         journal.row = row = _without_answered_prompts(journal.row, event)
         unwritten = journal.unwritten_events()
         _log_event(row, event)
-        write = partial(self._append_events, journal.written_row, row, unwritten, started, write_cost=write_cost)
+        write = partial(self._append_events, journal.written_row, row, unwritten, started, write_cost=write_cost, retries=journal.retries)
         try:
             superseding = await write()
         except (WriteFailed, ReadFailed) as error:
@@ -211,10 +212,11 @@ class TurnRecorder:
         started: int | None,
         *,
         write_cost: WriteCost | None = None,
+        retries: Sequence[Retry] = (),
     ) -> TurnState | None:
         """Appends events to the task as it was at `previous`; with `started`, writes the outcome and the end of the grant too.
 
-        `write_cost` adds the cost of the turn to the same commit.
+        `write_cost` adds the cost of the turn to the same commit. `retries` are part of the outcome.
 
         Returns None, or the superseding state if another request or process has moved the task. Raises WriteFailed and ReadFailed.
         """
@@ -223,7 +225,7 @@ class TurnRecorder:
         def work(batch: Batch) -> None:
             stores.tasks.advance(batch, previous, row, events)
             if started is not None:
-                stores.audit.record(batch, _outcome_record(row, stores.now() - started))
+                stores.audit.record(batch, _outcome_record(row, stores.now() - started, retries))
                 if write_cost is not None:
                     write_cost(batch, row.id, row.last_seq)
                 if not row.has_ended:  # the task waits, and calls that its agent makes now have their own time
@@ -238,7 +240,7 @@ class TurnRecorder:
                 stores.tasks.publish(record.row, record.events)
                 return self._superseded_costs.post_of(TurnState(record.row, record.events), write_cost)
             if count < len(events):
-                return await self._append_events(record.row, row, events[count:], started, write_cost=write_cost)
+                return await self._append_events(record.row, row, events[count:], started, write_cost=write_cost, retries=retries)
         if started is not None or row.has_ended:
             stores.grants.invalidate(row.tenant, row.grant_id)
         stores.tasks.publish(row, events)
@@ -350,7 +352,7 @@ def outcome_of(state: TaskState) -> str:
     return OUTCOME_BY_STATE.get(state, "failed")
 
 
-def _outcome_record(row: TaskRow, duration_us: int) -> dict[str, object]:
+def _outcome_record(row: TaskRow, duration_us: int, retries: Sequence[Retry]) -> dict[str, object]:
     return {
         "kind": "outcome",
         "tenant": row.tenant,
@@ -360,6 +362,7 @@ def _outcome_record(row: TaskRow, duration_us: int) -> dict[str, object]:
         "outcome": outcome_of(row.state),
         "state": row.state.value,
         "duration_us": duration_us,
+        **({"retries": [{"at": at, "problem": problem} for at, problem in retries]} if retries else {}),
     }
 
 

@@ -1,10 +1,11 @@
-"""Access to all tasks of a tenant with audit:read. Each read of another person's task is recorded in the audit."""
+"""Access to all tasks of a tenant: reading with audit:read, cancelling with policy:write. Each access is recorded in the audit."""
 
 from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
 from gateway.audit.decisions import READ_AUDIT
+from gateway.calls.turns.cancellation import CANCEL_TASK
 from gateway.ingress.admin.demand import require_permission
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskRow, UnknownTask
@@ -30,11 +31,18 @@ class Oversight:
 
     async def find_any_task(self, caller: Caller, task_id: str) -> TaskRow:
         """Returns any task of the caller's tenant. Raises UnknownTask, also when the caller may not read it."""
-        if not self._could_allow(caller, SEE_TASK):
+        return await self._authorize_access(caller, SEE_TASK, task_id)
+
+    async def authorize_cancel(self, caller: Caller, task_id: str) -> TaskRow:
+        """Returns any task of the caller's tenant, which an operator may cancel. Raises UnknownTask, also when the caller may not."""
+        return await self._authorize_access(caller, CANCEL_TASK, task_id)
+
+    async def _authorize_access(self, caller: Caller, act: Act, task_id: str) -> TaskRow:
+        if not self._could_allow(caller, act):
             raise UnknownTask
         tenant = caller.principal.tenant
         row = await self._database.read(lambda connection: find_task(connection, tenant, task_id))
-        await self._authorize_on_task(caller, SEE_TASK, row.id)
+        await self._authorize_on_task(caller, act, row.id)
         return row
 
     async def check_may_list(self, caller: Caller) -> None:

@@ -25,7 +25,7 @@ from policies.delegation.rulings import (
     act_of_invoking_agent,
     act_of_reading_resource,
 )
-from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND, Family, Registration
+from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.changes import RegistryChange
 from registry.search import AgentSearch, SearchQuery, best_first
 from registry.store import Registry, UnknownName
@@ -54,6 +54,23 @@ class RegistryPermissions:
     rulings_version: Callable[[], Hashable]  # changes whenever `could_allow` could; None: don't cache
 
 
+Matches = Callable[[Registration], bool]
+
+
+def match_all(_entry: Registration) -> bool:
+    """The filter of a list of all entries."""
+    return True
+
+
+def is_callable(entry: Registration, kills: Kills) -> bool:
+    """Returns whether an entry is active, and no operator has stopped it."""
+    return entry.status is RegistrationStatus.ACTIVE and not _is_killed(kills, entry)
+
+
+def _is_killed(kills: Kills, entry: Registration) -> bool:
+    return kills.find(entry.tenant, "agent" if entry.family is Family.AGENT else "server", entry.name) is not None
+
+
 EntryPage = tuple[Sequence[Registration], str | None]  # with the cursor of the next page
 
 
@@ -77,7 +94,7 @@ class RegistryAccess:
         self._rulings_version = permissions.rulings_version
         self._visibility_cache: BoundedCache[tuple[Hashable, ...], bool] = BoundedCache(VISIBILITY_CACHE_SIZE, time.monotonic)
         self._search = search
-        self._kills = kills
+        self.kills = kills
 
     async def authorize_registration(self, caller: Caller, family: Family, name: str, verb: str = "register") -> Registrant:
         """Returns the registrant. Every person may propose an entry, unless their token is narrowed to other permissions.
@@ -98,11 +115,11 @@ class RegistryAccess:
             raise UnknownName(name)
         return found
 
-    async def list_page(self, caller: Caller, family: Family, cursor: str, limit: int, kind: str = "") -> EntryPage:
-        """Returns entries after the name `cursor`, of one kind where it is given, and the cursor of the next page. Raises BadCursor."""
+    async def list_page(self, caller: Caller, family: Family, cursor: str, limit: int, matches: Matches = match_all) -> EntryPage:
+        """Returns entries after the name `cursor` that match, and the cursor of the next page. Raises BadCursor."""
         after, page = _parse_cursor(cursor)[1], list[Registration]()
         listed = self._registry.list(caller.principal.tenant, family)
-        entries = (entry for entry in listed if entry.name > after and (not kind or entry.kind == kind))
+        entries = (entry for entry in listed if entry.name > after and matches(entry))
         async for entry in Slices(self._candidates(caller, entries)):
             if entry is not None:
                 if len(page) == limit:
@@ -167,7 +184,7 @@ class RegistryAccess:
         """Returns the members that agents and servers have in common. Only operators and the owner see `owner` and `client_id`."""
         shown: dict[str, Any] = {"name": entry.name, "kind": entry.kind, "status": entry.status.value, "url": entry.url}
         shown |= {"delegation": entry.delegation, "ceiling": list(entry.ceiling), "clearance": entry.clearance}
-        if self._kills.find(entry.tenant, "agent" if entry.family is Family.AGENT else "server", entry.name) is not None:
+        if _is_killed(self.kills, entry):
             shown["killed"] = True
         if self.is_operator_or_owner(caller, entry):
             shown |= {"owner": entry.owner, "client_id": entry.client_id}

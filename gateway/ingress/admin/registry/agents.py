@@ -14,7 +14,7 @@ from gateway.ingress.admin.registry.previews import preview_agent
 from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.onboarding import Onboarding
-from gateway.registration.requests import AgentRegistrationRequest
+from gateway.registration.requests import AgentRegistrationRequest, BadRequest
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
 from registry.cards.effects import effect_documents
@@ -48,6 +48,7 @@ class AgentListQuery(BaseModel):
     mode: str = Field("", max_length=200)
     cursor: str = Field("", max_length=100)
     limit: int = Field(50, ge=1, le=200)
+    failing: bool = False  # only those that can't be called now, or failed their last probe; not with a search
 
     @property
     def search_query(self) -> SearchQuery:
@@ -91,13 +92,17 @@ def _add_registration_routes(
 
     @router.get("", name="list_agents")
     async def list_agents(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[AgentListQuery, Query()]) -> JSONResponse:
+        if query.failing and query.search_query != SearchQuery():
+            raise BadRequest("failing", "can't be combined with a search")
         if query.search_query == SearchQuery():
-            entries, following = await registry_access.list_page(caller, AGENT, query.cursor, query.limit)
+            matches = await entry_changes.list_filter(caller, failing=query.failing)
+            entries, following = await registry_access.list_page(caller, AGENT, query.cursor, query.limit, matches)
         else:
             entries, following = await registry_access.search_page(caller, query.search_query, query.cursor, query.limit)
         healthy = await entry_changes.healthy_by_name(entries)
         items = [{**_summary_document(registry_access, caller, entry), "healthy": healthy[entry.name]} for entry in entries]
-        return JSONResponse({"items": items, "next": following, **await registry_access.empty_reason(caller, AGENT, entries)})
+        empty = {} if query.failing else await registry_access.empty_reason(caller, AGENT, entries)
+        return JSONResponse({"items": items, "next": following, **empty})
 
     @router.get("/{name}/card", name="agent_card")
     async def card(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:

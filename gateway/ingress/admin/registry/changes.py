@@ -7,7 +7,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gateway.ingress.admin.bodies import ApiBody, EndpointBody, UpstreamBody, parse_endpoints, prices_of_agent, upstream_settings
-from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change, check_changeable, registry_change_of
+from gateway.ingress.admin.registry.access import (
+    RegistryAccess,
+    act_of_registry_change,
+    check_changeable,
+    is_callable,
+    match_all,
+    registry_change_of,
+)
 from gateway.ingress.admin.registry.versions import difference_document, version_document
 from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
@@ -151,6 +158,13 @@ class EntryChanges:
         """Returns by name whether each entry passed its last probe; None for entries that were never probed."""
         found = await self._refresher.probe_states(entries)
         return {entry.name: is_healthy(found[entry.name]) if entry.name in found else None for entry in entries}
+
+    async def list_filter(self, caller: Caller, *, failing: bool) -> Callable[[Registration], bool]:
+        """Returns the filter of a list: of all entries, or of those that can't be called now or failed their last probe."""
+        if not failing:
+            return match_all
+        names = await self._refresher.failing_names(caller.principal.tenant)
+        return lambda entry: entry.name in names or not is_callable(entry, self._registry_access.kills)
 
     async def history(self, caller: Caller, entry: Registration, before_seq: int, limit: int) -> dict[str, Any]:
         """Returns a page of the versions of the entry, the newest first. Raises CallRefused."""

@@ -125,12 +125,19 @@ def _add_registration_routes(
 
     @router.get("", name="list_servers")
     async def list_servers(
-        caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+        caller: Annotated[Caller, Depends(authenticate)],
+        cursor: str = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        *,
+        failing: bool = False,
     ) -> JSONResponse:
-        entries, following = await registry_access.list_page(caller, SERVER, cursor, limit)
+        """`failing`: only those that can't be called now, or failed their last probe."""
+        matches = await entry_changes.list_filter(caller, failing=failing)
+        entries, following = await registry_access.list_page(caller, SERVER, cursor, limit, matches)
         healthy = await entry_changes.healthy_by_name(entries)
         items = [{**await _summary_document(registry_access, caller, entry), "healthy": healthy[entry.name]} for entry in entries]
-        return JSONResponse({"items": items, "next": following, **await registry_access.empty_reason(caller, SERVER, entries)})
+        empty = {} if failing else await registry_access.empty_reason(caller, SERVER, entries)
+        return JSONResponse({"items": items, "next": following, **empty})
 
     @router.delete("/{name}", name="remove_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:

@@ -99,7 +99,7 @@ def routes(
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
         documents = await load()
-        found, following = await access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
+        found, following = await access.list_page(caller, Family.AGENT, cursor, limit, lambda entry: entry.kind == WORKFLOW_KIND)
         refused = [] if cursor else [each.to_document() for each in find_refused(caller)]
         return JSONResponse({"items": [await documents.summary(entry) for entry in found], "next": following, "refused": refused})
 

@@ -13,6 +13,7 @@ ACTIONS = (("callTool", "Tool", "call the tool"), ("invokeAgent", "Agent", "dele
 ONLY = (("all", "all decisions"), ("denied", "refusals"), ("allowed", "what was allowed"))
 ASKED = ("person", "chain", "action", "resource", "arguments")
 REPLAYED_AT_ONCE = 100  # decisions of one request
+COMMAND_VALUE_MAX = 200  # characters
 DRAFT_FILE = "console-draft.cedar"
 POLICIES = "/api/policies"
 
@@ -53,7 +54,8 @@ def _replay_page(request: PageRequest, asked: dict[str, str], part: Any) -> Page
         "counts": {name: number + (found["summary"][name] if found else 0) for name, number in past.items()},
         "may_draft": request.may(WRITE_POLICY),
     }
-    return Page("replay.html", "Replay past decisions", POLICIES, ("interlock", "policy", "what-if", "FOLDER", "--only", "all"), members)
+    command = ("interlock", "policy", "what-if", "FOLDER", "--only", asked.get("only") or "all")
+    return Page("replay.html", "Replay past decisions", POLICIES, command, members)
 
 
 def _count_in(text: str) -> int:
@@ -68,7 +70,10 @@ async def _evaluation_page(request: PageRequest, asked: dict[str, str]) -> Page:
         "may_draft": may_draft,
         "rulings": await _rulings(request, asked) if asked.get("action") and asked.get("resource") else None,
     }
-    command = ("interlock", "policy", "evaluate", f"{_kind_of(asked).lower()}:{asked.get('resource') or 'NAME'}")
+    options = (("--who", "person"), ("--chain", "chain"), ("--arguments", "arguments"))
+    given = [word for option, name in options if asked.get(name, "").strip() for word in (option, _shown_value(asked[name], name))]
+    draft = ("--draft", "FOLDER") if asked.get("draft", "").strip() else ()
+    command = ("interlock", "policy", "evaluate", f"{_kind_of(asked).lower()}:{asked.get('resource') or 'NAME'}", *given, *draft)
     api = POLICIES if may_draft else "/api/whoami"
     return Page("evaluate.html", "Evaluate", with_query(api, {}), command, members)
 
@@ -85,6 +90,11 @@ async def _rulings(request: PageRequest, asked: dict[str, str]) -> dict[str, Any
     except ApiRefusal as refusal:
         return {"problem": str(refusal.problem.get("detail", "")), "shown": []}
     return {"problem": "", "shown": [_picture(title, ruling, document) for title, ruling in shown]}
+
+
+def _shown_value(text: str, name: str) -> str:
+    """Returns a value of the form for the command that does the same; a long one has to be filled in."""
+    return text.strip() if len(text) <= COMMAND_VALUE_MAX else name.upper()
 
 
 def _question(request: PageRequest, asked: dict[str, str]) -> dict[str, Any]:

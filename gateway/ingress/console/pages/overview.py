@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.ingress.console.api import PagePart, gather, with_query
+from gateway.ingress.console.api import gather, with_query
 from gateway.ingress.console.page import Page, PageRequest
 
 DAYS = 14  # of costs
 SHOWN = 8  # rows of each list
 NEWEST = 24  # tasks among which the last ones of people are looked for
+FAILING_SHOWN = "100"  # agents, and as many servers
 
 
 async def show_overview(request: PageRequest) -> Page:
@@ -42,11 +43,13 @@ async def show_overview(request: PageRequest) -> Page:
 
 
 async def show_health(request: PageRequest) -> Page:
-    """Lists the agents and servers that need a look. Raises ApiRefusal."""
-    agents, servers = await gather(request.api.part("/api/agents", limit="200"), request.api.part("/api/servers", limit="200"))
-    entries = [*_entries(agents, "agents"), *_entries(servers, "servers")]
-    members = {"entries": entries, "agents": agents, "servers": servers}
-    return Page("health.html", "Health", "/api/agents?limit=200", ("interlock", "agent", "list"), members)
+    """Lists the agents and servers that need a look: that can't be called, or failed their last check. Raises ApiRefusal."""
+    asked = {"failing": "true", "limit": FAILING_SHOWN}
+    agents, servers = await gather(request.api.part("/api/agents", **asked), request.api.part("/api/servers", **asked))
+    entries = [{**entry, "family": family} for part, family in ((agents, "agents"), (servers, "servers")) for entry in part.items]
+    is_more = any(part.document and part.document["next"] for part in (agents, servers))
+    members = {"entries": entries, "agents": agents, "servers": servers, "is_more": is_more}
+    return Page("health.html", "Health", with_query("/api/agents", asked), ("interlock", "agent", "list", "--failing"), members)
 
 
 def _everybody(request: PageRequest) -> dict[str, str]:
@@ -59,12 +62,3 @@ async def _refusals(request: PageRequest) -> list[Mapping[str, Any]]:
         return []
     part = await request.api.part("/api/audit", kind="decision", limit="200")
     return [record for record in part.items if not record["allowed"]][:SHOWN]
-
-
-def _entries(part: PagePart, family: str) -> list[dict[str, Any]]:
-    """Returns the entries that need a look: neither active nor healthy."""
-    return [
-        {**entry, "family": family}
-        for entry in part.items
-        if entry["status"] != "active" or entry.get("healthy") is False or entry.get("killed")
-    ]

@@ -8,7 +8,7 @@ from gateway.ingress.console.api import api_path, with_query
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
 
-AUDIT_FILTERS = ("kind", "txn", "decision_id", "cursor")
+AUDIT_FILTERS = ("kind", "txn", "decision_id", "person", "cursor")
 COST_FILTERS = ("by", "since", "until", "everybody", "cursor")
 GROUPS = ("day", "person", "agent", "tool", "workflow")
 
@@ -45,6 +45,13 @@ async def show_audit(request: PageRequest) -> Page:
     exported = with_query("", {name: value for name, value in filters.items() if name != "cursor"})
     members = {"records": document, "filters": {name: filters.get(name, "") for name in AUDIT_FILTERS}, "exported": exported}
     return Page("audit.html", "Audit", with_query("/api/audit", filters), ("interlock", "audit", "verify"), members)
+
+
+async def show_verification(request: PageRequest) -> Page:
+    """Verifies the newest records of the audit. Raises ApiRefusal."""
+    path = "/api/audit/verification"
+    members = {"proof": await request.api.get(path)}
+    return Page("verification.html", "Verification of the audit", path, ("interlock", "audit", "verify"), members)
 
 
 async def show_costs(request: PageRequest) -> Page:

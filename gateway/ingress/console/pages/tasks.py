@@ -1,8 +1,10 @@
 """Tasks: the list with its filters, and the page that answers every question about one of them."""
 
 from gateway.audit.decisions import READ_AUDIT
+from gateway.calls.turns.cancellation import CANCEL_TASK
 from gateway.ingress.console.api import api_path, gather, with_query
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
+from gateway.ingress.console.texts.waits import find_waits
 
 STATES = (
     "TASK_STATE_SUBMITTED",
@@ -47,16 +49,16 @@ async def show_task(request: PageRequest) -> Page:
         "task": task,
         "trace": trace,
         "is_run": run.document is not None,
-        "approvals": [each for each in approvals.items if each["task_id"] == task["id"]],
+        "waits": [] if has_ended else find_waits(task, trace.document, run.document, approvals.items),
         "has_ended": has_ended,
         "is_own": is_own,
+        "may_cancel": not has_ended and (is_own or request.may(CANCEL_TASK)),
     }
     command = ("interlock", "task", "show", task["id"])
     return Page("task.html", f"Task of {task['agent']}", path, command, members, is_live=is_own and not has_ended)
 
 
 async def cancel_task(request: PageRequest) -> Elsewhere:
-    """Asks the agent of a task to stop. Raises what AgentCalls.cancel raises, and ApiRefusal."""
-    task = await request.api.get(api_path("tasks", request.name))
-    await request.cancel_task(request.caller, task["agent"], task["id"])
+    """Asks the agent of a task to stop. Raises ApiRefusal."""
+    task = await request.api.request("POST", f"{api_path('tasks', request.name)}/cancel")
     return Elsewhere(f"/console/tasks/{task['id']}", "canceled")

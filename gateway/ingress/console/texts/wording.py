@@ -11,6 +11,8 @@ CHIP_KINDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("working", "submitted", "running", "pending", "waiting"), "busy"),
     **dict.fromkeys(("input required", "auth required", "paused", "asks", "down", "expired", "void", "unknown", "canceled", "ask"), "warn"),
     **dict.fromkeys(("failed", "rejected", "refused", "quarantined", "denied", "unhealthy", "killed", "stops here", "no", "deny"), "bad"),
+    "sound": "good",
+    "not sound": "bad",
 }
 
 

@@ -83,12 +83,10 @@ def test_a_task_that_failed_is_shown_with_the_reason(interlock: CommandLine, api
     assert "reason: The agent has no budget left. (AGENT_BUDGET)" in interlock("task", "show", "t_1").out
 
 
-def test_cancel_asks_the_tasks_own_agent_over_a2a(interlock: CommandLine, api: GatewayApi) -> None:
-    api.on("GET /api/tasks/t_1", TASK)
-    api.on("POST /agents/sales", {"jsonrpc": "2.0", "id": 1, "result": {"id": "t_1", "status": {"state": "TASK_STATE_CANCELED"}}})
+def test_cancel_says_what_became_of_the_task(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /api/tasks/t_1/cancel", {**TASK, "state": "TASK_STATE_CANCELED", "caused_tasks": {}})
     ran = interlock("task", "cancel", "t_1")
     assert (ran.code, ran.out) == (0, "t_1 is canceled\n")
-    assert (api.asked[1].body["method"], api.asked[1].body["params"]) == ("CancelTask", {"id": "t_1"})
 
 
 def test_watch_shows_each_event_and_ends_with_the_stream(interlock: CommandLine, api: GatewayApi) -> None:

@@ -37,6 +37,7 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "show_task": "a task that its own task caused",
     "task_events": "the events of a task that its own task caused",
     "task_trace": "the trace of a task that its own task caused",
+    "cancel_task": "a task that its own task caused",
     "show_decision": "a decision of its own transaction",
     "list_approvals": "what its own errand waits for",
     "show_approval": "what its own errand waits for",

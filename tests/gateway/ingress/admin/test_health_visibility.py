@@ -51,6 +51,24 @@ async def test_lists_and_entries_show_health(home: House) -> None:
         assert "cause" not in (await desk.ask("GET", f"{path}/{name}", "mel")).json()["health"]
 
 
+async def test_what_fails_is_listed_wherever_it_stands_among_all(home: House) -> None:
+    desk, probes = Reception(home), home.gateway.entry_refresher._probes
+    for name in ("a1", "a2", "stopped", "zz"):
+        await home.agent(CallbackAgent(name))
+    await probes.record_failure(("default", "zz"), PUBLIC)
+    killed = await desk.ask("POST", "/api/kill", body={"kind": "agent", "name": "stopped"})
+    assert killed.status_code == 201, killed.text
+    await home.server("crm", "read", url=nowhere())
+    first = (await desk.ask("GET", "/api/agents?failing=true&limit=1")).json()
+    rest = (await desk.ask("GET", f"/api/agents?failing=true&limit=1&cursor={first['next']}")).json()
+    assert [item["name"] for item in first["items"] + rest["items"]] == ["stopped", "zz"] and rest["next"] is None
+    assert (await desk.ask("GET", "/api/servers?failing=true")).json() == {"items": [], "next": None}
+    await desk.ask("POST", "/api/servers/crm/refresh")
+    assert [item["name"] for item in (await desk.ask("GET", "/api/servers?failing=true")).json()["items"]] == ["crm"]
+    assert (await desk.ask("GET", "/api/agents?failing=true", "nora")).json()["items"] == []
+    assert (await desk.ask("GET", "/api/agents?failing=true&q=x")).status_code == 422
+
+
 async def test_what_answers_is_well(home: House) -> None:
     desk = Reception(home)
     await home.agent(CallbackAgent("sales"))

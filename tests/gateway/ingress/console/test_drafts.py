@@ -39,6 +39,20 @@ async def test_a_draft_refuses_in_an_evaluation_and_nowhere_else(home: House) ->
     assert "no-checks" not in json.dumps((await Reception(home).ask("GET", "/api/policies")).json())
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_foot_names_the_command_with_all_that_was_asked(home: House) -> None:
+    await home.server("inventory", "check")
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    await browser.get("/console/evaluate")
+    asked = {**CHECK, "person": "bob", "chain": "sales", "arguments": '{"a": 1}'}
+    shown = words_of((await browser.post("/console/evaluate", asked)).text)
+    assert "policy evaluate tool:inventory.check --who bob --chain sales --arguments '{\"a\": 1}'" in shown
+    long = words_of((await browser.post("/console/evaluate", {**asked, "arguments": f'{{"a": "{"b" * 300}"}}'})).text)
+    assert "--arguments ARGUMENTS" in long
+    replayed = words_of((await browser.get("/console/replay?only=denied")).text)
+    assert "policy what-if FOLDER --only denied" in replayed
+
+
 async def test_a_draft_counts_beside_the_folder_or_in_its_place(home: House) -> None:
     await home.server("inventory", "check", "refund")
     question = {**QUESTION, "resource": {"type": "tool", "id": "inventory.refund"}, "policies": {"draft.cedar": NO_CHECKS}}

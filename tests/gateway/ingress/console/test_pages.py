@@ -12,7 +12,7 @@ from gateway.cli.main import app
 from gateway.ingress.console.rendering import CONTENT_SECURITY_POLICY
 from gateway.ingress.console.routes import PATHS
 from tests.fakes.console import MARK, ConsoleBrowser, console_house, furnish
-from tests.fakes.house import House
+from tests.fakes.house import CallbackAgent, House
 from tests.gateway.cli.test_guide import commands
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -120,6 +120,15 @@ async def test_each_page_names_a_command_that_there_is(furnished: tuple[House, d
     assert unknown == {}
 
 
+@on_sqlite
+async def test_the_page_of_health_names_what_fails_and_nothing_else(home: House) -> None:
+    for name in ("well", "zz"):
+        await home.agent(CallbackAgent(name))
+    await home.gateway.entry_refresher._probes.record_failure(("default", "zz"), "late")
+    shown = (await (await ConsoleBrowser(home).sign_in("admin")).get("/console/health")).text
+    assert ">zz</a>" in shown and ">well</a>" not in shown and "There are more" not in shown
+
+
 def test_every_page_is_among_those_that_the_tests_look_at() -> None:
     """A page without hostile text in the corpus would be one that nobody looked at."""
     shown = {path for method, path in PATHS if method == "GET"}
@@ -137,6 +146,7 @@ def test_every_page_is_among_those_that_the_tests_look_at() -> None:
         *("/console/register/agent", "/console/register/server"),
         *("/console/why", "/console/why/{}", "/console/agents", "/console/agents/{}", "/console/servers", "/console/servers/{}"),
         *("/console/workflows", "/console/workflows/{}", "/console/runs", "/console/runs/{}", "/console/subjects"),
+        "/console/audit/verification",
         *("/console/subjects/{}", "/console/audit", "/console/cost", "/console/evaluate", "/console/replay", "/console/memory"),
         *("/console/memory/{}", "/console/events", "/console/triggers", "/console/deadletters", "/console/account", "/console/settings"),
     }

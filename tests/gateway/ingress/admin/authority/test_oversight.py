@@ -83,6 +83,47 @@ async def test_an_agent_on_an_operators_errand_oversees_nobody(echo: House) -> N
     assert not await looks(echo)
 
 
+async def waiting_task(home: House) -> str:
+    """A task of alice whose agent asks her something."""
+    agent = CallbackAgent("asking")
+    agent.state, agent.message = "TASK_STATE_INPUT_REQUIRED", {"messageId": "q", "role": "ROLE_AGENT", "parts": [{"text": "which?"}]}
+    await home.agent(agent)
+    return str((await home.send(home.token("alice"), "asking", "hello"))["result"]["task"]["id"])
+
+
+async def cancel(home: House, task_id: str, token: str) -> httpx.Response:
+    return await home.http.post(f"/api/tasks/{task_id}/cancel", headers={"authorization": f"Bearer {token}"})
+
+
+async def test_an_operator_cancels_the_task_of_another_and_the_audit_has_it(home: House) -> None:
+    task_id = await waiting_task(home)
+    stopped = await cancel(home, task_id, home.token("admin", scope="policy:write"))
+    assert (stopped.status_code, stopped.json()["state"]) == (200, "TASK_STATE_CANCELED")
+    records = (await get(home, "/api/audit?kind=decision&limit=200", home.token("admin"))).json()["items"]
+    (ruled,) = (record for record in records if record.get("verb") == "cancel-task")
+    assert (ruled["principal"]["subject"], ruled["task_id"], ruled["permission"]) == ("admin", task_id, "policy:write")
+    assert ruled["allowed"]
+    assert "own-task" not in {record["reason_id"] for record in records}
+    again = await cancel(home, task_id, home.token("admin"))
+    assert (again.status_code, again.json()["reason_id"]) == (400, "not-cancelable")
+
+
+async def test_the_owner_cancels_without_a_decision_about_others(home: House) -> None:
+    task_id = await waiting_task(home)
+    assert (await cancel(home, task_id, home.token("alice"))).json()["state"] == "TASK_STATE_CANCELED"
+    assert "cancel-task" not in (await get(home, "/api/audit?kind=decision&limit=200", home.token("admin"))).text
+
+
+# attack TEN-01, ADM-01
+async def test_nobody_else_cancels_the_task_of_another(home: House) -> None:
+    task_id = await waiting_task(home)
+    for token in (home.token("bob"), home.token("admin", scope="agent:* audit:read"), home.token("admin", tenant="evil")):
+        foreign, unknown = [await cancel(home, one, token) for one in (task_id, "t_none")]
+        assert (foreign.status_code, foreign.content) == (404, unknown.content)
+    found = (await get(home, f"/api/tasks/{task_id}", home.token("alice"))).json()
+    assert found["state"] == "TASK_STATE_INPUT_REQUIRED"
+
+
 async def test_ones_own_tasks_are_no_matter_for_the_audit(echo: House) -> None:
     task_id = await asked(echo, "admin")
     assert (await get(echo, f"/api/tasks/{task_id}", echo.token("admin"))).status_code == 200
