@@ -65,6 +65,7 @@ PAGES = {
     "subjects": "/console/subjects?everybody=true",
     "audit": "/console/audit",
     "audit of a kind": "/console/audit?kind=kill",
+    "verification": "/console/audit/verification",
     "cost by day": "/console/cost",
     "cost by day of everybody": "/console/cost?everybody=true",
     "cost by person": "/console/cost?by=person&everybody=true",
