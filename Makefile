@@ -29,7 +29,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -61,6 +61,9 @@ isolation: setup ## two people, 20,000 calls over 64 connections, nothing of one
 
 chaos: setup ## kill -9 at random moments while workflows run (ROUNDS=n on each database, SEED=n), also in build/chaos.json
 	@$(RUN) -m tests.chaos $(if $(ROUNDS),--postgres $(ROUNDS) --sqlite $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup build/vendors/fuzz/installed ## 50,000 random requests to MCP and A2A, and Schemathesis over /api (FUZZ="--seed 2 --cases 1000"), also in build/fuzz.json
+	@$(RUN) -m tests.fuzz $(FUZZ)
 
 mutation: setup ## how many small changes to policies/ the tests notice, by a sample (MUTANTS=--all: by all), also in build/mutation.json
 	@$(RUN) -m tests.mutation $(MUTANTS)
@@ -108,6 +111,7 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 build/vendors/langgraph/installed: examples/langgraph_sales/requirements.lock
 build/vendors/adk/installed: tests/vendors/adk/requirements.lock
 build/vendors/docs/installed: tests/docs/requirements.lock
+build/vendors/fuzz/installed: tests/fuzz/requirements.lock
 build/vendors/fastmcp/installed: tests/gateway/oauth/fastmcp_client/requirements.lock
 $(CLIENTS): build/vendors/client-%/installed: examples/clients/%/requirements.lock
 $(SDKS): build/vendors/sdk-%/installed: tests/vendors/sdk/%/requirements.lock
@@ -129,5 +133,5 @@ lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everyt
 	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
 	echo "requirements-build.lock"; echo hatchling | "$$uv" pip compile $(COMPILE) --constraint requirements-dev.lock - -o requirements-build.lock; \
-	for folder in examples/langgraph_sales tests/docs tests/vendors/adk tests/gateway/oauth/fastmcp_client $(patsubst %/requirements.in,%,$(wildcard examples/clients/*/requirements.in)) $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
+	for folder in examples/langgraph_sales tests/docs tests/fuzz tests/vendors/adk tests/gateway/oauth/fastmcp_client $(patsubst %/requirements.in,%,$(wildcard examples/clients/*/requirements.in)) $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
 	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done
