@@ -84,9 +84,11 @@ def test_a_server_that_fails_is_noticed(answer: web.Response | None, beginning: 
 
 def test_the_report_of_schemathesis_is_read() -> None:
     failure = {"title": "Server error", "code": 500}
-    document = {"operations": {"tested": 3}, "test_cases": {"generated": 40}, "failures": [failure, {"title": "Timeout"}], "errors": []}
+    errors = [{"title": "Network Error", "count": 1}, {"title": "Runtime Error", "count": 2}]
+    document = {"operations": {"tested": 3}, "test_cases": {"generated": 40}, "failures": [failure, {"title": "Timeout"}], "errors": errors}
     found = read_report(document)
-    assert (found.operations, found.cases, found.server_errors, found.hangs) == (3, 40, [json.dumps(failure)], 1)
+    assert (found.operations, found.cases, found.hangs, found.errors) == (3, 40, 1, ["Runtime Error (2 times)"])
+    assert found.server_errors == [json.dumps(failure), "Network Error: an answer broke off"]
 
 
 def test_a_fault_fails_the_run_and_is_written_down(tmp_path: Path) -> None:

@@ -71,3 +71,9 @@ async def test_the_audit_is_exported_whole_and_as_filtered(home: House) -> None:
     assert exported.headers["content-type"].startswith("application/x-ndjson")
     assert exported.text.count('"read-settings"') == 3 and '"kind":"genesis"' not in exported.text
     assert (await desk.ask("GET", "/api/audit/export", "alice")).status_code == 403
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_an_export_that_can_not_begin_is_refused(home: House) -> None:
+    answer = await Reception(home).ask("GET", "/api/audit/export?cursor=never")
+    assert (answer.status_code, answer.json()["reason_id"]) == (400, "bad-cursor")

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway.audit.decisions import READ_AUDIT, AuditFilter, read_audit_page
+from gateway.concurrency.first_item import read_first
 from gateway.ingress.admin.demand import require_permission
 from gateway.storage.database import Database
 from policies.audit.heads import StatementVerifier
@@ -66,7 +67,7 @@ def routes(database: Database, authenticate: Authenticate, authorize: Authorize,
     ) -> StreamingResponse:
         """All records that match, newest first, one a line, as long as the reader reads."""
         await require_permission(caller, authorize, EXPORT_AUDIT)
-        lines = _lines(database, caller.principal.tenant, filters)
+        lines = await read_first(_lines(database, caller.principal.tenant, filters))
         headers = {"cache-control": "no-store", "content-disposition": 'attachment; filename="audit.ndjson"'}
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, Field, field_validator
 from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.kill_switch import AmbiguousPerson
+from gateway.concurrency.first_item import read_first
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import list_header
@@ -141,7 +142,7 @@ def _add_person_routes(router: APIRouter, parts: MemoryParts, authenticate: Auth
     ) -> StreamingResponse:
         await parts.check_in_person(caller, EXPORT)
         owner, _ = await _find_owner(parts, caller, person, EXPORT)
-        lines = _lines(access.export(caller.principal.tenant, owner))
+        lines = await read_first(_lines(access.export(caller.principal.tenant, owner)))
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
     @router.get("/contexts/{context_id}", name="show_context")
