@@ -49,7 +49,7 @@ PAGES = {
     "approval": f"/console/approvals/ap_{5:026}",
     "why": f"/console/why/d_{49:026}",
     "ask why": "/console/why",
-    "last refusals": "/console/why?recent=true",
+    "last refusals": "/console/why?everybody=true",
     "evaluate": f"/console/evaluate?action=invokeAgent&resource={agent_name(31)}&person=bob",
     "replay": "/console/replay",
     "register an agent": "/console/register/agent",

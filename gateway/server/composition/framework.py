@@ -181,7 +181,7 @@ def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person
         return [admin_policies.routes(parts, authenticate, authorize, size)]
 
     return {
-        "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow)],
+        "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow, authorize)],
         "/api/grants": lambda: [admin_grants.routes(revocation, authenticate, could_allow, check_in_person)],
         "/api/kill": lambda: [admin_kills.routes(gateway.kill_switch, authenticate, could_allow, authorize, size)],
         "/api/approvals": lambda: [admin_approvals.routes(gateway.approvals, authenticate, approvals)],

@@ -62,6 +62,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "whoami": "themselves",
     "list_sessions": "their own",
     "list_tasks": "their own",
+    "list_refusals": "their own, without `everybody`",
     "list_connections": "their own",
     "create_console_link": "to a session of their own",
     "list_state": "the keys that they may read",
