@@ -147,7 +147,7 @@ class AuditLog:
             },
         )
         self._head = ChainHead(self._chain, seq, digest)
-        if record.get("allowed") is False:
+        if record["kind"] == "decision" and not record["allowed"]:
             batch.add(refusals, _refusal_row(record, at))
 
 

@@ -130,7 +130,7 @@ def framework(home: House) -> Iterator[Route]:
 
 
 def application(home: House) -> Any:
-    return home.app._handlers.framework  # type: ignore[attr-defined]  # the framework's own list
+    return home.app._handlers.framework.load()  # type: ignore[attr-defined]  # the framework's own list
 
 
 async def test_every_route_lies_below_the_path_of_its_area(home: House) -> None:
