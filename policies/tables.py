@@ -76,6 +76,18 @@ audit_records = Table(
     Index("audit_kind", "tenant", "kind", "at", sqlite_where=text(RARE_KIND), postgresql_where=text(RARE_KIND)),
 )
 
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),  # tenant|issuer|subject of the person who was refused
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("decision_id", Text, primary_key=True),  # no key: the audit has the decision, and is cut by its own retention
+    Column("hidden", BigInteger, nullable=False),  # 1: the person was told that there is no such thing
+    Index("refusals_at", "tenant", "at"),
+    sqlite_with_rowid=False,  # the rows lie in the order of the key, in which a person's are read
+)
+
 tickets = Table(
     "tickets",
     metadata,

@@ -9,12 +9,12 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, text
 
 from gateway.audit.explanations import decision_document
-from gateway.storage.paging import BadCursor, with_index
+from gateway.storage.paging import BadCursor, format_place, parse_place, with_index
 from gateway.tasks.log import to_rfc3339
 from policies.delegation.chain import Delegation, Principal
 from policies.delegation.facts import FactNote
 from policies.delegation.rulings import Act, ChainLink, Decision
-from policies.tables import RARE_KIND, audit_records
+from policies.tables import RARE_KIND, audit_records, refusals
 
 READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
 
@@ -76,6 +76,18 @@ class AuditFilter:
     person: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusalFilter:
+    """Selects refusals: of acts of one person, `tenant|issuer|subject`, or with an empty `owner` of everybody in the tenant.
+
+    Those of one person leave out what the gateway answered as unknown, so that they name nothing that the person may not know of.
+    """
+
+    owner: str = ""
+    cursor: str = ""
+    limit: int = 50
+
+
 class _Who(msgspec.Struct):
     """Whom a record names."""
 
@@ -94,6 +106,26 @@ def find_decision(connection: Connection, tenant: str, decision_id: str) -> Deci
     if "decision" not in found:
         raise UnknownDecision
     return DecisionRecord(found["decision"], found.get("outcome"))
+
+
+def read_refusals(connection: Connection, tenant: str, filters: RefusalFilter) -> tuple[list[DecisionRecord], str | None]:
+    """Returns a page of decisions that refused an act, newest first, and the cursor of the next page. Raises BadCursor."""
+    columns = refusals.c
+    query = select(columns.at, columns.decision_id.label("id")).where(columns.tenant == tenant)
+    if filters.owner:
+        query = query.where(columns.owner == filters.owner, columns.hidden == 0)
+    else:
+        query = with_index(query, refusals, "refusals_at")
+    if filters.cursor:
+        at, decision_id = parse_place(filters.cursor)
+        query = query.where(or_(columns.at < at, and_(columns.at == at, columns.decision_id < decision_id)))
+    rows = connection.execute(query.order_by(columns.at.desc(), columns.decision_id.desc()).limit(filters.limit + 1)).all()
+    page = list(rows[: filters.limit])
+    match = audit_records.c.decision_id.in_([row.id for row in page]) & (audit_records.c.tenant == tenant)
+    bodies = with_index(select(audit_records.c.body).where(match, audit_records.c.kind == "decision"), audit_records, "audit_decision")
+    found = {(record := json.loads(body))["decision_id"]: DecisionRecord(record, None) for body in connection.execute(bodies).scalars()}
+    more = format_place(page[-1].at, page[-1].id) if len(rows) > filters.limit else None
+    return [found[row.id] for row in page if row.id in found], more
 
 
 def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[dict[str, Any]], str | None]:

@@ -147,6 +147,8 @@ class CallAuthorizer:
     async def record_refusal(self, caller: Caller, ruling: Denial | Question) -> CallRefused:
         """Records a ruling that is not a Grant. Returns the exception to raise."""
         record = decision_record(ruling.decision, caller.principal)
+        if isinstance(ruling, Denial) and ruling.is_hidden:
+            record["hidden"] = True
         log_refusal(ruling.decision)
         await self._stores.database.write(partial(_write_refusal, self._stores, caller.principal.tenant, ruling.decision, record))
         return CallRefused(ruling)

@@ -18,8 +18,8 @@ from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.server.banner import print_banner
 from gateway.server.composition import mcp_server, protocol_servers
+from gateway.server.composition.access.credentials import build_client_authentication, build_proofs
 from gateway.server.composition.capacity import client_limits
-from gateway.server.composition.framework import build_client_authentication, build_framework_app, build_proofs
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.storage import refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
@@ -148,12 +148,11 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     )
     request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), protocol_servers.build_operations(gateway)
     agents = protocol_servers.build_a2a_server(gateway, authentication, operations, request_traces)
-    administration = build_framework_app(gateway, authentication, clients, proofs)
     handlers = Handlers(
         agents,
         mcp_server.build_endpoint(gateway, authentication),
         protocol_servers.build_health(gateway, authentication),
-        administration,
+        protocol_servers.LazyFramework(gateway, authentication, clients, proofs),
         _build_lifespan(gateway, on_started),
     )
     watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS))

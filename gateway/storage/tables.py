@@ -27,6 +27,7 @@ def deleted_with(parent: Table, columns: Sequence[str], name: str) -> ForeignKey
     return ForeignKeyConstraint(columns, list(parent.primary_key.columns), name=name, ondelete="CASCADE")
 
 
+IN_BYTE_ORDER: Final = Text().with_variant(Text(collation="C"), "postgresql")  # a text by which pages are ordered, as Python orders bytes
 RUNNING = partial_index("runner <> ''")
 ASKING = partial_index("state = 'TASK_STATE_INPUT_REQUIRED'")
 AWAITING = partial_index("state = 'TASK_STATE_AUTH_REQUIRED'")
@@ -302,27 +303,33 @@ costs = Table(
     Index("costs_target", "tenant", "target", "tool", "at"),
 )
 
-cost_days = Table(
-    "cost_days",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("day", BigInteger, primary_key=True, autoincrement=False),  # since 1970, in UTC; one that is over
-    Column("summed", BigInteger, nullable=False),  # 1: `cost_sums` has it; 0: since `begun` a process adds it up
-    Column("begun", BigInteger, nullable=False),
+cost_days, cost_hours = (
+    Table(
+        name,
+        metadata,
+        Column("tenant", Text, primary_key=True),
+        Column(unit, BigInteger, primary_key=True, autoincrement=False),  # since 1970, in UTC; one that is over
+        Column("summed", BigInteger, nullable=False),  # 0: since `begun` a process adds it up; 1: it is; 2: for good, as costs may be gone
+        Column("begun", BigInteger, nullable=False),
+    )
+    for name, unit in (("cost_days", "day"), ("cost_hours", "hour"))
 )
 
-cost_sums = Table(
-    "cost_sums",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("day", BigInteger, primary_key=True, autoincrement=False),
-    Column("dimension", Text, primary_key=True),  # day | agent | tool | workflow
-    Column("owner", Text, primary_key=True),  # tenant|issuer|subject; empty: of everybody
-    Column("name", Text, primary_key=True),  # of the agent, tool or workflow; empty of a day
-    *(Column(name, BigInteger, nullable=False) for name in ("amount", "priced", "unpriced", "quarantined")),
-    *(Column(name, BigInteger, nullable=False) for name in ("input_tokens", "output_tokens", "charged")),
-    deleted_with(cost_days, ("tenant", "day"), "cost_sums_day"),
-    sqlite_with_rowid=False,  # the rows lie in the order of the key, in which reports read them
+cost_sums, cost_hour_sums = (
+    Table(
+        name,
+        metadata,
+        Column("tenant", Text, primary_key=True),
+        Column(unit, BigInteger, primary_key=True, autoincrement=False),
+        Column("dimension", Text, primary_key=True),  # day | agent | tool | workflow
+        Column("owner", IN_BYTE_ORDER, primary_key=True),  # tenant|issuer|subject; empty: of everybody
+        Column("name", IN_BYTE_ORDER, primary_key=True),  # of the agent, tool or workflow; empty of a day
+        *(Column(figure, BigInteger, nullable=False) for figure in ("amount", "priced", "unpriced", "quarantined")),
+        *(Column(figure, BigInteger, nullable=False) for figure in ("input_tokens", "output_tokens", "charged")),
+        deleted_with(spans, ("tenant", unit), f"{name}_{unit}"),
+        sqlite_with_rowid=False,  # the rows lie in the order of the key, in which reports read them
+    )
+    for name, unit, spans in (("cost_sums", "day", cost_days), ("cost_hour_sums", "hour", cost_hours))
 )
 
 connections = Table(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 from policies.audit.heads import StatementVerifier
 from policies.delegation.history import keep_before_prune
 from policies.tables import audit_records as audit_table
+from policies.tables import refusals
 
 CUT_JWT_TYPE = "interlock-audit-cut+jwt"
 DELETE_BATCH_SIZE = 5000  # records of one transaction
@@ -71,6 +72,7 @@ def delete_records(connection: Connection, cut: AuditCut) -> int:
         decisions = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
         keep_before_prune(connection, (tuple(row) for row in connection.execute(decisions).all()), cut.last_at)
         gone += connection.execute(delete(audit_table).where(*going)).rowcount
+        connection.execute(delete(refusals).where(refusals.c.at <= cut.last_at))
         connection.commit()
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, select, true
 from policies.delegation.chain import Principal
 from policies.delegation.rulings import Decision, Grant
 from policies.tables import audit_records as audit_table
+from policies.tables import refusals
 
 _encode = msgspec.json.Encoder().encode
 GENESIS_HASH = "0" * 64
@@ -146,6 +147,14 @@ class AuditLog:
             },
         )
         self._head = ChainHead(self._chain, seq, digest)
+        if record["kind"] == "decision" and not record["allowed"]:
+            batch.add(refusals, _refusal_row(record, at))
+
+
+def _refusal_row(record: Mapping[str, Any], at: int) -> dict[str, Any]:
+    tenant, person = record["tenant"], record["principal"]
+    owner = Principal(tenant, person["issuer"], person["subject"]).owner_key
+    return {"tenant": tenant, "owner": owner, "at": at, "decision_id": record["decision_id"], "hidden": int("hidden" in record)}
 
 
 def read_last_heads(connection: Connection) -> list[ChainHead]:

@@ -12,8 +12,8 @@ from statistics import median
 
 from sqlalchemy import text
 
-from gateway.calls.costs.reports.days import CostDays
-from gateway.calls.costs.reports.report import read_day_sums
+from gateway.calls.costs.reports.report import read_sums
+from gateway.calls.costs.reports.stored_sums import StoredSums
 from gateway.storage.database import Database, engine_for
 from gateway.storage.migrations.run import upgrade
 from policies.ids import now_us
@@ -49,7 +49,7 @@ PAGES = {
     "approval": f"/console/approvals/ap_{5:026}",
     "why": f"/console/why/d_{49:026}",
     "ask why": "/console/why",
-    "last refusals": "/console/why?recent=true",
+    "last refusals": "/console/why?everybody=true",
     "evaluate": f"/console/evaluate?action=invokeAgent&resource={agent_name(31)}&person=bob",
     "replay": "/console/replay",
     "register an agent": "/console/register/agent",
@@ -94,19 +94,19 @@ async def measure_pages(url: str, folder: Path, size: Size) -> list[PageTime]:
     upgrade(engine)
     fill(engine, PERSON, size)
     engine.dispose()
-    await _add_up_days(url)
+    await _add_up_costs(url)
     users = {PERSON: {"roles": ["operator"]}, "bob": {"roles": ["support"]}}
     async with house(folder / "home", url, server={"public_url": "https://interlock.test"}, users=users, roles=ROLES) as home:
         browser = await ConsoleBrowser(home).sign_in(PERSON)
         return [await _time_page(browser, name, path) for name, path in PAGES.items()]
 
 
-async def _add_up_days(url: str) -> None:
-    """Does what a gateway does within the hour after a day."""
+async def _add_up_costs(url: str) -> None:
+    """Does what a gateway does within the hour after an hour or a day."""
     database = Database(engine_for(url))
     database.start()
     try:
-        while await CostDays(database, lambda: ["default"], read_day_sums, now_us).run_once():
+        while await StoredSums(database, lambda: ["default"], read_sums, now_us).run_once():
             pass
         if not database.is_sqlite:
             with database.engine.connect() as connection:

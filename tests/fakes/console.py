@@ -76,7 +76,7 @@ FIXED_PAGES = {  # of a furnished gateway, by what they show
     "tasks": "/console/tasks",
     "tasks of a state": "/console/tasks?state=TASK_STATE_FAILED&agent=sales",
     "inbox": "/console/inbox",
-    "ask why": "/console/why?recent=true",
+    "ask why": "/console/why?everybody=true",
     "evaluate": "/console/evaluate?action=callTool&resource=inventory.refund&person=bob&chain=sales",
     "replay": "/console/replay",
     "agents": "/console/agents",

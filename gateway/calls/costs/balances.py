@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from gateway.calls.costs.reports.report import in_byte_order
+from gateway.calls.costs.reports.queries import in_byte_order
 from gateway.calls.costs.run_shares import OF_DOCUMENT
 from gateway.calls.limits.limit import WORKFLOW, Limit
 from gateway.calls.limits.meters import MILLION, name_of_budget

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from gateway.calls.costs.causing_runs import read_causing_runs, with_run
 from gateway.calls.costs.entries import EXPIRED
-from gateway.calls.costs.reports.days import DAY_US, forget_day_of
+from gateway.calls.costs.reports.levels import DAY_US, HOUR_US, close_days, forget_sums_of
 from gateway.calls.costs.reservations import StoredEntry, change_share, shares_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.storage.database import Batch, Database, WriteFailed
@@ -31,6 +31,7 @@ _MARK = "UPDATE reservations SET charged_at = ? WHERE tenant = ? AND id = ? AND 
 _FORGET = "DELETE FROM reservations WHERE charged_at < ?"
 _ADD_TO_ENTRY = "UPDATE costs SET charged = charged + ? WHERE tenant = ? AND id = ? AND seq = ?"
 PRUNED_AT_ONCE: Final = 500  # costs that one commit deletes, so that calls wait for it shortly
+CLOSED_US: Final = 2 * HOUR_US  # before the first cost of a day may be deleted, so that a sum that is being made again is there by then
 COMMITS_MAX: Final = 1000  # of one round of pruning
 _PRUNE_COSTS: Final = (
     "DELETE FROM costs WHERE (tenant, id, seq) IN (SELECT c.tenant, c.id, c.seq FROM costs c WHERE c.at < ? AND NOT EXISTS "
@@ -99,7 +100,7 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
         change_share(batch, (row.tenant, row.day), share, -share.amount, share.amount)
     place = (row.task_id, row.last_seq or 0) if row.task_id else (row.id, 0)
     batch.flush()  # so that the update finds an entry that this commit adds
-    forget_day_of(batch, row.tenant, place[0])
+    forget_sums_of(batch, row.tenant, place[0])
     if batch.run(_ADD_TO_ENTRY, (row.amount, row.tenant, *place)):
         return 1
     try:
@@ -124,7 +125,9 @@ class OldCosts:
 
     async def prune(self) -> int:
         """Returns how many costs it deleted. Raises WriteFailed; the next round goes on."""
-        values, deleted = (self._now() - self._kept_us, PRUNED_AT_ONCE), 0
+        before = self._now() - self._kept_us
+        await self._database.write(lambda batch: close_days(batch, before + CLOSED_US))
+        values, deleted = (before, PRUNED_AT_ONCE), 0
         for _ in range(COMMITS_MAX):
             count = await self._database.write_alone("costs", lambda batch: batch.run(_PRUNE_COSTS, values)) or 0
             deleted += count

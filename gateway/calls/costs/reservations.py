@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection, Row, select
 
 from gateway.calls.costs.entries import EXPIRED, CostEntry
-from gateway.calls.costs.reports.days import forget_day_of
+from gateway.calls.costs.reports.levels import forget_sums_of
 from gateway.calls.limits.budgets import BUDGETS_LOCK
 from gateway.calls.limits.meters import BudgetSpent, Meter, RunBudgetSpent, seconds_of_day_left
 from gateway.storage.batch import Batch
@@ -269,7 +269,7 @@ def settle_row(batch: Batch, row: "Row[Any]", cost: int | None) -> None:
         change_share(batch, (row.tenant, row.day), share, *change)
     batch.run(_DELETE, (row.tenant, row.id))
     if has_expired:
-        forget_day_of(batch, row.tenant, row.task_id or row.id)
+        forget_sums_of(batch, row.tenant, row.task_id or row.id)
         batch.run(_FORGET_EXPIRED, (row.tenant, row.task_id or row.id, EXPIRED))
 
 

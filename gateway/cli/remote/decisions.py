@@ -1,4 +1,4 @@
-"""why and revoke: explains a decision, and revokes a grant."""
+"""why and revoke: explains a decision, lists refusals, and revokes a grant."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -10,15 +10,36 @@ from gateway.cli.http_client import call_gateway, quote_segment
 
 
 def why(
-    decision_id: Annotated[str, typer.Argument(help="The decision's id, as a refusal names it.", metavar="DECISION_ID")],
+    decision_id: Annotated[
+        str, typer.Argument(help="The decision's id, as a refusal names it. Without it: your last refusals.", metavar="[DECISION_ID]")
+    ] = "",
+    everybody: Annotated[
+        bool, typer.Option("--all", help="The last refusals of all people; needs the permission to read the audit.")
+    ] = False,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Explain a decision: the person, the chain, the act, and the policies that decided."""
+    """Explain a decision: the person, the chain, the act, and the policies that decided; or list the last refusals."""
+    if not decision_id:
+        _print_refusals(everybody=everybody, as_json=as_json)
+        return
     decision = call_gateway("GET", f"/api/decisions/{quote_segment(decision_id)}")
     if as_json:
         screen.print_json(decision)
         return
     _print_decision(decision)
+
+
+def _print_refusals(*, everybody: bool, as_json: bool) -> None:
+    found = call_gateway("GET", "/api/decisions", params={"everybody": "true"} if everybody else None)["items"]
+    rows = (
+        (screen.format_time(each["at"]), each["id"], _chain_of(each), f"{each['action']} {each['resource']}", each["reason_id"])
+        for each in found
+    )
+    screen.print_list(found, as_json, ["at", "decision", "for", "asked for", "reason"], rows, "nothing was refused")
+
+
+def _chain_of(decision: dict[str, Any]) -> str:
+    return " > ".join([decision["principal"].split("|", 2)[-1], *(link["agent"] for link in decision["chain"])])
 
 
 def revoke(
@@ -32,7 +53,6 @@ def revoke(
 
 def _print_decision(decision: dict[str, Any]) -> None:
     tenant, issuer, subject = decision["principal"].split("|", 2)
-    chain = " > ".join([subject, *(link["agent"] for link in decision["chain"])])
     verdict = "allowed" if decision["allowed"] else "refused"
     screen.print_fields(
         [
@@ -43,7 +63,7 @@ def _print_decision(decision: dict[str, Any]) -> None:
             ("person", f"{subject} of tenant {tenant}, vouched for by {issuer}"),
             ("roles", ", ".join(decision.get("roles") or [])),
             ("token", "" if (scope := decision.get("scope") or ["*"]) == ["*"] else f"narrowed to {' '.join(scope)}"),
-            ("chain", chain),
+            ("chain", _chain_of(decision)),
             ("asked for", " ".join(filter(None, (decision["action"], decision.get("verb"), decision["resource"])))),
             ("missing", ", ".join(decision["missing"])),
             ("policies", ", ".join(decision["policies"])),

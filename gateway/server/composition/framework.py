@@ -1,9 +1,7 @@
 """Builds the FastAPI application: token endpoints, administration, discovery."""
 
-import time
 from collections.abc import Callable
 from functools import cache, partial
-from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
@@ -43,7 +41,7 @@ from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
 from gateway.ingress.admin.workflows import relaxing as admin_relaxing
 from gateway.ingress.admin.workflows import runs as admin_runs
-from gateway.ingress.admin.workflows.direct_routes import DirectRoute
+from gateway.ingress.admin.workflows.direct_routes import DirectRoute, DirectRoutes
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth import connect
@@ -51,38 +49,19 @@ from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.oauth.console import PAGE_NAME as CONSOLE_PAGE
 from gateway.server.composition.oauth.console import ConsoleSignIns
+from gateway.server.composition.oauth.lazy_console import CONSOLE_PATHS, LazyConsole
 from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.oauth.sign_in import build_sign_in
 from gateway.server.composition.process import Gateway
-from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
-from gateway.server.router import App
 from gateway.server.sections.in_force import describe_settings
 from policies.audit.heads import read_heads
 from policies.callers import Caller
 from policies.ids import now_us
-from policies.tokens.client_assertion import ClientAssertionVerifier
-from policies.tokens.dpop import DpopVerifier
-from policies.tokens.replay_guard import ReplayGuard
-from policies.tokens.tickets import Tickets
-
-
-def build_client_authentication(gateway: Gateway) -> ClientAuthentication:
-    """Builds the client authentication of agents, which all protocol servers use."""
-    url = gateway.settings.public_url
-    assertions = ClientAssertionVerifier((url, f"{url}/oauth/token"), time.time)
-    return ClientAuthentication(gateway.registry, assertions, ReplayGuard(gateway.database, now_us))
-
-
-def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProofs:
-    """Builds the verification of credentials beside a token: DPoP proofs and tickets."""
-    url, possession = gateway.settings.public_url, DpopVerifier(gateway.keys, ReplayGuard(gateway.database, now_us), time.time)
-    grpc_url = f"{urlsplit(url).scheme}://{gateway.settings.public_grpc}"
-    return RequestProofs(clients, Tickets(gateway.database, time.time), possession, public_url=url, grpc_url=grpc_url)
 
 
 def build_framework_app(
     gateway: Gateway, authentication: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs
-) -> App:
+) -> DirectRoutes:
     """Builds the application. Its routes are built area by area, each by the first request for it."""
     authenticate = TokenGuard(authentication, gateway.limits.count_request)
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
@@ -181,7 +160,7 @@ def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person
         return [admin_policies.routes(parts, authenticate, authorize, size)]
 
     return {
-        "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow)],
+        "/api/decisions": lambda: [admin_decisions.routes(gateway.database, authenticate, could_allow, authorize)],
         "/api/grants": lambda: [admin_grants.routes(revocation, authenticate, could_allow, check_in_person)],
         "/api/kill": lambda: [admin_kills.routes(gateway.kill_switch, authenticate, could_allow, authorize, size)],
         "/api/approvals": lambda: [admin_approvals.routes(gateway.approvals, authenticate, approvals)],

@@ -14,8 +14,8 @@ from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
 from gateway.calls.costs.expiry import ExpiredReservations, OldCosts
-from gateway.calls.costs.reports.days import CostDays
-from gateway.calls.costs.reports.report import read_day_sums
+from gateway.calls.costs.reports.report import read_sums
+from gateway.calls.costs.reports.stored_sums import StoredSums
 from gateway.calls.limits import open_files
 from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
@@ -92,7 +92,7 @@ RESUME_SECONDS = 1.0
 CHECKPOINT_SECONDS = 1.0
 GAUGES_SECONDS = 1.0
 EXPIRY_SECONDS = 5.0
-COST_DAYS_SECONDS = 300.0
+COST_SUMS_SECONDS = 300.0
 
 
 class Gateway:
@@ -243,7 +243,7 @@ class Gateway:
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
         self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, now_us).run_once)
-        self.periodic_tasks.repeat(COST_DAYS_SECONDS, CostDays(self.database, self.registry.tenants, read_day_sums, now_us).run_once)
+        self.periodic_tasks.repeat(COST_SUMS_SECONDS, StoredSums(self.database, self.registry.tenants, read_sums, now_us).run_once)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
         for sweep in _list_sweeps(self):
             self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)

@@ -21,7 +21,7 @@ from policies.delegation.terms import Terms
 from policies.keys.published import PublishedKeys
 from policies.keys.signing import SigningKeys
 from policies.tables import audit_records as audit_table
-from policies.tables import transaction_history
+from policies.tables import refusals, transaction_history
 from tests.fakes.trail import Plain, Row, chain_of, cut_at, head_of, last, record
 
 
@@ -228,9 +228,19 @@ def test_public_keys_alone_prove_it(keys: SigningKeys, tmp_path: Path) -> None:
     assert not verify_chains(rows, signed, foreign).is_sound
 
 
+def test_refusals_go_with_the_records_of_their_decisions(stored: Connection) -> None:
+    rows = chain_of(30)
+    texts = {"tenant": "default", "owner": "default|i|alice", "hidden": 0}
+    stored.execute(audit_table.insert(), rows)
+    stored.execute(refusals.insert(), [{**texts, "at": row["at"], "decision_id": row["decision_id"]} for row in rows])
+    (cut,) = find_due_cuts(stored, rows[20]["at"])
+    delete_records(stored, cut)
+    assert stored.execute(select(refusals.c.decision_id)).scalars().all() == [row["decision_id"] for row in rows[20:]]
+
+
 def done(number: int, txn: str, permission: str, **more: Any) -> Row:
     told = {"kind": "decision", "tenant": "default", "decision_id": f"d_{number}", "txn": txn, "permission": permission}
-    return {"allowed": True, **told, **more}
+    return {"allowed": True, "principal": {"issuer": "i", "subject": "alice"}, **told, **more}
 
 
 def test_what_errands_did_outlasts_the_records_that_told_of_it(stored: Connection) -> None:

@@ -1,19 +1,32 @@
 """Costs by person, agent, tool, workflow, run, step, tenant or day, as /api/cost shows them."""
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import groupby
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
+from sqlalchemy import Connection, Select, literal
 
-from gateway.calls.costs.reports.days import DAY_US, FIGURES, Period, PeriodDays, SumKey, read_summed_days
 from gateway.calls.costs.reports.groups import CostGroup
-from gateway.calls.costs.task_costs import ENDED_BY_WORK, NOTHING, RUNS, Cost
-from gateway.storage.paging import BadCursor, with_index
-from gateway.storage.tables import cost_sums, costs, tasks
+from gateway.calls.costs.reports.levels import CostPeriod, Period, read_period
+from gateway.calls.costs.reports.queries import (
+    STORED_COLUMNS,
+    SumShape,
+    key_after_page_query,
+    live_page_query,
+    priced_key,
+    priced_sums,
+    stored_page_query,
+    unpriced_key,
+    unpriced_sums,
+)
+from gateway.calls.costs.reports.stored_sums import FIGURES, SumKey
+from gateway.calls.costs.task_costs import NOTHING, Cost
+from gateway.storage.paging import BadCursor
+from gateway.storage.tables import costs, tasks
 from registry.cards.prices import format_price
 
 EPOCH: Final = date(1970, 1, 1)
@@ -37,12 +50,8 @@ class CostPage(Struct, frozen=True):
     limit: int = 50
 
 
-SUMMED_KEYS: Final = {  # by what the sums of days are grouped; other groups add up the entries themselves
-    CostGroup.DAY: cost_sums.c.day,
-    CostGroup.PERSON: cost_sums.c.owner,
-    CostGroup.TENANT: cost_sums.c.tenant,
-    **dict.fromkeys((CostGroup.AGENT, CostGroup.TOOL, CostGroup.WORKFLOW), cost_sums.c.name),
-}
+Values = Mapping[str, Any]  # of the parameters of a query
+SPANS_LOOKED_AT: Final = 7  # in which the end of a page is looked for
 
 
 class _Sums(Struct, frozen=True):
@@ -58,15 +67,17 @@ def read_costs(connection: Connection, tenant: str, wanted: CostFilter, page: Co
 
     A task without a price counts as unpriced on the day of its last change.
     """
-    after = _key_after(page)
-    days = _days_of(connection, tenant, wanted)
-    queries = _queries_of(tenant, wanted, page.group, days if page.group in SUMMED_KEYS else days.without_sums())
-    groups = [_sums_of(connection, query, page.limit + 1, after) for query in queries]
+    shape, values = _question(connection, tenant, wanted, page)
+    period = _read_period(connection, tenant, wanted)
+    has_stored = page.group is CostGroup.DAY or page.group in STORED_COLUMNS
+    upto = _last_key(connection, shape, values, period) if has_stored else None
+    bounded = replace(shape, has_upto=upto is not None)
+    groups = _read_groups(connection, bounded, {**values, "upto": upto}, period if has_stored else period.without_sums())
     merged = [_add_up(each) for _, each in groupby(heapq.merge(*(page for page, _ in groups), key=_key_of), key=_key_of)]
     shown = merged[: page.limit]
+    if bounded.has_after or bounded.has_upto:
+        groups = _read_groups(connection, shape.of_everything(), values, period)
     total = _add_up(whole for _, whole in groups)
-    if after is not None:
-        total = _add_up(whole for query in _queries_of(tenant, wanted, None, days) for _, whole in (_sums_of(connection, query, 1, None),))
     return {
         "items": [_document(page.group, each, currency) for each in shown],
         "next": f"{CURSOR_PREFIX}{shown[-1].key}" if len(merged) > page.limit else None,
@@ -78,114 +89,50 @@ def _key_of(sums: _Sums) -> Any:
     return sums.key if isinstance(sums.key, int) else sums.key.encode()
 
 
-def _queries_of(tenant: str, wanted: CostFilter, group: CostGroup | None, days: PeriodDays) -> list["Select[Any]"]:
-    """What adds up the costs by a group, or with None all of them."""
-    keys: Sequence[ColumnElement[Any]] = [literal(0)] * 3
-    if group is not None:
-        keys = [_priced_key(group), _unpriced_key(group), SUMMED_KEYS.get(group, literal(0))]
-    makers = ((_priced_sums, keys[0]), (_unpriced_sums, keys[1]))
-    live = [make_query(tenant, wanted, period, key) for period in days.live for make_query, key in makers]
-    return [*live, *([_stored_sums(tenant, wanted, days.summed, group, keys[2])] if days.summed else [])]
+def _question(connection: Connection, tenant: str, wanted: CostFilter, page: CostPage) -> tuple[SumShape, Values]:
+    """Returns the shape of the queries of a page and their parameters. Raises BadCursor."""
+    after, is_postgres = _key_after(page), connection.dialect.name == "postgresql"
+    shape = SumShape(
+        page.group, is_postgres=is_postgres, has_owner=bool(wanted.owner), has_txn=bool(wanted.txn), has_after=after is not None
+    )  # fmt: skip
+    values = {"tenant": tenant, "owner": wanted.owner, "txn": wanted.txn, "after": after, "limit": page.limit + 1}
+    return shape, values
 
 
-def _days_of(connection: Connection, tenant: str, wanted: CostFilter) -> PeriodDays:
-    """The days of a period. Sums of days know no transactions."""
+def _read_period(connection: Connection, tenant: str, wanted: CostFilter) -> CostPeriod:
+    """The days of a report. Stored sums know no transactions."""
     first, last = ((day - EPOCH).days for day in (wanted.since, wanted.until))
-    return PeriodDays.of(first, last, () if wanted.txn else read_summed_days(connection, tenant, first, last))
+    return CostPeriod.of(first, last) if wanted.txn else read_period(connection, tenant, first, last)
 
 
-def _priced_key(group: CostGroup) -> ColumnElement[Any]:
-    match group:
-        case CostGroup.PERSON:
-            return costs.c.owner
-        case CostGroup.AGENT:
-            return costs.c.target
-        case CostGroup.TOOL:
-            return case((costs.c.tool == "", ""), else_=costs.c.target + "." + costs.c.tool)
-        case CostGroup.WORKFLOW:
-            return costs.c.workflow
-        case CostGroup.RUN:
-            return costs.c.run_id
-        case CostGroup.STEP:
-            return case((costs.c.step == "", ""), else_=costs.c.workflow + costs.c.step)
-        case CostGroup.TENANT:
-            return costs.c.tenant
-    return costs.c.at // DAY_US
+def _last_key(connection: Connection, shape: SumShape, values: Values, period: CostPeriod) -> str | None:
+    """Returns a key up to which there are enough groups for a page, so that no later one is added up; None where no day has that many."""
+    if shape.group in (CostGroup.DAY, CostGroup.TENANT):
+        return None
+    for day in period.days[-SPANS_LOOKED_AT:]:
+        found: str | None = connection.execute(key_after_page_query(shape), {**values, "numbers": [day]}).scalar()
+        if found is not None:
+            return found
+    return None
 
 
-def _unpriced_key(group: CostGroup) -> ColumnElement[Any]:
-    """Of a task without a cost entry. Each turn within a run has an entry, so these belong to no workflow, and they call no tool."""
-    match group:
-        case CostGroup.PERSON:
-            return tasks.c.owner
-        case CostGroup.AGENT:
-            return tasks.c.agent
-        case CostGroup.TENANT:
-            return tasks.c.tenant
-        case CostGroup.TOOL | CostGroup.WORKFLOW | CostGroup.RUN | CostGroup.STEP:
-            return literal("")
-    return tasks.c.updated // DAY_US
+def _read_groups(connection: Connection, shape: SumShape, values: Values, period: CostPeriod) -> list[tuple[list[_Sums], _Sums]]:
+    """Returns of each query the groups of a page, and the sum of all groups between the bounds of the page."""
+    queries: list[tuple[Select[Any], Values]] = []
+    for begin, end in period.live:
+        queries += [(live_page_query(shape, is_priced=is_priced), {"begin": begin, "end": end}) for is_priced in (True, False)]
+    queries += [(stored_page_query(shape, level), {"numbers": each}) for level, each in period.stored() if each]
+    return [_sums_of(connection, query, {**values, **more}) for query, more in queries]
 
 
-def _stored_sums(tenant: str, wanted: CostFilter, days: Sequence[int], group: CostGroup | None, key: ColumnElement[Any]) -> "Select[Any]":
-    """The sums of days that are over."""
-    columns = cost_sums.c
-    figures = [func.sum(columns[name]) for name in FIGURES]
-    is_by_name = group in (CostGroup.AGENT, CostGroup.TOOL, CostGroup.WORKFLOW)
-    dimension = group.value if group is not None and is_by_name else CostGroup.DAY.value
-    query = select(key.label("key"), *figures).where(columns.tenant == tenant, columns.day.in_(days), columns.dimension == dimension)
-    if group is CostGroup.PERSON and not wanted.owner:
-        return query.where(columns.owner != "")
-    return query.where(columns.owner == wanted.owner)
-
-
-def _priced_sums(tenant: str, wanted: CostFilter, period: Period, key: ColumnElement[Any]) -> "Select[Any]":
-    """The sums of all entries. An entry without an amount is one that is unpriced."""
-    columns, (begin, end) = costs.c, period
-    sums = (func.coalesce(func.sum(columns.amount), 0), func.count(columns.amount), func.count() - func.count(columns.amount))
-    quarantined = func.coalesce(func.sum(case((columns.quarantined != "", 1), else_=0)), 0)
-    more = [func.coalesce(func.sum(each), 0) for each in (columns.input_tokens, columns.output_tokens, columns.charged)]
-    query = select(key.label("key"), *sums, quarantined, *more).where(columns.tenant == tenant, columns.at >= begin, columns.at < end)
-    query = with_index(query, costs, f"costs_{'txn' if wanted.txn else 'owner' if wanted.owner else 'at'}")
-    if wanted.owner:
-        query = query.where(columns.owner == wanted.owner)
-    return query.where(columns.txn == wanted.txn) if wanted.txn else query
-
-
-def _unpriced_sums(tenant: str, wanted: CostFilter, period: Period, key: ColumnElement[Any]) -> "Select[Any]":
-    """How many tasks ended after work without any entry; runs have steps with their own costs."""
-    columns, (begin, end) = tasks.c, period
-    has_entry = select(costs.c.id).where(costs.c.tenant == columns.tenant, costs.c.id == columns.id).exists()
-    is_run = select(RUNS.c.id).where(RUNS.c.tenant == columns.tenant, RUNS.c.id == columns.id).exists()
-    query = select(key.label("key"), literal(0), literal(0), func.count(), *(literal(0) for _ in range(4)))
-    query = query.where(columns.tenant == tenant, columns.updated >= begin, columns.updated < end, columns.state.in_(ENDED_BY_WORK))
-    if wanted.owner:
-        query = query.where(columns.owner == wanted.owner)
-    query = query.where(columns.txn == wanted.txn) if wanted.txn else query
-    query = with_index(query, tasks, f"tasks_{'txn' if wanted.txn else 'owner' if wanted.owner else 'updated'}")
-    return query.where(~has_entry, ~is_run)
-
-
-def _sums_of(connection: Connection, query: "Select[Any]", limit: int, after: Any) -> tuple[list[_Sums], _Sums]:
-    """Returns groups after a key, at most `limit`, and the sum of all groups after it."""
-    inner = query.group_by("key").subquery()
-    key, *figures = inner.c
-    rows = select(key, *figures, *(func.sum(each).over() for each in figures)).order_by(in_byte_order(connection, key)).limit(limit)
-    if after is not None:
-        rows = rows.where(in_byte_order(connection, key) > after)
-    found = connection.execute(rows).all()
+def _sums_of(connection: Connection, query: "Select[Any]", values: Values) -> tuple[list[_Sums], _Sums]:
+    found = connection.execute(query, values).all()
     whole = _to_sums(0, found[0][8:15]) if found else _Sums(0, NOTHING)
     return [_to_sums(row[0], row[1:8]) for row in found], whole
 
 
 def _to_sums(key: Any, figures: Sequence[Any]) -> _Sums:
     return _Sums(key, Cost(*map(int, figures[:4])), *map(int, figures[4:]))
-
-
-def in_byte_order(connection: Connection, key: ColumnElement[Any]) -> ColumnElement[Any]:
-    """PostgreSQL orders texts by the database's locale, and pages need the order that Python has too: that of bytes."""
-    is_text = connection.dialect.name == "postgresql" and key.type.python_type is str
-    return key.collate("C") if is_text else key
 
 
 def _add_up(sums: Iterable[_Sums]) -> _Sums:
@@ -215,16 +162,15 @@ def _document(group: CostGroup, sums: _Sums, currency: str) -> dict[str, Any]:
     return {group.value: key, **sums.cost.to_document(currency), **tokens, "charged": format_price(sums.charged)}
 
 
-def read_day_sums(connection: Connection, tenant: str, day: int) -> dict[SumKey, list[int]]:
-    """Returns the sums of one day since 1970, of each person and of everybody, by day, agent, tool and workflow."""
-    wanted, period = CostFilter(EPOCH, EPOCH), (day * DAY_US, (day + 1) * DAY_US)
+def read_sums(connection: Connection, tenant: str, period: Period) -> dict[SumKey, list[int]]:
+    """Returns the sums of an hour or a day, of each person and of everybody, as a whole and by agent, tool and workflow."""
     sums: dict[SumKey, list[int]] = {}
     for group in (CostGroup.DAY, CostGroup.AGENT, CostGroup.TOOL, CostGroup.WORKFLOW):
-        keys = (literal("") for _ in range(2)) if group is CostGroup.DAY else (_priced_key(group), _unpriced_key(group))
-        makers = zip((_priced_sums, _unpriced_sums), keys, (costs.c.owner, tasks.c.owner), strict=True)
+        keys = (literal("") for _ in range(2)) if group is CostGroup.DAY else (priced_key(group), unpriced_key(group))
+        makers = zip((priced_sums, unpriced_sums), keys, (costs.c.owner, tasks.c.owner), strict=True)
         for make_query, key, owner in makers:
-            query = make_query(tenant, wanted, period, key).add_columns(owner.label("whose"))
-            for row in connection.execute(query.group_by("key", "whose")):
+            query = make_query(key, has_owner=False, has_txn=False).add_columns(owner.label("whose")).group_by("key", "whose")
+            for row in connection.execute(query, {"tenant": tenant, "begin": period[0], "end": period[1]}):
                 for whose in ("", row.whose):
                     known = sums.setdefault((group.value, whose, row.key), [0] * len(FIGURES))
                     sums[group.value, whose, row.key] = [one + int(more) for one, more in zip(known, row[1:8], strict=True)]

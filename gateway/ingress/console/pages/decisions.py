@@ -1,26 +1,26 @@
 """Why: one decision as a picture."""
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.ingress.console.api import api_path
+from gateway.ingress.console.api import api_path, with_query
 from gateway.ingress.console.drawings.gates import draw_gates, suggest_change
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
 
-SHOWN = 20
+SHOWN = "20"  # refusals
 
 
 async def ask_why(request: PageRequest) -> Page:
-    """Takes the id of a decision, and lists the last refusals for auditors."""
-    wanted = request.query.get("id", "").strip()
+    """Takes the id of a decision, and lists the last refusals: of the person, or for auditors of everybody."""
     may_audit = request.may(READ_AUDIT)
-    audit = await request.api.part("/api/audit", kind="decision", limit="100") if may_audit and request.query.get("recent") else None
+    everybody = {"everybody": "true"} if may_audit and request.query.get("everybody") else {}
+    asked = {"limit": SHOWN, **everybody}
     members = {
-        "wanted": wanted,
-        "may_audit": may_audit,
-        "audit": audit,
-        "recent": [record for record in audit.items if not record["allowed"]][:SHOWN] if audit else [],
+        "wanted": request.query.get("id", "").strip(),
+        "may_see_everybody": may_audit,
+        "everybody": bool(everybody),
+        "refusals": await request.api.part("/api/decisions", **asked),
     }
-    return Page("why_ask.html", "Why", "/api/audit?kind=decision", ("interlock", "why", "DECISION_ID"), members)
+    return Page("why_ask.html", "Why", with_query("/api/decisions", asked), ("interlock", "why"), members)
 
 
 async def find_why(request: PageRequest) -> Elsewhere:

@@ -1,8 +1,6 @@
 """The overview: what runs, waits, fails, is refused and costs, and what needs a person."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.console.api import gather, with_query
@@ -17,7 +15,7 @@ FAILING_SHOWN = "100"  # agents, and as many servers
 async def show_overview(request: PageRequest) -> Page:
     """Reads everything at once; a part that the person may not see is left out. Health and costs, which take longer, come after it."""
     api, everybody = request.api, _everybody(request)
-    names = ("open", "waiting", "signing_in", "failed", "newest", "approvals", "checkpoints", "conflicts")
+    names = ("open", "waiting", "signing_in", "failed", "newest", "approvals", "checkpoints", "conflicts", "refusals")
     found = await gather(
         api.part("/api/tasks", state="TASK_STATE_WORKING", **everybody),
         api.part("/api/tasks", state="TASK_STATE_INPUT_REQUIRED", **everybody),
@@ -27,13 +25,13 @@ async def show_overview(request: PageRequest) -> Page:
         api.part("/api/approvals", state="pending"),
         api.part("/api/checkpoints"),
         api.part("/api/subjects", conflicts="open", **everybody),
+        api.part("/api/decisions", limit=str(SHOWN), **everybody),
     )
     since = (datetime.now(UTC).date() - timedelta(days=DAYS - 1)).isoformat()
     parts = dict(zip(names, found, strict=True))
     members = {
         **parts,
         "recent": [task for task in parts["newest"].items if not task["parent_id"].startswith("t_")][: SHOWN // 2],
-        "refusals": await _refusals(request),
         "costs": with_query("/console/cost", {"by": "day", "since": since, **everybody}),
         "shown": SHOWN,
         "everybody": bool(everybody),
@@ -54,11 +52,3 @@ async def show_health(request: PageRequest) -> Page:
 
 def _everybody(request: PageRequest) -> dict[str, str]:
     return {"everybody": "true"} if request.query.get("everybody") else {}
-
-
-async def _refusals(request: PageRequest) -> list[Mapping[str, Any]]:
-    """Returns the latest refusals in the audit, for those who look at everybody and may read it."""
-    if not request.query.get("everybody"):
-        return []
-    part = await request.api.part("/api/audit", kind="decision", limit="200")
-    return [record for record in part.items if not record["allowed"]][:SHOWN]

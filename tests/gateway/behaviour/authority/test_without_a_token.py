@@ -51,7 +51,7 @@ BAD = {  # what stands in Authorization; each is 401
 
 def routes(home: House) -> list[tuple[str, str]]:
     """(method, path) of every route of the framework, with names filled in."""
-    app = home.app._handlers.framework.framework  # type: ignore[attr-defined]  # the framework's own list
+    app = home.app._handlers.framework.load().framework  # type: ignore[attr-defined]  # the framework's own list
     document = build_openapi_document(app, list(list_routes(app)))
     found = [(method.upper(), re.sub(r"\{.*?\}", "mcp", path)) for path, methods in document["paths"].items() for method in methods]
     assert len(found) > 20

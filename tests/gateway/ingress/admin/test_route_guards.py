@@ -62,6 +62,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "whoami": "themselves",
     "list_sessions": "their own",
     "list_tasks": "their own",
+    "list_refusals": "their own, without `everybody`",
     "list_connections": "their own",
     "create_console_link": "to a session of their own",
     "list_state": "the keys that they may read",
@@ -129,7 +130,7 @@ def framework(home: House) -> Iterator[Route]:
 
 
 def application(home: House) -> Any:
-    return home.app._handlers.framework  # type: ignore[attr-defined]  # the framework's own list
+    return home.app._handlers.framework.load()  # type: ignore[attr-defined]  # the framework's own list
 
 
 async def test_every_route_lies_below_the_path_of_its_area(home: House) -> None:

@@ -174,3 +174,13 @@ async def test_the_overview_shows_the_last_tasks_that_people_began(furnished: tu
     shown = re.findall("/console/tasks/(t_[0-9a-f]+)", section)
     assert shown
     assert all(began[each] for each in shown)
+
+
+@on_sqlite
+async def test_the_overview_shows_people_what_was_refused_to_them_lately(furnished: tuple[House, dict[str, str]]) -> None:
+    home, _ = furnished
+    refused = (await home.call(home.token("bob"), "/mcp/inventory", "refund", {})).json()["error"]["data"]["decision_id"]
+    for user, path, is_shown in (("bob", "/console", True), ("alice", "/console", False), ("admin", "/console?everybody=true", True)):
+        browser = await ConsoleBrowser(home).sign_in(user)
+        assert (f"/console/why/{refused}" in (await browser.get(path)).text) == is_shown, (user, path)
+        assert (f"/console/why/{refused}" in (await browser.get(path.replace("/console", "/console/why"))).text) == is_shown, (user, path)

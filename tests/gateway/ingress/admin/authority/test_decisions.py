@@ -57,6 +57,37 @@ async def test_others_decisions_are_unknown_but_to_those_who_read_the_audit(home
     assert (await get(home, path, token=home.token("admin", tenant="other"))).status_code == 404
 
 
+async def test_people_see_their_own_refusals_and_readers_of_the_audit_all(home: House) -> None:
+    wanted = (await refused(home))["data"]["decision_id"]
+    assert [each["id"] for each in (await get(home, "/api/decisions", "bob")).json()["items"]] == [wanted]
+    assert (await get(home, "/api/decisions", "alice")).json()["items"] == []
+    assert (await get(home, "/api/decisions?everybody=true", "alice")).status_code == 403
+    of_all = (await get(home, "/api/decisions?everybody=true", "admin")).json()["items"]
+    assert wanted in [each["id"] for each in of_all]
+    assert (await get(home, "/api/decisions?everybody=true", token=home.token("admin", tenant="other"))).json()["items"] == []
+
+
+async def test_a_persons_refusals_name_nothing_that_was_answered_as_unknown(home: House) -> None:
+    await home.agent(CallbackAgent("secret"))
+    answers = [await home.send(home.token("nora"), name, "Hi") for name in ("secret", "no-such-agent")]
+    assert len({str(each["error"]["code"]) for each in answers}) == 1, "both are answered as unknown"
+    assert (await get(home, "/api/decisions", "nora")).json()["items"] == []
+    of_all = (await get(home, "/api/decisions?everybody=true", "admin")).json()["items"]
+    assert {each["resource"] for each in of_all} >= {"secret"}
+
+
+async def test_pages_of_refusals_have_each_of_them_once(home: House) -> None:
+    await home.server("inventory", "check", "reserve")
+    answers = [await home.call(home.token("bob"), "/mcp/inventory", "reserve", {}) for _ in range(3)]
+    ids = {each.json()["error"]["data"]["decision_id"] for each in answers}
+    found, cursor = [], ""
+    while cursor is not None:
+        page = (await get(home, f"/api/decisions?limit=1&cursor={cursor}", "bob")).json()
+        found, cursor = found + [each["id"] for each in page["items"]], page["next"]
+    assert (sorted(found), len(found)) == (sorted(ids), 3)
+    assert (await get(home, "/api/decisions?cursor=nonsense", "bob")).status_code == 400
+
+
 async def test_the_audit_is_for_those_who_may_read_it(home: House) -> None:
     decision = (await refused(home))["data"]["decision_id"]
     denied = await get(home, "/api/audit", "bob")
