@@ -27,9 +27,7 @@ _TOOL_CALL = (
     b'"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},'
     b'"io.modelcontextprotocol/clientInfo":{"name":"interlock-bench","version":"1"}}}}'
 )
-_TOOL_CALL_IN_SESSION = (
-    b'{"jsonrpc":"2.0","id":%(id)d,"method":"tools/call","params":{"name":"echo","arguments":{"text":"%(text)b"}}}'
-)
+_TOOL_CALL_IN_SESSION = b'{"jsonrpc":"2.0","id":%(id)d,"method":"tools/call","params":{"name":"echo","arguments":{"text":"%(text)b"}}}'
 _CALL_EXPOSED = _TOOL_CALL.replace(b'"name":"echo"', b'"name":"' + EXPOSED.encode() + b'"')
 _LIST = _TOOL_CALL.replace(b'"name":"echo","arguments":{"text":"%(text)b"},', b"").replace(b"tools/call", b"tools/list")
 _LIST = _LIST.replace(b'"version":"1"', b'"version":"%(text)b"')
