@@ -63,6 +63,7 @@ tasks = Table(
     Index("tasks_owner", "tenant", "owner", "updated", "agent", "state"),  # each index costs a call about 1 %: few, and with more columns
     Index("tasks_updated", "tenant", "updated", "agent", "state"),
     Index("tasks_state", "tenant", "state", "updated", "owner", "agent", **UNUSUAL_ONLY),
+    Index("tasks_owner_state", "tenant", "owner", "state", "updated", "agent", **UNUSUAL_ONLY),
     Index("tasks_context", "tenant", "context_id", "owner", "agent"),
     Index("tasks_txn", "tenant", "txn"),
     Index("tasks_runner", "runner", **RUNNING),

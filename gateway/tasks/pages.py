@@ -1,22 +1,30 @@
-"""Lists of tasks: pages of the tasks that a caller may see, last updated first."""
+"""Lists of tasks: pages of the tasks that a caller may see, last updated first.
+
+Their SQL is text, because a page is asked for often, and SQLAlchemy takes longer to compose a query than SQLite to answer it.
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, text
+from msgspec import Raw
+from sqlalchemy import Connection, select
 
-from adapters.task import TaskState
+from adapters.task import TaskState, encode
 from gateway.storage.database import Database
-from gateway.storage.paging import format_place, parse_place, with_index
-from gateway.storage.tables import UNUSUAL, task_events, tasks
-from gateway.tasks.events.entries import event_from_row
-from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask
+from gateway.storage.paging import format_place, parse_place
+from gateway.storage.tables import UNUSUAL, tasks
+from gateway.tasks.events.encoded_tasks import EncodedForm, EncodedTasks
+from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask, task_from_events
 from policies.callers import Caller
 from policies.delegation.permissions import Permissions
 
 BEFORE_ANY_ID = "0"  # ids of tasks begin with a letter
+_ROW: Final = ", ".join(TaskRow.__struct_fields__)
+_EVENT: Final = "task_id, seq, at, kind, body, append, last_chunk, replied, metadata"
+_new_row: Callable[..., TaskRow] = TaskRow
+_STATE: Final = TaskRow.__struct_fields__.index("state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +54,92 @@ def can_see(caller: Caller, row: TaskRow) -> bool:
     return caused and delegation.effective_permissions().covers(f"agent:{row.agent}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Matches:
+    """The tasks of a list: the conditions of SQL with `?` marks, their values, and the index that leaves the fewest tasks to look at."""
+
+    where: str
+    values: tuple[Any, ...]
+    index: str
+
+    def after(self, cursor: str) -> "_Matches":
+        """Returns the tasks that come after a cursor. Raises BadCursor."""
+        if not cursor:
+            return self
+        updated, task_id = parse_place(cursor)
+        where = f"{self.where} AND (updated < ? OR (updated = ? AND id < ?))"
+        return dataclasses.replace(self, where=where, values=(*self.values, updated, updated, task_id))
+
+    def select(self, columns: str, is_sqlite: bool) -> str:
+        """Returns the query. PostgreSQL chooses the index by its figures."""
+        return f"SELECT {columns} FROM tasks {f'INDEXED BY {self.index} ' if is_sqlite else ''}WHERE {self.where}"  # noqa: S608 (our own text)
+
+
 class TaskPages:
     """Reads pages with their total and their events, for listings of whole tasks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._encoded = EncodedTasks()
 
     async def read_page_and_total(self, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None, int]:
         """Returns a page, the cursor of the next, and the number of matching tasks. Raises BadCursor."""
-
-        def work(connection: Connection) -> tuple[list[TaskRow], str | None, int]:
-            total = connection.execute(select(func.count()).select_from(_matching_query(caller, filters).subquery())).scalar_one()
-            return *read_page(connection, caller, filters), total
-
-        return await self._database.read(work)
+        is_sqlite, matches = self._database.is_sqlite, _matching_tasks(caller, filters)
+        count, page = matches.select("count(*)", is_sqlite), matches.after(filters.cursor)
+        statement = f"{page.select(f'{_ROW}, ({count})', is_sqlite)} {_page_order(filters)}"
+        found = await self._database.query(statement, (*matches.values, *page.values), list)
+        if found or not filters.cursor:
+            return *_page_of(found, caller, filters), found[0][-1] if found else 0
+        return [], None, await self._database.query(count, matches.values, lambda rows: int(rows[0][0]))
 
     async def read_events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
         """Returns the events of these kinds by task, in their order."""
         if not rows:
             return {}
-        log = task_events.c
-        match = (log.tenant == rows[0].tenant) & log.task_id.in_([row.id for row in rows]) & log.kind.in_(kinds)
-        query = select(task_events).where(match).order_by(log.task_id, log.seq)
-        found = await self._database.read(lambda connection: connection.execute(query).all())
+        match = f"tenant = ? AND task_id IN ({_marks(rows)}) AND kind IN ({_marks(kinds)})"
+        statement = f"SELECT {_EVENT} FROM task_events WHERE {match} ORDER BY task_id, seq"  # noqa: S608 (our own text)
+        found = await self._database.query(statement, (rows[0].tenant, *(row.id for row in rows), *kinds), list)
         by_task: dict[str, list[TaskEvent]] = {}
-        for row in found:
-            by_task.setdefault(row.task_id, []).append(event_from_row(row))
+        for task_id, seq, at, kind, body, append, last_chunk, replied, metadata in found:
+            event = TaskEvent(seq, at, kind, body, bool(append), bool(last_chunk), bool(replied), metadata)
+            by_task.setdefault(task_id, []).append(event)
         return by_task
 
+    async def read_encoded(self, rows: Sequence[TaskRow], history_length: int, has_artifacts: bool) -> tuple[Raw, ...]:
+        """Returns the tasks of these rows as A2A 1.0 JSON. The events are read of those that were not encoded before."""
+        forms = [EncodedForm(row.tenant, row.id, row.last_seq, history_length, has_artifacts) for row in rows]
+        encoded = [self._encoded.find(form) for form in forms]
+        kinds = ("status", *(("message",) if history_length else ()), *(("artifact",) if has_artifacts else ()))
+        events = await self.read_events([row for row, known in zip(rows, encoded, strict=True) if known is None], kinds)
+        return tuple(
+            self._encoded.keep(form, encode(task_from_events(row, _events_of(row, events), history_length))) if known is None else known
+            for row, form, known in zip(rows, forms, encoded, strict=True)
+        )
 
-def _matching_query(caller: Caller, filters: TaskFilter) -> Select[Any]:
-    """Returns the query for all matching tasks, without the cursor."""
-    query = select(tasks).where(tasks.c.tenant == caller.principal.tenant)
+
+def _events_of(row: TaskRow, events: Mapping[str, Sequence[TaskEvent]]) -> list[TaskEvent]:
+    """Returns the events that the row tells of. Those that were appended after it was read belong to the next list."""
+    return [event for event in events.get(row.id, ()) if event.seq <= row.last_seq]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _matching_tasks(caller: Caller, filters: TaskFilter) -> _Matches:
+    """Returns all matching tasks, without the cursor."""
+    conditions, values = ["tenant = ?"], [caller.principal.tenant]
     if not filters.includes_whole_tenant:
-        query = _restrict_to_visible(query, caller)
-    for column, value in ((tasks.c.agent, filters.agent), (tasks.c.state, filters.state), (tasks.c.context_id, filters.context_id)):
-        query = query.where(column == value) if value else query
+        _restrict_to_visible(conditions, values, caller)
+    for column, value in (("agent", filters.agent), ("state", filters.state), ("context_id", filters.context_id)):
+        if value:
+            conditions.append(f"{column} = ?")
+            values.append(value)
     if _is_unusual(filters.state):
-        query = query.where(text(UNUSUAL))
-    query = query.where(tasks.c.updated >= filters.updated_since) if filters.updated_since else query
-    return with_index(query, tasks, _index_for(filters))
+        conditions.append(UNUSUAL)
+    if filters.updated_since:
+        return _Matches(" AND ".join((*conditions, "updated >= ?")), (*values, filters.updated_since), _index_for(filters))
+    return _Matches(" AND ".join(conditions), tuple(values), _index_for(filters))
 
 
 def _is_unusual(state: str) -> bool:
@@ -97,17 +151,22 @@ def _index_for(filters: TaskFilter) -> str:
     if filters.context_id:
         return "tasks_context"
     if _is_unusual(filters.state):
-        return "tasks_state"
+        return "tasks_state" if filters.includes_whole_tenant else "tasks_owner_state"
     return "tasks_updated" if filters.includes_whole_tenant else "tasks_owner"
 
 
-def _restrict_to_visible(query: Select[Any], caller: Caller) -> Select[Any]:
-    """Restricts the query to what the caller may see without the permission to see the whole tenant."""
-    query = query.where(tasks.c.owner == caller.principal.owner_key)
+def _restrict_to_visible(conditions: list[str], values: list[str], caller: Caller) -> None:
+    """Adds the conditions of what the caller may see without the permission to see the whole tenant."""
+    conditions.append("owner = ?")
+    values.append(caller.principal.owner_key)
     if caller.delegation.path:
-        query = query.where(tasks.c.parent_id == caller.delegation.task_id)
+        conditions.append("parent_id = ?")
+        values.append(caller.delegation.task_id)
     held = caller.delegation.effective_permissions()
-    return query if held.covers("agent:*") else query.where(tasks.c.agent.in_(_agents_within(held)))
+    if not held.covers("agent:*"):
+        agents = _agents_within(held)
+        conditions.append(f"agent IN ({_marks(agents)})" if agents else "1 = 0")
+        values += agents
 
 
 def find_task(connection: Connection, tenant: str, task_id: str) -> TaskRow:
@@ -128,27 +187,42 @@ def _last_looked_at(connection: Connection, caller: Caller, filters: TaskFilter)
     """Returns the moment of the last task that a page looks at, whatever its agent; None where it looks at all that are left."""
     if not filters.looked_at_max or not filters.agent or filters.context_id or _is_unusual(filters.state):
         return None  # the index leaves few tasks to look at
-    whoever = dataclasses.replace(filters, agent="", state="")
-    query = _after(_matching_query(caller, whoever), filters.cursor).with_only_columns(tasks.c.updated)
-    return connection.execute(query.order_by(tasks.c.updated.desc()).offset(filters.looked_at_max - 1).limit(1)).scalar()
-
-
-def _after(query: Select[Any], cursor: str) -> Select[Any]:
-    """Returns the query for what comes after a cursor. Raises BadCursor."""
-    if not cursor:
-        return query
-    updated, task_id = parse_place(cursor)
-    return query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))
+    anyone = dataclasses.replace(filters, agent="", state="")
+    matches = _matching_tasks(caller, anyone).after(filters.cursor)
+    rest = f"ORDER BY updated DESC LIMIT 1 OFFSET {filters.looked_at_max - 1:d}"
+    found = _run(connection, f"{matches.select('updated', _is_sqlite(connection))} {rest}", matches.values)
+    return found[0][0] if found else None
 
 
 def read_page(connection: Connection, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None]:
     """Returns the tasks of a page and the cursor of the next. Raises BadCursor."""
-    query, floor = _after(_matching_query(caller, filters), filters.cursor), _last_looked_at(connection, caller, filters)
+    matches, floor = _matching_tasks(caller, filters).after(filters.cursor), _last_looked_at(connection, caller, filters)
     if floor is not None:
-        query = query.where(tasks.c.updated >= floor)
-    found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(filters.limit + 1)).all()
-    rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: filters.limit]]
-    more = None if floor is None else format_place(floor, BEFORE_ANY_ID)
-    if len(found) > filters.limit:
-        more = format_place(rows[-1].updated, rows[-1].id)
+        matches = dataclasses.replace(matches, where=f"{matches.where} AND updated >= ?", values=(*matches.values, floor))
+    found = _run(connection, f"{matches.select(f'{_ROW}, 0', _is_sqlite(connection))} {_page_order(filters)}", matches.values)
+    rows, more = _page_of(found, caller, filters)
+    return rows, more if more or floor is None else format_place(floor, BEFORE_ANY_ID)
+
+
+def _page_order(filters: TaskFilter) -> str:
+    return f"ORDER BY updated DESC, id DESC LIMIT {filters.limit + 1:d}"
+
+
+def _page_of(found: Sequence[Sequence[Any]], caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None]:
+    """Returns the tasks of a page and the cursor of the next, from rows with one column more than a TaskRow has members."""
+    rows = [task_row_of(row[:-1]) for row in found[: filters.limit]]
+    more = format_place(rows[-1].updated, rows[-1].id) if len(found) > filters.limit else None
     return [row for row in rows if filters.includes_whole_tenant or can_see(caller, row)], more
+
+
+def task_row_of(values: Sequence[Any]) -> TaskRow:
+    """Returns the row with these values, in the order of the members of TaskRow."""
+    return _new_row(*values[:_STATE], TaskState(values[_STATE]), *values[_STATE + 1 :])
+
+
+def _run(connection: Connection, statement: str, values: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
+    return connection.exec_driver_sql(statement if _is_sqlite(connection) else statement.replace("?", "%s"), values).all()
+
+
+def _is_sqlite(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"

@@ -1,4 +1,7 @@
-"""`python -m tests.bench`: direct, floor and gateway in one interleaved job; a table, build/bench.json, exit 1 on a wrong reply."""
+"""`python -m tests.bench`: direct, floor and gateway in one interleaved job; a table, build/bench.json, exit 1 on a wrong reply.
+
+Floor and gateway run on one core, the load client and the upstream on another.
+"""
 
 import argparse
 import os
@@ -18,21 +21,30 @@ from tests.bench import figures
 from tests.bench.beside import beside_runs, measure_subscribers
 from tests.bench.console_fixture import Size
 from tests.bench.console_pages import console_runs
-from tests.bench.echo import THOUSAND
+from tests.bench.echo import OLDER, THOUSAND
 from tests.bench.event_runs import event_runs
 from tests.bench.figures import Run, StateFigures, Whole, WorkflowFigures
 from tests.bench.floor import UPSTREAM
 from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, serve_registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
-from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
+from tests.bench.processes import GATEWAY_CORE, ROOT, BenchFailure, Running, asgi_server, resident_mb
 from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress, write_json
 from tests.bench.ruling import measure_ruling
-from tests.bench.sessions import measure_sessions
+from tests.bench.sessions import measure_sessions, session_runs
 from tests.bench.state_runs import state_runs
 from tests.bench.workflow_runs import workflow_runs
 
 RESULT = ROOT / "build" / "bench.json"
-_PLAIN_PATHS = {"mcp": "/mcp", "mcp_many": THOUSAND, "a2a": "/a2a", "a2a_stream": "/streaming", "a2a_burst": "/burst", "a2a_get": "/a2a"}
+_PLAIN_PATHS = {
+    "mcp": "/mcp",
+    "mcp_session": OLDER,
+    "mcp_many": THOUSAND,
+    "a2a": "/a2a",
+    "a2a_stream": "/streaming",
+    "a2a_burst": "/burst",
+    "a2a_get": "/a2a",
+    "a2a_list": "/a2a",
+}
 _LIBRARIES = ("uvicorn", "uvloop", "httptools", "aiohttp", "cedarpy", "python-jose", "msgspec", "sqlalchemy")
 _SETTLE = 2.0  # seconds from the registrations to the look at idle memory
 
@@ -80,7 +92,7 @@ def plain_targets(plan: Plan, folder: Path) -> Iterator[tuple[Running, list[Targ
     tokens = [f"nobody-{number}" * 40 for number in range(plan.users)]  # as long as real ones: all targets get the same bytes to read
     with (
         asgi_server("tests.bench.echo:app", folder) as upstream,
-        asgi_server("tests.bench.floor:app", folder, **{UPSTREAM: upstream.url}) as floor,
+        asgi_server("tests.bench.floor:app", folder, GATEWAY_CORE, **{UPSTREAM: upstream.url}) as floor,
     ):
         both = [Target("direct", upstream, _PLAIN_PATHS, tokens), Target("floor", floor, _PLAIN_PATHS, tokens)]
         yield upstream, [target for target in both if target.name in plan.targets]
@@ -107,13 +119,16 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
             idle = resident_mb(gateway.running.pid)
             print_progress("direct, floor and interlock in turns")
             runs = measure_rows(client, plan, [*targets, gateway])
+            if "mcp" in plan.workloads:
+                print_progress("the same in sessions of the initialize era")
+                runs += session_runs(client, plan, targets, gateway)
             print_progress(f"{plan.fresh_users} people never seen before, one call each")
             runs += fresh_user_runs(client, plan, home, gateway)
             loaded = resident_mb(gateway.running.pid)
             waiting = held = None
             if plan.beside:
                 print_progress(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
-                runs += beside_runs(client, plan, targets, gateway)
+                runs += beside_runs(client, plan, targets, gateway, home.tokens("lister", plan.users))
                 waiting = measure_subscribers(plan, gateway)
         if plan.beside:
             print_progress(f"{plan.sessions:,} sessions of the legacy era")

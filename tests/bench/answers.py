@@ -7,6 +7,7 @@ import msgspec
 EVENTS = 20  # of a stream: the task, that it works, the pieces of its text, and its end
 PIECES = EVENTS - 3
 TOOLS = 1000  # of a big catalogue
+LISTED = 20  # tasks of a page
 
 
 class _Text(msgspec.Struct):
@@ -15,7 +16,7 @@ class _Text(msgspec.Struct):
 
 class _ToolResult(msgspec.Struct, rename="camel"):
     content: list[_Text]
-    result_type: str
+    result_type: str = ""
     is_error: bool = False
 
 
@@ -87,6 +88,15 @@ class _GotReply(msgspec.Struct):
     result: _Begun
 
 
+class _TaskPage(msgspec.Struct):
+    tasks: list[_Begun]
+
+
+class _TaskPageReply(msgspec.Struct):
+    id: int
+    result: _TaskPage
+
+
 class _Task03(msgspec.Struct, tag_field="kind", tag="task"):
     id: str
     status: _Status
@@ -103,11 +113,12 @@ _list_reply = msgspec.json.Decoder(_ListReply).decode
 _send_reply = msgspec.json.Decoder(_SendReply).decode
 _event_reply = msgspec.json.Decoder(_EventReply).decode
 _got_reply = msgspec.json.Decoder(_GotReply).decode
+_task_page_reply = msgspec.json.Decoder(_TaskPageReply).decode
 _send_reply_0_3 = msgspec.json.Decoder(_SendReply03).decode
 
 
-def tool_fault(body: bytes, number: int, text: str) -> str:
-    """What is wrong with the reply to tool call `number`; empty when nothing is."""
+def tool_fault(body: bytes, number: int, text: str, kind: str = "complete") -> str:
+    """What is wrong with the reply to tool call `number`, whose `resultType` is `kind`; empty when nothing is."""
     try:
         reply = _tool_reply(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -115,9 +126,14 @@ def tool_fault(body: bytes, number: int, text: str) -> str:
     if reply.id != number:
         return f"the reply to {reply.id} came for {number}"
     result = reply.result
-    if result.is_error or result.result_type != "complete" or [part.text for part in result.content] != [text]:
+    if result.is_error or result.result_type != kind or [part.text for part in result.content] != [text]:
         return f"not the echo of {text!r}: {body[:300]!r}"
     return ""
+
+
+def session_tool_fault(body: bytes, number: int, text: str) -> str:
+    """What is wrong with the reply to tool call `number` of a session of the initialize era; empty when nothing is."""
+    return tool_fault(body, number, text, kind="")
 
 
 def list_fault(body: bytes, number: int, text: str) -> str:
@@ -225,6 +241,16 @@ def get_task_fault(body: bytes, number: int, task: str) -> str:
         return f"not a task ({error}): {body[:300]!r}"
     right = (reply.id, reply.result.id, reply.result.status.state) == (number, task, "TASK_STATE_COMPLETED")
     return "" if right else f"not the task {task!r} for {number}: {body[:300]!r}"
+
+
+def list_tasks_fault(body: bytes, number: int, _text: str) -> str:
+    """What is wrong with the reply to the question `number` for a page of completed tasks; empty when nothing is."""
+    try:
+        reply = _task_page_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a page of tasks ({error}): {body[:300]!r}"
+    ended = {task.id for task in reply.result.tasks if task.status.state == "TASK_STATE_COMPLETED"}
+    return "" if reply.id == number and len(ended) == LISTED else f"{len(ended)} tasks in the reply to {reply.id} for {number}"
 
 
 def send_0_3_fault(body: bytes, number: int, text: str) -> str:

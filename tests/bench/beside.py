@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+from tests.bench.answers import LISTED
 from tests.bench.echo_agents import WAITS
 from tests.bench.figures import Run, Subscribers
 from tests.bench.interlock import PATHS, send_request
@@ -18,11 +19,17 @@ _AT_ONCE = 32
 _VERSION = {"A2A-Version": "1.0"}
 
 
-def beside_runs(client: LoadClient, plan: Plan, plain: list[Target], gateway: Target) -> list[Run]:
-    """Streams and GetTask over 16 connections, and both translations over one, next to a call that needs none."""
+def beside_runs(client: LoadClient, plan: Plan, plain: list[Target], gateway: Target, listers: list[str]) -> list[Run]:
+    """Streams, GetTask and ListTasks over 16 connections, and both translations over one, next to a call that needs none.
+
+    `listers`: tokens of as many people who have no tasks yet.
+    """
     known = replace(gateway, subjects={"a2a_get": [_complete_task(gateway, token) for token in gateway.tokens]})
     shared = replace(plan, workloads=("a2a_stream", "a2a_burst", "a2a_get"))
     runs = measure_rows(client, shared, [*(_with_subjects(target) for target in plain), known], connections=(16,))
+    for token in listers * LISTED:
+        _complete_task(gateway, token)
+    runs += measure_rows(client, replace(plan, workloads=("a2a_list",)), [*plain, replace(gateway, tokens=listers)], connections=(16,))
     return runs + measure_rows(client, replace(plan, workloads=("a2a", "a2a_from_0_3", "a2a_to_0_3")), [gateway], "+pair", (1,))
 
 

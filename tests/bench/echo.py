@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 
 from tests.bench.echo_agents import AGENTS, PAUSES, Refused, agent_card, answer_a2a, answer_a2a_0_3, answer_stream
-from tests.bench.workload import EXPOSED, MCP_VERSION
+from tests.bench.workload import EXPOSED, MCP_VERSION, SESSION_VERSION
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 TWENTY, THOUSAND = "/mcp-twenty", "/mcp-thousand"  # as many tools
+OLDER = "/mcp-older"  # a server of the initialize era
+_SESSION = "session-of-the-initialize-era"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _INFO = {"io.modelcontextprotocol/serverInfo": {"name": "echo", "version": "1.0.0"}}
@@ -73,6 +75,23 @@ def answer_mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str
     raise Refused(404, -32601, "no such method")
 
 
+def answer_older_mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The result of one request to a server of the initialize era. Raises Refused."""
+    method = request["method"]
+    if method == "initialize":
+        return {"protocolVersion": SESSION_VERSION, "capabilities": {"tools": {}}, "serverInfo": {"name": "echo", "version": "1.0.0"}}
+    if headers.get(b"mcp-protocol-version") != SESSION_VERSION.encode() or not headers.get(b"mcp-session-id"):
+        raise Refused(400, -32602, "a session of 2025-11-25 is spoken here")
+    if method == "tools/list":
+        return {"tools": [_TOOL]}
+    if method != "tools/call":
+        raise Refused(200, -32601, "no such method")
+    text = request["params"].get("arguments", {}).get("text")
+    if request["params"].get("name") != "echo" or not isinstance(text, str):
+        raise Refused(200, -32602, "the tool is echo, its argument is text")
+    return {"content": [{"type": "text", "text": text}], "isError": False}
+
+
 def answer_with_tools(count: int) -> Callable[[dict[str, Any], dict[bytes, bytes]], dict[str, Any]]:
     """As `mcp`, with `count` tools."""
     tools = tool_list_of(count)
@@ -86,6 +105,7 @@ def answer_with_tools(count: int) -> Callable[[dict[str, Any], dict[bytes, bytes
 
 _METHODS = {
     "/mcp": answer_mcp,
+    OLDER: answer_older_mcp,
     TWENTY: answer_with_tools(20),
     THOUSAND: answer_with_tools(1000),
     "/a2a": answer_a2a,
@@ -110,8 +130,9 @@ def answer_request(path: str, headers: dict[bytes, bytes], body: bytes) -> tuple
     return status, _encode({"jsonrpc": "2.0", "id": number, "error": error})
 
 
-async def reply(send: Send, status: int, body: bytes) -> None:
+async def reply(send: Send, status: int, body: bytes, session: str = "") -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers += [(b"mcp-session-id", session.encode())] if session else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -148,6 +169,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         headers, body = dict(scope["headers"]), await body_of(receive)
         if path in PAUSES:
             await stream(send, path, headers, body)
+        elif path == OLDER and b'"id"' not in body:
+            await reply(send, 202, b"")
+        elif path == OLDER and b'"initialize"' in body:
+            await reply(send, *answer_request(path, headers, body), session=_SESSION)
         else:
             await reply(send, *answer_request(path, headers, body))
     elif scope["method"] == "GET" and path.endswith(_CARD) and (path.removesuffix(_CARD) or "/a2a") in AGENTS:

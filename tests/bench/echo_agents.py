@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from tests.bench.answers import PIECES
+from tests.bench.answers import LISTED, PIECES
 
 AGENTS = {"/a2a": "echo-agent", "/streaming": "streaming-agent", "/burst": "burst-agent", "/older": "older-agent"}
 PAUSES = {"/streaming": 0.005, "/burst": 0.0}  # seconds between the events of a stream
@@ -29,6 +29,8 @@ def answer_a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str
     if request["method"] == "GetTask":
         asked = request["params"]["id"]
         return _waiting(asked, "context-0") if asked.startswith(WAITING) else _task(asked, "context-0")
+    if request["method"] == "ListTasks":
+        return _TASK_PAGE
     if request["method"] != "SendMessage":
         raise Refused(200, -32601, "no such method")
     message = request["params"]["message"]
@@ -85,6 +87,14 @@ def _waiting(task_id: str, context_id: str) -> dict[str, Any]:
 
 def _status(state: str) -> dict[str, Any]:
     return {"state": f"TASK_STATE_{state}", "timestamp": _AT}
+
+
+_TASK_PAGE = {
+    "tasks": [_task(f"t_{number:026}", f"c_{number:026}") for number in range(LISTED)],
+    "nextPageToken": "",
+    "pageSize": LISTED,
+    "totalSize": LISTED,
+}
 
 
 def _check_version(headers: dict[bytes, bytes]) -> None:

@@ -16,19 +16,22 @@ from typing import Any
 from policies.delegation.chain import Principal
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
+from tests.bench.echo import OLDER
 from tests.bench.echo_agents import AGENTS
-from tests.bench.processes import BenchFailure, Running, environment, run_process, tail_of
+from tests.bench.processes import GATEWAY_CORE, BenchFailure, Running, environment, run_process, tail_of
 from tests.fakes.ports import free_port
 
-SERVER, AGENT = "echo", AGENTS["/a2a"]
+SERVER, OLDER_SERVER, AGENT = "echo", "older-echo", AGENTS["/a2a"]
 PATHS = {
     "mcp": f"/mcp/{SERVER}",
+    "mcp_session": f"/mcp/{OLDER_SERVER}",
     "mcp_many": "/mcp",
     "mcp_list": "/mcp",
     "a2a": f"/agents/{AGENT}",
     "a2a_stream": "/agents/streaming-agent",
     "a2a_burst": "/agents/burst-agent",
     "a2a_get": f"/agents/{AGENT}",
+    "a2a_list": f"/agents/{AGENT}",
     "a2a_from_0_3": f"/agents/{AGENT}",
     "a2a_to_0_3": "/agents/older-agent",
 }
@@ -82,7 +85,7 @@ class Home:
         """The gateway's process from its first moment: it may not listen yet. `module`: what Python runs, with its first arguments."""
         command = [sys.executable, "-m", *module, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         log = self.folder / "gateway.log"
-        with run_process(command, port=self.port, cwd=self.folder, log=log, env=self._environment()) as running:
+        with run_process(command, port=self.port, cwd=self.folder, log=log, env=self._environment(), cores=GATEWAY_CORE) as running:
             yield running
 
     @property
@@ -103,12 +106,25 @@ def send_request(
     method: str = "POST",
 ) -> tuple[int, bytes]:
     """One request outside the clock: `method` of a document, else GET. Raises OSError while nothing listens."""
+    return exchange(running, path, token, document, extra, method=method)[:2]
+
+
+def exchange(
+    running: Running,
+    path: str,
+    token: str = "",
+    document: dict[str, Any] | None = None,
+    extra: Mapping[str, str] = MappingProxyType({}),
+    *,
+    method: str = "POST",
+) -> tuple[int, bytes, Mapping[str, str]]:
+    """Like `send_request`, with the headers of the answer by their names in lower case."""
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
     try:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}) | dict(extra)
         connection.request("GET" if document is None else method, path, json.dumps(document) if document is not None else None, headers)
         response = connection.getresponse()
-        return response.status, response.read()
+        return response.status, response.read(), {name.lower(): value for name, value in response.getheaders()}
     finally:
         connection.close()
 
@@ -127,9 +143,10 @@ def await_ready(running: Running, seconds: float = 30) -> None:
 
 
 def register(running: Running, token: str, upstream: Running) -> None:
-    """The echo server and the echo agents, over HTTP. Raises BenchFailure."""
+    """The echo servers of both eras and the echo agents, over HTTP. Raises BenchFailure."""
+    servers = [("/api/servers", {"url": upstream.url + path, "name": name}) for name, path in ((SERVER, "/mcp"), (OLDER_SERVER, OLDER))]
     agents = [("/api/agents", {"url": upstream.url + path.replace("/a2a", ""), "name": name}) for path, name in AGENTS.items()]
-    for path, document in (("/api/servers", {"name": SERVER, "url": f"{upstream.url}/mcp"}), *agents):
+    for path, document in (*servers, *agents):
         status, body = send_request(running, path, token, document)
         if status != 201 or json.loads(body).get("status") != "active":
             raise BenchFailure(f"POST {path} {document}: {status} {body[:1000]!r}\n{tail_of(running.log)}")

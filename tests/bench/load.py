@@ -34,6 +34,7 @@ class Job(msgspec.Struct, frozen=True):
     pid: int = 0  # whose CPU is counted; 0: nobody's
     host: str = "127.0.0.1"
     subjects: list[str] = []  # see Script
+    sessions: list[str] = []  # see Script
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -187,7 +188,8 @@ class Drive:
 async def run(job: Job) -> Sample:
     """All calls of a job. A connection that can't be opened raises OSError."""
     workload = EVERY_WORKLOAD[job.workload]
-    drive = Drive(Script(workload, (job.host, job.port, job.path), job.tokens, job.nonce, job.subjects), workload)
+    address = (job.host, job.port, job.path)
+    drive = Drive(Script(workload, address, job.tokens, job.nonce, job.subjects, sessions=job.sessions), workload)
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(lambda: Connection(drive), job.host, job.port) for _ in range(job.connections)]
     connections = [protocol for _, protocol in opened]

@@ -14,6 +14,9 @@ from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 _TICK = os.sysconf("SC_CLK_TCK")
+_CORES = sorted(os.sched_getaffinity(0))
+GATEWAY_CORE, LOAD_CORE = frozenset(_CORES[:1]), frozenset(_CORES[1:2] or _CORES)
+"""Where what is measured runs, and where the load client and the upstream run, so that neither takes time from the other."""
 
 
 class BenchFailure(Exception):
@@ -83,10 +86,17 @@ def is_listening(port: int) -> bool:
 
 
 @contextmanager
-def run_process(command: Sequence[str], *, port: int, cwd: Path, log: Path, env: Mapping[str, str]) -> Iterator[Running]:
-    """Runs `command` until the block ends; returns from the start at once. Raises BenchFailure when it ended before the block did."""
+def run_process(
+    command: Sequence[str], *, port: int, cwd: Path, log: Path, env: Mapping[str, str], cores: frozenset[int] = frozenset()
+) -> Iterator[Running]:
+    """Runs `command` until the block ends; returns from the start at once. Raises BenchFailure when it ended before the block did.
+
+    `cores`: those that it may run on; empty: all.
+    """
     with log.open("ab") as sink:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+    if cores:
+        os.sched_setaffinity(process.pid, cores)
     try:
         yield Running(process.pid, port, log)
         if process.poll() is not None:
@@ -101,13 +111,13 @@ def run_process(command: Sequence[str], *, port: int, cwd: Path, log: Path, env:
 
 
 @contextmanager
-def asgi_server(app: str, folder: Path, **env: str) -> Iterator[Running]:
+def asgi_server(app: str, folder: Path, cores: frozenset[int] = LOAD_CORE, **env: str) -> Iterator[Running]:
     """A raw-ASGI app under uvicorn with uvloop and httptools, ready to be called. `app` = module:attribute."""
     port = free_port()
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *options]
     log = folder / f"{app.partition(':')[0]}.log"
-    with run_process(command, port=port, cwd=ROOT, log=log, env=environment(**env)) as running:
+    with run_process(command, port=port, cwd=ROOT, log=log, env=environment(**env), cores=cores) as running:
         await_port(running, seconds=60)
         yield running
 

@@ -1,6 +1,7 @@
 """The order of measuring: which target is called when, so that a slow minute of the machine hits all of them."""
 
 import json
+import os
 import secrets
 import select
 import subprocess
@@ -16,7 +17,7 @@ import msgspec
 
 from tests.bench.figures import Run, summarize
 from tests.bench.load import GRACE, Job, Sample
-from tests.bench.processes import ROOT, BenchFailure, Running
+from tests.bench.processes import LOAD_CORE, ROOT, BenchFailure, Running
 from tests.bench.workload import EVERY_WORKLOAD
 
 CONNECTIONS = (1, 16, 64)
@@ -59,6 +60,7 @@ class Target:
     paths: dict[str, str]
     tokens: list[str]
     subjects: dict[str, list[str]] = field(default_factory=dict)  # by workload: see Script
+    sessions: list[str] = field(default_factory=list)  # of the initialize era, as many as tokens; empty: none
 
 
 class LoadClient:
@@ -75,6 +77,7 @@ class LoadClient:
         command = [sys.executable, "-m", "tests.bench.load"]
         with (folder / "load.log").open("wb") as sink:
             process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink)
+        os.sched_setaffinity(process.pid, LOAD_CORE)
         try:
             yield cls(process, folder)
         finally:
@@ -127,6 +130,7 @@ def job(plan: Plan, workload: str, connections: int, target: Target) -> Job:
         warmup=plan.warmup,
         pid=target.running.pid,
         subjects=target.subjects.get(workload, []),
+        sessions=target.sessions,
     )
 
 

@@ -1,18 +1,40 @@
-"""What sessions of the legacy era cost: resident memory of each, and of each with its GET stream open."""
+"""Sessions of the initialize era: tool calls in them, and the memory of each, alone and with its GET stream open."""
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
-from tests.bench.figures import Sessions
+from tests.bench.figures import Run, Sessions
+from tests.bench.interlock import exchange, send_request
 from tests.bench.processes import BenchFailure, resident_mb
-from tests.bench.rounds import Plan, Target
+from tests.bench.rounds import LoadClient, Plan, Target, measure_rows
+from tests.bench.workload import SESSION_VERSION as VERSION
 
-VERSION = "2025-11-25"
 _SETTLE = 2.0  # seconds until all is quiet
 _AT_ONCE = 32
 _WARM = 64  # what the first of all cost is not theirs
 _CLIENT = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "interlock-bench", "version": "1"}}
+
+
+def session_runs(client: LoadClient, plan: Plan, plain: list[Target], gateway: Target) -> list[Run]:
+    """Calls in a session of each person's own, through to a server of the same era. Raises BenchFailure."""
+    opened = [_session_of(gateway, token) for token in gateway.tokens]
+    targets = [dataclasses.replace(target, sessions=opened) for target in (*plain, gateway)]
+    return measure_rows(client, dataclasses.replace(plan, workloads=("mcp_session",)), targets)
+
+
+def _session_of(gateway: Target, token: str) -> str:
+    """The id of a new session. Raises BenchFailure."""
+    path, accepted = gateway.paths["mcp_session"], {"Accept": "application/json, text/event-stream"}
+    document = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": _CLIENT}
+    status, body, headers = exchange(gateway.running, path, token, document, accepted)
+    session = headers.get("mcp-session-id", "")
+    if status != 200 or not session:
+        raise BenchFailure(f"no session: HTTP {status} {body[:500]!r}")
+    named = {**accepted, "Mcp-Session-Id": session, "MCP-Protocol-Version": VERSION}
+    send_request(gateway.running, path, token, {"jsonrpc": "2.0", "method": "notifications/initialized"}, named)
+    return session
 
 
 def measure_sessions(plan: Plan, gateway: Target) -> Sessions:

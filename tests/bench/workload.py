@@ -8,15 +8,17 @@ from tests.bench.answers import (
     events_fault,
     get_task_fault,
     list_fault,
+    list_tasks_fault,
     run_fault,
     send_0_3_fault,
     send_fault,
+    session_tool_fault,
     stream_fault,
     tool_fault,
     value_fault,
 )
 
-MCP_VERSION = "2026-07-28"
+MCP_VERSION, SESSION_VERSION = "2026-07-28", "2025-11-25"
 EXPOSED = "echo_echo"  # the tool, among those of many servers
 FIRST_ID = 1_000_000_000  # every id has ten digits, so that all bodies of a job have one length
 
@@ -25,6 +27,7 @@ _TOOL_CALL = (
     b'"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},'
     b'"io.modelcontextprotocol/clientInfo":{"name":"interlock-bench","version":"1"}}}}'
 )
+_TOOL_CALL_IN_SESSION = b'{"jsonrpc":"2.0","id":%(id)d,"method":"tools/call","params":{"name":"echo","arguments":{"text":"%(text)b"}}}'
 _CALL_EXPOSED = _TOOL_CALL.replace(b'"name":"echo"', b'"name":"' + EXPOSED.encode() + b'"')
 _LIST = _TOOL_CALL.replace(b'"name":"echo","arguments":{"text":"%(text)b"},', b"").replace(b"tools/call", b"tools/list")
 _LIST = _LIST.replace(b'"version":"1"', b'"version":"%(text)b"')
@@ -34,6 +37,7 @@ _SEND_MESSAGE = (
 )
 _STREAM_MESSAGE = _SEND_MESSAGE.replace(b"SendMessage", b"SendStreamingMessage")
 _GET_TASK = b'{"jsonrpc":"2.0","id":%(id)d,"method":"GetTask","params":{"id":"%(text)b"}}'
+_LIST_TASKS = b'{"jsonrpc":"2.0","id":%(id)d,"method":"ListTasks","params":{"pageSize":20}}'
 _SEND_0_3 = (
     b'{"jsonrpc":"2.0","id":%(id)d,"method":"message/send","params":{"message":{"kind":"message","messageId":"msg-%(id)d-%(nonce)b",'
     b'"role":"user","parts":[{"kind":"text","text":"%(text)b"}]},"configuration":{"blocking":true}}}'
@@ -44,6 +48,7 @@ _TOOL_HEADERS = {
     "Mcp-Method": "tools/call",
     "Mcp-Name": "echo",
 }
+_SESSION_HEADERS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": SESSION_VERSION}
 _LIST_HEADERS = {name: value for name, value in _TOOL_HEADERS.items() if name != "Mcp-Name"} | {"Mcp-Method": "tools/list"}
 
 
@@ -64,12 +69,14 @@ _A2A_STREAM = {"A2A-Version": "1.0", "Accept": "text/event-stream"}
 RUN_KINDS = ("workflow_fixed", "workflow_agent", "workflow_tool")
 WORKLOADS = {
     "mcp": Workload("mcp.tools_call", _TOOL_CALL, _TOOL_HEADERS, tool_fault),
+    "mcp_session": Workload("mcp.tools_call_session", _TOOL_CALL_IN_SESSION, _SESSION_HEADERS, session_tool_fault),
     "mcp_many": Workload("mcp.tools_call_of_1000", _CALL_EXPOSED, {**_TOOL_HEADERS, "Mcp-Name": EXPOSED}, tool_fault),
     "mcp_list": Workload("mcp.tools_list_of_1000", _LIST, _LIST_HEADERS, list_fault),
     "a2a": Workload("a2a.send", _SEND_MESSAGE, _A2A, send_fault),
     "a2a_stream": Workload("a2a.stream", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
     "a2a_burst": Workload("a2a.stream_burst", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
     "a2a_get": Workload("a2a.get_task", _GET_TASK, _A2A, get_task_fault),
+    "a2a_list": Workload("a2a.list_tasks", _LIST_TASKS, _A2A, list_tasks_fault),
     "a2a_from_0_3": Workload("a2a.send_0.3_to_1.0", _SEND_0_3, {"A2A-Version": "0.3", "Accept": "application/json"}, send_0_3_fault),
     "a2a_to_0_3": Workload("a2a.send_1.0_to_0.3", _SEND_MESSAGE, _A2A, send_fault),
 }
@@ -95,17 +102,27 @@ EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS, **STATE}  # what only a gateway
 class Script:
     """The requests of one job, whose parts are built before the clock starts. `nonce`: eight characters that differ from job to job.
 
-    `subjects`: what the calls are about, in place of texts that differ; as many as tokens, and all of one length.
+    `subjects`: what the calls are about, in place of texts that differ; as many as tokens, and all of one length. `sessions`: of the
+    initialize era, one for each token.
     """
 
     def __init__(
-        self, workload: Workload, address: tuple[str, int, str], tokens: list[str], nonce: str, subjects: Sequence[str] = ()
+        self,
+        workload: Workload,
+        address: tuple[str, int, str],
+        tokens: list[str],
+        nonce: str,
+        subjects: Sequence[str] = (),
+        *,
+        sessions: Sequence[str] = (),
     ) -> None:
         self._body = workload.body
         self._nonce = nonce.encode()
         self._subjects = subjects
         self._line = f"{workload.method} {address[2]} HTTP/1.1\r\n".encode()
-        self._heads = [self._head(workload, address, token) for token in tokens]
+        self._heads = [
+            self._head(workload, address, token, session) for token, session in zip(tokens, sessions or [""] * len(tokens), strict=True)
+        ]
 
     def text(self, number: int) -> str:
         if self._subjects:
@@ -118,7 +135,7 @@ class Script:
     def _filled(self, template: bytes, number: int) -> bytes:
         return template % {b"id": number, b"text": self.text(number).encode(), b"nonce": self._nonce}
 
-    def _head(self, workload: Workload, address: tuple[str, int, str], token: str) -> bytes:
+    def _head(self, workload: Workload, address: tuple[str, int, str], token: str, session: str) -> bytes:
         host, port, _ = address
         headers = {
             "Host": f"{host}:{port}",
@@ -126,6 +143,7 @@ class Script:
             "Content-Length": str(len(self._filled(self._body, FIRST_ID))),
             "Authorization": f"Bearer {token}",
             **workload.headers,
+            **({"Mcp-Session-Id": session} if session else {}),
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"{lines}\r\n".encode()

@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from adapters.a2a_client.wire.v1 import BadMessage, check_id, convert_params
-from adapters.task import Task, TaskState
+from adapters.task import TaskState
 
 PAGE_SIZE: Final = 50
 PAGE_SIZE_MAX: Final = 100
@@ -26,9 +26,9 @@ class ListParams(Struct, frozen=True, rename="camel"):
 
 
 class TaskPage(Struct, frozen=True, rename="camel"):
-    """ListTasksResponse; `next_page_token` is always present, and empty on the last page."""
+    """ListTasksResponse; `next_page_token` is always present, and empty on the last page. `tasks` are encoded Tasks."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Raw, ...]
     next_page_token: str
     page_size: int
     total_size: int

@@ -136,10 +136,7 @@ class Operations:
             rows, more, total = await self._dependencies.task_pages.read_page_and_total(request.caller, page)
         except BadCursor:
             raise BadMessage("pageToken", "was not issued by this list") from None
-        history = params.history_length or 0
-        kinds = ["status", *(["message"] if history else []), *(["artifact"] if params.include_artifacts else [])]
-        events = await self._dependencies.task_pages.read_events(rows, kinds)
-        tasks = tuple(task_from_events(row, events.get(row.id, ()), history) for row in rows)
+        tasks = await self._dependencies.task_pages.read_encoded(rows, params.history_length or 0, params.include_artifacts)
         return TaskPage(tasks, more or "", size, total)
 
     async def cancel(self, request: OperationRequest, params: TaskParams) -> Task:

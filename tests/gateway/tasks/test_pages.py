@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, text, update
 
-from gateway.storage.tables import UNUSUAL, tasks
+from gateway.storage.tables import UNUSUAL, task_events, tasks
 from gateway.tasks.pages import TaskFilter, TaskPages, read_page
 from tests.fakes.house import URL, CallbackAgent, House
 
@@ -33,7 +33,33 @@ async def test_tasks_by_state_are_read_through_an_index(home: House) -> None:
         alice, TaskFilter(agent="sales", state="TASK_STATE_FAILED", limit=2, cursor=cursor or "")
     )
     assert [row.id for row in rest] == [f"t_{OTHERS:05}"]
-    assert "tasks_state" in await database.read(lambda connection: _plan(connection, alice.principal.owner_key))
+    assert "tasks_owner_state" in await database.read(lambda connection: _plan(connection, alice.principal.owner_key))
+
+
+async def test_a_listed_task_is_listed_anew_when_it_has_moved(home: House) -> None:
+    database, token = home.gateway.database, home.token("alice")
+    alice = await home.gateway.rulings.caller_resolver.authenticate(token, (URL,))
+    row = _row(1, alice.principal.owner_key, "TASK_STATE_WORKING")
+    event = {"tenant": "default", "task_id": row["id"], "at": 1, "kind": "status"}
+    with database.engine.begin() as connection:
+        connection.execute(insert(tasks), [row])
+        connection.execute(insert(task_events), [{**event, "seq": 1, "body": '{"state":"TASK_STATE_WORKING"}'}])
+        connection.execute(insert(task_events), [{**event, "seq": 2, "body": '{"state":"TASK_STATE_FAILED"}'}])
+    for _ in range(2):  # an event that was appended after the row was read belongs to the next list
+        assert [task["status"]["state"] for task in (await listed(home, token))["tasks"]] == ["TASK_STATE_WORKING"]
+    with database.engine.begin() as connection:
+        connection.execute(update(tasks).values(last_seq=2, state="TASK_STATE_FAILED"))
+    assert [task["status"]["state"] for task in (await listed(home, token))["tasks"]] == ["TASK_STATE_FAILED"]
+    assert (await listed(home, home.token("bob")))["tasks"] == []
+
+
+async def test_the_page_after_the_last_one_has_the_total(home: House) -> None:
+    database = home.gateway.database
+    alice = await home.gateway.rulings.caller_resolver.authenticate(home.token("alice"), (URL,))
+    with database.engine.begin() as connection:
+        connection.execute(insert(tasks), [_row(number, alice.principal.owner_key, "TASK_STATE_COMPLETED") for number in range(1, 4)])
+    found = await TaskPages(database).read_page_and_total(alice, TaskFilter(cursor="1.t_00001"))
+    assert found == ([], None, 3)
 
 
 async def test_a_page_looks_through_a_bounded_number_of_tasks_and_goes_on(home: House) -> None:
@@ -54,7 +80,7 @@ async def test_a_page_looks_through_a_bounded_number_of_tasks_and_goes_on(home: 
 
 def _plan(connection: Connection, owner: str) -> str:
     is_sqlite = connection.dialect.name == "sqlite"
-    explain, source = ("EXPLAIN QUERY PLAN", "tasks INDEXED BY tasks_state") if is_sqlite else ("EXPLAIN", "tasks")
+    explain, source = ("EXPLAIN QUERY PLAN", "tasks INDEXED BY tasks_owner_state") if is_sqlite else ("EXPLAIN", "tasks")
     query = f"""{explain} SELECT * FROM {source} WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
         AND state = 'TASK_STATE_FAILED' AND {UNUSUAL} ORDER BY updated DESC, id DESC LIMIT 3"""
     return str(connection.execute(text(query), {"owner": owner}).all())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from a2a.compat.v0_3 import a2a_v0_3_pb2 as pb03
 from a2a.types import a2a_pb2 as pb1
 from google.protobuf.empty_pb2 import Empty
@@ -11,6 +12,8 @@ from google.protobuf.message import Message as Protobuf
 
 from adapters.a2a_client.protobuf import to_protobuf
 from adapters.a2a_client.wire import v03_proto, v03_requests
+from adapters.a2a_client.wire.lists import TaskPage
+from adapters.task import encode
 from gateway.ingress.a2a_server.bindings import jsonrpc_methods as methods
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
 from gateway.ingress.a2a_server.bindings.rest_paths import event_0_3
@@ -44,6 +47,11 @@ def _ignore_params(_: Any) -> str:
     return ""
 
 
+def _page_json(page: TaskPage) -> Any:
+    """Returns the JSON of a page, whose tasks are encoded already."""
+    return msgspec.json.decode(encode(page))
+
+
 _SEND_0_3 = A2aMethod("SendMessage", v03_requests.read_send_params, Operations.send, event_0_3)
 _STREAM_0_3 = A2aMethod("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, event_0_3, is_streaming=True)
 _SUBSCRIBE_0_3 = A2aMethod("TaskSubscription", v03_requests.read_task_params, Operations.subscribe, event_0_3, is_streaming=True)
@@ -53,6 +61,7 @@ _CREATE_PUSH_0_3 = replace(methods.CREATE_PUSH, read_params=v03_requests.read_pu
 _GET_PUSH_0_3 = replace(methods.GET_PUSH, read_params=v03_requests.read_push_params, write_result=v03_requests.push_config_json)
 _LIST_PUSH_0_3 = replace(methods.LIST_PUSH, read_params=v03_requests.read_push_list_params, write_result=v03_requests.push_configs_json)
 _DELETE_PUSH_0_3 = replace(methods.DELETE_PUSH, read_params=v03_requests.read_push_params)
+_LIST_TASKS = replace(methods.LIST_TASKS, write_result=_page_json)
 _GET_CARD = replace(methods.GET_EXTENDED_CARD, read_params=_ignore_params)
 SERVICE_1_0 = GrpcService(
     "lf.a2a.v1.A2AService",
@@ -61,7 +70,7 @@ SERVICE_1_0 = GrpcService(
         "SendMessage": GrpcMethod(pb1.SendMessageRequest, methods.SEND, pb1.SendMessageResponse),
         "SendStreamingMessage": GrpcMethod(pb1.SendMessageRequest, methods.STREAM, pb1.StreamResponse),
         "GetTask": GrpcMethod(pb1.GetTaskRequest, methods.GET_TASK, pb1.Task),
-        "ListTasks": GrpcMethod(pb1.ListTasksRequest, methods.LIST_TASKS, pb1.ListTasksResponse),
+        "ListTasks": GrpcMethod(pb1.ListTasksRequest, _LIST_TASKS, pb1.ListTasksResponse),
         "CancelTask": GrpcMethod(pb1.CancelTaskRequest, methods.CANCEL_TASK, pb1.Task),
         "SubscribeToTask": GrpcMethod(pb1.SubscribeToTaskRequest, methods.SUBSCRIBE, pb1.StreamResponse),
         "CreateTaskPushNotificationConfig": GrpcMethod(pb1.TaskPushNotificationConfig, methods.CREATE_PUSH, pb1.TaskPushNotificationConfig),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from adapters.a2a_client.wire import push, v03_proto, v03_requests, v1
@@ -51,6 +52,7 @@ def find_route(path: str) -> Route:
 
 
 HISTORY_MAX: Final = 1000  # messages
+_decode_task = msgspec.json.Decoder(Task).decode
 RouteTable = Sequence[tuple[re.Pattern[str], Mapping[str, A2aMethod]]]
 
 
@@ -87,7 +89,7 @@ def _whole_list_params(_params: Any) -> ListParams:
 
 
 def _tasks_0_3(page: TaskPage) -> list[dict[str, Any]]:
-    return [v03_proto.task_json(task) for task in page.tasks]
+    return [v03_proto.task_json(_decode_task(task)) for task in page.tasks]
 
 
 _TASK: Final = "/tasks/(?P<id>[^/]+)"
