@@ -174,6 +174,7 @@ transaction_history = Table(
     Column("taint", BigInteger, nullable=False),  # the highest sensitivity of the data that the transaction received
     Column("totals", Text, nullable=False),  # JSON: argument -> sum
     Column("updated", BigInteger, nullable=False),
+    Index("errands_updated", "tenant", "updated"),
 )
 
 epochs = Table(

@@ -1,1 +1,1 @@
-"""Reading the audit: decisions, their explanations, traces, and what a changed policy would have decided."""
+"""The audit: decisions, their explanations, traces, what a changed policy would have decided, and what is deleted with time."""

@@ -39,6 +39,7 @@ LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's an
     "fact": "interlock memory list shows the ones that you may read",
     "has no value": "interlock state list shows the keys that you may read",
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
+    "hold in force": "interlock db holds shows the holds in force",
     "active kill": "interlock kill list shows active kills",
     "held back": "interlock state held shows the ones that you may see",
     "such claim": "interlock claim list shows yours",

@@ -11,7 +11,7 @@ from adapters.version import VERSION
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
-from gateway.cli.local import check, keys, policy
+from gateway.cli.local import check, database, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.people import console, sessions, settings, sign_in
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
@@ -97,6 +97,7 @@ for name, group in {
     "audit": trail,
     "policy": policy,
     "keys": keys,
+    "db": database,
     "agent": agents,
     "server": servers,
     "task": tasks,

@@ -14,6 +14,7 @@ from gateway.events.settings import EventSettings, TriggerSettings, check_names
 from gateway.server.sections.costs import CostSettings, Price, limit_problem
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.memory import MemorySettings
+from gateway.server.sections.retention import RetentionSettings
 from gateway.server.sections.sign_in import SignInSettings
 from gateway.server.sections.state import StateSettings
 from policies.delegation.permissions import Permissions
@@ -295,6 +296,7 @@ class Settings(BaseSettings):
     costs: CostSettings = CostSettings()
     state: StateSettings = StateSettings()
     memory: MemorySettings = MemorySettings()
+    retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

@@ -374,3 +374,18 @@ notice_webhooks = Table(
     Column("attempts", BigInteger, nullable=False),  # at the next one
     Column("next_at", BigInteger, nullable=False),  # earliest next attempt; while a process sends, the end of its lease
 )
+
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # tenant | person | task
+    Column(
+        "name", Text, nullable=False
+    ),  # tenant|issuer|subject, or the task's id; empty for the tenant; no key: a held task is never deleted
+    Column("reason", Text, nullable=False),  # as the operator wrote it
+    Column("placed_by", Text, nullable=False),  # tenant|issuer|subject
+    Column("placed_at", BigInteger, nullable=False),
+    Index("legal_holds_target", "tenant", "kind", "name", unique=True),
+)

@@ -1,6 +1,7 @@
 """Ended tasks that were read lately. They never change, so that any process answers for them without the database."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -18,10 +19,26 @@ class _KnownTask(Struct):
     size: int
 
 
+class PruningNotice:
+    """Tells those who remember ended tasks that some were deleted."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, forget: Callable[[], None]) -> None:
+        """Has `forget` called after each deletion, by any process."""
+        self._subscribers.append(forget)
+
+    def forget_tasks(self) -> None:
+        for forget in self._subscribers:
+            forget()
+
+
 class EndedTasks:
     """Byte-bounded: the record that was not asked for longest goes first. For one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, pruning: PruningNotice) -> None:
+        pruning.subscribe(self._forget_all)
         self._entries: OrderedDict[tuple[str, str, str], _KnownTask] = OrderedDict()
         self._bytes = 0
 
@@ -46,3 +63,7 @@ class EndedTasks:
         while self._bytes > BYTES_MAX:
             _, dropped = self._entries.popitem(last=False)
             self._bytes -= dropped.size
+
+    def _forget_all(self) -> None:
+        self._entries.clear()
+        self._bytes = 0

@@ -17,6 +17,7 @@ from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch, Database, GuardedUpdate, ReadFailed
 from gateway.storage.tables import processes, task_events, task_prompts, tasks
 from gateway.tasks.contracts.prompts import open_prompts
+from gateway.tasks.ended_tasks import PruningNotice
 from gateway.tasks.events.endings import record_ending
 from gateway.tasks.events.entries import (
     WITHHELD,
@@ -113,6 +114,7 @@ class TaskLog:
         self.runner = runner
         self._look_subscribers: list[Callable[[Caller, TaskRow], Awaitable[None]]] = []
         self._live_events = LiveEventsByTask()
+        self.pruning = PruningNotice()
 
     def subscribe_to_looks(self, subscriber: Callable[[Caller, TaskRow], Awaitable[None]]) -> None:
         """Has `subscriber` called by each `notify_look` of a task that rests."""

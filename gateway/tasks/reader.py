@@ -29,7 +29,7 @@ class TaskReader:
 
     def __init__(self, tasks: TaskLog) -> None:
         self._tasks = tasks
-        self._ended = EndedTasks()
+        self._ended = EndedTasks(tasks.pruning)
 
     async def find_row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
         """Returns the caller's task with this agent, or with any agent at the front door.

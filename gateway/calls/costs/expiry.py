@@ -36,7 +36,9 @@ COMMITS_MAX: Final = 1000  # of one round of pruning
 _PRUNE_COSTS: Final = (
     "DELETE FROM costs WHERE (tenant, id, seq) IN (SELECT c.tenant, c.id, c.seq FROM costs c WHERE c.at < ? AND NOT EXISTS "
     "(SELECT 1 FROM tasks t WHERE t.tenant = c.tenant AND t.id IN (c.task_id, c.run_id) AND t.state NOT IN "
-    "('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED')) ORDER BY c.at LIMIT ?)"
+    "('TASK_STATE_COMPLETED', 'TASK_STATE_FAILED', 'TASK_STATE_CANCELED', 'TASK_STATE_REJECTED')) AND NOT EXISTS "
+    "(SELECT 1 FROM legal_holds h WHERE h.tenant = c.tenant AND (h.kind = 'tenant' OR (h.kind = 'person' AND h.name = c.owner) "
+    "OR (h.kind = 'task' AND c.txn = (SELECT k.txn FROM tasks k WHERE k.tenant = h.tenant AND k.id = h.name)))) ORDER BY c.at LIMIT ?)"
 )
 log = structlog.get_logger()
 
@@ -116,7 +118,7 @@ def _charge(batch: Batch, row: "Row[Any]", now: int) -> int:
 
 
 class OldCosts:
-    """Deletes costs after `kept_days`. Those of a task or run that has not ended stay, for its sum; budgets have sums of their own."""
+    """Deletes costs after `kept_days`. Those of a task or run that has not ended stay, and what is held."""
 
     def __init__(self, database: Database, now: Callable[[], int], kept_days: int) -> None:
         self._database = database

@@ -130,7 +130,7 @@ class KillSwitch:
 
         Raises UnknownKill, AmbiguousPerson and WriteFailed.
         """
-        name = await self._resolve_person(by.tenant, order.name) if order.kind == "user" else order.name
+        name = await self.resolve_person(by.tenant, order.name) if order.kind == "user" else order.name
         kill = self._kills.find(by.tenant, order.kind, name)
         if kill is None:
             raise UnknownKill
@@ -164,12 +164,13 @@ class KillSwitch:
             if self._registry.find(by.tenant, order.name).family is not family:
                 raise UnknownName(order.name)
             return order.name
-        owner = await self._resolve_person(by.tenant, order.name)
+        owner = await self.resolve_person(by.tenant, order.name)
         if owner == by.owner_key:
             raise NotYourself
         return owner
 
-    async def _resolve_person(self, tenant: str, name: str) -> str:
+    async def resolve_person(self, tenant: str, name: str) -> str:
+        """Returns a person as tenant|issuer|subject, of whom a subject may be given. Raises AmbiguousPerson."""
         parts = name.split("|", 2)
         if len(parts) == 3 and parts[0] == tenant and parts[1] in (*self._issuers, SERVICE_ISSUER):
             return name

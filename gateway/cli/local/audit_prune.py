@@ -36,7 +36,8 @@ def prune(
     from policies.audit.cuts import delete_records, find_due_cuts
     from policies.audit.cuts import read_records as going
 
-    with _exclusive_access(chosen) if confirmed else nullcontext(), home.connect_to_database(chosen, read_only=not confirmed) as connection:
+    with exclusive_access(chosen) if confirmed else nullcontext(), home.connect_to_database(chosen, read_only=not confirmed) as connection:
+        _refuse_during_holds(connection)
         cuts = find_due_cuts(connection, moment)
         if confirmed and cuts:
             if archive is not None:
@@ -58,6 +59,17 @@ def prune(
         screen.print_text(f"{gone}; interlock audit verify shows that nothing else is missing")
 
 
+def _refuse_during_holds(connection: "Connection") -> None:
+    """Raises CommandFailed while there are legal holds: a chain has the records of all people and tenants, and is cut as a whole."""
+    from sqlalchemy import func, select
+
+    from gateway.storage.tables import legal_holds
+
+    if count := connection.execute(select(func.count()).select_from(legal_holds)).scalar_one():
+        in_force = screen.format_count(count, "legal hold")
+        raise CommandFailed(f"{in_force} in force: nothing was removed", "interlock db holds; interlock db release ID")
+
+
 def _parse_before(text: str) -> int:
     """Returns a day as microseconds since 1970. Raises WrongUsage."""
     try:
@@ -71,7 +83,7 @@ def _parse_before(text: str) -> int:
 
 
 @contextmanager
-def _exclusive_access(settings: "Settings") -> Iterator[None]:
+def exclusive_access(settings: "Settings") -> Iterator[None]:
     """Locks the home and the file of a SQLite database, which one process may write. Raises CommandFailed."""
     from gateway.storage.files.data_folder import HomeInUse, lock_home
     from gateway.storage.files.database_file import lock_database_file

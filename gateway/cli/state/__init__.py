@@ -1,1 +1,1 @@
-"""Commands about state that agents share."""
+"""Commands about what agents share: the board, claims, subjects and memory; and about what is deleted of it all with time."""

@@ -12,6 +12,7 @@ from adapters.mcp_client.wire.messages import McpRefused
 from adapters.upstream.targets import EgressRefused
 from gateway.audit.decisions import UnknownDecision
 from gateway.audit.explanations import decision_document, explain_refusal
+from gateway.audit.retention.terms import ArchiveUnwritable, UnknownHold
 from gateway.calls.authorizer import ApprovalNeeded, CallRefused
 from gateway.calls.consent.account_connections import UnknownConnection
 from gateway.calls.consent.approval_requests import TooManyQuestions
@@ -200,6 +201,8 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     UnknownDelivery: ErrorMapping(404, -32011, "unknown", "There is no such dead letter.", keeps_http_status=True),
     UnknownDecision: ErrorMapping(404, -32011, "unknown", "There is no such decision.", keeps_http_status=True),
     UnknownGrant: ErrorMapping(404, -32011, "unknown", "There is no such grant.", keeps_http_status=True),
+    UnknownHold: ErrorMapping(404, -32011, "unknown", "No hold in force has that id.", keeps_http_status=True),
+    ArchiveUnwritable: ErrorMapping(503, -32013, "archive-unwritable"),
     UnknownKill: ErrorMapping(404, -32011, "unknown", "No active kill has that name or id.", keeps_http_status=True),
     NotYourself: ErrorMapping(409, -32602, "not-yourself", "You could not lift this kill; ask another operator."),
     AmbiguousPerson: ErrorMapping(409, -32602, "ambiguous"),

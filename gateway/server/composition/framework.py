@@ -20,6 +20,7 @@ from gateway.ingress.admin.authority import decisions as admin_decisions
 from gateway.ingress.admin.authority import grants as admin_grants
 from gateway.ingress.admin.authority import kills as admin_kills
 from gateway.ingress.admin.authority import policies as admin_policies
+from gateway.ingress.admin.authority import retention as admin_retention
 from gateway.ingress.admin.authority import settings as admin_settings
 from gateway.ingress.admin.authority.evaluations import AccessEvaluator
 from gateway.ingress.admin.authority.oversight import Oversight
@@ -213,6 +214,8 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
     letters = (gateway.webhooks.outbox, gateway.webhooks.events, gateway.events.starts)
     verifier = admin_audit.AuditVerifier(database, partial(read_heads, gateway.settings.home / "audit.heads"), gateway.keys)
     tasks = (database, gateway.stores.tasks, authenticate, gateway.open_streams)
+    resolve_person, size = gateway.kill_switch.resolve_person, gateway.settings.server.max_body
+    retention = admin_retention.RetentionParts(gateway.retention.pruner, gateway.retention.holds, resolve_person)
     return {
         "/api/tasks": lambda: [
             admin_tasks.routes(*tasks, oversight=oversight, currency=currency),
@@ -223,6 +226,8 @@ def _record_areas(gateway: Gateway, access: RegistryAccess, authenticate: TokenG
         "/api/audit": lambda: [admin_audit.routes(database, authenticate, authorize, verifier)],
         "/api/cost": lambda: [admin_cost.routes(_cost_parts(gateway, access), authenticate, authorize)],
         "/api/deadletters": lambda: [admin_deadletters.routes(letters, authenticate, authorize)],
+        "/api/retention": lambda: [admin_retention.prune_routes(retention, authenticate, authorize, size)],
+        "/api/holds": lambda: [admin_retention.hold_routes(retention, authenticate, authorize, size)],
     }
 
 

@@ -39,6 +39,7 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.access import authorization as rights
+from gateway.server.composition.access.retention import build_retention
 from gateway.server.composition.access.rulings import Rulings, build_rulings
 from gateway.server.composition.access.sessions import build_sessions, start_sessions
 from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
@@ -140,6 +141,7 @@ class Gateway:
         entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
         self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
         self.stores = _build_stores(self)
+        self.retention = build_retention(settings.retention, self.database, self.audit, self.stores.tasks.pruning, process=self.process)
         self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope, events=self.events)
         self.limits = rights.build_limits(settings)
         self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
@@ -254,6 +256,8 @@ class Gateway:
         self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
+        for tend in (self.retention.pruner.run_once, self.retention.size_watch.run_once):
+            self.periodic_tasks.repeat(GRANTS_SECONDS, tend)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.is_sqlite:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)

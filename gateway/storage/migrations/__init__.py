@@ -1,3 +1,3 @@
 """The history of the database schema; `HEAD` is the version that this code expects."""
 
-HEAD = "0031"
+HEAD = "0033"

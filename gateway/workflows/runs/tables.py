@@ -212,6 +212,7 @@ workflow_hops = Table(
     Column("run_id", Text, nullable=False),  # that run
     Column("hops", BigInteger, nullable=False),  # of the event: how many runs that events started came before
     deleted_with(tasks, ("tenant", "run_id"), "workflow_hops_task"),
+    Index("workflow_hops_run", "tenant", "run_id"),  # by which the deletion of a task finds its rows
 )
 
 workflow_listens = Table(

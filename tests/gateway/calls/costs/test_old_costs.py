@@ -10,7 +10,7 @@ from gateway.calls.costs.entries import CostEntry
 from gateway.calls.costs.expiry import DAY_US, OldCosts
 from gateway.storage.batch import Batch
 from gateway.storage.database import Database
-from gateway.storage.tables import costs, tasks
+from gateway.storage.tables import costs, legal_holds, tasks
 from tests.gateway.calls.costs.test_reservations import RUN, RUNS, open_runs
 
 NOW = 900 * DAY_US
@@ -50,3 +50,14 @@ async def test_costs_of_tasks_and_runs_that_have_not_ended_stay(database: Databa
     await database.write(lambda batch: batch.connection.execute(update(tasks).values(state="TASK_STATE_CANCELED")))
     assert await old.prune() == 2
     assert await left(database) == []
+
+
+async def test_costs_that_are_held_stay(database: Database) -> None:
+    await database.write(lambda batch: add(batch, "old", 1))
+    found = await database.query("SELECT tenant, owner FROM costs", (), lambda rows: rows[0])
+    hold = {"tenant": found[0], "id": "h", "kind": "person", "name": found[1], "reason": "", "placed_by": "", "placed_at": 1}
+    await database.write(lambda batch: batch.add(legal_holds, hold))
+    old = OldCosts(database, lambda: NOW, kept_days=400)
+    assert await old.prune() == 0
+    await database.write(lambda batch: batch.run("DELETE FROM legal_holds", ()))
+    assert await old.prune() == 1

@@ -337,6 +337,15 @@ def test_a_gateway_at_work_on_sqlite_is_not_pruned(interlock: CommandLine, home:
     assert told.code == 0 and "would be removed" in told.out  # what would go may be asked at any time
 
 
+def test_nothing_is_pruned_while_a_legal_hold_is_in_force(interlock: CommandLine, home: Path) -> None:
+    age(home)
+    spoil(home, "INSERT INTO legal_holds VALUES ('default', 'h_1', 'person', 'x', '', 'y', 1)")
+    ran = interlock("audit", "prune", "--before", "2000-01-01", "--yes")
+    assert ran.code == 1 and "1 legal hold in force" in ran.err and "db release" in ran.err
+    spoil(home, "DELETE FROM legal_holds")
+    assert interlock("audit", "prune", "--before", "2000-01-01", "--yes").code == 0
+
+
 # attack LOG-04
 def test_an_export_is_verified_elsewhere_with_public_keys_alone(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
     assert interlock("audit", "export", "-o", "copy.jsonl").code == 0

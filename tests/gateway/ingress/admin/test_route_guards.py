@@ -98,6 +98,7 @@ FLOW: Final = "document: {dsl: 1.0.3, namespace: n, name: flow, version: 1.0.0}\
 BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused before anybody asks for rights
     "register_virtual_server": {"name": "other", "tools": ["crm.*"]},
     "kill": {"kind": "agent", "name": "sales"},
+    "place_hold": {"kind": "tenant"},
     "decide_approval": {"decision": "approve"},
     "decide_held_state": {"decision": "drop"},
     "take_claim": {"subject": "customer:42"},

@@ -1,0 +1,69 @@
+"""The rows that belong to a task: counts them, reads them for the archive, and deletes them in transactions of a bounded size."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Table, func, select
+
+from gateway.storage.batch import Batch
+from gateway.storage.tables import ENDED_STATES, metadata, task_events, tasks
+
+READ_AT_ONCE: Final = 100  # rows of the archive
+_ENDED: Final = ",".join("?" * len(ENDED_STATES))
+
+
+@cache
+def tables_of_task() -> Mapping[Table, "Column[Any]"]:
+    """Returns each table whose rows go with a task, with its column of the task's id. A table comes after those that it refers to.
+
+    All packages with tables must have been imported, as gateway/server/composition/access/retention.py does.
+    A table that names no task has few rows, which go with what it refers to: `workflow_looks`.
+    """
+    found: dict[Table, Column[Any]] = {tasks: tasks.c.id, task_events: task_events.c.task_id}
+    for table in metadata.sorted_tables:
+        for key in table.foreign_key_constraints:
+            of_task = found.get(key.referred_table)
+            for element in key.elements:
+                if element.column is of_task:
+                    found[table] = element.parent
+    return found
+
+
+def count_rows(connection: Connection, tenant: str, task_ids: Sequence[str]) -> Counter[str]:
+    """Returns how many rows each task has in all tables together."""
+    counted = Counter[str]()
+    for table, column in tables_of_task().items():
+        of_tasks = (table.c.tenant == tenant) & column.in_(task_ids)
+        for task_id, count in connection.execute(select(column, func.count()).where(of_tasks).group_by(column)):
+            counted[task_id] += count
+    return counted
+
+
+def read_rows(connection: Connection, tenant: str, task_id: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the rows of a task with the names of their tables, the task's own row first."""
+    for table, column in tables_of_task().items():
+        query = select(table).where(table.c.tenant == tenant, column == task_id)
+        for row in connection.execute(query, execution_options={"yield_per": READ_AT_ONCE}):
+            yield table.name, dict(row._mapping)
+
+
+def delete_tasks(batch: Batch, tenant: str, task_ids: Sequence[str]) -> int:
+    """Deletes tasks with all that belongs to them, and returns how many there were. Foreign keys delete what has one."""
+    marks = ",".join("?" * len(task_ids))
+    batch.run(f"DELETE FROM task_events WHERE tenant = ? AND task_id IN ({marks})", (tenant, *task_ids))  # noqa: S608 (marks)
+    statement = f"DELETE FROM tasks WHERE tenant = ? AND id IN ({marks}) AND runner = '' AND state IN ({_ENDED})"  # noqa: S608 (marks)
+    return batch.run(statement, (tenant, *task_ids, *ENDED_STATES))
+
+
+def delete_some_rows(batch: Batch, tenant: str, task_id: str, rows_max: int) -> int:
+    """Deletes at most `rows_max` rows that belong to a task, those first that others refer to, and never the task's own row."""
+    left = rows_max
+    for table, column in reversed([*tables_of_task().items()]):
+        if table is tasks or not left:
+            continue
+        keys = ", ".join(each.name for each in table.primary_key.columns)
+        some = f"SELECT {keys} FROM {table.name} WHERE tenant = ? AND {column.name} = ? LIMIT ?"  # noqa: S608 (our own tables)
+        left -= batch.run(f"DELETE FROM {table.name} WHERE ({keys}) IN ({some})", (tenant, task_id, left))  # noqa: S608 (our own tables)
+    return rows_max - left

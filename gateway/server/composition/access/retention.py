@@ -1,0 +1,49 @@
+"""Builds the deletion of what is not kept any more, and legal holds."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import gateway.workflows.runs.tables  # noqa: F401 (so that the rows of runs are found with their tasks)
+from gateway.audit.retention.archive import TaskArchive
+from gateway.audit.retention.holds import LegalHolds
+from gateway.audit.retention.pruner import EPOCH, Retention
+from gateway.audit.retention.sizes import SizeWatch
+from gateway.audit.retention.terms import RetentionTerms, TermsByTenant
+from gateway.server.sections.retention import RetentionSettings, TenantRetentionSettings
+from gateway.storage.database import Database
+from gateway.tasks.ended_tasks import PruningNotice
+from policies.audit.log import AuditLog
+from policies.ids import new_id, now_us
+
+
+class RetentionWork(NamedTuple):
+    """What prunes, what holds, and what warns of a large database."""
+
+    pruner: Retention
+    holds: LegalHolds
+    size_watch: SizeWatch
+
+
+def terms_of(settings: RetentionSettings) -> TermsByTenant:
+    """Returns the terms that the settings give to each tenant."""
+    by_name = {name: _terms(given) for name, given in settings.tenants.items()}
+    return TermsByTenant(_terms(settings), by_name)
+
+
+def _terms(given: TenantRetentionSettings) -> RetentionTerms:
+    return RetentionTerms(given.days, given.tasks)
+
+
+def build_retention(
+    settings: RetentionSettings, database: Database, audit: AuditLog, pruning: PruningNotice, *, process: str
+) -> RetentionWork:
+    """Builds all parts. The caches of `pruning` are emptied after each deletion, by any process."""
+    terms = terms_of(settings)
+    archive = TaskArchive(Path(settings.archive), process) if settings.archive else None
+    database.watch(EPOCH, pruning.forget_tasks)
+    return RetentionWork(
+        Retention(database, terms, audit.record, now=now_us, clock=time.monotonic, archive=archive),
+        LegalHolds(database, audit.record, new_id, now_us),
+        SizeWatch(database, int(settings.warn_gigabytes * 1e9), lambda: terms.default.keeps_all),
+    )

@@ -1,0 +1,1 @@
+"""Tests of retention: what goes, what stays, and in which portions."""
