@@ -13,6 +13,7 @@ from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, database, keys, policy
 from gateway.cli.local import serve as machine
+from gateway.cli.local.backups import commands as backups
 from gateway.cli.people import console, sessions, settings, sign_in
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
@@ -69,7 +70,8 @@ app = typer.Typer(
     epilog=(
         "Environment: INTERLOCK_URL, the gateway to call (http://127.0.0.1:8080); INTERLOCK_TOKEN, your access token "
         "(not set: the session of interlock login); "
-        "INTERLOCK_HOME, where serve, token, keys and audit find the gateway's own files (.interlock); INTERLOCK_…, every setting.\n\n"
+        "INTERLOCK_HOME, where serve, token, keys, audit, backup and restore find the gateway's own files (.interlock); "
+        "INTERLOCK_…, every setting.\n\n"
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable."
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -93,6 +95,7 @@ def options(
 
 machine.register(app)
 app.command()(check.check)
+backups.register(app)
 for name, group in {
     "audit": trail,
     "policy": policy,

@@ -16,6 +16,7 @@ from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
 from gateway.storage.paging import DRIVER
 from gateway.storage.readers import READER_THREADS, ReaderThreads, Rows
+from gateway.storage.tables import schema_bounds
 from gateway.storage.transactions import Participant
 from gateway.storage.writer import Writer
 from gateway.timeouts import DEFAULT_TIMEOUTS
@@ -228,6 +229,14 @@ class Database:
             if not inspect(reader).has_table("alembic_version"):
                 return ""
             return str(reader.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+    def usable_from(self) -> str:
+        """Returns HEAD of the oldest code that works on this schema; empty where the database does not say."""
+        with self.engine.connect() as connection:
+            reader = connection.execution_options(interlock_read=True)
+            if not inspect(reader).has_table(schema_bounds.name):
+                return ""
+            return str(reader.execute(select(schema_bounds.c.usable_from)).scalar() or "")
 
     def close(self) -> None:
         """Writes what was submitted, then closes every connection."""

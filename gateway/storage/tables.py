@@ -366,6 +366,13 @@ notices = Table(
     Index("notices_at", "at"),
 )
 
+schema_bounds = Table(  # one row: HEAD of the oldest code that works on this schema
+    "schema_bounds",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("usable_from", Text, nullable=False),
+)
+
 notice_webhooks = Table(
     "notice_webhooks",
     metadata,

@@ -46,6 +46,14 @@ class PostgresDatabases:
         if self._was_emptied(name):
             self._free.append(name)
 
+    @contextmanager
+    def lend_without_tables(self) -> Iterator[str]:
+        """Yields the URL of a new database that nothing has migrated."""
+        name = f"test_{uuid.uuid4().hex}"
+        with _connect(self._url.set(database="postgres")) as connection:
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+        yield self._url.set(database=name).render_as_string(hide_password=False)
+
     def _copy_template(self) -> str:
         name = f"test_{uuid.uuid4().hex}"
         with _connect(self._url.set(database="postgres")) as connection:

@@ -22,6 +22,7 @@ LIBRARY_OBJECTS = {
     ("gateway.server.settings_sources", "source"): "pydantic-settings: the environment that a source reads",
     ("gateway.server.sockets.http_protocol", "self.cycle"): "uvicorn: the request that is in progress",
     ("gateway.storage.database", "connection"): "sqlite3: isolation_level",
+    ("gateway.storage.files.backups.archive", "info"): "tarfile: size and mode of a part",
     ("gateway.telemetry.logs", "library"): "logging: handlers and propagate",
     ("gateway.telemetry.logs", "root"): "logging: handlers",
     ("gateway.telemetry.span_export", "library"): "logging: handlers and propagate",

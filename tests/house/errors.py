@@ -57,6 +57,7 @@ INSIDE = {
     "registry.names.InvalidMember": "only its subclasses are raised",
     "registry.virtual.tool_overrides.BadOverride": "the selection, or the call, is refused with this reason",
     "gateway.registration.card_source.CardRejected": "a refresh quarantines the agent, a change names the field",
+    "gateway.storage.files.backups.archive.BackupUnusable": "printed by the command line",
     "gateway.storage.files.data_folder.HomeInUse": "start-up: printed by the command line",
     "gateway.storage.files.database_file.DatabaseInUse": "start-up: printed by the command line",
     "gateway.storage.files.data_folder.HomeWritableByOthers": "start-up: printed by the command line",

@@ -89,6 +89,7 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     from gateway.storage.database_start import DatabaseUnusable, DatabaseWait, problem_of, wait_for_database
     from gateway.storage.files.data_folder import HomeInUse
     from gateway.storage.files.database_file import lock_database_file
+    from gateway.storage.migrations import HEAD
     from gateway.storage.migrations.run import upgrade
 
     try:
@@ -98,7 +99,8 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
         wait_for_database(database.engine, DatabaseWait(chosen.database.wait, screen.print_problem))
         with lock_database_file(chosen.database_url, chosen.home) or nullcontext(), screen.show_progress("migrating…"):
             revision_before = check_revision(database)
-            upgrade(database.engine)
+            if revision_before <= HEAD:
+                upgrade(database.engine)
             after = database.revision()
         database.close()
     except (DatabaseUnusable, HomeInUse) as error:

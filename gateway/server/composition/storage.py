@@ -60,17 +60,23 @@ def refuse_wrong_database(database: Database, settings: Settings, keys: SigningK
 
 
 def check_revision(database: Database) -> str:
-    """Returns the schema revision of the database. Raises DatabaseUnusable for a revision that this version does not know."""
+    """Returns the schema revision of the database.
+
+    Raises DatabaseUnusable for a newer schema, unless it only adds to the one that this version knows.
+    """
     try:
         revision = database.revision()
+        usable_from = database.usable_from() if revision > HEAD else HEAD
     except SQLAlchemyError as error:
         raise describe_unusable(database.engine, error) from error
-    if revision > HEAD:
+    if not usable_from or usable_from > HEAD:
         raise DatabaseUnusable(
             f"{describe_location(database.engine)} is at revision {revision}, "
             f"but this version of the gateway knows only revisions up to {HEAD}",
             "start the version of the gateway that migrated it, or restore a backup from before that migration",
         )
+    if revision > HEAD:
+        log.warning("database_newer", revision=revision, known=HEAD)  # while processes of two versions work on it
     return revision
 
 
@@ -83,7 +89,7 @@ def _lock_file(settings: Settings) -> IO[str] | None:
 
 
 def _migrate(database: Database) -> None:
-    if database.revision() != HEAD:
+    if database.revision() < HEAD:
         from gateway.storage.migrations.run import upgrade  # Alembic is loaded only when there is something to migrate
 
         upgrade(database.engine)

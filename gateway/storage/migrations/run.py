@@ -6,7 +6,10 @@ from importlib.resources import as_file, files
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
+
+from gateway.storage.migrations import USABLE_FROM
+from gateway.storage.tables import schema_bounds
 
 LOCK_KEY = 4_242_001  # advisory lock, so that processes that start together do not both migrate
 
@@ -16,8 +19,8 @@ class BrokenReferences(Exception):
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Applies what is missing, in one transaction."""
-    _run(engine, command.upgrade, revision)
+    """Applies what is missing, in one transaction, and records which older code works on the schema."""
+    _run(engine, command.upgrade, revision, USABLE_FROM)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -25,7 +28,7 @@ def downgrade(engine: Engine, revision: str) -> None:
     _run(engine, command.downgrade, revision)
 
 
-def _run(engine: Engine, command: object, revision: str) -> None:
+def _run(engine: Engine, command: object, revision: str, usable_from: str = "") -> None:
     with as_file(files("gateway.storage.migrations")) as folder, _migrating(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_KEY})"))
@@ -34,6 +37,9 @@ def _run(engine: Engine, command: object, revision: str) -> None:
         config.attributes["connection"] = connection
         assert callable(command)
         command(config, revision)
+        if usable_from and inspect(connection).has_table(schema_bounds.name):
+            connection.execute(schema_bounds.delete())
+            connection.execute(schema_bounds.insert().values(id=1, usable_from=usable_from))
 
 
 @contextmanager

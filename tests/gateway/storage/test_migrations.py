@@ -7,10 +7,12 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import IntegrityError
 
-from gateway.storage.database import engine_for
-from gateway.storage.migrations import run
+from gateway.server.composition.storage import check_revision
+from gateway.storage.database import Database, engine_for
+from gateway.storage.database_start import DatabaseUnusable
+from gateway.storage.migrations import HEAD, USABLE_FROM, run
 from gateway.storage.migrations.run import BrokenReferences, downgrade, upgrade
-from gateway.storage.tables import session_locks, task_events, task_prompts, tasks
+from gateway.storage.tables import schema_bounds, session_locks, task_events, task_prompts, tasks
 from gateway.tasks.events.entries import event_from_row
 from gateway.tasks.log import prompt_digest
 
@@ -154,3 +156,27 @@ def test_a_migration_that_breaks_a_reference_keeps_nothing_on_sqlite(sqlite_temp
     with pytest.raises(IntegrityError):  # the connection checks again
         insert_config(engine, "gone")
     engine.dispose()
+
+
+def test_a_newer_schema_is_used_by_code_that_it_says_works_on_it(database_url: str) -> None:
+    opened = Database(engine_for(database_url))
+    with opened.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    upgrade_bound(opened, HEAD)
+    assert check_revision(opened) == "9999"
+    for bound in ("9998", ""):
+        upgrade_bound(opened, bound)
+        with pytest.raises(DatabaseUnusable, match="knows only revisions up to"):
+            check_revision(opened)
+    opened.close()
+
+
+def upgrade_bound(opened: Database, usable_from: str) -> None:
+    with opened.engine.begin() as connection:
+        connection.execute(schema_bounds.delete())
+        connection.execute(schema_bounds.insert().values(id=1, usable_from=usable_from))
+
+
+def test_a_migration_says_which_older_code_works_on_the_schema(engine: Engine) -> None:
+    upgrade(engine)
+    assert read(engine, select(schema_bounds.c.usable_from)) == [(USABLE_FROM,)]

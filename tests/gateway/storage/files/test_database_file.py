@@ -191,7 +191,8 @@ async def test_a_newer_schema_refuses_the_start(tmp_path: Path, database_url: st
     await run_once(tmp_path / "home", database_url)
     engine = engine_for(database_url)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        for statement in ("UPDATE alembic_version SET version_num = :revision", "UPDATE schema_bounds SET usable_from = :revision"):
+            connection.execute(text(statement), {"revision": revision})
     engine.dispose()
     with pytest.raises(DatabaseUnusable, match=f"is at revision {revision}, but this version of the gateway knows only"):
         Gateway(settings(tmp_path / "home", database_url))

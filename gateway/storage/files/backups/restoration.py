@@ -1,0 +1,202 @@
+"""Restores a backup: everything is read and verified before the gateway's home has any of it."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.storage.files.backups import home_files, key_encryption
+from gateway.storage.files.backups.archive import BackupUnusable, Manifest, OpenArchive, Report, open_archive
+from gateway.storage.files.backups.creation import ENCRYPTED_KEYS, HOME, PUBLIC_KEYS, SECRETS, Step, unpack_keys
+from gateway.storage.files.backups.postgres_tools import PostgresTools
+from gateway.storage.files.backups.snapshot import PART_OF, POSTGRES, SQLITE, read_state
+from gateway.storage.files.backups.targets import PostgresTarget, SqliteTarget
+from gateway.storage.files.data_folder import lock_home
+from gateway.storage.files.database_file import lock_database_file, sqlite_path
+from gateway.storage.migrations import HEAD
+from policies.audit.heads import read_heads
+from policies.audit.proof import Proof, read_rows, verify_chains
+from policies.keys.jwks import BadKeySet
+from policies.keys.published import PublishedKeys
+
+KINDS: Final = {SQLITE: "SQLite", POSTGRES: "PostgreSQL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a backup is restored to. `replaces`: what is there is moved aside. `accepts_flaws`: of the audit."""
+
+    home: Path
+    database_url: str
+    environment: Mapping[str, str]
+    moment: datetime
+    passphrase: str = ""
+    replaces: bool = False
+    accepts_flaws: bool = False
+
+    @property
+    def replaced_name(self) -> str:
+        """The name for what is moved aside: of a folder, a schema, or at the end of a file's name."""
+        return self.moment.strftime(f"{home_files.REPLACED}%Y%m%d-%H%M%S")
+
+    @property
+    def kind(self) -> str:
+        return SQLITE if sqlite_path(self.database_url) is not None else POSTGRES
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The outcome. `has_replaced`: something that was there was moved aside."""
+
+    manifest: Manifest
+    proof: Proof
+    has_replaced: bool
+
+
+def restore_backup(archive: Path, to: Destination, step: Step) -> Restored:
+    """Restores into an empty home and database. Raises BackupUnusable, HomeInUse, OSError and SQLAlchemyError."""
+    with open_archive(archive) as opened:
+        _refuse_mismatch(archive, opened.manifest, to)
+        to.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(to), tempfile.TemporaryDirectory(prefix=".restoring-", dir=to.home) as folder:
+            work = Path(folder)
+            target = _target_for(to, work)
+            is_occupied = _refuse_occupied(to, target)
+            target.discard()  # of a restoration that was killed
+            try:
+                return _restore(opened, to, target, work, step, is_occupied=is_occupied)
+            finally:
+                target.discard()
+
+
+def _restore(
+    opened: OpenArchive, to: Destination, target: SqliteTarget | PostgresTarget, work: Path, step: Step, *, is_occupied: bool
+) -> Restored:
+    manifest, part = opened.manifest, PART_OF[to.kind]
+    opened.extract({name: target.staged if name == part else work / "parts" / name for name in manifest.part_names()}, step("unpacking"))
+    files = _home_files_of(work / "parts", to)
+    differing = _differing_files(to, files)
+    if differing and not to.replaces:
+        raise _occupied(to, differing[0])
+    target.load(manifest.tables, step("restoring the database"))
+    proof = _verify(target, manifest, work / "parts", step("verifying the audit"))
+    if not proof.is_sound and not to.accepts_flaws:
+        flaw = proof.flaws[0]
+        raise BackupUnusable(
+            f"the audit in the backup is not sound: {flaw.problem} ({flaw.chain} {flaw.seq}), and {len(proof.flaws) - 1} other flaws",
+            "nothing was restored; use another backup, or --accept-flaws to have this one all the same",
+        )
+    _place_files(to, files, differing)
+    target.accept()
+    return Restored(manifest, proof, has_replaced=bool(differing) or is_occupied)
+
+
+def _refuse_mismatch(archive: Path, manifest: Manifest, to: Destination) -> None:
+    """Raises BackupUnusable for a backup of a newer version, or of the other kind of database."""
+    if manifest.revision > HEAD:
+        raise BackupUnusable(
+            f"{archive} was made by version {manifest.version}, whose schema is {manifest.revision}; "
+            f"this version knows {HEAD} and earlier ones",
+            "restore it with that version or a newer one",
+        )
+    if manifest.database != to.kind:
+        theirs, own = KINDS.get(manifest.database, manifest.database), KINDS[to.kind]
+        raise BackupUnusable(
+            f"{archive} has a database of {theirs}, and database.url is one of {own}", f"set database.url to one of {theirs}"
+        )
+    if ENCRYPTED_KEYS in manifest.part_names() and not to.passphrase:
+        raise BackupUnusable(f"the keys in {archive} are encrypted", "give the file with their passphrase: --passphrase-file FILE")
+
+
+@contextmanager
+def _locked(to: Destination) -> Iterator[None]:
+    """Keeps gateways away from a SQLite file and its home. Raises HomeInUse."""
+    path = sqlite_path(to.database_url)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock_home(to.home), lock_database_file(to.database_url, to.home) or nullcontext():
+        yield
+
+
+def _target_for(to: Destination, work: Path) -> SqliteTarget | PostgresTarget:
+    path = sqlite_path(to.database_url)
+    if path is not None:
+        return SqliteTarget(path, to.replaced_name)
+    return PostgresTarget(to.database_url, PostgresTools(to.database_url, to.environment), work / "database.dump", to.replaced_name)
+
+
+def _refuse_occupied(to: Destination, target: SqliteTarget | PostgresTarget) -> bool:
+    """Returns whether there is a database already. Raises BackupUnusable for it, and for heads of an audit, if nothing may be replaced."""
+    is_occupied = target.is_occupied()
+    if not to.replaces and is_occupied:
+        raise BackupUnusable("the database is not empty", "set database.url to an empty one, or --force moves aside what is there")
+    present = [name for name in home_files.list_present(to.home, sqlite_path(to.database_url)) if not home_files.is_key(name)]
+    if present and not to.replaces:
+        raise _occupied(to, present[0])
+    return is_occupied
+
+
+def _occupied(to: Destination, name: str) -> BackupUnusable:
+    return BackupUnusable(
+        f"the home {to.home} is not empty: it has {name}", "set INTERLOCK_HOME to an empty folder, or --force moves aside what is there"
+    )
+
+
+def _home_files_of(parts: Path, to: Destination) -> dict[str, Path]:
+    """Returns the unpacked files of the home by their path in it. Decrypts the keys. Raises BackupUnusable."""
+    sealed = parts / ENCRYPTED_KEYS
+    if sealed.exists():
+        for name, data in unpack_keys(key_encryption.decrypt(sealed.read_bytes(), to.passphrase)).items():
+            path = parts / SECRETS / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        sealed.unlink()
+    folders = (parts / HOME, parts / SECRETS)
+    return {path.relative_to(folder).as_posix(): path for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
+def _differing_files(to: Destination, files: Mapping[str, Path]) -> list[str]:
+    """Returns the files of the home that the backup has in another form, or not at all. Keys that are not in the backup may stay."""
+    has_keys = any(map(home_files.is_key, files))
+    present = home_files.list_present(to.home, sqlite_path(to.database_url))
+    return [
+        name
+        for name in present
+        if (has_keys or not home_files.is_key(name)) and (name not in files or (to.home / name).read_bytes() != files[name].read_bytes())
+    ]
+
+
+def _verify(target: SqliteTarget | PostgresTarget, manifest: Manifest, parts: Path, _report: Report) -> Proof:
+    """Compares the database with the manifest, and verifies its audit. Raises BackupUnusable for another database."""
+    try:
+        keys = PublishedKeys(msgspec.json.decode((parts / PUBLIC_KEYS).read_bytes()))
+    except (OSError, msgspec.MsgspecError, BadKeySet) as error:
+        raise BackupUnusable(f"the backup has no public keys: {error}", "nothing was restored; use another backup") from error
+    with target.connect() as connection:
+        reader = connection.execution_options(interlock_read=True)
+        state = read_state(reader)
+        if (state.revision, state.audit) != (manifest.revision, manifest.audit):
+            raise BackupUnusable("the database in the backup is not that of its manifest", "nothing was restored; use another backup")
+        return verify_chains(read_rows(reader), read_heads(parts / HOME / home_files.HEADS), keys, allow_empty=not manifest.audit)
+
+
+def _place_files(to: Destination, files: Mapping[str, Path], differing: list[str]) -> None:
+    """Moves the files of the home aside that differ, then those of the backup to their places."""
+    for name in differing:
+        _move(to.home / name, to.home / to.replaced_name / name)
+    for name, path in files.items():
+        _move(path, to.home / name)
+
+
+def _move(source: Path, target: Path) -> None:
+    for folder in reversed(target.parents):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    source.chmod(0o600)
+    source.replace(target)
