@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adapters.version import VERSION
+from adapters.version import describe_version
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
@@ -80,7 +80,7 @@ app = typer.Typer(
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        screen.print_text(f"interlock {VERSION}")
+        screen.print_text(f"interlock {describe_version()}")
         raise typer.Exit
 
 
