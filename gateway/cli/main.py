@@ -13,6 +13,7 @@ from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
+from gateway.cli.local.doctor.command import doctor
 from gateway.cli.people import console, sessions, settings, sign_in
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
@@ -93,6 +94,7 @@ def options(
 
 machine.register(app)
 app.command()(check.check)
+app.command()(doctor)
 for name, group in {
     "audit": trail,
     "policy": policy,

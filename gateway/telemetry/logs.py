@@ -19,7 +19,7 @@ DEPTH_MAX: Final = 4
 HIDDEN: Final = "[hidden]"
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-_SECRET_NAME = re.compile(
+SECRET_NAME = re.compile(
     r"authorization|bearer|cookie|credential|passw|private_key|secret|token(?!_id$|s$)|api_?key|assertion$|ticket$", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
@@ -34,10 +34,14 @@ Event = MutableMapping[str, Any]
 TraceId = Callable[[], str]
 
 
+def hide_secret_texts(text: str) -> str:
+    """Returns the text without what looks like a token, and without passwords in URLs."""
+    return _SECRET_TEXT.sub(rf"\1{HIDDEN}", text)
+
+
 def _redact_text(text: str) -> str:
     """Returns the text without secrets, cut to VALUE_MAX characters."""
-    shown = text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX]
-    shown = _SECRET_TEXT.sub(rf"\1{HIDDEN}", shown)
+    shown = hide_secret_texts(text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX])
     return shown if len(text) <= VALUE_MAX else f"{shown[:VALUE_MAX]}… ({len(text)} characters)"
 
 
@@ -54,7 +58,7 @@ def _to_bounded_json(value: object, depth: int = 0) -> object:
     if isinstance(value, Mapping):
         members = list(value.items())[:MEMBERS_MAX]
         return {
-            _redact_text(str(name)): HIDDEN if _SECRET_NAME.search(str(name)) else _to_bounded_json(member, depth + 1)
+            _redact_text(str(name)): HIDDEN if SECRET_NAME.search(str(name)) else _to_bounded_json(member, depth + 1)
             for name, member in members
         }
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
@@ -80,7 +84,7 @@ def json_line(event: Event, trace_id: str) -> str:
     info = event.pop("exc_info", None)
     for name, value in event.items():
         shown[name] = (
-            HIDDEN if _SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _to_bounded_json(value)
+            HIDDEN if SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _to_bounded_json(value)
         )
     if info:
         shown["exception"] = _describe_exception(info)

@@ -6,7 +6,6 @@ from gateway.telemetry.metrics import UPSTREAMS_MAX, Metrics
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.ports import nowhere
 
-
 METHOD = {"agent": "invoke_agent", "server": "tools/call"}
 
 
