@@ -104,14 +104,15 @@ class Gateway:
     ) -> None:
         self.settings, self.timeouts, self._worker = settings, timeouts, worker
         event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
-        logs.configure_logging(settings.telemetry.log_level, current_trace_id)
-        self.tracer = telemetry.tracer(settings)
         self.lifecycle, self.server_list_changes = Lifecycle(), ServerListChanges()
         self.metrics = Metrics(Outcomes(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, FAULT_IDS), worker)
         self.rejected_credentials = RejectedCredentialLog(time.monotonic)
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
+        self.exports = telemetry.build_exports(settings, self.metrics, worker)
+        self.tracer = self.exports.tracer
+        logs.configure_logging(settings.telemetry.log_level, current_trace_id, forward=self.exports.forward_line)
         observe_commit = telemetry.observe_commits(self.metrics)
         storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs, observe_commit=observe_commit)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
@@ -261,6 +262,7 @@ class Gateway:
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         await self.backlog_gauges.run_once()
         self.periodic_tasks.repeat(telemetry.BACKLOG_SECONDS, self.backlog_gauges.run_once)
+        self.exports.start(self.periodic_tasks.repeat)
         if not self.database.is_sqlite:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)
         await self.configured_entries.start()
@@ -293,8 +295,7 @@ class Gateway:
             self.database.close()
         finally:
             await take_steps(self.periodic_tasks.sign_and_log_head())
-            if self.tracer is not None:
-                self.tracer.close()
+            await take_steps(self.exports.close())
             self._locks.close()
 
 

@@ -1,10 +1,10 @@
-"""Builds what the gateway tells of itself: the tracer, and the gauges that are computed when /metrics is read."""
+"""Builds what the gateway tells of itself: exports over OTLP, and the gauges that are computed when /metrics is read."""
 
 import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Awaitable, Callable, Mapping, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,13 +33,16 @@ from gateway.telemetry.backlog import (
     Waiting,
     read_backlog,
 )
-from gateway.telemetry.environment import exports_traces
+from gateway.telemetry.environment import collector_address, exports, metrics_interval
 from gateway.telemetry.metrics import Metrics
 from policies.ids import now_us
 from policies.keys.signing import SigningKeys
 
 if TYPE_CHECKING:
     from gateway.telemetry.otlp import OtelTracer
+    from gateway.telemetry.otlp_logs import LogExport
+    from gateway.telemetry.otlp_metrics import MetricsExport
+    from gateway.telemetry.worker_figures import WorkerFigures
 
 BACKLOG_SECONDS: Final = 15.0  # between two looks at what waits in the database
 COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -47,13 +50,64 @@ _PAGE_BYTES: Final = resource.getpagesize()
 _POSTGRES_BYTES: Final = text("SELECT pg_database_size(current_database())")
 
 
-def tracer(settings: Settings) -> "OtelTracer | None":
-    """Returns the tracer if the standard environment variables name a collector, else None. Without a tracer no span is created."""
-    if not exports_traces(os.environ):
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """What leaves the process over OTLP. Each part is None if the environment names no collector for it, or turns it off."""
+
+    tracer: "OtelTracer | None"
+    metrics: "MetricsExport | None"
+    logs: "LogExport | None"
+
+    def forward_line(self, line: Mapping[str, object]) -> None:
+        """Exports a log line, where logs are exported."""
+        if self.logs is not None:
+            self.logs.forward(line)
+
+    def start(self, repeat: Callable[[float, Callable[[], Awaitable[object]]], None]) -> None:
+        """Begins to export metrics periodically."""
+        if self.metrics is not None:
+            repeat(metrics_interval(os.environ), self.metrics.run_once)
+
+    async def close(self) -> None:
+        """Exports what is left, waiting a few seconds at most."""
+        if self.metrics is not None:
+            await self.metrics.close()
+        if self.tracer is not None:
+            self.tracer.close()
+        if self.logs is not None:
+            self.logs.close()
+
+
+def build_exports(settings: Settings, metrics: Metrics, worker: "WorkerFigures | None") -> Exports:
+    """Builds the exports that the standard environment variables ask for. Without a collector no span is made, and no SDK is loaded."""
+    return Exports(_build_tracer(settings), _build_metrics_export(metrics, worker), _build_log_export())
+
+
+def _build_tracer(settings: Settings) -> "OtelTracer | None":
+    if not exports("traces", os.environ):
         return None
     from gateway.telemetry.otlp import tracer_from_environment
 
     return tracer_from_environment(VERSION, settings.telemetry.sample, os.environ)
+
+
+def _build_metrics_export(metrics: Metrics, worker: "WorkerFigures | None") -> "MetricsExport | None":
+    """Of several workers, the first exports the sums of all."""
+    if not exports("metrics", os.environ) or (worker is not None and worker.number > 0):
+        return None
+    from gateway.telemetry.otlp import resource_of
+    from gateway.telemetry.otlp_metrics import MetricsExport
+
+    return MetricsExport(metrics, collector_address("metrics", os.environ), resource_of(VERSION))
+
+
+def _build_log_export() -> "LogExport | None":
+    if not exports("logs", os.environ):
+        return None
+    from gateway.telemetry.otlp import resource_of
+    from gateway.telemetry.otlp_logs import LogExport
+
+    return LogExport(collector_address("logs", os.environ), resource_of(VERSION))
 
 
 def observe_commits(metrics: Metrics) -> Callable[[float], None]:
