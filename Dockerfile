@@ -2,7 +2,8 @@
 # Runs with a read-only root file system, here to try it out, with the development issuer and on this machine alone:
 #   docker run --rm --name interlock --read-only -v interlock:/data -p 127.0.0.1:8080:8080 -e INTERLOCK_IDENTITY__DEVELOPMENT=on interlock
 # For others it stands behind TLS: -e INTERLOCK_SERVER__PUBLIC_URL=https://… and the issuers of interlock.yaml, or it does not start.
-# For a release, pin the base by digest: --build-arg BASE=python:3.13-slim@sha256:…
+# For a release, pin the base by digest: --build-arg BASE=python:3.13-slim@sha256:…, and name the commit that interlock --version shows:
+#   --build-arg INTERLOCK_COMMIT=$(git rev-parse HEAD)
 ARG BASE=python:3.13-slim
 
 # Our own wheel. The build tool has a lock of its own: pip before 26.1 takes hashes from no constraints.
@@ -10,11 +11,12 @@ FROM ${BASE} AS wheel
 WORKDIR /src
 COPY requirements-build.lock ./
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY gateway gateway
 COPY adapters adapters
 COPY registry registry
 COPY policies policies
+ARG INTERLOCK_COMMIT=
 RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # The environment: locked dependencies, then the wheel, then no installer any more.

@@ -29,7 +29,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -86,6 +86,10 @@ screenshots: setup ## pictures of the console in build/screenshots, taken while 
 docs: setup build/vendors/docs/installed ## the documentation as a site in build/docs, with the pictures of `make screenshots`; broken links fail
 	@$(RUN) -m tests.docs 2>build/docs.log || { cat build/docs.log; exit 1; }
 	@DOCS=1 $(RUN) -m pytest -q tests/docs
+
+alerts: ## the rules for Prometheus against what must fire each of them, with promtool (PROMTOOL=…)
+	@promtool="$${PROMTOOL:-$$(command -v promtool || true)}"; if [ -z "$$promtool" ]; then echo "make alerts: skipped: there is no promtool on the PATH (Debian: the package prometheus)"; exit 0; fi; \
+	cd examples/observability && "$$promtool" check rules rules.yml && "$$promtool" test rules rules.test.yml
 
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
 	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"

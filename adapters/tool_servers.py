@@ -76,6 +76,11 @@ class ToolServerClient:
         self._sandbox = sandbox
         self._find_built_in = find_built_in
 
+    @property
+    def ejected_count(self) -> int:
+        """The number of MCP servers at URLs with an open breaker."""
+        return self._pool.ejected_count
+
     async def probe(self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None) -> Probe:
         """Probes a server. Raises UpstreamFault and EgressRefused, and ConsentNeeded if the request has a Grant."""
         if url.startswith(STDIO_PREFIX):

@@ -122,6 +122,11 @@ class McpPool:
         self._eras: dict[_RegistrationVersion, _ProbedEra] = {}  # found since the server was registered
         self._handshakes: dict[_RegistrationVersion, _Handshake] = {}
 
+    @property
+    def ejected_count(self) -> int:
+        """The number of servers with an open breaker."""
+        return sum(state.is_open for state in self._breaker.states.values())
+
     async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS, initialize: bool = False) -> Probe:
         """Probes a server's era, version and lists. `headers` are credentials. Raises UpstreamFault and EgressRefused.
 

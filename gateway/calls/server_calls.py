@@ -185,7 +185,7 @@ class ServerCalls:
             raise
         finally:
             self._in_flight.end_call(waiting)
-            self.telemetry.count(call.target, outcome, began)
+            self.telemetry.count(call.target, request.method, outcome, began)
 
     async def _send(self, call: Call, request: McpRequest) -> McpAnswer:
         try:

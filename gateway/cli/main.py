@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adapters.version import VERSION
+from adapters.version import describe_version
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, database, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.local.backups import commands as backups
+from gateway.cli.local.doctor.command import doctor
 from gateway.cli.people import console, sessions, settings, sign_in
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
@@ -82,7 +83,7 @@ app = typer.Typer(
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        screen.print_text(f"interlock {VERSION}")
+        screen.print_text(f"interlock {describe_version()}")
         raise typer.Exit
 
 
@@ -96,6 +97,7 @@ def options(
 machine.register(app)
 app.command()(check.check)
 backups.register(app)
+app.command()(doctor)
 for name, group in {
     "audit": trail,
     "policy": policy,

@@ -27,7 +27,7 @@ from gateway.server.router import App, Handlers, Router
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import STATE, Connections
 from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS
-from gateway.server.watchdog import Watchdog
+from gateway.server.watchdog import LAG_BUCKETS, Watchdog
 from gateway.storage.database import Database, engine_for
 from gateway.telemetry.worker_figures import VARIABLE, FiguresFolder, WorkerFigures
 from policies.keys.signing import SigningKeys
@@ -155,7 +155,9 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
         protocol_servers.LazyFramework(gateway, authentication, clients, proofs),
         _build_lifespan(gateway, on_started),
     )
-    watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS))
+    blocked = gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS)
+    lag = gateway.metrics.add_histogram("event_loop_lag", "How long the event loop took to respond to a check.", LAG_BUCKETS)
+    watchdog = Watchdog(blocked, observe_lag=lag)
     gateway.lifecycle.on_start(watchdog.start)
     gateway.lifecycle.on_stop(watchdog.stop)
     if settings.grpc_port:

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from adapters.sandbox.isolation import Isolation
-from adapters.version import VERSION
+from adapters.version import describe_version
 from gateway.server.composition.process import Gateway
 from registry.cards.card import Family, RegistrationStatus
 from registry.seeds import DEFAULT_TENANT
@@ -32,7 +32,7 @@ def print_banner(gateway: Gateway) -> None:
         "docs": f"{settings.public_url}/docs",
         "console": f"{settings.public_url}/console",
         "grpc": settings.public_grpc,
-        "version": VERSION,
+        "version": describe_version(),
         "next": next_steps(gateway),
         "sandbox": sandbox,
         **made,
@@ -45,7 +45,8 @@ def print_banner(gateway: Gateway) -> None:
 def banner_lines(gateway: Gateway) -> Iterator[str]:
     """Yields the lines for a terminal."""
     settings = gateway.settings
-    yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
+    grpc = f", gRPC at {settings.public_grpc}" if settings.public_grpc else ""
+    yield f"Interlock {describe_version()} serves {settings.public_url}{grpc}"
     yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
     yield f"  console  {settings.public_url}/console, or sign in by a link: interlock console"
     yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"

@@ -61,7 +61,7 @@ class Health:
         await respond(send, 200, json.dumps({"status": "alive", "lag_ms": round(lag * 1000, 1)}).encode(), [NO_STORE])
 
     async def _respond_ready(self, send: Send) -> None:
-        passed = {name: _passes(name, check) for name, check in self._checks.items()}
+        passed = {name: passes(check, name) for name, check in self._checks.items()}
         failed = {name for name, has_passed in passed.items() if not has_passed}
         ready = failed <= TOLERATED_CHECKS
         status = "not ready" if not ready else "degraded" if failed else "ready"
@@ -75,7 +75,8 @@ class Health:
             await respond_problem(send, TokenRefused("metrics"), [NO_STORE, (b"www-authenticate", self._challenge)])
 
 
-def _passes(name: str, check: Check) -> bool:
+def passes(check: Check, name: str = "") -> bool:
+    """Returns whether a check passes. A check that raises fails, and is logged."""
     try:
         return check()
     except Exception:

@@ -96,7 +96,7 @@ def noting_status(request_trace: RequestTrace, send: Send) -> Send:
             status = message["status"]
             request_trace.attributes["http.response.status_code"] = status
             if request_trace.outcome == "ok" and status >= 400:
-                request_trace.outcome = "denied" if status in (401, 403) else "error"
+                request_trace.outcome = "denied" if status in (401, 403) else "rejected" if status < 500 else "error"
         await send(message)
 
     return send_and_note_status
@@ -105,7 +105,7 @@ def noting_status(request_trace: RequestTrace, send: Send) -> Send:
 def note_route(request_trace: RequestTrace, scope: Scope) -> None:
     """Names the span after the route, which has few values, and not after the path."""
     request_trace.attributes["http.request.method"] = request_trace.method
-    if (route := getattr(scope.get("route"), "path", "")) and request_trace.outcome != "error":
+    if (route := getattr(scope.get("route"), "path", "")) and request_trace.outcome not in ("error", "rejected"):
         request_trace.attributes["http.route"] = request_trace.target = route
 
 

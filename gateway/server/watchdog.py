@@ -15,16 +15,26 @@ INTERVAL_SECONDS: Final = 0.05  # between two checks
 BLOCKED_SECONDS: Final = 0.2
 STUCK_SECONDS: Final = 5.0  # a block of that length is logged while it lasts
 BLOCKED_BUCKETS: Final = (BLOCKED_SECONDS, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds; buckets of the metric
+LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2)  # seconds
 FRAMES_MAX: Final = 8
 
 log = structlog.get_logger()
 
 
 class Watchdog:
-    """A thread that checks periodically whether the event loop runs. `observe` gets the duration of each block in seconds."""
+    """A thread that checks periodically whether the event loop runs.
 
-    def __init__(self, observe: Callable[[float], None], clock: Callable[[], float] = time.monotonic) -> None:
+    `observe` gets the duration of each block in seconds, `observe_lag` after each other check how long the loop took to respond.
+    """
+
+    def __init__(
+        self,
+        observe: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
+        observe_lag: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._observe = observe
+        self._observe_lag = observe_lag
         self._clock = clock
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -49,7 +59,9 @@ class Watchdog:
                 loop.call_soon_threadsafe(responded.set)
             except RuntimeError:  # the loop is closed
                 return
-            if not responded.wait(BLOCKED_SECONDS):
+            if responded.wait(BLOCKED_SECONDS):
+                self._observe_lag(self._clock() - asked_at)
+            else:
                 self._report(asked_at, responded, describe_stack(sys._current_frames().get(thread)))
 
     def _report(self, asked_at: float, has_turned: threading.Event, stack: str) -> None:

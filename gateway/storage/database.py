@@ -101,11 +101,17 @@ def raise_epoch(batch: Batch, name: str) -> None:
 class Database:
     """Reads in threads and writes through one writer. gateway/server/composition/storage.py opens one per process."""
 
-    def __init__(self, engine: Engine, *, stale_seconds: float = DEFAULT_TIMEOUTS.stale_epochs) -> None:
-        """`stale_seconds`: how long the epochs count as fresh after they were read."""
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        stale_seconds: float = DEFAULT_TIMEOUTS.stale_epochs,
+        observe_commit: Callable[[float], object] = lambda seconds: None,
+    ) -> None:
+        """`stale_seconds`: how long the epochs count as fresh after they were read. `observe_commit`: see Writer."""
         self.engine = engine
         self._stale_seconds = stale_seconds
-        self._writer = Writer(engine)
+        self._writer = Writer(engine, observe_commit)
         self._readers = ReaderThreads(engine)
         self._epochs = dict.fromkeys(EPOCHS, 0)
         self._epochs_read_at = -math.inf

@@ -32,15 +32,24 @@ class _Job(NamedTuple):
     on_abandoned: Callable[[Any], object] | None = None
 
 
+class _Submission(NamedTuple):
+    """The jobs of one iteration of the event loop, and when they were handed over, on time.perf_counter."""
+
+    jobs: list[_Job]
+    at: float
+
+
 class Writer:
     """A thread that runs all waiting jobs in one transaction and wakes their callers after the commit.
 
     If one job fails, the transaction is rolled back and each job is tried alone, so that only the failing job fails.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, observe_commit: Callable[[float], object] = lambda seconds: None) -> None:
+        """`observe_commit` gets, after each commit, the seconds since the oldest of its jobs was handed over."""
         self._transactions = TransactionRunner(engine)
-        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._observe_commit = observe_commit
+        self._jobs: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._submitted: list[_Job] = []
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
@@ -85,7 +94,7 @@ class Writer:
         """
         if self._submitted:
             jobs, self._submitted = self._submitted, []
-            self._jobs.put(jobs)
+            self._jobs.put(_Submission(jobs, time.perf_counter()))
 
     def post(self, work: Work[Any]) -> None:
         """Runs `work` with the next commit or within 50 ms, without a result.
@@ -108,22 +117,28 @@ class Writer:
     def _run(self) -> None:
         last = False
         while not last:
-            jobs, last = self._take_jobs()
+            jobs, since, last = self._take_jobs()
             self._run_jobs(jobs)
+            if since:
+                self._observe_commit(time.perf_counter() - since)
         while self._deferred and self.is_healthy:
             self._run_jobs(self._take_deferred())
         if self._deferred or self._dropped:
             log.error("posted_writes_lost", count=len(self._deferred) + self._dropped)
         self._transactions.drop_connection()
 
-    def _take_jobs(self) -> tuple[list[_Job], bool]:
-        """Returns the waiting jobs, about BATCH_JOBS_MAX at most, with the posted ones, and whether they are the last."""
+    def _take_jobs(self) -> tuple[list[_Job], float, bool]:
+        """Returns the waiting jobs, about BATCH_JOBS_MAX at most, with the posted ones.
+
+        With them it returns since when the oldest submitted one waits (0: there is none), and whether they are the last.
+        """
         jobs: list[_Job] = []
-        last = False
+        since, last = 0.0, False
         try:
             first = self._jobs.get(timeout=DEFERRED_SECONDS)
             while first is not None:
-                jobs += first
+                jobs += first.jobs
+                since = since or first.at
                 if len(jobs) >= BATCH_JOBS_MAX:
                     break
                 first = self._jobs.get_nowait()
@@ -132,7 +147,7 @@ class Writer:
             pass
         if self._deferred and (self.is_healthy or time.monotonic() > self._retry_after):
             jobs += self._take_deferred()
-        return jobs, last
+        return jobs, since, last
 
     def _take_deferred(self) -> list[_Job]:
         return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_JOBS_MAX))]

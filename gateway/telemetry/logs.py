@@ -19,7 +19,7 @@ DEPTH_MAX: Final = 4
 HIDDEN: Final = "[hidden]"
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-_SECRET_NAME = re.compile(
+SECRET_NAME = re.compile(
     r"authorization|bearer|cookie|credential|passw|private_key|secret|token(?!_id$|s$)|api_?key|assertion$|ticket$", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
@@ -32,12 +32,17 @@ _SECRET_TEXT = re.compile(
 
 Event = MutableMapping[str, Any]
 TraceId = Callable[[], str]
+Forward = Callable[[Mapping[str, object]], object]
+
+
+def hide_secret_texts(text: str) -> str:
+    """Returns the text without what looks like a token, and without passwords in URLs."""
+    return _SECRET_TEXT.sub(rf"\1{HIDDEN}", text)
 
 
 def _redact_text(text: str) -> str:
     """Returns the text without secrets, cut to VALUE_MAX characters."""
-    shown = text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX]
-    shown = _SECRET_TEXT.sub(rf"\1{HIDDEN}", shown)
+    shown = hide_secret_texts(text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX])
     return shown if len(text) <= VALUE_MAX else f"{shown[:VALUE_MAX]}… ({len(text)} characters)"
 
 
@@ -54,7 +59,7 @@ def _to_bounded_json(value: object, depth: int = 0) -> object:
     if isinstance(value, Mapping):
         members = list(value.items())[:MEMBERS_MAX]
         return {
-            _redact_text(str(name)): HIDDEN if _SECRET_NAME.search(str(name)) else _to_bounded_json(member, depth + 1)
+            _redact_text(str(name)): HIDDEN if SECRET_NAME.search(str(name)) else _to_bounded_json(member, depth + 1)
             for name, member in members
         }
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
@@ -72,35 +77,43 @@ def _describe_exception(info: object) -> dict[str, str]:
     return {"error": type(error).__name__, "message": _redact_text(str(error)), "where": where}
 
 
-def json_line(event: Event, trace_id: str) -> str:
-    """Returns one line of JSON in ASCII: line breaks, terminal escapes and bidirectional marks become \\u…."""
+def describe_line(event: Event, trace_id: str) -> dict[str, object]:
+    """Returns the members of one line: bounded, and without secrets."""
     shown: dict[str, object] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
     if trace_id:
         shown["trace_id"] = trace_id
     info = event.pop("exc_info", None)
     for name, value in event.items():
         shown[name] = (
-            HIDDEN if _SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _to_bounded_json(value)
+            HIDDEN if SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _to_bounded_json(value)
         )
     if info:
         shown["exception"] = _describe_exception(info)
+    return shown
+
+
+def json_line(shown: Mapping[str, object]) -> str:
+    """Returns one line of JSON in ASCII: line breaks, terminal escapes and bidirectional marks become \\u…."""
     return json.dumps(shown, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 class _LibraryLogHandler(logging.Handler):
     """Writes log records of libraries, such as uvicorn, in the gateway's format."""
 
-    def __init__(self, stream: TextIO, trace_id: TraceId) -> None:
+    def __init__(self, stream: TextIO, trace_id: TraceId, forward: Forward) -> None:
         super().__init__()
         self._stream = stream
         self._trace_id = trace_id
+        self._forward = forward
 
     def emit(self, record: logging.LogRecord) -> None:
         event: Event = {"level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
         if record.exc_info:
             event["exc_info"] = record.exc_info
-        self._stream.write(json_line(event, self._trace_id()) + "\n")
+        shown = describe_line(event, self._trace_id())
+        self._stream.write(json_line(shown) + "\n")
         self._stream.flush()
+        self._forward(shown)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -108,13 +121,18 @@ def _is_news(record: logging.LogRecord) -> bool:
     return record.msg != "Invalid HTTP request received."
 
 
-def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None = None) -> None:
-    """Sends log lines from `level` on to `stream` (default stderr): the gateway's own, and warnings and errors of libraries."""
+def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None = None, forward: Forward = lambda shown: None) -> None:
+    """Sends log lines from `level` on to `stream` (default stderr): the gateway's own, and warnings and errors of libraries.
+
+    `forward` gets the members of each line too.
+    """
     sink = stream or sys.stderr
 
     def render(logger: object, method: str, event: Event) -> str:
         name = event.pop("event", "")
-        return json_line({"level": "error" if method == "exception" else method, "event": name, **event}, trace_id())
+        shown = describe_line({"level": "error" if method == "exception" else method, "event": name, **event}, trace_id())
+        forward(shown)
+        return json_line(shown)
 
     structlog.configure(
         processors=[render],
@@ -123,7 +141,7 @@ def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers = [_LibraryLogHandler(sink, trace_id)]
+    root.handlers = [_LibraryLogHandler(sink, trace_id, forward)]
     root.setLevel(max(LEVELS[level], logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         library = logging.getLogger(name)

@@ -1,125 +1,127 @@
 """Counters and durations for Prometheus. Every label value comes from a closed set, so that no input can create a series."""
 
-from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gateway.telemetry.outcomes import DOORS, FAMILIES, METHODS, OTHER, Outcomes
 from gateway.telemetry.worker_figures import WorkerFigures
 
-DOORS: Final = frozenset({"a2a", "admin", "console", "mcp", "oauth"})
-METHODS: Final = frozenset(
-    {
-        # A2A 1.0 s9.4
-        "SendMessage",
-        "SendStreamingMessage",
-        "GetTask",
-        "ListTasks",
-        "CancelTask",
-        "SubscribeToTask",
-        "CreateTaskPushNotificationConfig",
-        "GetTaskPushNotificationConfig",
-        "ListTaskPushNotificationConfigs",
-        "DeleteTaskPushNotificationConfig",
-        "GetExtendedAgentCard",
-        # MCP
-        "initialize",
-        "ping",
-        "logging/setLevel",
-        "subscriptions/listen",
-        "resources/subscribe",
-        "resources/unsubscribe",
-        "tasks/update",
-        "server/discover",
-        "tools/list",
-        "tools/call",
-        "resources/list",
-        "resources/read",
-        "resources/templates/list",
-        "prompts/list",
-        "prompts/get",
-        "completion/complete",
-        "tasks/get",
-        "tasks/result",
-        "tasks/list",
-        "tasks/cancel",
-        # HTTP, on /api and /oauth
-        "GET",
-        "POST",
-        "PUT",
-        "PATCH",
-        "DELETE",
-    }
-)
-OUTCOMES: Final = frozenset({"ok", "asks", "canceled", "denied", "error", "failed", "question", "rejected", "timeout", "tool-error"})
-FAMILIES: Final = frozenset({"agent", "server"})
 UPSTREAMS_MAX: Final = 200  # agents and servers with series of their own; further ones count as `other`
-OTHER: Final = "other"
+TENANTS_MAX: Final = 200  # tenants with series of their own; further ones count as `other`
+TENANT_BUCKETS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 30.0)
 CALL_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
+OverWorkers = Literal["livesum", "livemax", "livemin"]
+
+
+class _CallSeries(NamedTuple):
+    """The series of one door, method and outcome. They are looked up once, and then incremented."""
+
+    calls: Counter
+    seconds: Histogram
+
+
 class Metrics:
-    """The metrics of one process, or with `worker` those of all workers. `render` returns the body of /metrics.
+    """The metrics of one process, or with `worker` those of all workers. `render` returns the body of /metrics."""
 
-    `reasons` are outcomes beside OUTCOMES, such as the reason ids of the table of errors.
-    """
-
-    def __init__(self, reasons: Iterable[str] = (), worker: WorkerFigures | None = None) -> None:
+    def __init__(self, outcomes: Outcomes | None = None, worker: WorkerFigures | None = None) -> None:
         self._worker = worker
         if worker is not None:
             worker.use()
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
-        self._outcomes = OUTCOMES | frozenset(reasons)
+        self._outcomes = outcomes or Outcomes()
         self.registry = CollectorRegistry(auto_describe=True)
-        labels = ("door", "method", "outcome")
-        durations = ("interlock_call_seconds", "Time to the end of an answer.", labels[:2])
-        self._calls = Counter("interlock_calls", "Requests that an ingress answered.", labels, registry=self.registry)
-        self._seconds = Histogram(*durations, registry=self.registry, buckets=CALL_BUCKETS)
-        self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        names: tuple[str, ...] = ("family", "tenant", "name")
-        calls = ("interlock_upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
-        times = ("interlock_upstream_seconds", "Time until an agent ended its turn, or a server answered.", names)
-        self._upstream_calls = Counter(*calls, registry=self.registry)
-        self._upstream_seconds = Histogram(*times, registry=self.registry, buckets=CALL_BUCKETS)
-        self._upstream_series: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
+        self._calls = self._add_counter("calls", "Requests that an ingress answered.", ("door", "method", "outcome"))
+        self._seconds = self._add_durations("call", "Time to the end of an answer.", ("door", "method", "result"), CALL_BUCKETS)
+        self._call_series: dict[tuple[str, str, str], _CallSeries] = {}
+        names = ("family", "tenant", "name", "method")
+        times = "Time until an agent ended its turn, or a server answered."
+        self._upstream_calls = self._add_counter("upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
+        self._upstream_seconds = self._add_durations("upstream", times, (*names, "result"), CALL_BUCKETS)
+        self._upstream_series: dict[tuple[str, str, str, str, str], _CallSeries] = {}
         self._upstreams: set[tuple[str, str, str]] = set()
+        self._tenant_seconds = self._add_durations(
+            "tenant_call", "Time to the end of an answer, by the tenant of its caller.", ("tenant", "result"), TENANT_BUCKETS
+        )
+        self._tenant_series: dict[tuple[str, str], Histogram] = {}
+        self._tenants: set[str] = set()
 
-    def count_call(self, ingress: str, method: str, outcome: str, seconds: float) -> None:
-        """Counts one request. Names outside the closed sets count as `other`."""
-        key = (ingress, method, outcome)
-        series = self._call_series.get(key)
-        if series is None:
-            known = (_known_or_other(DOORS, ingress), _known_or_other(METHODS, method), _known_or_other(self._outcomes, outcome))
-            series = (self._calls.labels(*known), self._seconds.labels(*known[:2]))
-            if known == key:
-                self._call_series[key] = series
-        series[0].inc()
-        series[1].observe(seconds)
+    def count_call(self, ingress: str, method: str, outcome: str, seconds: float, tenant: str = "") -> None:
+        """Counts one request. Names outside the closed sets count as `other`. `tenant` is empty without an authenticated caller."""
+        series = self._call_series.get((ingress, method, outcome)) or self._create_call_series(ingress, method, outcome)
+        series.calls.inc()
+        series.seconds.observe(seconds)
+        if tenant:
+            (self._tenant_series.get((tenant, outcome)) or self._create_tenant_series(tenant, outcome)).observe(seconds)
 
-    def upstream(self, family: str, tenant: str, name: str, outcome: str, seconds: float) -> None:
-        """Counts one call of a registered agent or server."""
-        key = (family, tenant, name, outcome)
-        series = self._upstream_series.get(key)
-        if series is None:
-            series = self._upstream_series_of(*key)
-        series[0].inc()
-        series[1].observe(seconds)
-
-    def _upstream_series_of(self, family: str, tenant: str, name: str, outcome: str) -> tuple[Counter, Histogram]:
-        known, outcome = (_known_or_other(FAMILIES, family), tenant, name), _known_or_other(self._outcomes, outcome)
-        if known not in self._upstreams and len(self._upstreams) >= UPSTREAMS_MAX:
-            return self._upstream_calls.labels(known[0], "", OTHER, outcome), self._upstream_seconds.labels(known[0], "", OTHER)
-        self._upstreams.add(known)
-        series = (self._upstream_calls.labels(*known, outcome), self._upstream_seconds.labels(*known))
-        self._upstream_series[(family, tenant, name, outcome)] = series
+    def _create_call_series(self, *key: str) -> _CallSeries:
+        ingress, method, outcome = key
+        known = (_known_or_other(DOORS, ingress), _known_or_other(METHODS, method), self._outcomes.name_of(outcome))
+        result = self._outcomes.result_of(outcome)
+        series = _CallSeries(self._calls.labels(*known), self._seconds.labels(*known[:2], result))
+        if known == key:
+            self._call_series[known] = series
         return series
 
-    def add_gauge(
-        self, name: str, help_text: str, read_value: Callable[[], float], over_workers: Literal["livesum", "livemax"] = "livesum"
-    ) -> None:
+    def _create_tenant_series(self, tenant: str, outcome: str) -> Histogram:
+        """Returns the durations of a tenant and of the result that an outcome stands for. Further tenants share those of `other`."""
+        is_own = tenant in self._tenants or len(self._tenants) < TENANTS_MAX
+        series = self._tenant_seconds.labels(tenant if is_own else OTHER, self._outcomes.result_of(outcome))
+        if is_own:
+            self._tenants.add(tenant)
+            if self._outcomes.name_of(outcome) == outcome:
+                self._tenant_series[tenant, outcome] = series
+        return series
+
+    def upstream(self, target: tuple[str, str, str], method: str, outcome: str, seconds: float) -> None:
+        """Counts one call of a registered agent or server. `target` is its family, tenant and name."""
+        series = self._upstream_series.get((*target, method, outcome)) or self._create_upstream_series(target, method, outcome)
+        series.calls.inc()
+        series.seconds.observe(seconds)
+
+    def _create_upstream_series(self, target: tuple[str, str, str], method: str, outcome: str) -> _CallSeries:
+        family, tenant, name = target
+        known = (_known_or_other(FAMILIES, family), tenant, name)
+        is_own = known in self._upstreams or len(self._upstreams) < UPSTREAMS_MAX
+        shown = (*(known if is_own else (known[0], "", OTHER)), _known_or_other(METHODS, method))
+        name = self._outcomes.name_of(outcome)
+        result = self._outcomes.result_of(outcome)
+        series = _CallSeries(self._upstream_calls.labels(*shown, name), self._upstream_seconds.labels(*shown, result))
+        if is_own:
+            self._upstreams.add(known)
+            if (*shown, name) == (*target, method, outcome):
+                self._upstream_series[(*target, method, outcome)] = series
+        return series
+
+    def _add_counter(self, name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"interlock_{name}", help_text, labels, registry=self.registry)
+
+    def _add_durations(self, name: str, help_text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"interlock_{name}_seconds", help_text, labels, registry=self.registry, buckets=buckets)
+
+    def add_gauge(self, name: str, help_text: str, read_value: Callable[[], float], over_workers: OverWorkers = "livesum") -> None:
         """Adds the gauge `interlock_{name}` without labels, whose value `read_value` returns. `over_workers` says how workers combine."""
         gauge = Gauge(f"interlock_{name}", help_text, registry=self.registry, multiprocess_mode=over_workers)
+        self._watch_gauge(gauge, read_value)
+
+    def add_labelled_gauge(
+        self, name: str, help_text: str, label: str, readers: Mapping[str, Callable[[], float]], over_workers: OverWorkers = "livesum"
+    ) -> None:
+        """Adds the gauge `interlock_{name}` with one label, and a series for each of its values in `readers`."""
+        gauge = Gauge(f"interlock_{name}", help_text, (label,), registry=self.registry, multiprocess_mode=over_workers)
+        for value, read_value in readers.items():
+            self._watch_gauge(gauge.labels(value), read_value)
+
+    def add_info(self, name: str, help_text: str, values: Mapping[str, str]) -> None:
+        """Adds the gauge `interlock_{name}_info`, which is 1, with `values` as its labels."""
+        gauge = Gauge(f"interlock_{name}_info", help_text, tuple(values), registry=self.registry, multiprocess_mode="livemax")
+        gauge.labels(*values.values()).set(1)
+
+    def _watch_gauge(self, gauge: Gauge, read_value: Callable[[], float]) -> None:
         if self._worker is None:
             gauge.set_function(read_value)
         else:
@@ -143,13 +145,18 @@ class Metrics:
         return Histogram(f"interlock_{name}_seconds", help_text, registry=self.registry, buckets=buckets).observe
 
     def render(self) -> bytes:
+        """Returns the body of /metrics."""
+        return generate_latest(self.collect())
+
+    def collect(self) -> CollectorRegistry:
+        """Returns the metrics as they are now: of this process, or the sums over all workers."""
         if self._worker is None:
-            return generate_latest(self.registry)
+            return self.registry
         self.write_gauges()
         self._worker.forget_dead()
         summed = CollectorRegistry()
         MultiProcessCollector(summed, str(self._worker.folder))  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
-        return generate_latest(summed)
+        return summed
 
 
 def _known_or_other(known_names: frozenset[str], name: str) -> str:

@@ -22,7 +22,8 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags, g
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.status import Status, StatusCode
 
-from gateway.telemetry.span_export import LoggedExporter, collector_address
+from gateway.telemetry.environment import collector_address
+from gateway.telemetry.span_export import LoggedExporter
 from gateway.telemetry.spans import ORDINARY_OUTCOMES, TRACEPARENT, Attribute, SpanRole, current_trace_id
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
@@ -216,7 +217,12 @@ def tracer_from_environment(
     version: str, share: float, environment: Mapping[str, str], make: Callable[[], SpanExporter] = OTLPSpanExporter
 ) -> OtelTracer:
     """Returns the tracer that the standard variables (OTEL_EXPORTER_OTLP_…, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) configure."""
+    return OtelTracer(share, LoggedExporter(make(), collector_address("traces", environment)), resource_of(version))
+
+
+def resource_of(version: str) -> Resource:
+    """Returns who exports: the service of the standard variables, else `interlock`."""
     resource = Resource.create({"service.version": version})
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "interlock"}))
-    return OtelTracer(share, LoggedExporter(make(), collector_address(environment)), resource)
+    return resource

@@ -36,6 +36,7 @@ class Work(Protocol):
 
     trace_id: str
     outcome: str
+    tenant: str
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Resumed:
 
     trace_id: str
     outcome: str = "ok"
+    tenant: str = ""
 
 
 _work: ContextVar[Work | None] = ContextVar("work", default=None)
@@ -74,6 +76,13 @@ def note_outcome(outcome: str) -> None:
     work = _work.get()
     if work is not None:
         work.outcome = outcome
+
+
+def note_tenant(tenant: str) -> None:
+    """Records whose caller the current request has, for the metrics by tenant."""
+    work = _work.get()
+    if work is not None:
+        work.tenant = tenant
 
 
 def valid_traceparent(traceparent: Any) -> str:

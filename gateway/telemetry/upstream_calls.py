@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.telemetry.otlp import OtelTracer
 
 TOOL_ERROR = "tool-error"
+TURN = "invoke_agent"  # the operation of a turn (OpenTelemetry conventions for GenAI agents)
 
 
 class TracedTask(Protocol):
@@ -153,9 +154,9 @@ class CallTelemetry:
         finally:
             self.tracer.finish(span, outcome, {})
 
-    def count(self, target: Registration, outcome: str, began: float) -> None:
-        """Counts a call that began at `began` on time.perf_counter."""
-        self.metrics.upstream(target.family.value, target.tenant, target.name, outcome, time.perf_counter() - began)
+    def count(self, target: Registration, method: str, outcome: str, began: float) -> None:
+        """Counts a call that began at `began` on time.perf_counter. `method` is `invoke_agent`, or the method of MCP."""
+        self.metrics.upstream((target.family.value, target.tenant, target.name), method, outcome, time.perf_counter() - began)
 
 
 def address_of(target: Registration) -> dict[str, Attribute]:

@@ -35,7 +35,10 @@ def test_nothing_is_published_beyond_this_machine() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert published and all(port.startswith("127.0.0.1:") for port in published)
     assert SERVICES["database"]["networks"] == ["inside"] and COMPOSE["networks"]["inside"]["internal"]
-    assert {name for name, service in SERVICES.items() if "inside" in service.get("networks", ())} == {"gateway", "database", "traces"}
+    assert {name for name, service in SERVICES.items() if "inside" in service.get("networks", ())} == {
+        *("gateway", "database", "traces"),
+        *("prometheus", "grafana"),
+    }
 
 
 def test_our_containers_have_no_rights_that_they_do_not_need() -> None:
@@ -74,8 +77,8 @@ class Compose:
         self.gateway = {**self.agents, **{name: self.here(value) for name, value in given.items() if not name.startswith("OTEL")}}
 
     def here(self, text: str) -> str:
-        """The text with variables that are not set replaced by their default (`${NAME:-default}`), and with places of this machine."""
-        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+        """The text as where no variable is set (`${NAME:-default}`, `${NAME:+otherwise}`), with places of this machine."""
+        text = re.sub(r"\$\{\w+:\+[^}]*\}", "", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
         for known, port in self._ports.items():
             text = re.sub(rf"\b{known}\b", port, text)
         return re.sub(r"(?<=[= ])/credentials|^/credentials", str(self.folder / "credentials"), text).replace(

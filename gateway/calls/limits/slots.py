@@ -84,6 +84,16 @@ class Slots:
         self._queue: FairQueue[Lane] = FairQueue()
 
     @property
+    def places(self) -> int:
+        """Returns the number of calls that may run at once."""
+        return self._limits.calls_max
+
+    @property
+    def used_count(self) -> int:
+        """Returns the number of calls that have a slot."""
+        return self._whole.whole.count
+
+    @property
     def waiting_count(self) -> int:
         """Returns the number of calls that wait for a slot."""
         return len(self._queue)

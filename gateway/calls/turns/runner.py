@@ -17,7 +17,7 @@ from gateway.tasks.turns.in_flight import InFlight, ShuttingDown, TurnAbandoned
 from gateway.tasks.turns.recorder import TurnRecorder, TurnState, outcome_of
 from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.watcher import WaitingTaskWatcher
-from gateway.telemetry.upstream_calls import CallTelemetry
+from gateway.telemetry.upstream_calls import TURN, CallTelemetry
 from registry.cards.card import FEATURES, Registration
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class TurnRunner:
             return await self._reader.read_whole(opened)
         finally:
             self._in_flight.remove_turn(opened.row.id, prepared_turn.parent_id)
-            self._call_telemetry.count(call.target, outcome, began)
+            self._call_telemetry.count(call.target, TURN, outcome, began)
             self._call_telemetry.finish(prepared_turn.span, outcome)
 
     async def _run_resumed_by_agent(self, adapter: Adapter, turn: Turn, call: Call, opened: TurnState) -> TurnState:

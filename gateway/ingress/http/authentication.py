@@ -7,6 +7,7 @@ from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.http.rejected_credentials import LogRejection
+from gateway.telemetry.spans import note_tenant
 from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
 from policies.tokens.dpop import INVALID_TOKEN, ProofRefused
@@ -94,6 +95,7 @@ class RequestAuthentication:
         self._check_client_origin(scope)
         session_caller: Caller | None = scope.get(SESSION_CALLER_KEY)
         if session_caller is not None:
+            note_tenant(session_caller.principal.tenant)
             return session_caller
         return await self.authenticate_header(header(scope, b"authorization"), resource, scope)
 
@@ -119,6 +121,7 @@ class RequestAuthentication:
             if not (bound or scheme.lower() == "bearer") or not token or " " in token or "," in token:
                 raise TokenRefused("malformed")
             caller = await self._callers.authenticate(token, self._audiences_of(resource))
+            note_tenant(caller.principal.tenant)
             if caller.thumbprint or bound:
                 await self._check_possession(scope, caller, token, bound)
             return caller

@@ -292,6 +292,7 @@ UNEXPECTED_ERROR = ErrorMapping(
     500, -32603, "internal", "The gateway failed; its log has the details under the trace id.", keeps_http_status=True
 )
 REASON_IDS = frozenset({row.reason_id for row in (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR)})
+FAULT_IDS = frozenset({row.reason_id for row in (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR) if row.status >= 500})  # no caller's mistake
 TOKEN_TEXTS = {  # the only reasons a caller learns: its holder can read these claims in the token
     "expired": "The token has expired; get a fresh one.",
     "audience": "The token is for another resource than this, or for another gateway.",

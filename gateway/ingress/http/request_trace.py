@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.calls.outgoing.builder import DEADLINE_HEADER
 from gateway.ingress.http.asgi import BadHeader, Scope, header
-from gateway.telemetry.metrics import METHODS, Metrics
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcomes import METHODS
 from gateway.telemetry.spans import (
     TRACEPARENT,
     Attribute,
@@ -68,6 +69,7 @@ class RequestTrace:
         "span",
         "started",
         "target",
+        "tenant",
         "trace_id",
         "tracer",
     )
@@ -77,6 +79,7 @@ class RequestTrace:
         self.name = name
         self.method = ""
         self.target = ""
+        self.tenant = ""  # of the authenticated caller
         self.outcome = "ok"
         self.deadline = math.inf  # until when the caller waits, in seconds since 1970
         self.attributes: dict[str, Attribute] = {}
@@ -141,9 +144,8 @@ class RequestTraces:
         return request_trace
 
     def end(self, request_trace: RequestTrace) -> None:
-        self._metrics.count_call(
-            request_trace.ingress, request_trace.method, request_trace.outcome, time.perf_counter() - request_trace.started
-        )
+        seconds = time.perf_counter() - request_trace.started
+        self._metrics.count_call(request_trace.ingress, request_trace.method, request_trace.outcome, seconds, request_trace.tenant)
         request_trace.close()
 
 

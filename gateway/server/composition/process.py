@@ -32,12 +32,12 @@ from gateway.calls.revocation.spool import SPOOL_SECONDS
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.http.asgi import Receive, Send
 from gateway.ingress.http.empty_lists import EmptyListReasons
-from gateway.ingress.http.errors import REASON_IDS
+from gateway.ingress.http.errors import FAULT_IDS, REASON_IDS
 from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
-from gateway.server.composition import capacity, tracing, upstreams
+from gateway.server.composition import capacity, telemetry, upstreams
 from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.access.retention import build_retention
 from gateway.server.composition.access.rulings import Rulings, build_rulings
@@ -69,6 +69,7 @@ from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcomes import Outcomes
 from gateway.telemetry.spans import current_trace_id
 from gateway.telemetry.upstream_calls import CallTelemetry
 from gateway.telemetry.worker_figures import WorkerFigures
@@ -104,15 +105,17 @@ class Gateway:
     ) -> None:
         self.settings, self.timeouts, self._worker = settings, timeouts, worker
         event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
-        logs.configure_logging(settings.telemetry.log_level, current_trace_id)
-        self.tracer = tracing.tracer(settings)
         self.lifecycle, self.server_list_changes = Lifecycle(), ServerListChanges()
-        self.metrics = Metrics(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, worker)
+        self.metrics = Metrics(Outcomes(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, FAULT_IDS), worker)
         self.rejected_credentials = RejectedCredentialLog(time.monotonic)
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
-        storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs)
+        self.exports = telemetry.build_exports(settings, self.metrics, worker)
+        self.tracer = self.exports.tracer
+        logs.configure_logging(settings.telemetry.log_level, current_trace_id, forward=self.exports.forward_line)
+        observe_commit = telemetry.observe_commits(self.metrics)
+        storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs, observe_commit=observe_commit)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
         self.audit = AuditLog(new_id("a"), now_us)
         self.database.enlist(self.audit)
@@ -149,14 +152,17 @@ class Gateway:
         self.upstreams = self._build_upstreams()
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
-        telemetry = CallTelemetry(self.metrics, self.tracer)
+        call_telemetry = CallTelemetry(self.metrics, self.tracer)
         costs = capacity.build_costs(settings, self.limits, self.database, self.registry, audit=self.audit, metrics=self.metrics)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
-        self.calls = build_calls(*parts, telemetry=telemetry, costs=costs, timeouts=timeouts, find_facts=facts_finder(lambda: self.memory))
+        find_facts = facts_finder(lambda: self.memory)
+        self.calls = build_calls(*parts, telemetry=call_telemetry, costs=costs, timeouts=timeouts, find_facts=find_facts)
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
         self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)
         self._build_resumers()
+        telemetry.add_gauges(self.metrics, _gauge_sources(self))
+        self.backlog_gauges = telemetry.BacklogGauges(self.metrics, self.database, settings)
         self.processes = ProcessRegistry(self.database, self.process, now_us)
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
 
@@ -178,7 +184,6 @@ class Gateway:
         self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
 
     def _build_upstreams(self) -> Upstreams:
-        _add_gauges(self)
         limits = self.settings.limits
         seconds, idle, absences = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout, self.entry_refresher.absences
         return Upstreams(self.catalog, self.tools, upstream_headers, *seconds, self.limits, self.slots, absences, idle_timeout=idle)
@@ -259,6 +264,9 @@ class Gateway:
         for tend in (self.retention.pruner.run_once, self.retention.size_watch.run_once):
             self.periodic_tasks.repeat(GRANTS_SECONDS, tend)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
+        await self.backlog_gauges.run_once()
+        self.periodic_tasks.repeat(telemetry.BACKLOG_SECONDS, self.backlog_gauges.run_once)
+        self.exports.start(self.periodic_tasks.repeat)
         if not self.database.is_sqlite:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)
         await self.configured_entries.start()
@@ -291,8 +299,7 @@ class Gateway:
             self.database.close()
         finally:
             await take_steps(self.periodic_tasks.sign_and_log_head())
-            if self.tracer is not None:
-                self.tracer.close()
+            await take_steps(self.exports.close())
             self._locks.close()
 
 
@@ -348,17 +355,17 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
     )
 
 
-def _add_gauges(gateway: Gateway) -> None:
-    """Adds the gauges that are computed when /metrics is read."""
-    resilience, metrics, kills = gateway.catalog.resilience, gateway.metrics, gateway.rulings.kills
-    metrics.add_gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(kills), "livemax")
-    metrics.add_gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retry_count)
-    metrics.add_gauge(
-        "agents_ejected", "Endpoints of agents that are ejected for a while after failures.", lambda: resilience.ejected_count
+def _gauge_sources(gateway: Gateway) -> telemetry.GaugeSources:
+    return telemetry.GaugeSources(
+        gateway.rulings.kills,
+        gateway.catalog.resilience,
+        gateway.tools,
+        gateway.open_streams,
+        gateway.calls.stopper,
+        gateway.slots,
+        gateway.keys,
+        gateway.settings.home,
     )
-    metrics.add_gauge("streams", "Streams that are open now.", lambda: gateway.open_streams.total_count)
-    metrics.add_gauge("calls_under_way", "Turns and calls that are in flight.", lambda: gateway.calls.stopper.in_flight_count)
-    metrics.add_gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting_count)
 
 
 def _freeze_startup_objects() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.audit.decisions import READ_AUDIT
@@ -19,7 +20,7 @@ from gateway.ingress.http.request_trace import RequestTraces
 from gateway.ingress.http.scrape_token import ScrapeToken
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.server.composition.process import Gateway
-from gateway.server.health import Check, Health
+from gateway.server.health import Check, Health, passes
 from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
 from gateway.tasks.pages import TaskPages
@@ -102,6 +103,8 @@ def build_health(gateway: Gateway, authentication: RequestAuthentication) -> Hea
         "policies": lambda: gateway.rulings.engine.is_healthy,
     }
 
+    readiness = {name: partial(_read_check, check) for name, check in checks.items()}
+    gateway.metrics.add_labelled_gauge("ready", "Checks of /readyz: 1 passes, 0 fails.", "check", readiness, "livemin")
     reference = gateway.settings.telemetry.metrics_token
     scraper = ScrapeToken(lambda: resolve_credential(reference)) if reference else None
 
@@ -113,6 +116,10 @@ def build_health(gateway: Gateway, authentication: RequestAuthentication) -> Hea
         )
 
     return Health(checks, gateway.metrics.render, may_read, challenge=authentication.challenge(""))
+
+
+def _read_check(check: Check) -> float:
+    return float(passes(check))
 
 
 class LazyFramework:

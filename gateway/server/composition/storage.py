@@ -1,5 +1,6 @@
 """Opens the home folder, the signing keys and the database of one process."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
@@ -28,8 +29,10 @@ class Storage:
     locks: ExitStack
 
 
-def open_storage(settings: Settings, process: str, *, stale_seconds: float) -> Storage:
+def open_storage(settings: Settings, process: str, *, stale_seconds: float, observe_commit: Callable[[float], object]) -> Storage:
     """Opens the home and its database, and migrates the database to the schema of this version. Waits for an unreachable server.
+
+    `observe_commit` gets how long the oldest write of each commit took.
 
     Raises HomeInUse, HomeWritableByOthers, KeysUnusable, DatabaseInUse, DatabaseUnusable and OSError.
     """
@@ -37,7 +40,7 @@ def open_storage(settings: Settings, process: str, *, stale_seconds: float) -> S
     with ExitStack() as locks:
         locks.enter_context(prepare_home(settings.home, settings.public_url, is_sqlite) or ExitStack())
         keys = SigningKeys.open(settings.home)
-        database = Database(engine_for(settings.database_url, process), stale_seconds=stale_seconds)
+        database = Database(engine_for(settings.database_url, process), stale_seconds=stale_seconds, observe_commit=observe_commit)
         try:
             refuse_wrong_database(database, settings, keys)
             locks.enter_context(_lock_file(settings) or ExitStack())

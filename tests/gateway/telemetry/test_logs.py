@@ -11,7 +11,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.logs import HIDDEN, VALUE_MAX, configure_logging, json_line
+from gateway.telemetry.logs import HIDDEN, VALUE_MAX, configure_logging, describe_line, json_line
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 
@@ -68,27 +68,29 @@ def test_control_characters_arrive_escaped_on_one_line(sink: io.StringIO, text: 
     ],
 )
 def test_secrets_are_hidden_by_name_and_by_shape(fields: dict[str, Any]) -> None:  # attack LOG-02
-    written = json_line({"event": "x", **fields}, "")
+    written = json_line(describe_line({"event": "x", **fields}, ""))
     assert HIDDEN in written
     assert not any(secret in written for secret in ("abc", "YWxp", "eyJ"))
 
 
 @pytest.mark.parametrize("fields", [{"token_id": "t_1"}, {"total_tokens": 12}, {"path": "/agents/sales"}, {"reason": "bearer missing"}])
 def test_ordinary_fields_are_shown(fields: dict[str, Any]) -> None:
-    assert json.loads(json_line({"event": "x", **fields}, "")).items() >= fields.items()
+    assert json.loads(json_line(describe_line({"event": "x", **fields}, ""))).items() >= fields.items()
 
 
 def test_long_and_deep_values_are_bounded() -> None:  # attack LOG-01
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
-    written = json_line({"event": "x", "text": "x" * 10**6, "many": list(range(10**5)), "deep": deep, "nan": float("nan")}, "")
+    written = json_line(
+        describe_line({"event": "x", "text": "x" * 10**6, "many": list(range(10**5)), "deep": deep, "nan": float("nan")}, "")
+    )
     assert len(written) < 2 * VALUE_MAX
     assert json.loads(written)["text"].startswith("x" * VALUE_MAX + "…")
 
 
 def test_a_secret_at_the_cut_stays_hidden() -> None:
-    written = json_line({"event": "x", "text": "x" * (VALUE_MAX - 20) + " " + JWT + "y" * 5000}, "")
+    written = json_line(describe_line({"event": "x", "text": "x" * (VALUE_MAX - 20) + " " + JWT + "y" * 5000}, ""))
     assert "eyJ" not in written
 
 
@@ -116,6 +118,6 @@ def test_libraries_write_the_same_lines_from_warnings_on(sink: io.StringIO) -> N
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.recursive(st.none() | st.text() | st.floats() | st.binary(), st.lists)))
 def test_anything_becomes_one_line_of_json(fields: dict[str, Any]) -> None:
-    written = json_line({"event": "x", **fields}, "")
+    written = json_line(describe_line({"event": "x", **fields}, ""))
     assert "\n" not in written
     assert isinstance(json.loads(written), dict)

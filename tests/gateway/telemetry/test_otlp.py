@@ -11,8 +11,10 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.status import StatusCode
 from structlog.testing import capture_logs
 
+from gateway.telemetry.environment import collector_address
+from gateway.telemetry.export_log import EXPORTER_LOGGER, LOG_SECONDS
 from gateway.telemetry.otlp import ATTRIBUTES, PENDING_MAX, TEXT_MAX, OtelTracer, tracer_from_environment
-from gateway.telemetry.span_export import EXPORTER_LOGGER, LOG_SECONDS, LoggedExporter, collector_address
+from gateway.telemetry.span_export import LoggedExporter
 from gateway.telemetry.spans import Resumed, enter_work, trace_id_of
 
 LOW, HIGH = "0" * 31 + "1", "f" * 32  # trace ids that a sampler by ratio takes first and last
@@ -156,7 +158,7 @@ class Refusing(Exporter):
 
 def test_a_collector_that_takes_nothing_is_logged_with_its_address_and_reason() -> None:
     inner, now = Refusing(), [0.0]
-    exporter = LoggedExporter(inner, collector_address({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}), lambda: now[0])
+    exporter = LoggedExporter(inner, collector_address("traces", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}), lambda: now[0])
     span = ReadableSpan("request")
     with capture_logs() as lines:
         for at in (0.0, 1.0, LOG_SECONDS):
@@ -166,9 +168,9 @@ def test_a_collector_that_takes_nothing_is_logged_with_its_address_and_reason() 
         exporter.export([span])
         exporter.export([span])
     failed = {"event": "traces_not_exported", "problem": "Failed to export span batch code: 503", "log_level": "warning"}
-    place = {"collector": "http://collector:4318/v1/traces"}
+    place, todo = {"collector": "http://collector:4318/v1/traces"}, {"todo": "OTEL_TRACES_EXPORTER=none turns this off"}
     assert lines == [
-        {**failed, **place, "lost_spans": 2},
-        {**failed, **place, "lost_spans": 6},
+        {**failed, **place, **todo, "lost_spans": 2},
+        {**failed, **place, **todo, "lost_spans": 6},
         {"event": "traces_exported_again", **place, "lost_spans": 6, "log_level": "info"},
     ]

@@ -23,14 +23,14 @@ from pathlib import Path
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.worker_figures import WorkerFigures
 
-metrics = Metrics((), WorkerFigures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+metrics = Metrics(None, WorkerFigures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
 metrics.add_gauge("streams", "Open streams.", lambda: 2)
 metrics.add_gauge("kills", "Stopped.", lambda: 3, "livemax")
 metrics.write_gauges()
 for line in sys.stdin:
     if line.strip() == "call":
         metrics.count_call("mcp", "tools/call", "ok", 0.004)
-        metrics.upstream("agent", "default", "sales", "ok", 0.004)
+        metrics.upstream(("agent", "default", "sales"), "invoke_agent", "ok", 0.004)
     else:
         print(metrics.render().decode().replace("\\n", "|"))
         continue
@@ -72,8 +72,8 @@ def _close(pipe: IO[str] | None) -> None:
 
 
 CALLS = 'interlock_calls_total{door="mcp",method="tools/call",outcome="ok"}'
-SECONDS = 'interlock_call_seconds_count{door="mcp",method="tools/call"}'
-UPSTREAM = 'interlock_upstream_calls_total{family="agent",name="sales",outcome="ok",tenant="default"}'
+SECONDS = 'interlock_call_seconds_count{door="mcp",method="tools/call",result="ok"}'
+UPSTREAM = 'interlock_upstream_calls_total{family="agent",method="invoke_agent",name="sales",outcome="ok",tenant="default"}'
 
 
 def test_any_worker_tells_the_sums_of_all_and_a_dead_one_takes_nothing_away(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from msgspec.structs import replace
 
+from adapters.version import describe_version
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.admin.demand import require_permission
 from policies.callers import Caller
@@ -24,6 +25,6 @@ def routes(describe: Callable[[], Sequence[dict[str, Any]]], authenticate: Authe
     @router.get("", name="list_settings")
     async def list_settings(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
         await require_permission(caller, authorize, READ_SETTINGS)
-        return JSONResponse({"items": list(describe()), "next": None})
+        return JSONResponse({"items": list(describe()), "next": None, "version": describe_version()})
 
     return router
