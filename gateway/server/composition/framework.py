@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
@@ -26,6 +27,7 @@ from gateway.ingress.admin.authority import settings as admin_settings
 from gateway.ingress.admin.authority.evaluations import AccessEvaluator
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.admin.registry import agents as admin_agents
+from gateway.ingress.admin.registry import declarations as admin_declarations
 from gateway.ingress.admin.registry import discovery as admin_discovery
 from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
@@ -55,6 +57,7 @@ from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.oauth.sign_in import build_sign_in
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import CONSOLE_PATHS, LazyConsole
+from gateway.server.configured import build_configured_entries
 from gateway.server.router import App
 from gateway.server.sections.in_force import describe_settings
 from policies.audit.heads import read_heads
@@ -64,6 +67,7 @@ from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.dpop import DpopVerifier
 from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Tickets
+from registry.cards.card import Registration
 
 
 def build_client_authentication(gateway: Gateway) -> ClientAuthentication:
@@ -158,8 +162,21 @@ def _registry_areas(gateway: Gateway, authenticate: TokenGuard, access: Registry
         "/api/agents": lambda: [admin_agents.routes(access, changes, gateway.onboarding, authenticate, size)],
         "/api/servers": lambda: [admin_servers.routes(access, changes, gateway.onboarding, authenticate, size, runtime=runtime)],
         "/api/virtual-servers": lambda: [admin_virtual.routes(access, gateway.registry, authenticate, size)],
+        "/api/declarations": lambda: [admin_declarations.routes(access, _declaration_parts(gateway), authenticate)],
         "/ard": lambda: [admin_discovery.routes(access, authenticate, gateway.settings.public_url)],
     }
+
+
+def _declaration_parts(gateway: Gateway) -> admin_declarations.DeclarationParts:
+    """Returns what declares the entries of the registry. The engine is loaded by the first workflow."""
+    settings = gateway.settings
+    entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
+    configured = frozenset(each.name for each in entries)
+
+    async def read_workflow(entry: Registration) -> dict[str, Any]:
+        return await (await gateway.workflows.load()).declaration(entry)
+
+    return admin_declarations.DeclarationParts(gateway.registry, configured, read_workflow)
 
 
 def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson, revocation: Revocation) -> RouteAreas:

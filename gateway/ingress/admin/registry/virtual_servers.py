@@ -10,10 +10,10 @@ from pydantic import Field
 
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
-from gateway.ingress.admin.registry.changes import check_if_match
+from gateway.ingress.admin.registry.preconditions import check_if_match
 from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.route_descriptions import describe_json_body
-from gateway.registration.requests import BadRequest
+from gateway.registration.requests import BadRequest, check_label
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
@@ -35,10 +35,11 @@ class SelectionBody(ApiBody):
     aliases: dict[str, str] | None = Field(None, max_length=1000)
     mode: Literal["all", "search"] | None = None
     overrides: dict[str, dict[str, Any]] | None = Field(None, max_length=1000)
+    label: str | None = None
 
     def apply_to(self, previous: Selection | None) -> Selection:
         """Returns the selection with the given fields replaced. Raises BadRequest."""
-        members = self.model_dump(exclude_none=True, exclude={"name"})
+        members = self.model_dump(exclude_none=True, exclude={"name", "label"})
         try:
             return Selection.from_document({**(previous.to_document() if previous else {}), **members})
         except BadSelection as error:
@@ -58,7 +59,8 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
         body = await read_model(request, VirtualBody, max_body)
         registry_change = await registry_access.authorize_change(caller, act_of_registry_change("register", VIRTUAL, body.name))
         made = virtual_candidate(caller.principal.tenant, caller.principal.owner_key, body.name, body.apply_to(None))
-        entry, _ = await registry.add(made, registry_change)
+        check_label(body.label)
+        entry, _ = await registry.add(replace(made, label=body.label or ""), registry_change)
         return JSONResponse(_entry_document(entry), 201, {"location": f"/api/virtual-servers/{entry.name}"})
 
     @router.get("", name="list_virtual_servers")
@@ -78,11 +80,14 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
         body = await read_model(request, SelectionBody, max_body)
         registry_change = await registry_access.authorize_change(caller, act_of_registry_change("change", VIRTUAL, name))
         check_if_match(entry, list_header(request.scope, b"if-match"))
-        return _entry_response(await registry.update(replace(entry, selection=body.apply_to(entry.selection)), registry_change))
+        check_label(body.label)
+        label = entry.label if body.label is None else body.label
+        changed = replace(entry, selection=body.apply_to(entry.selection), label=label)
+        return _entry_response(entry if changed == entry else await registry.update(changed, registry_change))
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)
-    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
-        await registry_access.remove(caller, VIRTUAL, name)
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> Response:
+        await registry_access.remove(caller, VIRTUAL, name, if_match=list_header(request.scope, b"if-match"))
         return Response(status_code=204)
 
     return router
