@@ -176,7 +176,10 @@ def _declaration_parts(gateway: Gateway) -> admin_declarations.DeclarationParts:
     async def read_workflow(entry: Registration) -> dict[str, Any]:
         return await (await gateway.workflows.load()).declaration(entry)
 
-    return admin_declarations.DeclarationParts(gateway.registry, configured, read_workflow)
+    def is_configured(name: str) -> bool:
+        return name in configured or gateway.workflows.folder.has_published(name)
+
+    return admin_declarations.DeclarationParts(gateway.registry, is_configured, read_workflow)
 
 
 def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson, revocation: Revocation) -> RouteAreas:

@@ -1,7 +1,7 @@
 """/api/declarations: what operators have set of each entry of the registry, as `interlock apply` declares it. It has no secrets."""
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,7 @@ from policies.callers import Caller
 from registry.cards.card import WORKFLOW_KIND, Family, Registration
 from registry.cards.effects import effect_documents
 from registry.cards.prices import format_price, price_texts
-from registry.seeds import DEFAULT_TENANT, OPERATOR
+from registry.seeds import DEFAULT_TENANT
 from registry.store import Registry
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
@@ -30,17 +30,14 @@ NAMES_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class DeclarationParts:
-    """What the route reads. `configured`: the names of the entries of interlock.yaml. `read_workflow`: a document and its pause."""
+    """What the route reads. `is_configured`: whether interlock.yaml or the folder of workflows has a name, for the default tenant.
+
+    `read_workflow` returns a document and its pause.
+    """
 
     registry: Registry
-    configured: Collection[str]
+    is_configured: Callable[[str], bool]
     read_workflow: ReadWorkflow
-
-    def is_configured(self, entry: Registration) -> bool:
-        """Returns whether interlock.yaml or the folder of workflows sets the entry, at each start."""
-        if entry.tenant != DEFAULT_TENANT:
-            return False
-        return entry.name in self.configured or (entry.kind == WORKFLOW_KIND and entry.owner == OPERATOR)
 
     async def declare(self, entry: Registration) -> dict[str, Any]:
         """Returns an entry as a declaration, with its version, its label, and what an operator has to know of it."""
@@ -50,7 +47,7 @@ class DeclarationParts:
             "version": to_rfc3339(entry.updated),
             "label": entry.label,
             "status": entry.status.value,
-            "configured": self.is_configured(entry),
+            "configured": entry.tenant == DEFAULT_TENANT and self.is_configured(entry.name),
             "spec": await self._spec_of(entry),
         }
 

@@ -75,14 +75,21 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
         return _entry_response(registry_access.find(caller, VIRTUAL, name))
 
     @router.patch("/{name}", name="change_virtual_server", openapi_extra=describe_json_body(SelectionBody))
-    async def change(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
+    async def change(
+        caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request, *, dry_run: bool = False
+    ) -> JSONResponse:
+        """`dry_run`: nothing is changed, and the answer names what would be."""
         entry = registry_access.find(caller, VIRTUAL, name)
         body = await read_model(request, SelectionBody, max_body)
-        registry_change = await registry_access.authorize_change(caller, act_of_registry_change("change", VIRTUAL, name))
+        registry_change = await registry_access.authorize_change(
+            caller, act_of_registry_change("preview" if dry_run else "change", VIRTUAL, name)
+        )
         check_if_match(entry, list_header(request.scope, b"if-match"))
         check_label(body.label)
         label = entry.label if body.label is None else body.label
         changed = replace(entry, selection=body.apply_to(entry.selection), label=label)
+        if dry_run:
+            return JSONResponse({"name": name, "changes": _list_changes(entry, changed)})
         return _entry_response(entry if changed == entry else await registry.update(changed, registry_change))
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)
@@ -93,14 +100,23 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
     return router
 
 
+def _list_changes(entry: Registration, changed: Registration) -> list[str]:
+    """Returns the members in which two states of a virtual server differ."""
+    before, after = ({"overrides": {}, **_selection_document(each), "label": each.label} for each in (entry, changed))
+    return sorted(name for name in after if before[name] != after[name])
+
+
+def _selection_document(entry: Registration) -> dict[str, Any]:
+    return entry.selection.to_document() if entry.selection else {}
+
+
 def _entry_response(entry: Registration) -> JSONResponse:
     shown = _entry_document(entry)
     return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
 
 
 def _entry_document(entry: Registration) -> dict[str, Any]:
-    selection = entry.selection.to_document() if entry.selection else {}
-    return {"name": entry.name, "path": f"/mcp/virtual/{entry.name}", **selection} | {
+    return {"name": entry.name, "path": f"/mcp/virtual/{entry.name}", **_selection_document(entry)} | {
         "created": to_rfc3339(entry.created),
         "updated": to_rfc3339(entry.updated),
     }
