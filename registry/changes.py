@@ -43,6 +43,7 @@ def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> 
         **{name: row[name] for name in _RECORDED_COLUMNS},
         "sensitivities": json.loads(row["sensitivities"]),
         **{name: terms.get(name, empty) for name, empty in (("model_free", []), ("prices", {}), ("effects", {}), ("memory", "none"))},
+        "label": terms.get("label", ""),
         "ceiling": row["ceiling"].split(),
         "trusted_keys": [key.get("kid", "") for key in json.loads(row["trusted_keys"])],
     }

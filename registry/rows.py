@@ -92,6 +92,7 @@ class Candidate:
     effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
     memory: str = "none"
+    label: str = ""
     jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
 
@@ -128,6 +129,7 @@ def _terms_json(entry: Candidate | Registration) -> str:
     members |= {"model_free": list(entry.model_free), "prices": dict(entry.prices)}
     members["effects"] = effect_documents(entry.effects)
     members["memory"] = entry.memory if entry.memory != "none" else ""
+    members["label"] = entry.label
     return json.dumps({name: value for name, value in members.items() if value})
 
 
@@ -142,6 +144,7 @@ def _parse_terms(text: str) -> dict[str, Any]:
         "effects": MappingProxyType({name: EffectDeclaration(**each) for name, each in members.get("effects", {}).items()}),
         "prices": MappingProxyType(members.get("prices", {})),
         "memory": members.get("memory", "none"),
+        "label": members.get("label", ""),
     }
 
 
@@ -186,6 +189,7 @@ class RegistrationPatch:
     effects: Mapping[str, EffectDeclaration] | None = None
     prices: Mapping[str, int] | None = None
     memory: str | None = None
+    label: str | None = None
 
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:

@@ -7,7 +7,7 @@ from typing import Any
 class CommandError(Exception):
     """Ends the command. `message` says what happened, `todo` what the person can do.
 
-    `details` are members for programs: `code` (else that of the class), `decision_id`, `missing`.
+    `details` are members for programs: `code` (else that of the class), `decision_id`, `missing`, `field`, `problems`.
     """
 
     exit_code = 1
@@ -17,12 +17,12 @@ class CommandError(Exception):
         super().__init__(message)
         self.message = message
         self.todo = todo
-        self._details = details or {}
+        self.details = details or {}
 
     def as_document(self) -> dict[str, Any]:
         """The error as `--json` prints it."""
         told = {"code": self.code, "message": self.message, "todo": self.todo, "exit_code": self.exit_code}
-        return {"error": {**told, **{name: value for name, value in self._details.items() if value}}}
+        return {"error": {**told, **{name: value for name, value in self.details.items() if value}}}
 
 
 class CommandFailed(CommandError):

@@ -82,7 +82,7 @@ class GatewayClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def get(self, path: str, **params: str | int) -> Any:
+    def get(self, path: str, **params: Any) -> Any:
         return self.request("GET", path, params=params)
 
     def request(
@@ -91,7 +91,7 @@ class GatewayClient:
         path: str,
         *,
         body: Any = None,
-        params: Mapping[str, str | int] | None = None,
+        params: Mapping[str, Any] | None = None,
         match: str | None = None,
         more_headers: Mapping[str, str] | None = None,
     ) -> Any:
@@ -132,7 +132,7 @@ class GatewayClient:
                 break
         return items[:limit]
 
-    def read_pages(self, path: str, **params: str | int) -> Iterator[dict[str, Any]]:
+    def read_pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yields the pages of a list."""
         cursor: str | None = ""
         while cursor is not None:
@@ -284,10 +284,11 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
         "code": _find_member(document, "reason_id"),
         "decision_id": _find_member(document, "decision_id"),
         "missing": _find_member(document, "missing"),
+        "field": document.get("field"),
     }
     if isinstance(problems := document.get("problems"), list):
         lines = problem_lines(each for each in problems if isinstance(each, dict))
-        return CommandFailed("\n".join(["the document is refused:", *lines]), details=details)
+        return CommandFailed("\n".join(["the document is refused:", *lines]), details={**details, "problems": problems})
     if status == 403 or inner.get("code") == DENIED_CODE:
         return _refusal_from(text, details)
     if status in (429, 503) or inner.get("code") == LIMITED_CODE:

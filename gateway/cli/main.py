@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from adapters.version import describe_version
 from gateway.cli import output as screen
+from gateway.cli.configuration import commands as configuration
 from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, database, keys, policy
@@ -73,7 +74,7 @@ app = typer.Typer(
         "(not set: the session of interlock login); "
         "INTERLOCK_HOME, where serve, token, keys, audit, backup and restore find the gateway's own files (.interlock); "
         "INTERLOCK_…, every setting.\n\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable."
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable; of diff: 5 differences."
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
@@ -120,7 +121,7 @@ for name, group in {
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)
-for module in (sign_in, tools, send, tasks, decisions, kills, console, settings, costs):
+for module in (sign_in, tools, send, tasks, decisions, kills, console, settings, costs, configuration):
     module.register(app)
 
 

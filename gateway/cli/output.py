@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.columns import fit_columns
+from gateway.cli.terminal.columns import fit_columns
 
 if TYPE_CHECKING:
     from rich.console import Console

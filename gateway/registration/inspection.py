@@ -235,7 +235,7 @@ def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
     labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints, "model_free": terms.model_free}
     labels["effects"] = None if terms.effects is None else parse_effects(terms.effects)
     labels["prices"] = None if terms.prices is None else parse_prices(terms.prices)
-    labels["memory"] = terms.memory
+    labels["memory"], labels["label"] = terms.memory, terms.label
     return {name: label for name, label in labels.items() if label is not None}
 
 

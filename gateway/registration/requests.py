@@ -1,5 +1,6 @@
 """Registration requests: an agent or a server, and the terms that only operators set."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,10 @@ OPERATOR_FIELDS = (
     "prices",
     "effects",
     "memory",
+    "label",
 )
 ACCOUNT_KINDS = ("person", "service")
+_LABEL_FORM = re.compile(r"[a-z0-9._/-]{1,64}")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
 
 
@@ -100,6 +103,7 @@ class OperatorTerms:
     effects: Mapping[str, Mapping[str, Any]] | None = None  # whom calls act on, by tool or skill; `*`: of every other call
     prices: Mapping[str, str] | None = None  # of one call, as decimal texts, by tool; `*`: of every other call
     memory: str | None = None  # what the agent may do with memory: none, read or write
+    label: str | None = None  # of the documents that declare the entry
 
     def check(self, registrant: "Registrant") -> None:
         """Raises BadRequest, naming the field, if a term is invalid or the registrant is no operator and sets one."""
@@ -115,6 +119,7 @@ class OperatorTerms:
             Permissions.parse(self.ceiling or ())
         except BadPermission as error:
             raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
+        check_label(self.label)
         self._check_labels()
         self._check_tools()
         self._check_calls()
@@ -185,6 +190,12 @@ class OperatorTerms:
             _check_auth(self.upstream["auth"], names)
         if "account" in self.upstream:
             _check_account(self.upstream, names)
+
+
+def check_label(label: str | None) -> None:
+    """Raises BadRequest unless the label of declarations is empty or has the form of a name, which may have `/`, `.` and `_` too."""
+    if label and not _LABEL_FORM.fullmatch(label):
+        raise BadRequest("label", "must be at most 64 of a-z, 0-9 and -._/")
 
 
 def _check_account(upstream: Mapping[str, Any], headers: list[str]) -> None:

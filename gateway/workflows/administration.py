@@ -74,9 +74,12 @@ class WorkflowAdministration:
         self._parts = parts
         self._waker = waker
 
-    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]:
-        """Publishes a document. Raises DocumentRefused, NameTaken and Outdated."""
-        added = await self._registrar.add(tenant, owner, text, change)
+    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange, *, label: str | None = None) -> dict[str, Any]:
+        """Publishes a document. `label`: of the declarations that it is from; None: as before.
+
+        Raises DocumentRefused, NameTaken and Outdated.
+        """
+        added = await self._registrar.add(tenant, owner, text, change, label=label)
         await self._starter.reconcile()
         return await self.summary(added)
 
@@ -126,6 +129,12 @@ class WorkflowAdministration:
             "mermaid": mermaid_of(blocks),
             "versions": [{"version": each, "created": to_rfc3339(at)} for each, at in versions],
         }
+
+    async def declaration(self, entry: Registration) -> dict[str, Any]:
+        """What an operator sets of a workflow: its document, and whether its schedule is paused; None for one without a schedule."""
+        schedule = await self._starter.schedule_of(entry.tenant, entry.name)
+        text = await self._parts.store.document_of(entry.tenant, entry.name, entry.workflow_version)
+        return {"document": text or "", "paused": None if schedule is None else schedule.paused_at is not None}
 
     async def estimate(self, entry: Registration) -> dict[str, Any]:
         """The steps, time, tokens and cost of a run, from past runs, and what each call of the document costs by price and past calls."""

@@ -179,6 +179,7 @@ class Registration:
     effects: Mapping[str, EffectDeclaration] = field(default_factory=dict)  # by tool or skill; `*`: of every other call
     prices: Mapping[str, int] = field(default_factory=dict)  # of one call in millionths, by tool; `*`: of every other call
     memory: str = "none"  # none | read | write: what an agent may do with memory, within the rights of the person it acts for
+    label: str = ""  # of the documents that declare it (`interlock apply --label`); empty for an entry that none created
 
     @property
     def may_act(self) -> bool:

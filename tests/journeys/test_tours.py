@@ -24,6 +24,14 @@ SEEN = {  # texts that the tour has to show
     "state": ["breaks the rule `enum`", "platinum", "escalated", "state:write:customer/42/status (user)"],
     "memory": ["memory: write (agent concierge)", "I remember: Prefers deliveries on Mondays", "Lives in Basel", "1 fact", "3 facts are"],
     "costs": ["are left, and the call reserves 0.02", "0.000", "total  0.04", "day,amount,currency", "concierge"],
+    "configuration-as-code": [
+        "4 to create",
+        "nothing to do: 4 objects as declared",
+        'ceiling: ["tool:inventory.*"] → ["tool:inventory.check_stock"]',
+        "upstream.headers.X-Shop-Key: (secret) → env:SHOP_KEY",
+        "Workflow stock-check is deleted",
+        "3 unchanged",
+    ],
     "conflicts": ["sales-waits-after-support", "sent as M-2", "a complaint", "customer:42 is claimed since", "open-escalation-holds-mail"],
 }
 
@@ -62,6 +70,9 @@ class Reader:
             if name in line:
                 line = line.replace(name, pattern.findall(self.shell.printed)[-1])
         code, printed = self.shell.type(self.shell.filled_in(line))
+        if line.startswith("cp -r "):
+            for file in (self.folder / line.split()[-1]).glob("*.yaml"):
+                file.write_text(self._on_free_ports(file.read_text()))
         assert code == (int(expected[1]) if expected else 0), f"{line}\n{printed}"
         for port in self._ports.values() if line.endswith("&") else ():
             if port in line:

@@ -11,6 +11,7 @@ from adapters.redaction.validation_texts import describe_problem
 from adapters.upstream.aws_access import AWS_OPTION
 from gateway.ingress.http.asgi import read_body
 from gateway.registration.requests import BadRequest, OperatorTerms
+from gateway.registration.stored_secrets import refuse_stored
 from gateway.registration.vendor_source import printable_name
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
 from registry.cards.card import AgentEndpoint
@@ -93,11 +94,13 @@ class TermsBody(ApiBody):
     upstream: UpstreamBody | None = None
     clearance: int | None = None
     effects: dict[str, dict[str, Any]] | None = Field(None, max_length=EFFECTS_MAX)
+    label: str | None = None
 
     def operator_terms(self) -> OperatorTerms:
         """Returns the terms. Raises BadRequest."""
-        ceiling = None if self.ceiling is None else tuple(self.ceiling)
-        return OperatorTerms(ceiling, self.delegation, upstream_settings(self.upstream), clearance=self.clearance, effects=self.effects)
+        ceiling, upstream = None if self.ceiling is None else tuple(self.ceiling), upstream_settings(self.upstream)
+        refuse_stored(upstream)
+        return OperatorTerms(ceiling, self.delegation, upstream, clearance=self.clearance, effects=self.effects, label=self.label)
 
 
 class AgentTermsBody(TermsBody):

@@ -93,6 +93,7 @@ def problem(report: ErrorReport, trace_id: str = "") -> dict[str, Any]:
         "reason_id": decision.get("reason_id", report.mapping.reason_id),
         "decision_id": decision.get("id", ""),
         "task_id": decision.get("task_id", report.task_id),
+        **({"field": report.field} if report.field else {}),
         **({"trace_id": trace} if (trace := current_trace_id() or trace_id) else {}),
         **({"decision": decision} if decision else {}),
         **({"approval": report.approval} if report.approval else {}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 from adapters.oauth.authorized import own_credential_request
 from gateway.calls.authorizer import RequireInPerson
@@ -25,6 +26,7 @@ from gateway.ingress.admin.authority import settings as admin_settings
 from gateway.ingress.admin.authority.evaluations import AccessEvaluator
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.admin.registry import agents as admin_agents
+from gateway.ingress.admin.registry import declarations as admin_declarations
 from gateway.ingress.admin.registry import discovery as admin_discovery
 from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
@@ -54,10 +56,12 @@ from gateway.server.composition.oauth.lazy_console import CONSOLE_PATHS, LazyCon
 from gateway.server.composition.oauth.routes import oauth_areas
 from gateway.server.composition.oauth.sign_in import build_sign_in
 from gateway.server.composition.process import Gateway
+from gateway.server.configured import build_configured_entries
 from gateway.server.sections.in_force import describe_settings
 from policies.audit.heads import read_heads
 from policies.callers import Caller
 from policies.ids import now_us
+from registry.cards.card import Registration
 
 
 def build_framework_app(
@@ -138,8 +142,24 @@ def _registry_areas(gateway: Gateway, authenticate: TokenGuard, access: Registry
         "/api/agents": lambda: [admin_agents.routes(access, changes, gateway.onboarding, authenticate, size)],
         "/api/servers": lambda: [admin_servers.routes(access, changes, gateway.onboarding, authenticate, size, runtime=runtime)],
         "/api/virtual-servers": lambda: [admin_virtual.routes(access, gateway.registry, authenticate, size)],
+        "/api/declarations": lambda: [admin_declarations.routes(access, _declaration_parts(gateway), authenticate)],
         "/ard": lambda: [admin_discovery.routes(access, authenticate, gateway.settings.public_url)],
     }
+
+
+def _declaration_parts(gateway: Gateway) -> admin_declarations.DeclarationParts:
+    """Returns what declares the entries of the registry. The engine is loaded by the first workflow."""
+    settings = gateway.settings
+    entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
+    configured = frozenset(each.name for each in entries)
+
+    async def read_workflow(entry: Registration) -> dict[str, Any]:
+        return await (await gateway.workflows.load()).declaration(entry)
+
+    def is_configured(name: str) -> bool:
+        return name in configured or gateway.workflows.folder.has_published(name)
+
+    return admin_declarations.DeclarationParts(gateway.registry, is_configured, read_workflow)
 
 
 def _authority_areas(gateway: Gateway, authenticate: TokenGuard, check_in_person: RequireInPerson, revocation: Revocation) -> RouteAreas:

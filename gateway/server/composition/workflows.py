@@ -120,6 +120,10 @@ class LazyFolder:
         if self._folder is not None and self._folder.waiting_count:
             self._rounds.ask()
 
+    def has_published(self, name: str) -> bool:
+        """Whether a document of the folder sets the workflow of this name in the default tenant."""
+        return self._folder is not None and name in self._folder.published_names
+
     def refused_documents(self, tenant: str) -> Sequence[RefusedDocument]:
         """The documents that are not published, which would be workflows of this tenant."""
         return self._folder.refused if self._folder is not None and tenant == DEFAULT_TENANT else ()

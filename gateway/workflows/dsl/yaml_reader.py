@@ -10,6 +10,7 @@ from msgspec import Struct
 
 DEPTH_MAX: Final = 64
 NODES_MAX: Final = 50_000  # values of a document, those of aliases counted at each place where they stand
+DOCUMENTS_MAX: Final = 10_000  # of one text
 KEY_MAX: Final = 1000  # characters of a key
 PATHS_MAX: Final = 16 << 20  # characters of the JSON pointers of all values together, which later checks may build
 _PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
@@ -74,8 +75,27 @@ _NO_LINES: Final[dict[str, Lines]] = {}
 
 def read_yaml(text: str) -> tuple[Any, Lines]:
     """The data of a text, None for an empty one, with the lines of its values. Raises Unreadable."""
+    found = _read_all(text, 1)
+    return found[0] if found else (None, Lines(0, _NO_LINES))
+
+
+def read_documents(text: str) -> list[tuple[Any, Lines]]:
+    """The data of each document of a text, at most DOCUMENTS_MAX, with the lines of its values. Raises Unreadable."""
+    return _read_all(text, DOCUMENTS_MAX)
+
+
+def _read_all(text: str, most: int) -> list[tuple[Any, Lines]]:
+    """The documents of a text. Raises Unreadable, also for more than `most`."""
     try:
-        return _Reader(yaml.parse(text, _PARSER)).document()
+        events = yaml.parse(text, _PARSER)
+        next(events)  # the stream's start
+        found: list[tuple[Any, Lines]] = []
+        while not isinstance(event := next(events), yaml.StreamEndEvent):
+            if len(found) == most:
+                raise Unreadable("has several YAML documents" if most == 1 else f"has more than {most} YAML documents", _line_of(event))
+            value = _Reader(events).document()
+            found.append((value.data, value.lines))
+        return found
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise Unreadable(f"is not YAML: {_words_of(getattr(error, 'problem', None) or '')}", mark.line + 1 if mark else 0) from error
@@ -95,16 +115,11 @@ class _Reader:
         self._nodes = 0
         self._paths = 0
 
-    def document(self) -> tuple[Any, Lines]:
-        next(self._events)  # the stream's start
-        if isinstance(next(self._events), yaml.StreamEndEvent):
-            return None, Lines(0, _NO_LINES)
+    def document(self) -> _Value:
+        """The document whose start was the last event."""
         value = self._value(next(self._events), 0, 0)
         next(self._events)  # the document's end
-        following = next(self._events)
-        if not isinstance(following, yaml.StreamEndEvent):
-            raise Unreadable("has several YAML documents", _line_of(following))
-        return value.data, value.lines
+        return value
 
     def _value(self, event: Any, depth: int, prefix: int) -> _Value:
         """The value that begins with an event. `prefix`: how long its pointer is."""

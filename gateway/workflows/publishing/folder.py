@@ -37,6 +37,7 @@ class WorkflowFolder:
         self._trying = asyncio.Lock()  # the clock and a change of the registry may ask for rounds at one moment
         self._refused: dict[Path, RefusedDocument] = {}
         self._logged: dict[str, RefusedDocument] = {}
+        self.published_names: set[str] = set()
 
     @property
     def refused(self) -> Sequence[RefusedDocument]:
@@ -110,6 +111,7 @@ class WorkflowFolder:
         except (NameTaken, Outdated) as error:
             problems = (Problem(0, "/document/name", str(error)),)
         else:
+            self.published_names.add(entry.name)
             log.info("workflow_published", file=path.name, workflow=entry.name)
             return True
         self._refused[path] = RefusedDocument(path.name, name_in(text), problems)

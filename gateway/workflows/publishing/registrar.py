@@ -60,16 +60,20 @@ class WorkflowRegistrar:
             raise DocumentRefused(tuple(sorted(found)))
         return document
 
-    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> Registration:
-        """Publishes a document under its name, in place of an earlier version of it. Raises DocumentRefused, NameTaken and Outdated."""
+    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange, *, label: str | None = None) -> Registration:
+        """Publishes a document under its name, in place of an earlier version of it. `label`: of its declaration; None: as before.
+
+        Raises DocumentRefused, NameTaken and Outdated.
+        """
         document = await self.read(tenant, text)
         name = document.document.name
         existing = self.find(tenant, name)
         version = await self._store.add_version(tenant, name, text, owner)
-        made = self._candidate(tenant, owner, document, version)
+        kept = existing.label if existing is not None else ""
+        made = replace(self._candidate(tenant, owner, document, version), label=kept if label is None else label)
         if existing is None:
             return (await self._registry.add(made, change))[0]
-        if all(getattr(existing, each) == getattr(made, each) for each in ("facts", "ceiling", "card_text")):
+        if all(getattr(existing, each) == getattr(made, each) for each in ("facts", "ceiling", "card_text", "label")):
             return existing
         fresh = replace(
             existing,
@@ -80,6 +84,7 @@ class WorkflowRegistrar:
             card=made.card,
             card_text=made.card_text,
             contracts=made.contracts,
+            label=made.label,
         )
         return await self._registry.update(fresh, change)
 

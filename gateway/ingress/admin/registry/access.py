@@ -9,6 +9,7 @@ from typing import Any
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.limits.slices import Slices
 from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.admin.registry.preconditions import check_if_match
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.registration.requests import BadRequest, Registrant
 from gateway.storage.paging import BadCursor
@@ -168,10 +169,16 @@ class RegistryAccess:
         candidates = await self._search.candidates(caller.principal.tenant, query)
         return best_first([scored async for scored in Slices(candidates) if scored is not None])
 
-    async def remove(self, caller: Caller, family: Family, name: str, check: RemovalCheck | None = None) -> None:
-        """Removes an entry after `check`, for operators and its owner. Raises UnknownName, CallRefused, BadRequest, and what it raises."""
+    async def remove(
+        self, caller: Caller, family: Family, name: str, check: RemovalCheck | None = None, *, if_match: str | None = None
+    ) -> None:
+        """Removes an entry after `check`, for operators and its owner. `if_match` is the If-Match header.
+
+        Raises UnknownName, CallRefused, PreconditionFailed, BadRequest, and what `check` raises.
+        """
         found = self.find(caller, family, name)
         registry_change = await self.authorize_owner_change(caller, found, "remove")
+        check_if_match(found, if_match)
         await _check_removable(found, check)
         await self._registry.remove(found.tenant, name, registry_change)
 

@@ -15,11 +15,13 @@ from gateway.ingress.admin.registry.access import (
     match_all,
     registry_change_of,
 )
+from gateway.ingress.admin.registry.preconditions import check_has_if_match, check_if_match
 from gateway.ingress.admin.registry.versions import difference_document, version_document
 from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.refresh import EntryRefresher
-from gateway.registration.requests import BadRequest, OperatorTerms, PreconditionFailed, PreconditionRequired, Registrant
+from gateway.registration.requests import BadRequest, OperatorTerms, Registrant
+from gateway.registration.stored_secrets import find_differences, restore_secrets
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from registry.cards.card import AgentEndpoint, Family, Registration, RegistrationStatus
@@ -49,6 +51,7 @@ class EntryPatch(ApiBody):
     status: Literal["active", "quarantined", "down"] | None = None
     clearance: int | None = None
     effects: dict[str, dict[str, Any]] | None = Field(None, max_length=EFFECTS_MAX)
+    label: str | None = None
 
 
 class ServerPatch(EntryPatch):
@@ -100,8 +103,7 @@ class EntryChanges:
         check_if_match(entry, if_match)
         if patch.status == "active" and patch.url is None and entry.status in AWAITING_STATUSES:
             check_has_if_match(if_match)
-        if patch.upstream is not None:
-            await self._inspector.check_upstream(entry.kind, upstream_settings(patch.upstream))
+        await self._check_upstream(entry, patch)
         found = await self._read_at_new_address(entry, patch.url) if patch.url is not None else None
         changed, jwks = self._apply_patch(entry, patch, found or entry)
         if changed.endpoints != entry.endpoints:
@@ -113,6 +115,29 @@ class EntryChanges:
         elif isinstance(patch, AgentPatch) and patch.trusted_keys is not None and changed.card is not None:
             changed = await self._refresher.recheck_card(changed, registry_change)
         return await self._set_status(changed, patch, registry_change)
+
+    async def find_changes(self, caller: Caller, entry: Registration, patch: EntryPatch, if_match: str | None = None) -> list[str]:
+        """Returns the paths of the terms that a patch would change, without changing anything. The address is not read.
+
+        Raises CallRefused, PreconditionFailed and BadRequest.
+        """
+        await self._check_may_change(caller, entry, patch, "preview")
+        check_changeable(entry)
+        check_if_match(entry, if_match)
+        await self._check_upstream(entry, patch)
+        changed, jwks = self._apply_patch(entry, patch, entry)
+        terms = patch.model_fields_set & set(RegistrationPatch.__slots__) - {"upstream", "status"}
+        paths = [name for name in terms if getattr(entry, name, None) != getattr(changed, name, None)]
+        paths += ["price"] if isinstance(patch, AgentPatch) and changed.prices != entry.prices else []
+        paths += ["jwks"] if jwks is not None and jwks != self._registry.jwks_of_client(entry.client_id) else []
+        paths += ["url"] if patch.url is not None and patch.url not in (entry.url, entry.facts.get("source")) else []
+        return sorted({*paths, *find_differences(entry.upstream, changed.upstream, "upstream")})
+
+    async def _check_upstream(self, entry: Registration, patch: EntryPatch) -> None:
+        """Raises BadRequest for settings of the upstream that an entry of this kind can't have."""
+        upstream = _upstream_of(entry, patch)
+        if upstream is not None:
+            await self._inspector.check_upstream(entry.kind, upstream)
 
     async def refresh(self, caller: Caller, entry: Registration) -> Registration:
         """Reads the entry at its address again. Raises CallRefused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
@@ -183,8 +208,8 @@ class EntryChanges:
             raise UnknownName(entry.name)
         return difference_document(versions)
 
-    async def _check_may_change(self, caller: Caller, entry: Registration, patch: EntryPatch) -> RegistryChange:
-        registry_change = await self._registry_access.authorize_owner_change(caller, entry, "change")
+    async def _check_may_change(self, caller: Caller, entry: Registration, patch: EntryPatch, verb: str = "change") -> RegistryChange:
+        registry_change = await self._registry_access.authorize_owner_change(caller, entry, verb)
         if self._registry_access.is_operator(caller):
             return registry_change
         for name in sorted(patch.model_fields_set):
@@ -198,7 +223,7 @@ class EntryChanges:
         Raises BadRequest.
         """
         ceiling = None if patch.ceiling is None else tuple(patch.ceiling)
-        upstream = None if patch.upstream is None else upstream_settings(patch.upstream)
+        upstream = _upstream_of(entry, patch)
         delegation = keys = rank = jwks = None
         if isinstance(patch, AgentPatch):
             delegation, rank = patch.delegation, patch.rank
@@ -215,10 +240,11 @@ class EntryChanges:
         prices = _prices_of(patch)
         memory = patch.memory if isinstance(patch, AgentPatch) else None
         terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools, prices=prices)
-        terms = replace(terms, effects=patch.effects, memory=memory)
+        terms = replace(terms, effects=patch.effects, memory=memory, label=patch.label)
         terms.check(Registrant(entry.tenant, entry.owner, is_operator=True))
         terms.check_skills(current.card)
         amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls, model_free=tools, memory=memory)
+        amendment = replace(amendment, label=patch.label)
         if prices is not None:
             amendment = replace(amendment, prices=parse_prices(prices))
         if patch.effects is not None:
@@ -240,6 +266,11 @@ class EntryChanges:
         return await self._registry.set_status(entry.tenant, entry.name, RegistrationStatus(patch.status), registry_change)
 
 
+def _upstream_of(entry: Registration, patch: EntryPatch) -> dict[str, Any] | None:
+    """Returns the settings of the upstream that a patch has, with the secrets that stay; None where all stay. Raises BadRequest."""
+    return None if patch.upstream is None else restore_secrets(upstream_settings(patch.upstream), entry.upstream)
+
+
 def _prices_of(patch: EntryPatch) -> Mapping[str, str] | None:
     """Returns the prices of a patch as decimal texts; None where they stay."""
     if isinstance(patch, AgentPatch):
@@ -250,22 +281,6 @@ def _prices_of(patch: EntryPatch) -> Mapping[str, str] | None:
 def _calling_terms(patch: EntryPatch) -> tuple[Mapping[str, Mapping[str, Any]] | None, str | None, tuple[AgentEndpoint, ...] | None]:
     """Returns the contracts, the context and the endpoints of a patch; None for each that stays."""
     return (patch.contracts, patch.context, parse_endpoints(patch.endpoints)) if isinstance(patch, AgentPatch) else (None, None, None)
-
-
-def check_if_match(entry: Registration, if_match: str | None) -> None:
-    """Raises PreconditionFailed unless If-Match lists the `updated` of the entry, or is `*` or absent (RFC 9110 s13.1.1)."""
-    if (
-        if_match is not None
-        and if_match.strip() != "*"
-        and to_rfc3339(entry.updated) not in (tag.strip().strip('"') for tag in if_match.split(","))
-    ):
-        raise PreconditionFailed
-
-
-def check_has_if_match(if_match: str | None) -> None:
-    """Raises PreconditionRequired without an explicit If-Match, since the entry may have changed after the approver read it."""
-    if if_match is None or if_match.strip() == "*":
-        raise PreconditionRequired
 
 
 def check_is_awaiting(entry: Registration, chosen: ChosenNames) -> None:

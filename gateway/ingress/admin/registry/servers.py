@@ -140,8 +140,8 @@ def _add_registration_routes(
         return JSONResponse({"items": items, "next": following, **empty})
 
     @router.delete("/{name}", name="remove_server", status_code=204)
-    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
-        await registry_access.remove(caller, SERVER, name)
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> Response:
+        await registry_access.remove(caller, SERVER, name, if_match=list_header(request.scope, b"if-match"))
         return Response(status_code=204)
 
 
@@ -179,10 +179,15 @@ def _add_change_routes(
         return JSONResponse(await entry_changes.version(caller, registry_access.find(caller, SERVER, name), seq))
 
     @router.patch("/{name}", name="change_server", openapi_extra=describe_json_body(ServerPatch))
-    async def change(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
-        entry = registry_access.find(caller, SERVER, name)
+    async def change(
+        caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request, *, dry_run: bool = False
+    ) -> JSONResponse:
+        """`dry_run`: nothing is changed, and the answer names what would be."""
+        entry, if_match = registry_access.find(caller, SERVER, name), list_header(request.scope, b"if-match")
         patch = await read_model(request, ServerPatch, max_body)
-        return await respond_with_entry(caller, await entry_changes.patch(caller, entry, patch, list_header(request.scope, b"if-match")))
+        if dry_run:
+            return JSONResponse({"name": name, "changes": await entry_changes.find_changes(caller, entry, patch, if_match)})
+        return await respond_with_entry(caller, await entry_changes.patch(caller, entry, patch, if_match))
 
     @router.post("/{name}/refresh", name="refresh_server")
     async def refresh(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:

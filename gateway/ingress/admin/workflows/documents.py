@@ -1,6 +1,7 @@
 """/api/workflows: documents that the gateway runs as agents. Uploading one needs registry:write."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -9,10 +10,13 @@ from pydantic import Field
 
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
+from gateway.ingress.admin.registry.preconditions import check_if_match
 from gateway.ingress.admin.workflows.unknown import WorkflowRoute
+from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
 from gateway.ingress.http.errors import describe
 from gateway.ingress.http.route_descriptions import describe_json_body
+from gateway.registration.requests import PreconditionFailed, check_label
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.publishing.files import RefusedDocument
 from policies.callers import Caller
@@ -31,7 +35,7 @@ PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'un
 class Documents(Protocol):
     """gateway/workflows/administration.py."""
 
-    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]: ...
+    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange, *, label: str | None) -> dict[str, Any]: ...
 
     async def rights_for(self, text: str) -> list[Act]: ...
 
@@ -53,10 +57,11 @@ class Documents(Protocol):
 
 
 class DocumentBody(ApiBody):
-    """The text of a document, YAML or JSON. With `check`, it is only checked."""
+    """The text of a document, YAML or JSON. With `check`, it is only checked. `label` is that of the declarations it is from."""
 
     document: str = Field(min_length=1, max_length=DOCUMENT_MAX)
     check: bool = False
+    label: str | None = None
 
 
 def routes(
@@ -83,13 +88,17 @@ def routes(
     async def add(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         body = await read_model(request, DocumentBody, max_body)
         change = await access.authorize_change(caller, act_of_registry_change("register", Family.AGENT, ""))
+        check_label(body.label)
         documents, tenant = await load(), caller.principal.tenant
         try:
             for act in await documents.rights_for(body.document):
                 await access.require_grant(caller, act)
             if body.check:
                 return JSONResponse({"name": await documents.check(tenant, body.document)}, 200)
-            added = await documents.add(tenant, caller.principal.owner_key, body.document, change)
+            await _check_version(
+                partial(find, caller), documents, caller.principal.tenant, body.document, list_header(request.scope, b"if-match")
+            )
+            added = await documents.add(tenant, caller.principal.owner_key, body.document, change, label=body.label)
         except DocumentRefused as refused:
             return refused_response(refused)
         return JSONResponse(added, 201, {"location": f"/api/workflows/{added['name']}"})
@@ -114,18 +123,28 @@ def routes(
     return router
 
 
+async def _check_version(find: Callable[[str], Registration], documents: Documents, tenant: str, text: str, if_match: str | None) -> None:
+    """Raises PreconditionFailed where If-Match is sent, and the workflow of a document is not there or not as If-Match says."""
+    if if_match is not None:
+        try:
+            entry = find(await documents.check(tenant, text))
+        except UnknownName as missing:
+            raise PreconditionFailed from missing
+        check_if_match(entry, if_match)
+
+
 def _add_removal(router: APIRouter, access: RegistryAccess, load: Callable[[], Awaitable[Documents]], authenticate: Authenticate) -> None:
     """Adds the route that removes a workflow, with `force` although it has open runs."""
 
     @router.delete("/{name}", name="remove_workflow", status_code=204)
-    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, force: bool = False) -> Response:
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request, *, force: bool = False) -> Response:
         documents, tenant = await load(), caller.principal.tenant
 
         async def check() -> None:
             if not force:
                 await documents.check_without_runs(tenant, name)
 
-        await access.remove(caller, Family.AGENT, name, check)
+        await access.remove(caller, Family.AGENT, name, check, if_match=list_header(request.scope, b"if-match"))
         await documents.end_runs(tenant, name)
         return Response(status_code=204)
 
