@@ -79,6 +79,8 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "estimate_cost": "of what they may call",
     "list_claims": "their own, without `everybody`",
     "list_conflicts": "their own, without `everybody`",
+    "list_event_sources": "those of the types that they may receive",
+    "list_console_sessions": "their own",
     "list_events": "those of the types that they may receive",
     "list_triggers": "of the workflows that they may start",
     "test_triggers": "of the workflows that they may start",
