@@ -63,6 +63,7 @@ class Page:
     members: Mapping[str, Any] = field(default_factory=dict)
     is_live: bool = False
     status: int = 200
+    posted: tuple[str, Any] | None = None  # the path and the body of a POST that answers the same as JSON
 
 
 @dataclass(frozen=True, slots=True)

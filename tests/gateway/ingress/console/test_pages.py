@@ -184,3 +184,11 @@ async def test_the_overview_shows_people_what_was_refused_to_them_lately(furnish
         browser = await ConsoleBrowser(home).sign_in(user)
         assert (f"/console/why/{refused}" in (await browser.get(path)).text) == is_shown, (user, path)
         assert (f"/console/why/{refused}" in (await browser.get(path.replace("/console", "/console/why"))).text) == is_shown, (user, path)
+
+
+@on_sqlite
+async def test_the_page_of_events_lists_the_sources_of_webhooks(furnished: tuple[House, dict[str, str]]) -> None:
+    home, _ = furnished
+    for scope, is_shown in ((None, True), ("agent:* state:read:events/shop.*", False)):
+        page = await (await ConsoleBrowser(home).sign_in("admin", scope)).get("/console/events")
+        assert ("/api/events/sources/crm" in page.text) == is_shown
