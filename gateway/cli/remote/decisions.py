@@ -30,7 +30,7 @@ def why(
 
 
 def _print_refusals(*, everybody: bool, as_json: bool) -> None:
-    found = call_gateway("GET", "/api/decisions", params={"everybody": "true"} if everybody else None)["items"]
+    found = call_gateway("GET", f"/api/decisions{'?everybody=true' if everybody else ''}")["items"]
     rows = (
         (screen.format_time(each["at"]), each["id"], _chain_of(each), f"{each['action']} {each['resource']}", each["reason_id"])
         for each in found
