@@ -17,6 +17,7 @@ from tests.fakes.house import CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 UNGUARDED: Final = {  # (methods, path) of the framework's routes without the guard -> what stands in its place
+    "GET /": "leads browsers to the console, and says the same to everybody",
     "GET /.well-known/ai-catalog.json": "public: active agents of the default tenant",
     "GET /.well-known/jwks.json": "public keys",
     "GET /.well-known/authzen-configuration": "public metadata",
