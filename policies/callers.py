@@ -148,6 +148,8 @@ class CallerResolver:
         environment = self._environment
         if expires <= environment.now():
             raise TokenRefused("expired")
+        if not self._identity.trusts(principal.issuer):
+            raise TokenRefused("issuer")
         if not environment.is_fresh():
             await environment.kills.reload()
         environment.kills.check_person(principal.tenant, principal.issuer, principal.subject)

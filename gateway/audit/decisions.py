@@ -78,7 +78,7 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True)
 class RefusalFilter:
-    """Selects refusals: of acts of one person, `tenant|issuer|subject`, or with an empty `owner` of everybody in the tenant.
+    """Selects refusals: of acts of one person, `tenant|issuer|subject`, or with an empty `owner` of the whole tenant.
 
     Those of one person leave out what the gateway answered as unknown, so that they name nothing that the person may not know of.
     """

@@ -146,9 +146,7 @@ class CallAuthorizer:
 
     async def record_refusal(self, caller: Caller, ruling: Denial | Question) -> CallRefused:
         """Records a ruling that is not a Grant. Returns the exception to raise."""
-        record = decision_record(ruling.decision, caller.principal)
-        if isinstance(ruling, Denial) and ruling.is_hidden:
-            record["hidden"] = True
+        record = _refusal_record(ruling, caller)
         log_refusal(ruling.decision)
         await self._stores.database.write(partial(_write_refusal, self._stores, caller.principal.tenant, ruling.decision, record))
         return CallRefused(ruling)
@@ -267,6 +265,12 @@ class CallAuthorizer:
         self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
         if grant.effect_mark is not None:
             self.effects.end_later(grant, effect_state)
+
+
+def _refusal_record(ruling: Denial | Question, caller: Caller) -> dict[str, Any]:
+    """Returns the audit record of a refusal; one that the caller was answered as unknown is marked."""
+    is_hidden = isinstance(ruling, Denial) and ruling.is_hidden
+    return decision_record(ruling.decision, caller.principal) | ({"hidden": True} if is_hidden else {})
 
 
 def _write_refusal(stores: TaskStores, tenant: str, decision: Decision, record: Mapping[str, Any], batch: Batch) -> None:

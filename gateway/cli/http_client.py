@@ -202,7 +202,7 @@ class GatewayClient:
         """Returns the error of an HTTP answer that is not a success. Errors of a gateway have a reason_id, or are of JSON-RPC or OAuth."""
         try:
             document = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict) or not ("reason_id" in document or "error" in document):
             return error_for_other_service(self.url, f"it answers HTTP {status}")
@@ -215,12 +215,14 @@ class GatewayClient:
             return json.loads(content)
         except ValueError:
             raise error_for_other_service(self.url, "what it answers is not JSON") from None
+        except RecursionError:
+            raise CommandFailed("the answer is nested too deeply to be shown", "curl shows it as it is") from None
 
     def _check_message(self, content: bytes | str) -> dict[str, Any]:
         """One JSON-RPC message; its error is raised."""
         try:
             message = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             raise error_for_other_service(self.url, "what it answers is not JSON-RPC")
@@ -340,7 +342,7 @@ def _find_member(document: Any, name: str, depth: int = 6) -> Any:
 def decode_json(content: bytes | str) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CommandFailed("an event of the stream is not JSON", WRONG_URL_TODO) from None
 
 

@@ -185,13 +185,13 @@ def format_count(number: int, noun: str) -> str:
 def format_cost(cost: Mapping[str, Any] | None, unit: str = "steps") -> str:
     """An amount with what is not in it, such as `0.42 USD + 2 unpriced steps`; what is unknown as a whole is `unknown`.
 
-    Calls whose report is not believed are counted behind it: `(1 quarantined)`.
+    Calls whose report is not believed are counted behind it: `(1 with a report that is not believed)`.
     """
     if cost is None:
         return ""
     unpriced = cost["unpriced"]
     lacking = f"{unpriced} unpriced {unit if unpriced != 1 else unit.removesuffix('s')}" if unpriced else ""
-    quarantined = f" ({cost['quarantined']} quarantined)" if cost.get("quarantined") else ""
+    quarantined = f" ({cost['quarantined']} with a report that is not believed)" if cost.get("quarantined") else ""
     if cost["amount"] is None:
         return (f"unknown ({lacking})" if unpriced > 1 else "unknown") + quarantined
     return f"{cost['amount']} {cost['currency']}" + (f" + {lacking}" if lacking else "") + quarantined

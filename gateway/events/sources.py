@@ -56,6 +56,10 @@ class EventSources:
             raise UnknownSource
         return found
 
+    def list_of(self, tenant: str) -> list[SourceRule]:
+        """Returns the sources of a tenant, by name."""
+        return sorted((rule for rule in self._rules.values() if rule.tenant == tenant), key=lambda rule: rule.name)
+
     def verify(self, rule: SourceRule, headers: Mapping[str, str], body: bytes) -> SignedRequest:
         """What a request of a source says of itself. Raises SignatureRefused."""
         try:

@@ -18,7 +18,6 @@ from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.server.banner import print_banner
 from gateway.server.composition import mcp_server, protocol_servers
-from gateway.server.composition.access.credentials import build_client_authentication, build_proofs
 from gateway.server.composition.capacity import client_limits
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.storage import refuse_wrong_database
@@ -134,8 +133,8 @@ def _build_lifespan(gateway: Gateway, on_started: Callable[[], None]) -> App:
 def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda: None) -> Router:
     """Returns the ASGI application. It calls `on_started` once the gateway has started."""
     settings, url = gateway.settings, gateway.settings.public_url
-    clients = build_client_authentication(gateway)
-    proofs = build_proofs(gateway, clients)
+    clients = protocol_servers.build_client_authentication(gateway)
+    proofs = protocol_servers.build_proofs(gateway, clients)
     hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins) if settings.server.cors_origins else None
     authentication = RequestAuthentication(
         gateway.rulings.caller_resolver,

@@ -108,6 +108,10 @@ class TokenVerifier:
         audiences = (audience,) if audience else (audience_claim,) if isinstance(audience_claim, str) else ()
         return self._verify_issued(unverified, audiences, min(self._now(), time_claim(unverified.claims, "exp")))
 
+    def trusts(self, issuer: str) -> bool:
+        """Whether the settings name this issuer of people; the development issuer counts while it is on."""
+        return issuer in self._issuers or (self._development and issuer == DEVELOPMENT_ISSUER)
+
     def invalidate(self) -> None:
         """Drops all cached claims: keys or issuers changed."""
         self._cache.clear()
@@ -169,7 +173,7 @@ class TokenVerifier:
         claims = session_claims(unverified.claims, audiences, now)
         if self._is_session_ended(claims.session_id):
             raise TokenRefused("session-ended")
-        if claims.issuer not in self._issuers and not (self._development and claims.issuer == DEVELOPMENT_ISSUER):
+        if not self.trusts(claims.issuer):
             raise TokenRefused("issuer")
         return claims
 

@@ -14,6 +14,7 @@ from sqlalchemy import insert
 from gateway.events.tables import event_starts
 from tests.fakes.a2a_agents import serving
 from tests.fakes.card_host import CardHost
+from tests.fakes.event_house import SECRET
 from tests.fakes.house import ROLES, USERS, CallbackAgent, House, house, open_house
 from tests.fakes.reception import Reception
 from tests.fakes.workflows import Workflows
@@ -155,6 +156,8 @@ async def console_house(folder: Path, database_url: str, *, is_open: bool = Fals
         "users": PEOPLE,
         "roles": {**ROLES, "sales": [*ROLES["sales"], "memory:*"]},
     }
+    (folder / "crm").write_text(SECRET)
+    settings["events"] = {"sources": {"crm": {"secret": f"file:{folder / 'crm'}", "types": ["crm.*"], "subject": "customer/{data.id}"}}}
     settings["service_principals"] = {"night": {"roles": ["member"], "ceiling": ["agent:*"]}}
     if is_open:
         async with open_house(folder / "home", database_url, **settings) as built:

@@ -46,11 +46,12 @@ def send(
             return
         with screen.show_progress(f"{agent} is at work…"):
             result = send_request(remote, agent, "SendMessage", {"message": message})
+    known_task = result.get("task") or result.get("message") or {}
     if as_json:
         screen.print_json(result)
-    else:
-        screen.print_text(_answer_text(result))
-    _print_next_step(agent, result.get("task") or result.get("message") or {})
+    elif shown := _artifacts_text(known_task) if _has_failed(known_task) else _answer_text(result):  # the error tells the reason
+        screen.print_text(shown)
+    _print_next_step(agent, known_task)
 
 
 def read_data(text: str, option: str = "--data") -> Any:
@@ -87,7 +88,7 @@ def _print_stream(remote: GatewayClient, agent: str, message: dict[str, Any], as
         last = _last_known_task(last, event)
     if not last:
         raise CommandFailed("the stream ended before the first event", "interlock task list shows what was started")
-    _print_next_step(agent, last)
+    _print_next_step(agent, last, has_shown_reason=not as_json)
 
 
 def _text_pieces(event: dict[str, Any]) -> Iterator[tuple[str, bool]]:
@@ -113,12 +114,17 @@ def _last_known_task(known_task: dict[str, Any], event: dict[str, Any]) -> dict[
     return dict(event["message"]) if "message" in event else known_task or dict(event.get("artifactUpdate") or {})
 
 
-def _print_next_step(agent: str, known_task: dict[str, Any]) -> None:
-    """Prints what to do next on stderr. Raises CommandFailed for a task that failed."""
+def _has_failed(known_task: dict[str, Any]) -> bool:
+    state = known_task.get("status", {}).get("state", "")
+    return bool(state) and state not in GOOD_STATES
+
+
+def _print_next_step(agent: str, known_task: dict[str, Any], *, has_shown_reason: bool = False) -> None:
+    """Prints what to do next on stderr. Raises CommandFailed for a task that failed, with the reason unless it was shown."""
     state, context = known_task.get("status", {}).get("state", ""), known_task.get("contextId", "")
     task_id = known_task.get("id") or known_task.get("taskId") or ""
-    if state and state not in GOOD_STATES:
-        parts = known_task["status"].get("message", {}).get("parts", [])
+    if _has_failed(known_task):
+        parts = [] if has_shown_reason else known_task["status"].get("message", {}).get("parts", [])
         raise CommandFailed(
             f"the task is {screen.format_state(state)}: {_text_of_parts(parts)}".rstrip(": "), f"what happened: interlock trace {task_id}"
         )
@@ -138,8 +144,11 @@ def _answer_text(result: dict[str, Any]) -> str:
     if "message" in result:
         return _text_of_parts(result["message"].get("parts", []))
     task = result.get("task", {})
-    artifacts = [_text_of_parts(artifact.get("parts", [])) for artifact in task.get("artifacts", [])]
-    return "\n".join(filter(None, artifacts)) or _text_of_parts(task.get("status", {}).get("message", {}).get("parts", []))
+    return _artifacts_text(task) or _text_of_parts(task.get("status", {}).get("message", {}).get("parts", []))
+
+
+def _artifacts_text(task: dict[str, Any]) -> str:
+    return "\n".join(filter(None, (_text_of_parts(artifact.get("parts", [])) for artifact in task.get("artifacts", []))))
 
 
 def _text_of_parts(parts: list[dict[str, Any]]) -> str:

@@ -7,18 +7,18 @@ from uuid import uuid4
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect, decode_json
+from gateway.cli.http_client import connect, decode_json, list_all
 from gateway.cli.remote.send import read_data
 from gateway.cli.remote.tasks import follow_events
 
 SOURCE = "urn:cli"
 PATH = "/api/events"
-app = typer.Typer(help="Events (CloudEvents 1.0) for workflows: send, tail.", no_args_is_help=True)
+app = typer.Typer(help="Events (CloudEvents 1.0) for workflows: send, tail, sources.", no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """Events (CloudEvents 1.0) for workflows: send, tail."""
+    """Events (CloudEvents 1.0) for workflows: send, tail, sources."""
 
 
 @app.command(epilog="Example: interlock event send com.example.order.paid --data '{\"order\": 7}' --subject order/7")
@@ -71,6 +71,14 @@ def tail(
             path = f"{PATH}?type={quote(kind, safe='')}" if kind else PATH
             for sent in follow_events(remote, path, known[0]["id"] if known else "0", is_endless=True):
                 _print_event(decode_json(sent.data), as_json)
+
+
+@app.command()
+def sources(as_json: screen.AsJson = False) -> None:
+    """List the systems that send events as signed webhooks."""
+    items = list_all(f"{PATH}/sources")
+    rows = ((each["name"], " ".join(each["types"]), each["subject"] or "", each["path"]) for each in items)
+    screen.print_list(items, as_json, ["name", "types", "subject", "path"], rows, "no source sends events that you may receive")
 
 
 def _print_event(item: dict[str, Any], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
@@ -19,6 +19,7 @@ from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
 from gateway.ingress.admin.workflows.direct_routes import DirectRoute, DirectRoutes, index_routes
+from gateway.ingress.http.asgi import list_header
 from gateway.ingress.http.authentication import SESSION_CALLER_KEY, RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import (
@@ -164,6 +165,13 @@ def _add_description_routes(app: FastAPI) -> None:
     @cache
     def document() -> dict[str, Any]:
         return build_openapi_document(app, list(list_routes(app)))
+
+    @app.get("/", include_in_schema=False)
+    async def root(request: Request) -> RedirectResponse:
+        """Leads browsers to the console. Raises UnknownPath for programs."""
+        if "text/html" not in (list_header(request.scope, b"accept") or ""):
+            raise UnknownPath
+        return RedirectResponse("/console", 302, {"cache-control": "no-store", "vary": "Accept"})
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:

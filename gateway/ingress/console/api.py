@@ -128,6 +128,9 @@ class ApiClient:
         }
 
 
+TOO_DEEP = "What this page shows is nested too deeply for a page; its JSON has it."
+
+
 class _CollectedAnswer:
     """What the framework sends, collected."""
 
@@ -155,7 +158,10 @@ class _CollectedAnswer:
     def document(self) -> Any:
         """Returns the document. Raises ApiRefusal."""
         content = b"".join(self._chunks)
-        document = json.loads(content) if content else None
+        try:
+            document = json.loads(content) if content else None
+        except RecursionError:  # Python's reader goes less deep than the gateway's
+            raise ApiRefusal(422, {"title": "Nested too deeply", "detail": TOO_DEEP}) from None
         if self._status >= 400:
             raise ApiRefusal(self._status, document if isinstance(document, dict) else {"title": "Failed", "status": self._status})
         return document

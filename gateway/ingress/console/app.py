@@ -130,7 +130,7 @@ class ConsoleApp:
             form = await read_console_form(scope, receive, found.form_max)
             check_csrf(session, form)
             request = replace(request, form=form)
-        answer = await found.handler(request)
+        answer = await _handle(found, request)
         if isinstance(answer, GrowingPage):
             await self._grow(scope, found, request, answer, receive=receive, send=send)
         else:
@@ -262,6 +262,19 @@ class ConsoleApp:
         caching = b"public, max-age=31536000, immutable" if is_current else b"no-cache"
         headers = [each for each in page_headers() if each[0] != b"cache-control"]
         await _respond(send, 200, content, [*headers, (b"cache-control", caching)], kind)
+
+
+async def _handle(found: PageRoute, request: PageRequest) -> Page | GrowingPage | Elsewhere:
+    """Returns what answers a request; a refusal is a page with the navigation. Raises what is not expected."""
+    try:
+        return await found.handler(request)
+    except Exception as error:  # the request handler: what is not expected goes on to ConsoleApp
+        if (failure := describe_failure(error)) is None:
+            raise
+        status, told = failure
+        log.debug("console_page_refused", path=request.path, status=status)
+        members = {"problem": told, "status": status, "trace_id": current_trace_id()}
+        return Page("refused_here.html", str(told.get("title", "Refused")), "", (), members, status=status)
 
 
 async def _respond(send: Send, status: int, body: bytes, headers: "list[Header]", kind: bytes = b"text/html; charset=utf-8") -> None:

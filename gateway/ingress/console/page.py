@@ -63,6 +63,7 @@ class Page:
     members: Mapping[str, Any] = field(default_factory=dict)
     is_live: bool = False
     status: int = 200
+    posted: tuple[str, Any] | None = None  # the path and the body of a POST that answers the same as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ DONE_TEXTS: Mapping[str, str] = {  # the notes that a page can show, so that no 
     "letter-retried": "It is tried again, beginning with the first attempt.",
     "letter-dropped": "Dropped. It is neither sent nor started any more.",
     "session-ended": "The session is ended. Its client has to sign in again.",
+    "browser-ended": "The browser is signed out.",
     "disconnected": "The account is removed. The service may still list Interlock as allowed.",
 }
 __all__ = ("ApiRefusal", "Elsewhere", "GrowingPage", "Handler", "Page", "PageRequest", "UnknownPage", "api_path", "with_query")

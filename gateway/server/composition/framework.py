@@ -100,7 +100,7 @@ def build_framework_app(
             admin_access.metadata_routes(gateway.settings.public_url),
         ],
         "/console": lambda: [build_page_router(CONSOLE_PATHS, console)],
-        "/api/console": lambda: [admin_console.routes(console.create_link, authenticate, check_in_person)],
+        "/api/console": lambda: [admin_console.routes(console, authenticate, check_in_person)],
         "/api/connections": lambda: [admin_connections.routes(connections, authenticate)],
         **_registry_areas(gateway, authenticate, access, changes),
         **_authority_areas(gateway, authenticate, check_in_person, revocation),
@@ -124,7 +124,7 @@ def _event_routes(
     def build_routers() -> Routers:
         return [
             admin_events.event_routes(load, receiver, authenticate, permissions, gateway.open_streams),
-            admin_events.source_routes(webhooks),
+            admin_events.source_routes(webhooks, authenticate, permissions),
         ]
 
     return build_routers, admin_events.direct_event_routes(receiver, webhooks, authenticate)

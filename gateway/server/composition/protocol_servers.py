@@ -1,10 +1,12 @@
-"""Builds the A2A servers, the health endpoint, and what loads the framework."""
+"""Builds the A2A servers, the verification of credentials, the health endpoint, and what loads the framework."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
@@ -26,6 +28,10 @@ from gateway.server.settings import resolve_credential
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
 from policies.ids import now_us
+from policies.tokens.client_assertion import ClientAssertionVerifier
+from policies.tokens.dpop import DpopVerifier
+from policies.tokens.replay_guard import ReplayGuard
+from policies.tokens.tickets import Tickets
 from registry.cards.card import Registration, Skill
 from registry.cards.republish import add_a2a_03_members, publish_card, signed_for_both
 
@@ -120,6 +126,20 @@ def build_health(gateway: Gateway, authentication: RequestAuthentication) -> Hea
 
 def _read_check(check: Check) -> float:
     return float(passes(check))
+
+
+def build_client_authentication(gateway: Gateway) -> ClientAuthentication:
+    """Builds the client authentication of agents, which all protocol servers use."""
+    url = gateway.settings.public_url
+    assertions = ClientAssertionVerifier((url, f"{url}/oauth/token"), time.time)
+    return ClientAuthentication(gateway.registry, assertions, ReplayGuard(gateway.database, now_us))
+
+
+def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProofs:
+    """Builds the verification of credentials beside a token: DPoP proofs and tickets."""
+    url, possession = gateway.settings.public_url, DpopVerifier(gateway.keys, ReplayGuard(gateway.database, now_us), time.time)
+    grpc_url = f"{urlsplit(url).scheme}://{gateway.settings.public_grpc}"
+    return RequestProofs(clients, Tickets(gateway.database, time.time), possession, public_url=url, grpc_url=grpc_url)
 
 
 class LazyFramework:

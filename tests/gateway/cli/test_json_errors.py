@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import typer
 
+from gateway.cli.exit_codes import CommandError
+from gateway.cli.http_client import GatewayClient, decode_json
 from gateway.cli.main import app
 from tests.fakes.gateway_api import GatewayApi
 from tests.fakes.ports import nowhere
@@ -80,3 +82,13 @@ def test_an_error_that_hides_characters_has_them_escaped(interlock: CommandLine,
     api.on("GET /api/agents/x", {"detail": "a\u202eb\nc", "reason_id": "unknown"}, 404)
     ran = interlock("agent", "show", "x", "--json")
     assert error_of(ran)["message"] == "a\u202eb\nc" and "\u202e" not in ran.err
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def test_an_answer_that_is_nested_too_deeply_is_an_error_in_words() -> None:
+    with pytest.raises(CommandError, match="not JSON"):
+        decode_json(DEEP)
+    with GatewayClient("http://127.0.0.1:9", "") as remote:
+        assert "HTTP 500" in str(remote.error_for_response(500, DEEP))

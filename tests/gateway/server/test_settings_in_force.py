@@ -55,6 +55,17 @@ def test_the_path_of_a_local_database_is_shown() -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_readers_of_another_tenant_see_no_names_and_no_addresses(home: House) -> None:
+    desk = Reception(home)
+    ours, theirs = [(await desk.ask("GET", "/api/settings", tenant=tenant)).json()["items"] for tenant in ("default", "other")]
+    assert [each["name"] for each in ours] == [each["name"] for each in theirs]
+    by_name = {each["name"]: each["value"] for each in theirs}
+    assert (by_name["users"], by_name["limits.queue_seconds"]) == ("(3 entries)", 10.0)
+    assert "alice" in str(ours) and "alice" not in str(theirs)
+    assert home.url in str(ours) and home.url not in str(theirs)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_settings_are_for_readers_of_the_audit(home: House) -> None:
     desk = Reception(home)
     assert (await desk.ask("GET", "/api/settings", "alice")).status_code == 403

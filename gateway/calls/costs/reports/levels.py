@@ -45,12 +45,12 @@ class SumLevel:
 
     @property
     def finish(self) -> str:
-        """SQL that says that all sums of a span are stored, unless the span was forgotten or taken by another process meanwhile."""
+        """SQL that says that all sums of a span are stored, unless the span was forgotten, or taken by another process."""
         return f"UPDATE {self.spans.name} SET summed = 1 WHERE {self._is_held}"  # noqa: S608  names of this file
 
     @property
     def hold(self) -> str:
-        """SQL that changes no value of a span. Until the commit, nobody else forgets or takes it."""
+        """SQL that changes no value of a span. Until the commit, no other process forgets or takes it."""
         return f"UPDATE {self.spans.name} SET begun = begun WHERE {self._is_held}"  # noqa: S608  names of this file
 
     @property

@@ -64,7 +64,7 @@ class StoredSums:
             await self._database.write(lambda batch: batch.run(BY_DAY.forget_between, (tenant, oldest, oldest + 1)))
 
     async def _add_up(self, tenant: str, span: _Span) -> int:
-        """Returns 0 where another process has the span, or a cost of it changed meanwhile."""
+        """Returns 0 where another process has the span, or a cost of it changed."""
         begun, level = self._now(), span.level
         if not await self._database.write(lambda batch: batch.run(level.take, (tenant, span.number, begun, begun - LEASE_US))):
             return 0

@@ -25,7 +25,7 @@ class RefusalQuery(BaseModel):
 
 
 def routes(database: Database, authenticate: Authenticate, could_allow: CouldAllow, authorize: Authorize) -> APIRouter:
-    """Returns the routes. `could_allow` is Authority.could_allow; `authorize` records the look at refusals of everybody."""
+    """Returns the routes. `could_allow` is Authority.could_allow; `authorize` records the look at refusals of the whole tenant."""
     router = APIRouter(prefix="/api/decisions", tags=["decisions"])
 
     @router.get("", name="list_refusals")

@@ -24,6 +24,7 @@ from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_object_body
 from gateway.storage.database import Batch
 from gateway.storage.paging import BadCursor
+from gateway.workflows.cloud_events.envelope import act_of_receiving
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.strict_json import LARGE, parse, run_off_loop
@@ -144,16 +145,16 @@ class WebhookReceiver:
 
     def __init__(self, load: Callable[[], Awaitable[Events]], sources: EventSources, log_rejection: LogRejection) -> None:
         self._load = load
-        self._sources = sources
+        self.sources = sources
         self._log_rejection = log_rejection
 
     async def receive(self, name: str, request: Request) -> JSONResponse:
         """Stores the event of a signed request of the source `name`."""
-        rule = self._sources.find(name)
+        rule = self.sources.find(name)
         headers = _headers_of(request)
         body = await read_body(request.scope, request.receive, SIGNED_MAX)
         try:
-            signed = self._sources.verify(rule, headers, body)
+            signed = self.sources.verify(rule, headers, body)
         except SignatureRefused as refused:
             self._log_rejection("webhook-signature", f"/api/events/sources/{rule.name}", detail=str(refused))
             raise
@@ -209,15 +210,30 @@ def event_routes(
     return router
 
 
-def source_routes(webhooks: WebhookReceiver) -> APIRouter:
-    """Returns the route for webhooks of other systems."""
+def source_routes(webhooks: WebhookReceiver, authenticate: Authenticate, permissions: EventPermissions) -> APIRouter:
+    """Returns the routes for webhooks of other systems, and for people who look which there are."""
     router = APIRouter(tags=["workflows"])
+
+    @router.get(f"{PATH}/sources", name="list_event_sources")
+    async def list_sources(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
+        """The sources of the tenant that send a type of event that the caller may receive."""
+        await permissions.check_in_person(caller, SEE_EVENTS)
+        rules = webhooks.sources.list_of(caller.principal.tenant)
+        acts = {rule.name: [act_of_receiving(kind) for kind in rule.types] for rule in rules}
+        shown = [rule for rule in rules if any(permissions.could_allow(caller, act) for act in acts[rule.name])]
+        return JSONResponse({"items": [_source_document(rule) for rule in shown], "next": None})
 
     @router.post(SOURCE_PATH, name="receive_webhook", status_code=202, openapi_extra=describe_object_body(SIGNED))
     async def receive(name: Annotated[str, Path(max_length=64)], request: Request) -> JSONResponse:
         return await webhooks.receive(name, request)
 
     return router
+
+
+def _source_document(rule: SourceRule) -> dict[str, Any]:
+    """A source without its secret and its schema."""
+    path = SOURCE_PATH.replace("{name}", rule.name)
+    return {"name": rule.name, "types": list(rule.types), "subject": rule.subject or None, "source": rule.uri, "path": path}
 
 
 def trigger_routes(load: Callable[[], Awaitable[Events]], access: RegistryAccess, authenticate: Authenticate, max_body: int) -> APIRouter:

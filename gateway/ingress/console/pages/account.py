@@ -3,17 +3,17 @@
 from gateway.ingress.console.api import api_path, gather
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Elsewhere, Page, PageRequest
+from gateway.ingress.console.sign_in.sessions import session_id_of
 
 ACCOUNT = "/console/account"
 SOURCES = ("default", "file", "environment")
 
 
 async def show_account(request: PageRequest) -> Page:
-    """Reads the person, the clients that they signed in with, and the accounts that they connected."""
-    me, sessions, connections = await gather(
-        request.api.part("/api/whoami"), request.api.part("/api/sessions"), request.api.part("/api/connections")
-    )
-    members = {"whoami": me, "sessions": sessions, "connections": connections}
+    """Reads the person, the clients and browsers that they signed in with, and the accounts that they connected."""
+    paths = {"whoami": "/api/whoami", "sessions": "/api/sessions", "browsers": "/api/console/sessions", "connections": "/api/connections"}
+    parts = await gather(*map(request.api.part, paths.values()))
+    members = {**dict(zip(paths, parts, strict=True)), "this_browser": session_id_of(request.session.digest), "paths": paths}
     return Page("account.html", "Your account", "/api/whoami", ("interlock", "whoami"), members)
 
 
@@ -24,6 +24,9 @@ async def act_on_account(request: PageRequest) -> Elsewhere:
         case "end" if named:
             await request.api.request("DELETE", api_path("sessions", named))
             return Elsewhere(ACCOUNT, "session-ended")
+        case "sign-out" if named:
+            await request.api.request("DELETE", api_path("console", "sessions", named))
+            return Elsewhere(ACCOUNT, "browser-ended")
         case "disconnect" if named:
             await request.api.request("DELETE", api_path("connections", named))
             return Elsewhere(ACCOUNT, "disconnected")

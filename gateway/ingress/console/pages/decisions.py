@@ -10,7 +10,7 @@ SHOWN = "20"  # refusals
 
 
 async def ask_why(request: PageRequest) -> Page:
-    """Takes the id of a decision, and lists the last refusals: of the person, or for auditors of everybody."""
+    """Takes the id of a decision, and lists the last refusals: of the person, or for auditors of the whole tenant."""
     may_audit = request.may(READ_AUDIT)
     everybody = {"everybody": "true"} if may_audit and request.query.get("everybody") else {}
     asked = {"limit": SHOWN, **everybody}

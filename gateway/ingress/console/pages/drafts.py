@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.audit.what_if import WRITE_POLICY
-from gateway.ingress.console.api import ApiRefusal, with_query
+from gateway.ingress.console.api import ApiRefusal
 from gateway.ingress.console.drawings.gates import draw_gates, suggest_change
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import Page, PageRequest
@@ -16,6 +16,7 @@ REPLAYED_AT_ONCE = 100  # decisions of one request
 COMMAND_VALUE_MAX = 200  # characters
 DRAFT_FILE = "console-draft.cedar"
 POLICIES = "/api/policies"
+EVALUATION, DRAFT_EVALUATION, WHAT_IF = "/access/v1/evaluation", f"{POLICIES}/evaluate", f"{POLICIES}/what-if"
 
 
 async def show_evaluation(request: PageRequest) -> Page:
@@ -38,8 +39,11 @@ async def replay_draft(request: PageRequest) -> Page:
     form = dict(request.form)
     if not form.get("draft", "").strip():
         raise FormRefused("the form has no draft")
-    body = {**_draft_members(form), "only": form.get("only", "all"), "limit": REPLAYED_AT_ONCE, "cursor": form.get("cursor", "")}
-    return _replay_page(request, form, await request.api.part_of("POST", f"{POLICIES}/what-if", body))
+    return _replay_page(request, form, await request.api.part_of("POST", WHAT_IF, _replay_body(form)))
+
+
+def _replay_body(form: dict[str, str]) -> dict[str, Any]:
+    return {**_draft_members(form), "only": form.get("only") or "all", "limit": REPLAYED_AT_ONCE, "cursor": form.get("cursor", "")}
 
 
 def _replay_page(request: PageRequest, asked: dict[str, str], part: Any) -> Page:
@@ -55,7 +59,8 @@ def _replay_page(request: PageRequest, asked: dict[str, str], part: Any) -> Page
         "may_draft": request.may(WRITE_POLICY),
     }
     command = ("interlock", "policy", "what-if", "FOLDER", "--only", asked.get("only") or "all")
-    return Page("replay.html", "Replay past decisions", POLICIES, command, members)
+    posted = (WHAT_IF, _replay_body({"draft": "", **asked}))
+    return Page("replay.html", "Replay past decisions", POLICIES, command, members, posted=posted)
 
 
 def _count_in(text: str) -> int:
@@ -64,29 +69,34 @@ def _count_in(text: str) -> int:
 
 async def _evaluation_page(request: PageRequest, asked: dict[str, str]) -> Page:
     may_draft = request.may(WRITE_POLICY)
+    posted = _evaluation_request(request, asked) if asked.get("action") and asked.get("resource") else None
     members = {
         "asked": {name: asked.get(name, "") for name in (*ASKED, "draft", "beside")},
         "actions": ACTIONS,
         "may_draft": may_draft,
-        "rulings": await _rulings(request, asked) if asked.get("action") and asked.get("resource") else None,
+        "rulings": await _rulings(request, *posted) if posted else None,
     }
     options = (("--who", "person"), ("--chain", "chain"), ("--arguments", "arguments"))
     given = [word for option, name in options if asked.get(name, "").strip() for word in (option, _shown_value(asked[name], name))]
     draft = ("--draft", "FOLDER") if asked.get("draft", "").strip() else ()
     command = ("interlock", "policy", "evaluate", f"{_kind_of(asked).lower()}:{asked.get('resource') or 'NAME'}", *given, *draft)
     api = POLICIES if may_draft else "/api/whoami"
-    return Page("evaluate.html", "Evaluate", with_query(api, {}), command, members)
+    return Page("evaluate.html", "Evaluate", api, command, members, posted=posted)
 
 
-async def _rulings(request: PageRequest, asked: dict[str, str]) -> dict[str, Any]:
-    """Returns the rulings as pictures, or the problem with the question."""
+def _evaluation_request(request: PageRequest, asked: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """Returns the path and the body of the request that the form stands for. Raises FormRefused."""
     document = _question(request, asked)
+    return (DRAFT_EVALUATION, {**document, **_draft_members(asked)}) if asked.get("draft", "").strip() else (EVALUATION, document)
+
+
+async def _rulings(request: PageRequest, path: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Returns the rulings as pictures, or the problem with the question."""
     try:
-        if asked.get("draft", "").strip():
-            found = await request.api.request("POST", f"{POLICIES}/evaluate", {**document, **_draft_members(asked)})
+        found = await request.api.request("POST", path, document)
+        shown = [("What would be ruled now", found)]
+        if path == DRAFT_EVALUATION:
             shown = [("By the policies in force", found["now"]), ("By the draft", found["draft"])]
-        else:
-            shown = [("What would be ruled now", await request.api.request("POST", "/access/v1/evaluation", document))]
     except ApiRefusal as refusal:
         return {"problem": str(refusal.problem.get("detail", "")), "shown": []}
     return {"problem": "", "shown": [_picture(title, ruling, document) for title, ruling in shown]}

@@ -18,7 +18,8 @@ async def list_events(request: PageRequest) -> Page:
     """Lists the newest events that the person may receive. Raises ApiRefusal."""
     filters = {name: request.query[name] for name in EVENT_FILTERS if request.query.get(name)}
     document = await request.api.get("/api/events", **filters)
-    members = {"events": document, "filters": {name: filters.get(name, "") for name in EVENT_FILTERS}}
+    sources = await request.api.part("/api/events/sources")
+    members = {"events": document, "sources": sources, "filters": {name: filters.get(name, "") for name in EVENT_FILTERS}}
     command = ("interlock", "event", "tail", *(("--type", filters["type"]) if filters.get("type") else ()))
     return Page("events.html", "Events", with_query("/api/events", filters), command, members, is_live=not filters.get("cursor"))
 

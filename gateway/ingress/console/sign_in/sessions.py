@@ -15,6 +15,7 @@ from sqlalchemy import Row, select
 
 from gateway.ingress.console.sign_in.tables import console_sessions as table
 from gateway.storage.database import Batch, Database
+from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from policies.delegation.chain import Principal
 from policies.delegation.permissions import Permissions
@@ -79,6 +80,26 @@ class BrowserSession:
     def ends_by(self) -> float:
         """When the session has ended at the latest, in seconds since 1970. The roles of `person` count for a shorter time."""
         return self.created + SESSION_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSession:
+    """A session of a browser as its person sees it. Times are microseconds since 1970."""
+
+    digest: str = field(repr=False)
+    created: int
+    seen: int
+    until: int
+    sign_in: str
+
+    @property
+    def id(self) -> str:
+        return session_id_of(self.digest)
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the session as /api shows it. `session_id` is that of the sign-in, of one that a link opened None."""
+        times = {"since": self.created, "seen": self.seen, "until": min(self.until, self.seen + int(IDLE_SECONDS * 1e6))}
+        return {"id": self.id, **{name: to_rfc3339(at) for name, at in times.items()}, "session_id": self.sign_in or None}
 
 
 def proven_person_of(caller: Caller) -> ProvenPerson:
@@ -157,17 +178,35 @@ class ConsoleSessions:
         principal, until = found
         return replace(person, principal=principal, until=min(person.until, until))
 
+    async def list_of(self, who: Principal) -> list[ListedSession]:
+        """Returns the sessions of a person's browsers that last, the newest first."""
+        now, columns = self._now(), table.c
+        match = (columns.tenant == who.tenant) & (columns.issuer == who.issuer) & (columns.subject == who.subject)
+        lasts = (columns.until > now) & (columns.seen > now - int(IDLE_SECONDS * 1e6))
+        query = select(table).where(match, lasts).order_by(columns.created.desc()).limit(PER_PERSON_MAX)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [ListedSession(row.digest, row.created, row.seen, row.until, row.sign_in) for row in rows]
+
+    async def end(self, who: Principal, session_id: str) -> bool:
+        """Ends a session of a browser of this person; False where they have no such session."""
+        found = next((each for each in await self.list_of(who) if each.id == session_id), None)
+        if found is None:
+            return False
+        await self._end(found.digest, who, found.sign_in, "ended-by-person")
+        return True
+
     async def close(self, session: BrowserSession) -> None:
         """Ends a session, and with it the sign-in of this browser. A sign-in of a client goes on."""
-        person = session.person
+        await self._end(session.digest, session.person.principal, session.person.sign_in, "signed-out")
 
+    async def _end(self, digest: str, who: Principal, sign_in: str, act: str) -> None:
         def work(batch: Batch) -> None:
-            if batch.run("DELETE FROM console_sessions WHERE digest = ?", (session.digest,)):
-                self._record_audit(batch, session_record(person.principal, "signed-out"))
+            if batch.run("DELETE FROM console_sessions WHERE digest = ?", (digest,)):
+                self._record_audit(batch, session_record(who, act))
 
         await self._database.write(work)
-        if person.sign_in:
-            await self._sign_ins.end_browser_session(person.principal.tenant, person.sign_in)
+        if sign_in:
+            await self._sign_ins.end_browser_session(who.tenant, sign_in)
 
 
 def person_columns(person: ProvenPerson) -> tuple[str, ...]:
@@ -191,6 +230,11 @@ def session_record(who: Principal, act: str, **more: str) -> dict[str, Any]:
 def digest_of(secret: str) -> str:
     """Returns what the database stores of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def session_id_of(digest: str) -> str:
+    """Returns the name of a session, which opens nothing."""
+    return f"cs_{digest_of(digest)[:24]}"
 
 
 def seconds_left(person: ProvenPerson, now: float) -> int:

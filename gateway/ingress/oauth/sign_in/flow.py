@@ -13,6 +13,7 @@ from gateway.ingress.oauth.sign_in.clients.store import BROWSER, SignInClients
 from gateway.ingress.oauth.sign_in.consent import ConsentExpired, ConsentPages, OpenConsent, expired_page
 from gateway.ingress.oauth.sign_in.devices import Devices, UnknownDevice
 from gateway.ingress.oauth.sign_in.providers.logins import LoginFailed, ProviderLogins
+from gateway.ingress.oauth.sign_in.rates import AddressRates, address_of
 from gateway.ingress.oauth.sign_in.requests import Purpose
 from gateway.ingress.oauth.sign_in.sessions import CodeBinding, SignedInPerson, SignInSessions
 from policies.delegation.chain import Principal
@@ -42,6 +43,7 @@ class SignInParts:
     replay_guard: ReplayGuard
     check_person: Callable[[Principal], Awaitable[None]]
     issuer: str
+    page_rates: AddressRates  # of sign-ins that pages of the gateway begin
 
 
 class SignIn:
@@ -52,7 +54,11 @@ class SignIn:
         self._complete_pages = complete_pages
 
     def begin_page(self, request: Request, page: str, reference: str, text: str) -> Response:
-        """The sign-in of a page of the gateway. `text` says in words what it is for; the entry of `page` completes it."""
+        """The sign-in of a page of the gateway. `text` says in words what it is for; the entry of `page` completes it.
+
+        Raises RateLimited.
+        """
+        self._parts.page_rates.count(address_of(request))
         purpose = Purpose("page", BROWSER, text, page=page, reference=reference)
         return self._parts.pages.show(request, purpose)
 

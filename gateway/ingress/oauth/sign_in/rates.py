@@ -3,11 +3,19 @@
 from collections.abc import Callable
 from typing import Final
 
+from starlette.requests import Request
+
 from gateway.calls.limits.meters import RateLimited
 from policies.cache import BoundedCache
 
 ADDRESSES_MAX: Final = 10_000
 KEEP_SECONDS: Final = 600.0
+PER_ADDRESS, IN_TOTAL = 30.0, 240.0  # requests a minute that begin something
+
+
+def address_of(request: Request) -> str:
+    """The address of the peer, or what a trusted proxy says of it."""
+    return request.client.host if request.client else ""
 
 
 class _Bucket:

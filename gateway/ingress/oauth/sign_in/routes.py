@@ -26,7 +26,7 @@ from gateway.ingress.oauth.sign_in.clients.store import (
 from gateway.ingress.oauth.sign_in.consent import ConsentPages
 from gateway.ingress.oauth.sign_in.devices import CODE_LENGTH, DEVICE_SECONDS, INTERVAL_SECONDS, Devices, UnknownDevice, WaitingDevice
 from gateway.ingress.oauth.sign_in.flow import SignIn
-from gateway.ingress.oauth.sign_in.rates import AddressRates
+from gateway.ingress.oauth.sign_in.rates import IN_TOTAL, PER_ADDRESS, AddressRates, address_of
 from gateway.ingress.oauth.sign_in.requests import (
     Audiences,
     AuthorizationRefused,
@@ -42,7 +42,6 @@ from policies.strict_json import BadJson, parse
 from policies.tokens.hop_tokens import ExchangeRefused
 
 REGISTRATION_MAX: Final = 16 << 10  # bytes
-PER_ADDRESS, IN_TOTAL = 30.0, 240.0  # requests a minute that begin something
 DEVICE_FORM: Final = {**describe_form(("client_id",), ("scope", "resource")), "security": []}  # nothing proves such a client
 
 
@@ -76,7 +75,7 @@ def _add_pages(router: APIRouter, parts: SignInRoutes, rates: AddressRates) -> N
     @router.get("/oauth/authorize", include_in_schema=False)
     async def authorize(request: Request) -> Response:
         try:
-            rates.count(_address_of(request))
+            rates.count(address_of(request))
             parameters = single_parameters(request.query_params.multi_items())
             client = await parts.clients.find(parameters.get("client_id", ""))
             redirect = find_redirect(parameters, client, parts.clients.private_uris)
@@ -94,7 +93,7 @@ def _add_pages(router: APIRouter, parts: SignInRoutes, rates: AddressRates) -> N
     @router.post("/oauth/consent", include_in_schema=False)
     async def consent(request: Request) -> Response:
         try:
-            rates.count(_address_of(request))
+            rates.count(address_of(request))
             return await parts.flow.answer_consent(request, await read_form(request))
         except LimitReached as reached:
             return _busy_page(reached)
@@ -117,7 +116,7 @@ def _add_device_page(router: APIRouter, parts: SignInRoutes, rates: AddressRates
         if not typed:
             return _code_page("", 200)
         try:
-            rates.count(_address_of(request))
+            rates.count(address_of(request))
             device = await parts.devices.find(typed)
             client = await parts.clients.find(device.client_id)
         except LimitReached as reached:
@@ -131,7 +130,7 @@ def _add_device_endpoint(router: APIRouter, parts: SignInRoutes, rates: AddressR
     @router.post("/oauth/device", response_class=JSONResponse, openapi_extra=DEVICE_FORM)
     async def begin_device(request: Request) -> Response:
         try:
-            rates.count(_address_of(request))
+            rates.count(address_of(request))
             form = await read_form(request)
             client = await parts.clients.find(form.get("client_id", ""))
             if DEVICE_CODE not in client.grants:
@@ -153,7 +152,7 @@ def _add_registration(router: APIRouter, clients: SignInClients, rates: AddressR
     @router.post("/oauth/register", response_class=JSONResponse, openapi_extra=describe_object_body("Client metadata (RFC 7591 s2)."))
     async def register(request: Request) -> Response:
         try:
-            rates.count(_address_of(request))
+            rates.count(address_of(request))
             client, _ = await clients.register(parse(await read_body(request.scope, request.receive, REGISTRATION_MAX)))
         except LimitReached as reached:
             return rate_limited_response(reached)
@@ -220,8 +219,3 @@ def _busy_page(reached: LimitReached) -> HTMLResponse:
     page = html_page("Too many requests", sentence_html(str(reached)), 429)
     page.headers["retry-after"] = str(reached.retry_after)
     return page
-
-
-def _address_of(request: Request) -> str:
-    """The address of the peer, or what a trusted proxy says of it."""
-    return request.client.host if request.client else ""

@@ -1,7 +1,7 @@
 """Builds the console when the first request for it comes."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -64,6 +64,14 @@ class LazyConsole:
 
         secret = await self._links(self._sessions()).create(proven_person_of(caller))
         return f"{self._gateway.settings.public_url}/console/sign-in?link={secret}", LINK_SECONDS
+
+    async def list_sessions(self, caller: Caller) -> list[dict[str, Any]]:
+        """Returns the sessions of browsers of the person of a token, as /api shows them."""
+        return [each.to_document() for each in await self._sessions().list_of(caller.principal)]
+
+    async def end_session(self, caller: Caller, session_id: str) -> bool:
+        """Ends a session of a browser of the person of a token; False where they have no such session."""
+        return await self._sessions().end(caller.principal, session_id)
 
     def _sessions(self) -> "ConsoleSessions":
         from gateway.ingress.console.sign_in.sessions import ConsoleSessions

@@ -16,6 +16,7 @@ from gateway.ingress.oauth.sign_in.devices import Devices
 from gateway.ingress.oauth.sign_in.flow import CompletePage, SignIn, SignInParts
 from gateway.ingress.oauth.sign_in.providers.logins import Provider, ProviderLogins
 from gateway.ingress.oauth.sign_in.providers.renewal import SessionRenewal
+from gateway.ingress.oauth.sign_in.rates import IN_TOTAL, PER_ADDRESS, AddressRates
 from gateway.ingress.oauth.sign_in.requests import Audiences
 from gateway.ingress.oauth.sign_in.routes import SignInRoutes
 from gateway.ingress.oauth.sign_in.sessions import SignInSessions
@@ -71,7 +72,8 @@ def build_sign_in(gateway: Gateway, proofs: RequestProofs, complete_pages: Mappi
             await kills.reload()
         kills.check_person(person.tenant, person.issuer, person.subject)
 
-    flow = SignIn(SignInParts(pages, clients, logins, sessions, devices, replay_guard, check_person, url), complete_pages)
+    page_rates = AddressRates(PER_ADDRESS, IN_TOTAL, time.monotonic)
+    flow = SignIn(SignInParts(pages, clients, logins, sessions, devices, replay_guard, check_person, url, page_rates), complete_pages)
     tokens = SessionTokens(gateway.keys, url, section.token_life, new_id)
     checks = ClientChecks(clients, ClientAssertionVerifier((url, f"{url}/oauth/token"), time.time), replay_guard)
     renewal = SessionRenewal(database, sessions, logins, section.token_life, now_us)

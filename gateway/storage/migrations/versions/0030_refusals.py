@@ -1,4 +1,4 @@
-"""The thirtieth schema: which decisions refused an act of whom, so that people see theirs without a search through the audit."""
+"""The thirtieth schema: which decisions refused an act of a person, so that people see theirs without a search through the audit."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -12,6 +12,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.settings import BadSettings, Settings
 from tests.fakes.event_house import OTHER_SECRET, SECRET_NAME, deliver, event_house, payload, send_event, signed, source, stored
 from tests.fakes.house import House
+from tests.gateway.ingress.admin.test_tasks import get
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "mail": {"pattern": "^[^@]+@[^@]+$"}}, "required": ["id"]}
 
@@ -151,3 +152,12 @@ def test_workers_get_the_settings_of_events_as_they_are() -> None:
         events=source(schema=SCHEMA), service_principals={"n": {}}, triggers=[{"name": "t", "type": "x", "run_as": "n", "agent": "a"}]
     )
     assert Settings.model_validate_json(chosen.model_dump_json()) == chosen
+
+
+async def test_people_see_the_sources_of_what_they_may_receive(crm: House) -> None:
+    tokens = (crm.token("admin"), crm.token("admin", scope="agent:* state:read:events/shop.*"))
+    shown = [(await get(crm, "/api/events/sources", token=each)).json()["items"] for each in tokens]
+    expected = {"name": "crm", "subject": "customer/{data.id}", "source": "urn:interlock:source:crm", "path": "/api/events/sources/crm"}
+    assert [{name: each[name] for name in expected} for each in shown[0]] == [expected]
+    assert (shown[1], SECRET_NAME in str(shown)) == ([], False)
+    assert (await get(crm, "/api/events/sources", token=crm.token("admin", tenant="other"))).json()["items"] == []

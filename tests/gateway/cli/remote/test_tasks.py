@@ -174,3 +174,10 @@ def test_why_tells_what_was_left_after_each_agent_and_where_the_act_fell_out(int
 def test_revoke_ends_a_grant(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("DELETE /api/grants/g_1", status=204)
     assert interlock("revoke", "g_1", "--json").json == {"id": "g_1", "revoked": True}
+
+
+def test_why_without_an_id_lists_the_last_refusals(api: GatewayApi, interlock: CommandLine) -> None:
+    for path in ("/api/decisions", "/api/decisions?everybody=true"):
+        api.on(f"GET {path}", {"items": [{**DECISION, "at": "2026-01-31T12:00:00Z"}], "next": None})
+    assert "d_9" in interlock("why").out
+    assert interlock("why", "--all", "--json").json["items"][0]["id"] == "d_9"

@@ -71,6 +71,7 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "list_claims": "claims of its person",
     "list_conflicts": "conflicts of its person",
     "show_subject": "what it may read of a subject",
+    "list_event_sources": "no events, which are for people",
     "list_events": "no events, which are for people",
     "list_triggers": "of workflows that it may start",
     "test_triggers": "of workflows that it may start",

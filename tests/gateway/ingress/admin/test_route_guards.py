@@ -17,6 +17,7 @@ from tests.fakes.house import CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 UNGUARDED: Final = {  # (methods, path) of the framework's routes without the guard -> what stands in its place
+    "GET /": "leads browsers to the console, and says the same to everybody",
     "GET /.well-known/ai-catalog.json": "public: active agents of the default tenant",
     "GET /.well-known/jwks.json": "public keys",
     "GET /.well-known/authzen-configuration": "public metadata",
@@ -79,6 +80,8 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "estimate_cost": "of what they may call",
     "list_claims": "their own, without `everybody`",
     "list_conflicts": "their own, without `everybody`",
+    "list_event_sources": "those of the types that they may receive",
+    "list_console_sessions": "their own",
     "list_events": "those of the types that they may receive",
     "list_triggers": "of the workflows that they may start",
     "test_triggers": "of the workflows that they may start",

@@ -178,3 +178,20 @@ async def test_a_look_by_a_draft_is_in_the_audit(tmp_path: Path, database_url: s
         await Reception(home).ask("POST", "/api/policies/evaluate", body={**QUESTION, "policies": {"draft.cedar": NO_CHECKS}})
         records = (await Reception(home).ask("GET", "/api/audit?kind=decision")).json()["items"]
         assert any(each["action"] == "writePolicy" and each["allowed"] for each in records)
+
+
+@on_sqlite
+async def test_the_foot_has_the_request_that_answers_the_same_as_json(home: House) -> None:
+    await home.server("inventory", "check")
+    browser = await ConsoleBrowser(home).sign_in("admin")
+    await browser.get("/console/evaluate")
+    for page, form in (
+        ("/console/evaluate", CHECK),
+        ("/console/evaluate", {**CHECK, "draft": NO_CHECKS}),
+        ("/console/replay", {"draft": "x"}),
+    ):
+        shown = (await browser.post(page, form)).text
+        (path,) = re.findall(r"<summary>The same as JSON: POST ([^<]+)</summary>", shown)
+        body = unescape(shown.partition("The same as JSON")[2].partition("<pre")[2].partition(">")[2].partition("</pre>")[0])
+        answer = await Reception(home).ask("POST", path, "admin", json.loads(body))
+        assert answer.status_code == (422 if form == {"draft": "x"} else 200), answer.text

@@ -184,3 +184,25 @@ async def test_the_overview_shows_people_what_was_refused_to_them_lately(furnish
         browser = await ConsoleBrowser(home).sign_in(user)
         assert (f"/console/why/{refused}" in (await browser.get(path)).text) == is_shown, (user, path)
         assert (f"/console/why/{refused}" in (await browser.get(path.replace("/console", "/console/why"))).text) == is_shown, (user, path)
+
+
+@on_sqlite
+async def test_the_page_of_events_lists_the_sources_of_webhooks(furnished: tuple[House, dict[str, str]]) -> None:
+    home, _ = furnished
+    for scope, is_shown in ((None, True), ("agent:* state:read:events/shop.*", False)):
+        page = await (await ConsoleBrowser(home).sign_in("admin", scope)).get("/console/events")
+        assert ("/api/events/sources/crm" in page.text) == is_shown
+
+
+@on_sqlite
+async def test_a_refusal_is_a_page_with_the_navigation(furnished: tuple[House, dict[str, str]]) -> None:
+    home, _ = furnished
+    answer = await (await ConsoleBrowser(home).sign_in("alice")).get("/console/settings")
+    assert (answer.status_code, "/console/why/d_" in answer.text, 'href="/console/tasks"' in answer.text) == (403, True, True)
+
+
+@on_sqlite
+async def test_the_root_leads_browsers_to_the_console_and_programs_nowhere(home: House) -> None:
+    browser, program = [await home.http.get("/", headers={"accept": each}) for each in ("text/html,*/*;q=0.8", "*/*")]
+    assert (browser.status_code, browser.headers["location"]) == (302, "/console")
+    assert (program.status_code, program.json()["reason_id"]) == (404, "unknown-path")

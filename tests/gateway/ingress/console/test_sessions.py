@@ -177,3 +177,17 @@ async def test_no_page_can_be_framed_or_stored(home: House) -> None:
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert (answer.headers["x-frame-options"], answer.headers["cache-control"]) == ("DENY", "no-store")
         assert answer.headers["referrer-policy"] == "same-origin" and answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_people_sign_out_their_other_browsers_and_nobody_elses(home: House) -> None:
+    mine, other, hers = [await ConsoleBrowser(home).sign_in(user) for user in ("alice", "alice", "bob")]
+    listed = (await mine.get("/console/api/console/sessions")).json()["items"]
+    of_bob = (await hers.get("/console/api/console/sessions")).json()["items"]
+    assert (len(listed), len(of_bob)) == (2, 1)
+    assert not any(row.digest in str([*listed, *of_bob]) for row in await rows(home, console_sessions))
+    page = (await mine.get("/console/account")).text
+    (ended,) = [each["id"] for each in listed if f'value="{each["id"]}"' in page]  # its own has no button
+    for session_id, status in ((of_bob[0]["id"], 404), ("cs_nothing", 404), (ended, 303)):
+        answer = await mine.post("/console/account", {"act": "sign-out", "id": session_id})
+        assert answer.status_code == status, session_id
+    assert [(await each.get("/console")).status_code for each in (mine, other, hers)] == [200, 401, 200]

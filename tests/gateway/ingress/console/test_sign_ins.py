@@ -221,3 +221,19 @@ async def test_pages_at_once_use_each_refresh_token_of_the_provider_once(corp: H
         assert [answer.status_code for answer in answers] == [200] * 6
     renewals = [request["refresh_token"] for request in provider.requests if request["grant_type"] == "refresh_token"]
     assert len(renewals) == len(set(renewals)) == 3
+
+
+async def test_a_session_ends_when_the_settings_name_its_issuer_no_more(tmp_path: Path, database_url: str) -> None:
+    async with development_house(tmp_path, database_url) as home:
+        browser, _ = await opened_by_login(home)
+        assert (await browser.get("/console")).status_code == 200
+        await home.gateway.database.write(
+            lambda batch: batch.run("UPDATE console_sessions SET issuer = ?, sign_in = ''", ("https://gone.example",))
+        )
+        assert (await browser.get("/console")).status_code == 401
+
+
+async def test_the_sign_in_of_the_console_is_limited_by_address(tmp_path: Path, database_url: str) -> None:
+    async with development_house(tmp_path, database_url) as home:
+        answers = [(await home.http.get("/console/sign-in")).status_code for _ in range(40)]
+        assert (answers[0], answers[-1]) == (200, 429)

@@ -6,10 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from sqlalchemy import Connection, select
+
 from gateway.ingress.http.state_errors import SignInNotRenewed
 from gateway.ingress.oauth.sign_in.clients.store import BROWSER
 from gateway.ingress.oauth.sign_in.providers.logins import KeysAway, ProviderAway, ProviderLogins, RenewalRefused
 from gateway.ingress.oauth.sign_in.sessions import SECOND_US, Session, SignInSessions
+from gateway.ingress.oauth.sign_in.tables import sign_in_sessions
 from gateway.storage.database import Batch, Database
 from policies.delegation.chain import Principal
 from policies.tokens.hop_tokens import ExchangeRefused
@@ -108,7 +111,8 @@ class SessionRenewal:
         tenant, waited = session.person.principal.tenant, 0.0
         while True:
             since = self._now()
-            is_ours = await self._database.write(partial(_claim_row, tenant, session.id, since))
+            is_free = await self._database.read(partial(_is_free, tenant=tenant, session_id=session.id, since=since))
+            is_ours = is_free and await self._database.write(partial(_claim_row, tenant, session.id, since))
             held = await self._sessions.find(tenant, session.id)
             if held is None:
                 raise SessionOver("the session is over; sign in again")
@@ -118,6 +122,14 @@ class SessionRenewal:
                 raise ProviderAway("the identity provider does not answer; try again later")
             await asyncio.sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
+
+
+def _is_free(connection: Connection, tenant: str, session_id: str, since: int) -> bool:
+    """Whether a write could claim the row. Requests that wait ask this often, and write nothing."""
+    columns = sign_in_sessions.c
+    query = select(columns.renewing).where(columns.tenant == tenant, columns.id == session_id)
+    renewing: int | None = connection.execute(query).scalar()
+    return renewing is not None and renewing < since - LEASE_US
 
 
 def _claim_row(tenant: str, session_id: str, since: int, batch: Batch) -> bool:

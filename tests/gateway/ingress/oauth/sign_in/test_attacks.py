@@ -187,6 +187,42 @@ async def test_a_metadata_document_has_to_be_the_clients_own() -> None:  # attac
     assert network.fetched == ["https://good.test/client", *refused_urls], "no malformed URL is fetched, and none twice"
 
 
+async def test_slow_hosts_hold_the_places_of_their_own_site_only(monkeypatch: pytest.MonkeyPatch) -> None:  # attack OAU-03
+    monkeypatch.setattr("gateway.ingress.oauth.sign_in.clients.documents.WAIT_SECONDS", 0.05)
+    network, gate, held = Documents(good_test=document_of("https://good.test/client")), asyncio.Event(), []
+
+    async def fetch(url: str, **bounds: Any) -> Any:
+        if "slow.test" in url:
+            held.append(url)
+            await gate.wait()
+        return await network.fetch(url, **bounds)
+
+    documents = ClientDocuments(fetch, frozenset(), lambda: 0.0)
+    waiting = [asyncio.create_task(documents.find(f"https://h{number}.slow.test/client")) for number in range(40)]
+    outcomes = asyncio.gather(*waiting, return_exceptions=True)
+    assert (await documents.find("https://good.test/client")).name == "App"
+    while sum(task.done() for task in waiting) < 38:
+        await asyncio.wait([task for task in waiting if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+    assert len(held) == 2
+    gate.set()
+    assert all(isinstance(each, UnknownClient) for each in await outcomes)
+
+
+async def test_a_document_that_comes_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:  # attack OAU-03
+    monkeypatch.setattr("gateway.ingress.oauth.sign_in.clients.documents.FETCH_SECONDS", 0.05)
+
+    async def fetch(url: str, **bounds: Any) -> Any:
+        await asyncio.Event().wait()
+
+    with pytest.raises(UnknownClient, match="can't be fetched"):
+        await ClientDocuments(fetch, frozenset(), lambda: 0.0).find("https://slow.test/client")
+
+
+async def test_pages_that_begin_a_sign_in_are_limited_by_address(home: House) -> None:
+    answers = [(await home.http.get("/connect/x")).status_code for _ in range(40)]
+    assert (answers[0], answers[-1]) == (200, 429)
+
+
 async def test_metadata_documents_come_through_the_egress_guard() -> None:  # attack OAU-03
     async def private(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
