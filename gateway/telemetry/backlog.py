@@ -45,7 +45,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class OpenWork:
     """What one look at the database found. `entries` has the number of agents and servers by family and status."""
 
     entries: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class Backlog:
     queued_runs: int = 0
 
 
-def read_backlog(connection: Connection, now_us: int) -> Backlog:
+def read_backlog(connection: Connection, now_us: int) -> OpenWork:
     """Returns what waits now. `now_us` is in microseconds since 1970."""
-    return Backlog(
+    return OpenWork(
         entries={(row.family, row.status): row.number for row in connection.execute(_ENTRIES)},
         failing={row.family: row.number for row in connection.execute(_FAILING)},
         waiting={state: _read_waiting(connection, query, now_us) for state, query in _WAITING.items()},

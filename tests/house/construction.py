@@ -24,7 +24,7 @@ LIBRARY_OBJECTS = {
     ("gateway.storage.database", "connection"): "sqlite3: isolation_level",
     ("gateway.telemetry.logs", "library"): "logging: handlers and propagate",
     ("gateway.telemetry.logs", "root"): "logging: handlers",
-    ("gateway.telemetry.span_export", "library"): "logging: handlers and propagate",
+    ("gateway.telemetry.export_log", "library"): "logging: handlers and propagate",
     ("gateway.telemetry.worker_figures", "values"): "prometheus_client: the class of its values",
 }
 # Classes whose methods define attributes that their constructor does not.

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from gateway.cli.local.doctor import database, machine, peers
-from gateway.cli.local.doctor.kinds import KINDS, SEVERITIES, Finding
+from gateway.cli.local.doctor.kinds import KINDS, SEVERITIES, DoctorFinding
 from gateway.cli.local.doctor.waiting import check_waiting
 from gateway.cli.local.installation import load_settings
 from gateway.server.settings import Settings
@@ -89,7 +89,7 @@ def test_people_get_a_table_with_what_to_do(interlock: CommandLine, tmp_path: Pa
 
 def test_a_disk_without_space_is_a_problem(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     for free, expected in ((1 << 20, ["disk.full"]), (1 << 30, ["disk.low"]), (400 << 30, [])):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(500 << 30, (500 << 30) - free, free))  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(500 << 30, (500 << 30) - free, free))  # type: ignore[attr-defined]  # its own type
         assert ids(machine.check_disk(settings())) == expected
 
 
@@ -139,7 +139,7 @@ def test_a_disk_that_is_full_within_a_month_is_told(
 ) -> None:
     add_tasks(light_url, database.FEW_TASKS, "TASK_STATE_COMPLETED", time.time())
     made = settings(database_url=light_url)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**7, 10**7 - 10**6, 10**6))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**7, 10**7 - 10**6, 10**6))  # type: ignore[attr-defined]  # its own type
     assert ids(database.check_database(made)) == ["database.fills-disk"]
 
 
@@ -202,7 +202,7 @@ def test_a_long_transaction_is_named_with_its_process(
 
 
 def test_a_check_that_can_not_be_made_is_a_finding(interlock: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> list[Finding]:
+    def refuse(_: object) -> list[DoctorFinding]:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(machine, "CHECKS", (refuse,))
