@@ -21,6 +21,7 @@ LOW_BYTES: Final = 2 << 30
 LOW_SHARE: Final = 0.05
 SYNCS: Final = 15  # writes of which the median counts
 SLOW_SYNC_SECONDS: Final = 0.02
+FEW_CONNECTIONS: Final = 4096  # the gateway closes idle ones first, so that fewer than the settings allow are no fault
 KEY_DAYS: Final = 365
 DAY: Final = 86_400
 
@@ -64,8 +65,7 @@ def check_open_files(settings: "Settings") -> Iterator[DoctorFinding]:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = WANTED_LIMIT if hard == resource.RLIM_INFINITY else min(hard, WANTED_LIMIT)
     budget = OpenFileBudget(limit)
-    wanted = min(settings.server.max_connections, budget.connections)
-    if budget.calls_max < settings.limits.calls or wanted < settings.server.max_connections:
+    if budget.calls_max < settings.limits.calls or budget.connections < min(settings.server.max_connections, FEW_CONNECTIONS):
         detail = f"{limit} open files allow {budget.calls_max} calls and {budget.connections} connections"
         yield DoctorFinding("files.few", f"{detail}; the settings want {settings.limits.calls} and {settings.server.max_connections}")
 
