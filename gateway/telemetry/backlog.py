@@ -19,8 +19,14 @@ _FAILING = text(
     " WHERE p.failures > 0 GROUP BY r.family"
 )
 _WAITING = {
-    ASKING: text("SELECT COUNT(*) AS number, MIN(updated) AS oldest FROM tasks WHERE state = 'TASK_STATE_INPUT_REQUIRED'"),
-    AWAITING: text("SELECT COUNT(*) AS number, MIN(updated) AS oldest FROM tasks WHERE state = 'TASK_STATE_AUTH_REQUIRED'"),
+    ASKING: "SELECT COUNT(*) AS number, MIN(updated) AS oldest FROM tasks{hint} WHERE state = 'TASK_STATE_INPUT_REQUIRED'",
+    AWAITING: "SELECT COUNT(*) AS number, MIN(updated) AS oldest FROM tasks{hint} WHERE state = 'TASK_STATE_AUTH_REQUIRED'",
+}
+# Without statistics SQLite prefers an index of all tasks to the partial one. With a million tasks that is 100 ms at each look.
+_HINTS = {ASKING: " INDEXED BY tasks_asking", AWAITING: " INDEXED BY tasks_awaiting"}
+_WAITING_BY_DIALECT = {
+    dialect: {state: text(query.format(hint=_HINTS[state] if dialect == "sqlite" else "")) for state, query in _WAITING.items()}
+    for dialect in ("sqlite", "postgresql")
 }
 _UNANSWERED = {
     APPROVAL: text("SELECT COUNT(*) AS number, MIN(created) AS oldest FROM approvals WHERE state = 'pending' AND expires > :now"),
@@ -60,10 +66,11 @@ class OpenWork:
 
 def read_backlog(connection: Connection, now_us: int) -> OpenWork:
     """Returns what waits now. `now_us` is in microseconds since 1970."""
+    waiting = _WAITING_BY_DIALECT[connection.dialect.name]
     return OpenWork(
         entries={(row.family, row.status): row.number for row in connection.execute(_ENTRIES)},
         failing={row.family: row.number for row in connection.execute(_FAILING)},
-        waiting={state: _read_waiting(connection, query, now_us) for state, query in _WAITING.items()},
+        waiting={state: _read_waiting(connection, query, now_us) for state, query in waiting.items()},
         unanswered={kind: _read_waiting(connection, query, now_us) for kind, query in _UNANSWERED.items()},
         dead={kind: _read_count(connection, query) for kind, query in _DEAD.items()},
         retried={kind: _read_count(connection, query) for kind, query in _RETRIED.items()},

@@ -4,11 +4,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from gateway.server.composition.telemetry import _build_metrics_export
 from gateway.server.watchdog import Watchdog
 from gateway.storage.batch import Batch
 from gateway.storage.database import Database, engine_for
+from gateway.telemetry.backlog import read_backlog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.worker_figures import WorkerFigures
 from tests.fakes.house import CallbackAgent, House
@@ -93,3 +95,16 @@ async def test_of_several_workers_only_the_first_exports_metrics(tmp_path: Path,
     first.close()
     second.close()
     assert [each is not None for each in built] == [True, True, False]
+
+
+def test_no_look_at_what_waits_reads_all_tasks(light_url: str) -> None:
+    engine = engine_for(light_url)
+    read: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda _connection, _cursor, statement, *_: read.append(statement))
+    with engine.connect() as connection:
+        read_backlog(connection.execution_options(interlock_read=True), 1)
+        statements = [statement for statement in read if " tasks" in statement]
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all() for statement in statements]
+    engine.dispose()
+    steps = [row.detail for plan in plans for row in plan]
+    assert len(steps) == 2 and all(" USING INDEX tasks_asking" in step or " USING INDEX tasks_awaiting" in step for step in steps), steps

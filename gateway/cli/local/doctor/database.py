@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,8 +105,11 @@ def _autovacuum(connection: "Connection") -> Iterator[DoctorFinding]:
 
 
 def _table_statistics(connection: "Connection") -> Iterator[DoctorFinding]:
+    yield from judge_tables(_query(connection, _TABLES))
+
+
+def judge_tables(tables: Sequence[Any]) -> Iterator[DoctorFinding]:
     """Yields tables with many dead rows, and large ones that were never analyzed. `reltuples` is -1 without statistics (pg_class)."""
-    tables = _query(connection, _TABLES)
     bloated = [row.relname for row in tables if row.n_dead_tup > MANY_ROWS and row.n_dead_tup > row.n_live_tup / 2]
     unknown = [row.relname for row in tables if row.is_unknown and row.reltuples < 0 and row.n_live_tup > MANY_ROWS]
     for id_, names, statement in (("database.dead-rows", bloated, "VACUUM (ANALYZE)"), ("database.no-statistics", unknown, "ANALYZE")):

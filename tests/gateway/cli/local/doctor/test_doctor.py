@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -199,6 +200,25 @@ def test_a_long_transaction_is_named_with_its_process(
         (found,) = database.check_database(made)
     engine.dispose()
     assert found.id == "database.long-transaction" and found.detail.startswith(f"report (PID {pid})") and f"({pid})" in found.todo
+
+
+def test_a_clock_that_differs_and_few_connections_are_told(
+    settings: Callable[..., Settings], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SKEW_SECONDS", -1.0)
+    monkeypatch.setattr(database, "CONNECTIONS_SHARE", 0.0)
+    assert ids(database.check_database(settings(database_url=postgres_url))) == ["clock.skewed", "database.connections"]
+
+
+def test_tables_with_dead_rows_or_without_statistics_are_told() -> None:
+    def table(name: str, live: int, dead: int, **more: object) -> SimpleNamespace:
+        return SimpleNamespace(**{"relname": name, "n_live_tup": live, "n_dead_tup": dead, "is_unknown": False, "reltuples": live, **more})
+
+    new = table("new", 20_000, 0, is_unknown=True, reltuples=-1)
+    tables = [table("tasks", 30_000, 20_000), table("small", 10, 900), new, table("large", 10**6, 20_000)]
+    dead, unknown = database.judge_tables(tables)
+    assert (dead.id, dead.todo) == ("database.dead-rows", "VACUUM (ANALYZE) tasks")
+    assert (unknown.id, unknown.todo) == ("database.no-statistics", "ANALYZE new")
 
 
 def test_a_check_that_can_not_be_made_is_a_finding(interlock: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
