@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.version import describe_version
 from gateway.server.sections.in_force import describe_settings, mask_secrets
 from gateway.server.settings_sources import load_settings
 from tests.fakes.house import House
@@ -58,7 +59,9 @@ def test_the_path_of_a_local_database_is_shown() -> None:
 async def test_settings_are_for_readers_of_the_audit(home: House) -> None:
     desk = Reception(home)
     assert (await desk.ask("GET", "/api/settings", "alice")).status_code == 403
-    items = (await desk.ask("GET", "/api/settings")).json()["items"]
+    document = (await desk.ask("GET", "/api/settings")).json()
+    items = document["items"]
+    assert document["version"] == describe_version()
     assert {"name": "home", "value": str(home.gateway.settings.home), "source": "file"} in items
 
 
