@@ -8,7 +8,7 @@ BASE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 METRICS_SECONDS: Final = 60.0  # between two exports (OTEL_METRIC_EXPORT_INTERVAL)
 
 
-def exports(signal: Signal, environment: Mapping[str, str]) -> bool:
+def is_exported(signal: Signal, environment: Mapping[str, str]) -> bool:
     """Whether a collector is named and nothing turns the signal off. An empty variable counts as unset, and only `true` disables the SDK.
 
     OpenTelemetry, "Environment Variable Specification": Boolean value, General SDK Configuration, Exporter Selection.

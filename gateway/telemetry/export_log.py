@@ -20,16 +20,14 @@ class _LastProblem(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._of_thread = threading.local()
+        self._by_thread: dict[int, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._of_thread.text = record.getMessage()
+        self._by_thread[threading.get_ident()] = record.getMessage()
 
     def take(self) -> str:
         """Returns the last problem of this thread once."""
-        text: str = getattr(self._of_thread, "text", "")
-        self._of_thread.text = ""
-        return text
+        return self._by_thread.pop(threading.get_ident(), "")
 
 
 _problem: Final = _LastProblem()

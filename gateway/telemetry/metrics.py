@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from gateway.telemetry.outcomes import DOORS, FAMILIES, METHODS, OTHER, Outcomes
+from gateway.telemetry.outcomes import DOORS, FAMILIES, METHODS, OTHER, OutcomeLabels
 from gateway.telemetry.worker_figures import WorkerFigures
 
 UPSTREAMS_MAX: Final = 200  # agents and servers with series of their own; further ones count as `other`
@@ -28,12 +28,12 @@ class _CallSeries(NamedTuple):
 class Metrics:
     """The metrics of one process, or with `worker` those of all workers. `render` returns the body of /metrics."""
 
-    def __init__(self, outcomes: Outcomes | None = None, worker: WorkerFigures | None = None) -> None:
+    def __init__(self, outcomes: OutcomeLabels | None = None, worker: WorkerFigures | None = None) -> None:
         self._worker = worker
         if worker is not None:
             worker.use()
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
-        self._outcomes = outcomes or Outcomes()
+        self._outcomes = outcomes or OutcomeLabels()
         self.registry = CollectorRegistry(auto_describe=True)
         self._calls = self._add_counter("calls", "Requests that an ingress answered.", ("door", "method", "outcome"))
         self._seconds = self._add_durations("call", "Time to the end of an answer.", ("door", "method", "result"), CALL_BUCKETS)

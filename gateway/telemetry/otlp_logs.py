@@ -3,7 +3,6 @@
 Imported only if a collector takes logs, as gateway/telemetry/otlp.py.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -54,7 +53,6 @@ class LogExport:
         self._provider = LoggerProvider(resource, shutdown_on_exit=False)
         self._provider.add_log_record_processor(BatchLogRecordProcessor(LoggedLogExporter(make(), collector)))
         self._logger = self._provider.get_logger("interlock", schema_url=SCHEMA_URL)
-        logging.getLogger("opentelemetry.sdk").propagate = False  # its lines about this export would be exported too
 
     def forward(self, line: Mapping[str, Any]) -> None:
         """Exports one line, as gateway/telemetry/logs.py writes it."""

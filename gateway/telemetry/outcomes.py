@@ -59,7 +59,7 @@ FAULTS: Final = frozenset({"error", "failed", "timeout", "tool-error", "upstream
 OTHER: Final = "other"
 
 
-class Outcomes:
+class OutcomeLabels:
     """The outcomes that count by their name, and what each of them means for the caller."""
 
     def __init__(self, reasons: Iterable[str] = (), faults: Iterable[str] = ()) -> None:

@@ -25,7 +25,7 @@ LIBRARY_OBJECTS = {
     ("gateway.storage.files.backups.archive", "info"): "tarfile: size and mode of a part",
     ("gateway.telemetry.logs", "library"): "logging: handlers and propagate",
     ("gateway.telemetry.logs", "root"): "logging: handlers",
-    ("gateway.telemetry.span_export", "library"): "logging: handlers and propagate",
+    ("gateway.telemetry.export_log", "library"): "logging: handlers and propagate",
     ("gateway.telemetry.worker_figures", "values"): "prometheus_client: the class of its values",
 }
 # Classes whose methods define attributes that their constructor does not.

@@ -37,7 +37,7 @@ ROOTS = {
     "policies.keys.jwks": "a failed fetch of any kind keeps the last good key set; the fetch belongs to another package",
     "policies.tokens.verifier": "a token that cannot be read for any reason is refused",
 }
-ENVIRONMENT_READERS = ("gateway.server.settings", "gateway.cli.main", "gateway.server.app", "gateway.server.composition.tracing")
+ENVIRONMENT_READERS = ("gateway.server.settings", "gateway.cli.main", "gateway.server.app", "gateway.server.composition.telemetry")
 LOGGED = {"exception", "error", "warning", "critical", "info", "debug"}
 LEFTOVER = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|NotImplemented" + r"Error)\b")
 SUPPRESSION = re.compile(

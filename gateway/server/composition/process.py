@@ -67,10 +67,8 @@ from gateway.tasks.log import POLL_SECONDS, TaskLog
 from gateway.tasks.turns.journal import TurnLimits
 from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS
-from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.outcomes import Outcomes
-from gateway.telemetry.spans import current_trace_id
+from gateway.telemetry.outcomes import OutcomeLabels
 from gateway.telemetry.upstream_calls import CallTelemetry
 from gateway.telemetry.worker_figures import WorkerFigures
 from gateway.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -106,16 +104,14 @@ class Gateway:
         self.settings, self.timeouts, self._worker = settings, timeouts, worker
         event_rules, self._missing_at_start = read_event_rules(settings), missing_files(settings.home, settings.database_url)
         self.lifecycle, self.server_list_changes = Lifecycle(), ServerListChanges()
-        self.metrics = Metrics(Outcomes(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, FAULT_IDS), worker)
+        self.metrics = Metrics(OutcomeLabels(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, FAULT_IDS), worker)
         self.rejected_credentials = RejectedCredentialLog(time.monotonic)
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
         self.exports = telemetry.build_exports(settings, self.metrics, worker)
-        self.tracer = self.exports.tracer
-        logs.configure_logging(settings.telemetry.log_level, current_trace_id, forward=self.exports.forward_line)
-        observe_commit = telemetry.observe_commits(self.metrics)
-        storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs, observe_commit=observe_commit)
+        self.tracer, observe = self.exports.tracer, telemetry.observe_commits(self.metrics)
+        storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs, observe_commit=observe)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
         self.audit = AuditLog(new_id("a"), now_us)
         self.database.enlist(self.audit)
@@ -152,17 +148,15 @@ class Gateway:
         self.upstreams = self._build_upstreams()
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
-        call_telemetry = CallTelemetry(self.metrics, self.tracer)
         costs = capacity.build_costs(settings, self.limits, self.database, self.registry, audit=self.audit, metrics=self.metrics)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
-        find_facts = facts_finder(lambda: self.memory)
-        self.calls = build_calls(*parts, telemetry=call_telemetry, costs=costs, timeouts=timeouts, find_facts=find_facts)
+        find_facts, seen = facts_finder(lambda: self.memory), CallTelemetry(self.metrics, self.tracer)
+        self.calls = build_calls(*parts, telemetry=seen, costs=costs, timeouts=timeouts, find_facts=find_facts)
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
         self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)
         self._build_resumers()
-        telemetry.add_gauges(self.metrics, _gauge_sources(self))
-        self.backlog_gauges = telemetry.BacklogGauges(self.metrics, self.database, settings)
+        self.backlog_gauges = _build_gauges(self)
         self.processes = ProcessRegistry(self.database, self.process, now_us)
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
 
@@ -355,8 +349,8 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
     )
 
 
-def _gauge_sources(gateway: Gateway) -> telemetry.GaugeSources:
-    return telemetry.GaugeSources(
+def _build_gauges(gateway: Gateway) -> telemetry.BacklogGauges:
+    sources = telemetry.GaugeSources(
         gateway.rulings.kills,
         gateway.catalog.resilience,
         gateway.tools,
@@ -366,6 +360,8 @@ def _gauge_sources(gateway: Gateway) -> telemetry.GaugeSources:
         gateway.keys,
         gateway.settings.home,
     )
+    telemetry.add_gauges(gateway.metrics, sources)
+    return telemetry.BacklogGauges(gateway.metrics, gateway.database, gateway.settings)
 
 
 def _freeze_startup_objects() -> None:

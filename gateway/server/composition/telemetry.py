@@ -1,5 +1,6 @@
 """Builds what the gateway tells of itself: exports over OTLP, and the gauges that are computed when /metrics is read."""
 
+import asyncio
 import os
 import resource
 import shutil
@@ -29,12 +30,14 @@ from gateway.telemetry.backlog import (
     ENTRY_STATUSES,
     FAMILIES,
     LETTERS,
-    Backlog,
+    OpenWork,
     Waiting,
     read_backlog,
 )
-from gateway.telemetry.environment import collector_address, exports, metrics_interval
+from gateway.telemetry.environment import collector_address, is_exported, metrics_interval
+from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.spans import current_trace_id
 from policies.ids import now_us
 from policies.keys.signing import SigningKeys
 
@@ -69,22 +72,20 @@ class Exports:
             repeat(metrics_interval(os.environ), self.metrics.run_once)
 
     async def close(self) -> None:
-        """Exports what is left, waiting a few seconds at most."""
-        if self.metrics is not None:
-            await self.metrics.close()
-        if self.tracer is not None:
-            self.tracer.close()
-        if self.logs is not None:
-            self.logs.close()
+        """Exports what is left, all signals at once, waiting a few seconds at most."""
+        closing = [asyncio.to_thread(part.close) for part in (self.tracer, self.logs) if part is not None]
+        await asyncio.gather(*closing, *([self.metrics.close()] if self.metrics is not None else []))
 
 
 def build_exports(settings: Settings, metrics: Metrics, worker: "WorkerFigures | None") -> Exports:
-    """Builds the exports that the standard environment variables ask for. Without a collector no span is made, and no SDK is loaded."""
-    return Exports(_build_tracer(settings), _build_metrics_export(metrics, worker), _build_log_export())
+    """Builds the exports that the standard environment variables ask for, and begins to log. Without a collector no SDK is loaded."""
+    exports = Exports(_build_tracer(settings), _build_metrics_export(metrics, worker), _build_log_export())
+    configure_logging(settings.telemetry.log_level, current_trace_id, forward=exports.forward_line)
+    return exports
 
 
 def _build_tracer(settings: Settings) -> "OtelTracer | None":
-    if not exports("traces", os.environ):
+    if not is_exported("traces", os.environ):
         return None
     from gateway.telemetry.otlp import tracer_from_environment
 
@@ -93,7 +94,7 @@ def _build_tracer(settings: Settings) -> "OtelTracer | None":
 
 def _build_metrics_export(metrics: Metrics, worker: "WorkerFigures | None") -> "MetricsExport | None":
     """Of several workers, the first exports the sums of all."""
-    if not exports("metrics", os.environ) or (worker is not None and worker.number > 0):
+    if not is_exported("metrics", os.environ) or (worker is not None and worker.number > 0):
         return None
     from gateway.telemetry.otlp import resource_of
     from gateway.telemetry.otlp_metrics import MetricsExport
@@ -102,7 +103,7 @@ def _build_metrics_export(metrics: Metrics, worker: "WorkerFigures | None") -> "
 
 
 def _build_log_export() -> "LogExport | None":
-    if not exports("logs", os.environ):
+    if not is_exported("logs", os.environ):
         return None
     from gateway.telemetry.otlp import resource_of
     from gateway.telemetry.otlp_logs import LogExport
@@ -177,7 +178,7 @@ class BacklogGauges:
     def __init__(self, metrics: Metrics, database: Database, settings: Settings) -> None:
         self._database = database
         self._file = sqlite_path(settings.database_url)
-        self._found = Backlog()
+        self._found = OpenWork()
         self._bytes = 0
         self._add_entries(metrics)
         self._add_waiting(metrics)
@@ -215,7 +216,7 @@ class BacklogGauges:
         except ReadFailed:
             return
 
-    def _look(self, connection: Connection) -> tuple[Backlog, int]:
+    def _look(self, connection: Connection) -> tuple[OpenWork, int]:
         size = self._file.stat().st_size if self._file else int(connection.execute(_POSTGRES_BYTES).scalar_one())
         return read_backlog(connection, now_us()), size
 

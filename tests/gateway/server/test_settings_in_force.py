@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.version import describe_version
 from gateway.server.sections.in_force import describe_settings, mask_secrets
 from gateway.server.settings_sources import load_settings
 from tests.fakes.house import House
@@ -69,7 +70,9 @@ async def test_readers_of_another_tenant_see_no_names_and_no_addresses(home: Hou
 async def test_settings_are_for_readers_of_the_audit(home: House) -> None:
     desk = Reception(home)
     assert (await desk.ask("GET", "/api/settings", "alice")).status_code == 403
-    items = (await desk.ask("GET", "/api/settings")).json()["items"]
+    document = (await desk.ask("GET", "/api/settings")).json()
+    items = document["items"]
+    assert document["version"] == describe_version()
     assert {"name": "home", "value": str(home.gateway.settings.home), "source": "file"} in items
 
 

@@ -5,7 +5,7 @@ import string
 
 from gateway.calls.limits.open_streams import OpenStreams
 from gateway.telemetry.metrics import TENANTS_MAX, UPSTREAMS_MAX, Metrics
-from gateway.telemetry.outcomes import DOORS, METHODS, OUTCOMES, Outcomes
+from gateway.telemetry.outcomes import DOORS, METHODS, OUTCOMES, OutcomeLabels
 
 
 def series(metrics: Metrics) -> set[str]:
@@ -17,7 +17,7 @@ def value(metrics: Metrics, name: str, labels: dict[str, str]) -> float | None:
 
 
 def test_a_call_is_counted_and_timed() -> None:
-    metrics = Metrics(Outcomes(["unknown"]))
+    metrics = Metrics(OutcomeLabels(["unknown"]))
     metrics.count_call("mcp", "tools/call", "ok", 0.004)
     metrics.count_call("mcp", "tools/call", "unknown", 0.2)
     assert value(metrics, "interlock_calls_total", {"door": "mcp", "method": "tools/call", "outcome": "ok"}) == 1
@@ -63,13 +63,13 @@ def test_two_gateways_in_one_process_do_not_share_figures() -> None:
 
 
 def test_a_refusal_is_told_from_a_failure() -> None:
-    outcomes = Outcomes(["unknown", "not-kept"], ["not-kept"])
+    outcomes = OutcomeLabels(["unknown", "not-kept"], ["not-kept"])
     results = [outcomes.result_of(name) for name in ("ok", "question", "denied", "unknown", "not-kept", "failed", "never-heard-of")]
     assert results == ["ok", "ok", "refused", "refused", "failed", "failed", "failed"]
 
 
 def test_each_tenant_is_timed_until_there_are_too_many() -> None:
-    metrics = Metrics(Outcomes(["unknown"]))
+    metrics = Metrics(OutcomeLabels(["unknown"]))
     for number in range(TENANTS_MAX + 5):
         for outcome in ("ok", "unknown", "denied"):
             metrics.count_call("mcp", "tools/call", outcome, 0.1, f"t{number}")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from adapters.version import VERSION, find_commit
 from gateway.cli.exit_codes import CommandError, CommandFailed
 from gateway.cli.local import installation as home
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 from gateway.cli.local.doctor.running import Running
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ It has no tokens, passwords, keys, messages, arguments or results. Names of agen
 """
 
 
-def write_bundle(path: Path, config: Path | None, findings: Sequence[Finding], running: Running | None, log: Path | None) -> None:
+def write_bundle(path: Path, config: Path | None, findings: Sequence[DoctorFinding], running: Running | None, log: Path | None) -> None:
     """Writes the bundle to a new file that only its owner can read. Raises CommandFailed for a file that exists or can't be written."""
     try:
         settings = home.load_settings(config)
@@ -76,7 +76,7 @@ def write_bundle(path: Path, config: Path | None, findings: Sequence[Finding], r
 
 
 def _collect_parts(
-    settings: "Settings | None", findings: Sequence[Finding], running: Running | None, log: Path | None
+    settings: "Settings | None", findings: Sequence[DoctorFinding], running: Running | None, log: Path | None
 ) -> Iterator[tuple[str, str]]:
     lines = read_log(log) if log else []
     yield "README.txt", README

@@ -11,14 +11,14 @@ import typer
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandError, CommandFailed
 from gateway.cli.local import installation as home
-from gateway.cli.local.doctor.kinds import SEVERITIES, Finding
+from gateway.cli.local.doctor.kinds import SEVERITIES, DoctorFinding
 
 if TYPE_CHECKING:
     from gateway.cli.local.doctor.running import Running
     from gateway.server.settings import Settings
 
 WAITING_HOURS: Final = 24.0
-Check = Callable[[], Iterator[Finding]]
+Check = Callable[[], Iterator[DoctorFinding]]
 
 
 def doctor(
@@ -45,7 +45,7 @@ def doctor(
         raise CommandFailed(f"{screen.format_count(problems, 'problem')} found", "mend the first one, then look again: interlock doctor")
 
 
-def _print_findings(findings: list[Finding], bundle: Path | None, *, as_json: bool) -> None:
+def _print_findings(findings: list[DoctorFinding], bundle: Path | None, *, as_json: bool) -> None:
     counts = Counter(finding.kind.severity for finding in findings)
     if as_json:
         summary = {"ok": not counts["problem"], "problems": counts["problem"], "warnings": counts["warning"], "notes": counts["note"]}
@@ -59,7 +59,7 @@ def _print_findings(findings: list[Finding], bundle: Path | None, *, as_json: bo
         screen.print_note(f"the bundle is in {bundle}; look into it before you pass it on")
 
 
-def examine(config: Path | None, waiting_hours: float = WAITING_HOURS) -> "tuple[list[Finding], Running | None]":
+def examine(config: Path | None, waiting_hours: float = WAITING_HOURS) -> "tuple[list[DoctorFinding], Running | None]":
     """Returns all findings, the worst first, and what the running gateway answered. Unusable settings end the checks."""
     from gateway.cli.local.doctor import configuration
     from gateway.cli.local.doctor.running import ask_gateway, judge_running
@@ -86,15 +86,15 @@ def _list_checks(settings: "Settings", waiting_hours: float, *, is_running: bool
     return checks
 
 
-def _make_check(check: Check) -> list[Finding]:
+def _make_check(check: Check) -> list[DoctorFinding]:
     """Returns the findings of one check. A check that can't be made is a finding too, except for what `interlock check` reports."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    found: list[Finding] = []
+    found: list[DoctorFinding] = []
     try:
         found.extend(check())
     except (CommandError, OSError, SQLAlchemyError) as error:
         name = getattr(check, "func", check).__name__.removeprefix("check_").replace("_", " ")
         text = error.message if isinstance(error, CommandError) else str(error) or type(error).__name__
-        found.append(Finding("doctor.incomplete", f"{name}: {text}", getattr(error, "todo", "")))
+        found.append(DoctorFinding("doctor.incomplete", f"{name}: {text}", getattr(error, "todo", "")))
     return found

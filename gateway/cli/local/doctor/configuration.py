@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from gateway.cli.local import check
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 
 if TYPE_CHECKING:
     from gateway.server.settings import Settings
@@ -30,7 +30,7 @@ _OTHERWISE: Final = ("settings.invalid", "settings.unwise")
 MIGRATE: Final = "interlock migrate"
 
 
-def check_as_installed(config: Path | None) -> Iterator[Finding]:
+def check_as_installed(config: Path | None) -> Iterator[DoctorFinding]:
     """Yields what `interlock check` finds. Keys that others can read are left to the check of the machine, which names its own kind."""
     for found in check.collect_findings(config):
         if found.ok and not found.todo:
@@ -40,7 +40,7 @@ def check_as_installed(config: Path | None) -> Iterator[Finding]:
         id_ = _kinds_of(found.name)[1 if found.ok else 0]
         if found.name == "database" and found.todo == MIGRATE:
             id_ = "database.migration"
-        yield Finding(id_, f"{found.name}: {found.detail}", found.todo)
+        yield DoctorFinding(id_, f"{found.name}: {found.detail}", found.todo)
 
 
 def _kinds_of(name: str) -> tuple[str, str]:
@@ -48,21 +48,23 @@ def _kinds_of(name: str) -> tuple[str, str]:
     return _KINDS_BY_CHECK.get(name) or next(by_prefix, _OTHERWISE)
 
 
-def check_proxies(settings: "Settings") -> Iterator[Finding]:
+def check_proxies(settings: "Settings") -> Iterator[DoctorFinding]:
     """Yields proxies that are trusted without being known, and a public address behind a proxy that is not trusted."""
     from gateway.server.settings import LOOPBACK
 
     proxies = settings.server.trusted_proxies
     if "*" in proxies:
-        yield Finding("settings.any-proxy", "server.trusted_proxies has *, so X-Forwarded-For of any client counts")
+        yield DoctorFinding("settings.any-proxy", "server.trusted_proxies has *, so X-Forwarded-For of any client counts")
     public = urlsplit(settings.public_url)
     if public.scheme == "https" and public.hostname not in LOOPBACK and not proxies:
-        yield Finding("settings.no-proxy", f"{settings.public_url} needs a proxy that ends TLS, and server.trusted_proxies names none")
+        yield DoctorFinding(
+            "settings.no-proxy", f"{settings.public_url} needs a proxy that ends TLS, and server.trusted_proxies names none"
+        )
 
 
-def check_log_level(settings: "Settings") -> Iterator[Finding]:
+def check_log_level(settings: "Settings") -> Iterator[DoctorFinding]:
     if settings.telemetry.log_level == "debug":
-        yield Finding("settings.debug-log", "telemetry.log_level is debug")
+        yield DoctorFinding("settings.debug-log", "telemetry.log_level is debug")
 
 
 CHECKS: Final = (check_proxies, check_log_level)

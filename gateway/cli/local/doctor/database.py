@@ -2,12 +2,12 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.local import installation as home
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 from gateway.cli.local.doctor.machine import format_bytes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ CONNECTIONS_SHARE: Final = 0.8
 MANY_ROWS: Final = 10_000
 TABLES_SHOWN: Final = 5
 DAY_US: Final = 86_400_000_000
-Look = Callable[["Connection"], Iterator[Finding]]
+Look = Callable[["Connection"], Iterator[DoctorFinding]]
 
 _OPEN_TRANSACTIONS: Final = (
     "SELECT pid, application_name, extract(epoch FROM clock_timestamp() - xact_start) AS seconds FROM pg_stat_activity"
@@ -41,7 +41,7 @@ _RECENT: Final = "SELECT COUNT(*), (SELECT COUNT(*) FROM tasks WHERE created > :
 _SKEWED: Final = "the database's clock is {seconds:+.1f} s from the one of this machine"
 
 
-def check_database(settings: "Settings") -> Iterator[Finding]:
+def check_database(settings: "Settings") -> Iterator[DoctorFinding]:
     """Yields what is wrong with an existing, reachable database. Others are findings of `interlock check`."""
     file = home.sqlite_file(settings)
     if file is not None and not file.exists():
@@ -55,16 +55,18 @@ def check_database(settings: "Settings") -> Iterator[Finding]:
             yield from look(connection)
 
 
-def _check_file(connection: "Connection", file: Path) -> Iterator[Finding]:
+def _check_file(connection: "Connection", file: Path) -> Iterator[DoctorFinding]:
     """Yields a large write-ahead log, and a disk that the file fills within FULL_DAYS."""
     wal = Path(f"{file}-wal")
     if wal.exists() and wal.stat().st_size > WAL_BYTES:
-        yield Finding("database.wal-large", f"{wal} has {format_bytes(wal.stat().st_size)}")
+        yield DoctorFinding("database.wal-large", f"{wal} has {format_bytes(wal.stat().st_size)}")
     growth = _daily_growth(connection, file.stat().st_size)
     free = shutil.disk_usage(file.parent).free
     if growth and free / growth < FULL_DAYS:
         size = format_bytes(file.stat().st_size)
-        yield Finding("database.fills-disk", f"{file} has {size} and grows by {format_bytes(growth)} a day; {format_bytes(free)} are free")
+        yield DoctorFinding(
+            "database.fills-disk", f"{file} has {size} and grows by {format_bytes(growth)} a day; {format_bytes(free)} are free"
+        )
 
 
 def _daily_growth(connection: "Connection", size: int) -> float:
@@ -80,42 +82,45 @@ def _query(connection: "Connection", statement: str) -> list[Any]:
     return list(connection.exec_driver_sql(statement).all())
 
 
-def _clock(connection: "Connection") -> Iterator[Finding]:
+def _clock(connection: "Connection") -> Iterator[DoctorFinding]:
     before = time.time()
     ((told,),) = _query(connection, "SELECT extract(epoch FROM clock_timestamp())::float8")
     skew = told - (before + time.time()) / 2
     if abs(skew) > SKEW_SECONDS:
-        yield Finding("clock.skewed", _SKEWED.format(seconds=skew))
+        yield DoctorFinding("clock.skewed", _SKEWED.format(seconds=skew))
 
 
-def _transactions(connection: "Connection") -> Iterator[Finding]:
+def _transactions(connection: "Connection") -> Iterator[DoctorFinding]:
     for row in _query(connection, _OPEN_TRANSACTIONS):
         if row.seconds > TRANSACTION_SECONDS:
             who = row.application_name or "a program without a name"
             detail = f"{who} (PID {row.pid}) has a transaction open for {row.seconds:.0f} s"
-            yield Finding("database.long-transaction", detail, f"SELECT pg_terminate_backend({row.pid}), unless it is a backup")
+            yield DoctorFinding("database.long-transaction", detail, f"SELECT pg_terminate_backend({row.pid}), unless it is a backup")
 
 
-def _autovacuum(connection: "Connection") -> Iterator[Finding]:
+def _autovacuum(connection: "Connection") -> Iterator[DoctorFinding]:
     ((is_on,),) = _query(connection, "SELECT current_setting('autovacuum')")
     if is_on != "on":
-        yield Finding("database.autovacuum-off", "autovacuum is off")
+        yield DoctorFinding("database.autovacuum-off", "autovacuum is off")
 
 
-def _table_statistics(connection: "Connection") -> Iterator[Finding]:
+def _table_statistics(connection: "Connection") -> Iterator[DoctorFinding]:
+    yield from judge_tables(_query(connection, _TABLES))
+
+
+def judge_tables(tables: Sequence[Any]) -> Iterator[DoctorFinding]:
     """Yields tables with many dead rows, and large ones that were never analyzed. `reltuples` is -1 without statistics (pg_class)."""
-    tables = _query(connection, _TABLES)
     bloated = [row.relname for row in tables if row.n_dead_tup > MANY_ROWS and row.n_dead_tup > row.n_live_tup / 2]
     unknown = [row.relname for row in tables if row.is_unknown and row.reltuples < 0 and row.n_live_tup > MANY_ROWS]
     for id_, names, statement in (("database.dead-rows", bloated, "VACUUM (ANALYZE)"), ("database.no-statistics", unknown, "ANALYZE")):
         if names:
-            yield Finding(id_, ", ".join(names[:TABLES_SHOWN]), "; ".join(f"{statement} {name}" for name in names[:TABLES_SHOWN]))
+            yield DoctorFinding(id_, ", ".join(names[:TABLES_SHOWN]), "; ".join(f"{statement} {name}" for name in names[:TABLES_SHOWN]))
 
 
-def _connections(connection: "Connection") -> Iterator[Finding]:
+def _connections(connection: "Connection") -> Iterator[DoctorFinding]:
     (row,) = _query(connection, _CONNECTIONS)
     if row.used > row.most * CONNECTIONS_SHARE:
-        yield Finding("database.connections", f"{row.used} of {row.most} connections are in use")
+        yield DoctorFinding("database.connections", f"{row.used} of {row.most} connections are in use")
 
 
 CHECKS: Final = (check_database,)

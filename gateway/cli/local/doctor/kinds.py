@@ -17,7 +17,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """What was found. `id` is a key of KINDS."""
 
     id: str

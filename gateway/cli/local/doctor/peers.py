@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.cli.exit_codes import CommandError
 from gateway.cli.local import installation as home
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 
 if TYPE_CHECKING:
     from adapters.upstream.egress import Egress
@@ -27,11 +27,11 @@ DAY: Final = 86_400
 Host = tuple[str, int]
 
 
-def check_issuers(settings: "Settings") -> Iterator[Finding]:
+def check_issuers(settings: "Settings") -> Iterator[DoctorFinding]:
     """Yields issuers whose keys can't be read, and clocks that disagree. Reads the keys as the gateway does."""
     from adapters.upstream.egress import Egress
 
-    async def ask_all() -> list[Finding]:
+    async def ask_all() -> list[DoctorFinding]:
         egress = Egress(settings.allowed_targets)
         try:
             found = await asyncio.gather(*(_ask_issuer(egress, issuer) for issuer in settings.identity.issuers))
@@ -43,7 +43,7 @@ def check_issuers(settings: "Settings") -> Iterator[Finding]:
         yield from asyncio.run(ask_all())
 
 
-async def _ask_issuer(egress: "Egress", issuer: "IssuerSettings") -> list[Finding]:
+async def _ask_issuer(egress: "Egress", issuer: "IssuerSettings") -> list[DoctorFinding]:
     from adapters.contract import UpstreamFault
     from adapters.upstream.targets import EgressRefused
     from policies import strict_json
@@ -51,31 +51,31 @@ async def _ask_issuer(egress: "Egress", issuer: "IssuerSettings") -> list[Findin
     try:
         answer = await egress.fetch(issuer.jwks_url, timeout=ANSWER_SECONDS)
     except EgressRefused as refused:
-        return [Finding("issuers.unreachable", f"{issuer.jwks_url} may not be called: {refused.public}", "add it to egress.allow")]
+        return [DoctorFinding("issuers.unreachable", f"{issuer.jwks_url} may not be called: {refused.public}", "add it to egress.allow")]
     except UpstreamFault as fault:
-        return [Finding("issuers.unreachable", f"{issuer.jwks_url}: {fault.detail or fault}", f"curl {issuer.jwks_url}")]
+        return [DoctorFinding("issuers.unreachable", f"{issuer.jwks_url}: {fault.detail or fault}", f"curl {issuer.jwks_url}")]
     findings = list(_judge_date(urlsplit(issuer.jwks_url).hostname or "", answer.headers.get("date", "")))
     if answer.status != 200:
-        return [*findings, Finding("issuers.unreachable", f"{issuer.jwks_url} answers {answer.status}", f"curl -i {issuer.jwks_url}")]
+        return [*findings, DoctorFinding("issuers.unreachable", f"{issuer.jwks_url} answers {answer.status}", f"curl -i {issuer.jwks_url}")]
     try:
         document = strict_json.parse(answer.body)
     except ValueError:
         document = None
     if not isinstance(document, dict) or not document.get("keys"):
-        findings.append(Finding("issuers.no-keys", f"{issuer.jwks_url} has no keys"))
+        findings.append(DoctorFinding("issuers.no-keys", f"{issuer.jwks_url} has no keys"))
     return findings
 
 
-def _judge_date(host: str, date: str) -> Iterator[Finding]:
+def _judge_date(host: str, date: str) -> Iterator[DoctorFinding]:
     try:
         skew = parsedate_to_datetime(date).timestamp() - time.time()
     except (TypeError, ValueError):
         return
     if abs(skew) > SKEW_SECONDS:
-        yield Finding("clock.skewed", f"the clock of {host} is {skew:+.0f} s from the one of this machine")
+        yield DoctorFinding("clock.skewed", f"the clock of {host} is {skew:+.0f} s from the one of this machine")
 
 
-def check_public_address(settings: "Settings", is_running: bool) -> Iterator[Finding]:
+def check_public_address(settings: "Settings", is_running: bool) -> Iterator[DoctorFinding]:
     """Yields a public address that does not lead to this gateway. Its published keys tell one gateway from another."""
     import httpx
 
@@ -86,13 +86,13 @@ def check_public_address(settings: "Settings", is_running: bool) -> Iterator[Fin
         published = {str(key["kid"]) for key in answer.json()["keys"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         detail = f"{settings.public_url} does not answer as a gateway: {type(error).__name__}"
-        yield Finding("settings.public-url", detail, f"curl -i {settings.public_url}/livez")
+        yield DoctorFinding("settings.public-url", detail, f"curl -i {settings.public_url}/livez")
         return
     if home.open_signing_keys(settings).active_kid not in published:
-        yield Finding("gateway.wrong-address", f"{settings.public_url} publishes other keys than those in {settings.home / 'keys'}")
+        yield DoctorFinding("gateway.wrong-address", f"{settings.public_url} publishes other keys than those in {settings.home / 'keys'}")
 
 
-def check_certificates(settings: "Settings") -> Iterator[Finding]:
+def check_certificates(settings: "Settings") -> Iterator[DoctorFinding]:
     """Yields certificates that end soon or are not trusted: of the public address, issuers, agents and servers, HOSTS_MAX at most."""
     urls = [settings.public_url, *(issuer.jwks_url for issuer in settings.identity.issuers), *_registered_urls(settings)]
     hosts = list(dict.fromkeys(host for url in urls if (host := _tls_host(url)) is not None))[:HOSTS_MAX]
@@ -119,7 +119,7 @@ def _tls_host(url: str) -> Host | None:
         return None
 
 
-def _look_at_certificate(host: Host) -> list[Finding]:
+def _look_at_certificate(host: Host) -> list[DoctorFinding]:
     """Connects with TLS. A host that does not answer is no finding here: the gateway's own checks of its entries say so."""
     name = f"{host[0]}:{host[1]}"
     try:
@@ -130,16 +130,16 @@ def _look_at_certificate(host: Host) -> list[Finding]:
             certificate = secured.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         is_expired = "expired" in error.verify_message
-        return [Finding("certificates.expired" if is_expired else "certificates.untrusted", f"{name}: {error.verify_message}")]
+        return [DoctorFinding("certificates.expired" if is_expired else "certificates.untrusted", f"{name}: {error.verify_message}")]
     except OSError:
         return []
     return list(judge_certificate(name, ssl.cert_time_to_seconds(str(certificate.get("notAfter"))), time.time()))
 
 
-def judge_certificate(name: str, ends: float, now: float) -> Iterator[Finding]:
+def judge_certificate(name: str, ends: float, now: float) -> Iterator[DoctorFinding]:
     """Yields a certificate that ends within ENDING_DAYS. Times are in seconds since 1970."""
     if ends - now < ENDING_DAYS * DAY:
-        yield Finding("certificates.ending", f"the certificate of {name} ends in {(ends - now) / DAY:.0f} days")
+        yield DoctorFinding("certificates.ending", f"the certificate of {name} ends in {(ends - now) / DAY:.0f} days")
 
 
 CHECKS: Final = (check_issuers, check_certificates)

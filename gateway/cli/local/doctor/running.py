@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adapters.version import find_commit
 from gateway.cli.exit_codes import CommandError
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 
 if TYPE_CHECKING:
     import httpx
@@ -118,42 +118,44 @@ def parse_metrics(text: str) -> Samples:
     return Samples(sums, labels)
 
 
-def judge_running(running: Running) -> Iterator[Finding]:
+def judge_running(running: Running) -> Iterator[DoctorFinding]:
     """Yields what is wrong with a running gateway."""
     if running.readiness is None:
-        yield Finding("gateway.not-running", running.problem)
+        yield DoctorFinding("gateway.not-running", running.problem)
         return
     failed = [name for name, passes in running.readiness["checks"].items() if not passes]
     if failed:
         id_ = "gateway.degraded" if running.readiness.get("status") == "degraded" else "gateway.not-ready"
-        yield Finding(id_, f"{', '.join(failed)} at {running.url}/readyz", f"curl -s {running.url}/readyz")
+        yield DoctorFinding(id_, f"{', '.join(failed)} at {running.url}/readyz", f"curl -s {running.url}/readyz")
     if not running.metrics:
-        yield Finding("gateway.metrics-unread", running.problem)
+        yield DoctorFinding("gateway.metrics-unread", running.problem)
         return
     yield from judge_metrics(parse_metrics(running.metrics))
 
 
-def judge_metrics(found: Samples) -> Iterator[Finding]:
+def judge_metrics(found: Samples) -> Iterator[DoctorFinding]:
     """Yields what the metrics of a gateway show, since the start of its processes."""
     if blocked := int(found["event_loop_blocked_seconds_count"]):
-        yield Finding("gateway.loop-blocked", f"{blocked} times, for {found['event_loop_blocked_seconds_sum']:.1f} s in all")
+        yield DoctorFinding("gateway.loop-blocked", f"{blocked} times, for {found['event_loop_blocked_seconds_sum']:.1f} s in all")
     if (lag := found.average("event_loop_lag")) > LAG_SECONDS:
-        yield Finding("gateway.loop-slow", f"it responds after {lag * 1000:.0f} ms on average")
+        yield DoctorFinding("gateway.loop-slow", f"it responds after {lag * 1000:.0f} ms on average")
     if (wait := found.average("writer_wait")) > COMMIT_SECONDS:
-        yield Finding("gateway.writer-slow", f"a commit takes {wait * 1000:.0f} ms on average")
+        yield DoctorFinding("gateway.writer-slow", f"a commit takes {wait * 1000:.0f} ms on average")
     if found["call_slots_used"] > USED_SHARE * found["call_slots"] or found["calls_waiting"]:
         used = f"{found['call_slots_used']:.0f} of {found['call_slots']:.0f} slots are in use"
-        yield Finding("gateway.slots-used", f"{used}, {found['calls_waiting']:.0f} calls wait")
+        yield DoctorFinding("gateway.slots-used", f"{used}, {found['calls_waiting']:.0f} calls wait")
     if found["open_files"] > USED_SHARE * found["open_files_max"]:
-        yield Finding("gateway.files-used", f"{found['open_files']:.0f} of {found['open_files_max']:.0f} files are open")
+        yield DoctorFinding("gateway.files-used", f"{found['open_files']:.0f} of {found['open_files_max']:.0f} files are open")
     if ejected := int(found["agents_ejected"] + found["servers_ejected"]):
-        yield Finding("gateway.breakers-open", f"{int(found['agents_ejected'])} agents, {ejected - int(found['agents_ejected'])} servers")
+        yield DoctorFinding(
+            "gateway.breakers-open", f"{int(found['agents_ejected'])} agents, {ejected - int(found['agents_ejected'])} servers"
+        )
     if kills := int(found["kills"]):
-        yield Finding("gateway.kills", f"{kills} are stopped")
+        yield DoctorFinding("gateway.kills", f"{kills} are stopped")
     yield from _judge_version(found.labels.get("interlock_build_info", {}))
 
 
-def _judge_version(build: Mapping[str, str]) -> Iterator[Finding]:
+def _judge_version(build: Mapping[str, str]) -> Iterator[DoctorFinding]:
     """Yields another version or commit than that of this command. A commit that either does not know is not compared."""
     from adapters.version import VERSION
 
@@ -161,4 +163,4 @@ def _judge_version(build: Mapping[str, str]) -> Iterator[Finding]:
     is_other_commit = bool(own) and commit not in ("unknown", own)
     if build and (build.get("version") != VERSION or is_other_commit):
         theirs = f"{build.get('version')} ({commit[:12]})"
-        yield Finding("gateway.other-version", f"it runs {theirs}, this command is {VERSION} ({own[:12] or 'unknown'})")
+        yield DoctorFinding("gateway.other-version", f"it runs {theirs}, this command is {VERSION} ({own[:12] or 'unknown'})")

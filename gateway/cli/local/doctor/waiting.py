@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from gateway.cli.local import installation as home
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from gateway.server.settings import Settings
-    from gateway.telemetry.backlog import Backlog, Waiting
+    from gateway.telemetry.backlog import OpenWork, Waiting
 
 PROCESS_SECONDS: Final = 60  # without a heartbeat, after which a process is gone
 _LOST: Final = (
@@ -20,7 +20,7 @@ _LOST: Final = (
 )
 
 
-def check_waiting(settings: "Settings", hours: float) -> Iterator[Finding]:
+def check_waiting(settings: "Settings", hours: float) -> Iterator[DoctorFinding]:
     """Yields what waits too long: people's answers after `hours`, other things at once."""
     from gateway.telemetry.backlog import read_backlog
 
@@ -32,13 +32,13 @@ def check_waiting(settings: "Settings", hours: float) -> Iterator[Finding]:
         lost = _count_lost(connection, now_us)
         backlog = read_backlog(connection, now_us)
     if lost:
-        yield Finding("tasks.lost", f"{lost} tasks of processes that are gone")
+        yield DoctorFinding("tasks.lost", f"{lost} tasks of processes that are gone")
     yield from _judge_entries(backlog)
     yield from _judge_deliveries(backlog)
     yield from _judge_people("tasks.waiting", "tasks", backlog.waiting, hours)
     yield from _judge_people("questions.unanswered", "questions", backlog.unanswered, hours)
     if backlog.queued_runs:
-        yield Finding("runs.queued", f"{backlog.queued_runs} runs")
+        yield DoctorFinding("runs.queued", f"{backlog.queued_runs} runs")
 
 
 def _count_lost(connection: "Connection", now_us: int) -> int:
@@ -47,27 +47,27 @@ def _count_lost(connection: "Connection", now_us: int) -> int:
     return int(connection.execute(text(_LOST), {"since": now_us - PROCESS_SECONDS * 1_000_000}).scalar_one())
 
 
-def _judge_entries(backlog: "Backlog") -> Iterator[Finding]:
+def _judge_entries(backlog: "OpenWork") -> Iterator[DoctorFinding]:
     for family in ("agent", "server"):
         failing = max(backlog.failing.get(family, 0), backlog.entries.get((family, "down"), 0))
         if failing:
-            yield Finding("entries.failing", f"{failing} {family}s", f"interlock {family} list --failing")
+            yield DoctorFinding("entries.failing", f"{failing} {family}s", f"interlock {family} list --failing")
         for status, id_ in (("quarantined", "entries.quarantined"), ("pending", "entries.pending")):
             if count := backlog.entries.get((family, status), 0):
-                yield Finding(id_, f"{count} {family}s", f"interlock {family} list; interlock {family} show NAME")
+                yield DoctorFinding(id_, f"{count} {family}s", f"interlock {family} list; interlock {family} show NAME")
 
 
-def _judge_deliveries(backlog: "Backlog") -> Iterator[Finding]:
+def _judge_deliveries(backlog: "OpenWork") -> Iterator[DoctorFinding]:
     dead = {kind: count for kind, count in backlog.dead.items() if count}
     if dead:
-        yield Finding("deliveries.dead", ", ".join(f"{count} of kind {kind}" for kind, count in dead.items()))
+        yield DoctorFinding("deliveries.dead", ", ".join(f"{count} of kind {kind}" for kind, count in dead.items()))
     failing = sum(backlog.retried.values()) + backlog.failing_notice_webhooks
     if failing:
-        yield Finding("deliveries.failing", f"{failing} deliveries failed at least once and are tried again")
+        yield DoctorFinding("deliveries.failing", f"{failing} deliveries failed at least once and are tried again")
 
 
-def _judge_people(id_: str, noun: str, found: "Mapping[str, Waiting]", hours: float) -> Iterator[Finding]:
+def _judge_people(id_: str, noun: str, found: "Mapping[str, Waiting]", hours: float) -> Iterator[DoctorFinding]:
     for kind, waiting in found.items():
         if waiting.oldest_seconds > hours * 3600:
             detail = f"{waiting.count} {noun} ({kind}), the oldest for {waiting.oldest_seconds / 3600:.0f} hours"
-            yield Finding(id_, detail)
+            yield DoctorFinding(id_, detail)

@@ -39,4 +39,5 @@ async def show_settings(request: PageRequest) -> Page:
     wanted, words = request.query.get("source", ""), request.query.get("q", "").strip().lower()
     shown = [each for each in document["items"] if wanted in ("", each["source"]) and words in each["name"].lower()]
     members = {"settings": shown, "count": len(document["items"]), "filters": {"source": wanted, "q": words}, "sources": SOURCES}
+    members["version"] = document["version"]
     return Page("settings.html", "Settings", "/api/settings", ("interlock", "settings"), members)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.version import describe_version
 from gateway.cli.local.configuration_check import find_problems
 from gateway.server.settings_sources import load_settings
 from policies.keys.signing import SigningKeys
@@ -227,7 +228,7 @@ def test_whoever_is_not_let_in_learns_why_from_their_own_token(
 
 
 def test_short_help_and_the_version_are_there_and_help_tells_of_the_environment(interlock: CommandLine) -> None:
-    assert interlock("--version").out == "interlock 0.1.0\n"
+    assert interlock("--version").out == f"interlock {describe_version()}\n"
     for arguments in (["-h"], ["agent", "-h"], ["agent", "add", "-h"]):
         assert "Usage: " in interlock(*arguments).out
     words = interlock("--help").out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.local.doctor.bundle import find_secrets, hide_secrets, read_log, write_bundle
-from gateway.cli.local.doctor.kinds import Finding
+from gateway.cli.local.doctor.kinds import DoctorFinding
 from gateway.cli.local.doctor.running import Running
 from tests.fakes.house import CallbackAgent, House
 from tests.gateway.cli.conftest import CommandLine
@@ -77,7 +77,7 @@ def test_no_planted_secret_is_in_the_bundle(interlock: CommandLine, planted: Pat
 
 def test_a_secret_in_any_part_is_hidden(planted: Path) -> None:
     told = " ".join([*PLANTED.values(), JWT])
-    findings = [Finding("settings.unwise", f"{PLANTED['variable']} {PLANTED['file']} {PLANTED['setting']} {JWT}", PLANTED["token"])]
+    findings = [DoctorFinding("settings.unwise", f"{PLANTED['variable']} {PLANTED['file']} {PLANTED['setting']} {JWT}", PLANTED["token"])]
     running = Running("http://gateway", {}, f'interlock_kills{{name="{PLANTED["variable"]} {JWT}"}} 1\n')
     write_bundle(planted / "b.zip", None, findings, running, None)
     whole = "\n".join(read_bundle(planted / "b.zip").values())

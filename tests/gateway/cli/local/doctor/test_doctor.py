@@ -6,12 +6,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from gateway.cli.local.doctor import database, machine, peers
-from gateway.cli.local.doctor.kinds import KINDS, SEVERITIES, Finding
+from gateway.cli.local.doctor.kinds import KINDS, SEVERITIES, DoctorFinding
 from gateway.cli.local.doctor.waiting import check_waiting
 from gateway.cli.local.installation import load_settings
 from gateway.server.settings import Settings
@@ -89,7 +90,7 @@ def test_people_get_a_table_with_what_to_do(interlock: CommandLine, tmp_path: Pa
 
 def test_a_disk_without_space_is_a_problem(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     for free, expected in ((1 << 20, ["disk.full"]), (1 << 30, ["disk.low"]), (400 << 30, [])):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(500 << 30, (500 << 30) - free, free))  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(500 << 30, (500 << 30) - free, free))  # type: ignore[attr-defined]  # its own type
         assert ids(machine.check_disk(settings())) == expected
 
 
@@ -139,7 +140,7 @@ def test_a_disk_that_is_full_within_a_month_is_told(
 ) -> None:
     add_tasks(light_url, database.FEW_TASKS, "TASK_STATE_COMPLETED", time.time())
     made = settings(database_url=light_url)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**7, 10**7 - 10**6, 10**6))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**7, 10**7 - 10**6, 10**6))  # type: ignore[attr-defined]  # its own type
     assert ids(database.check_database(made)) == ["database.fills-disk"]
 
 
@@ -201,8 +202,27 @@ def test_a_long_transaction_is_named_with_its_process(
     assert found.id == "database.long-transaction" and found.detail.startswith(f"report (PID {pid})") and f"({pid})" in found.todo
 
 
+def test_a_clock_that_differs_and_few_connections_are_told(
+    settings: Callable[..., Settings], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SKEW_SECONDS", -1.0)
+    monkeypatch.setattr(database, "CONNECTIONS_SHARE", 0.0)
+    assert ids(database.check_database(settings(database_url=postgres_url))) == ["clock.skewed", "database.connections"]
+
+
+def test_tables_with_dead_rows_or_without_statistics_are_told() -> None:
+    def table(name: str, live: int, dead: int, **more: object) -> SimpleNamespace:
+        return SimpleNamespace(**{"relname": name, "n_live_tup": live, "n_dead_tup": dead, "is_unknown": False, "reltuples": live, **more})
+
+    new = table("new", 20_000, 0, is_unknown=True, reltuples=-1)
+    tables = [table("tasks", 30_000, 20_000), table("small", 10, 900), new, table("large", 10**6, 20_000)]
+    dead, unknown = database.judge_tables(tables)
+    assert (dead.id, dead.todo) == ("database.dead-rows", "VACUUM (ANALYZE) tasks")
+    assert (unknown.id, unknown.todo) == ("database.no-statistics", "ANALYZE new")
+
+
 def test_a_check_that_can_not_be_made_is_a_finding(interlock: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> list[Finding]:
+    def refuse(_: object) -> list[DoctorFinding]:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(machine, "CHECKS", (refuse,))
