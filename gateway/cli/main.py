@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adapters.version import VERSION
+from adapters.version import VERSION, find_commit
 from gateway.cli import output as screen
 from gateway.cli.configuration import commands as configuration
 from gateway.cli.exit_codes import CommandError, WrongUsage
@@ -81,13 +81,17 @@ app = typer.Typer(
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        screen.print_text(f"interlock {VERSION}")
+        commit = find_commit()
+        screen.print_text(f"interlock {VERSION}" + (f" (commit {commit})" if commit else ""))
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show version and commit, and exit."),
+    ] = False,
 ) -> None:
     """A gateway between AI agents: each acts with the permissions of the person it acts for, and no more."""
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import typer
 
+from adapters.version import VERSION
 from gateway.calls.limits.meters import BudgetSpent
 from gateway.cli.main import app
 from gateway.ingress.http.error_bodies import a2a_details, mcp_data
@@ -216,3 +217,9 @@ def _groups(group: Any) -> Iterator[tuple[str, Any]]:
         if hasattr(inner, "commands"):
             yield inner.help, inner
             yield from _groups(inner)
+
+
+def test_version_and_commit_of_a_build_are_told(interlock: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for commit, shown in (("0123456789ab", f"interlock {VERSION} (commit 0123456789ab)\n"), ("", f"interlock {VERSION}\n")):
+        monkeypatch.setattr("gateway.cli.main.find_commit", lambda found=commit: found)
+        assert interlock("--version").out == shown
