@@ -27,9 +27,8 @@ from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
 from gateway.workflows.problems import BadRelaxation, DocumentRefused, WorkflowHasRuns
-from gateway.workflows.publishing.declaration import declaration_of
 from gateway.workflows.publishing.expected_calls import list_calls, read_calls
-from gateway.workflows.publishing.registrar import WorkflowRegistrar
+from gateway.workflows.publishing.registrar import WorkflowRegistrar, declaration_of
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, CLAIM, PLAN, Result, StepRow, read_stored_steps

@@ -67,7 +67,8 @@ def _copy(source: Path, target: Path) -> None:
 @needs_builder
 def test_what_pods_mount_is_made_by_the_overlay_or_by_the_guide(production: list[Manifest]) -> None:
     guide = (ROOT / "docs" / "deploy.md").read_text()
-    volumes = [volume for each in (*production, *build(FOLDER / "migration")) if pod_of(each) for volume in pod_of(each)["volumes"]]  # type: ignore[index]
+    pods = [pod for each in (*production, *build(FOLDER / "migration")) if (pod := pod_of(each)) is not None]
+    volumes = [volume for pod in pods for volume in pod["volumes"]]
     secrets = {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
     assert secrets == set(re.findall(r"kubectl create secret generic (\S+)", guide))
     maps = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
