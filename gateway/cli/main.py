@@ -90,7 +90,10 @@ def _print_version(is_wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show version and commit, and exit."),
+    ] = False,
 ) -> None:
     """A gateway between AI agents: each acts with the permissions of the person it acts for, and no more."""
 

@@ -1,6 +1,7 @@
 """Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -27,7 +28,7 @@ from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
 from gateway.workflows.problems import BadRelaxation, DocumentRefused, WorkflowHasRuns
 from gateway.workflows.publishing.expected_calls import list_calls, read_calls
-from gateway.workflows.publishing.registrar import WorkflowRegistrar
+from gateway.workflows.publishing.registrar import WorkflowRegistrar, declaration_of
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, CLAIM, PLAN, Result, StepRow, read_stored_steps
@@ -71,14 +72,12 @@ class WorkflowAdministration:
         self._task_log = task_log
         self._feed = RunFeed(parts.store, task_log)
         self._starter = starter
+        self.read_declaration = partial(declaration_of, parts.store, starter)
         self._parts = parts
         self._waker = waker
 
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange, *, label: str | None = None) -> dict[str, Any]:
-        """Publishes a document. `label`: of the declarations that it is from; None: as before.
-
-        Raises DocumentRefused, NameTaken and Outdated.
-        """
+        """Publishes a document. `label`: of its declaration; None: as before. Raises DocumentRefused, NameTaken and Outdated."""
         added = await self._registrar.add(tenant, owner, text, change, label=label)
         await self._starter.reconcile()
         return await self.summary(added)
@@ -129,12 +128,6 @@ class WorkflowAdministration:
             "mermaid": mermaid_of(blocks),
             "versions": [{"version": each, "created": to_rfc3339(at)} for each, at in versions],
         }
-
-    async def declaration(self, entry: Registration) -> dict[str, Any]:
-        """What an operator sets of a workflow: its document, and whether its schedule is paused; None for one without a schedule."""
-        schedule = await self._starter.schedule_of(entry.tenant, entry.name)
-        text = await self._parts.store.document_of(entry.tenant, entry.name, entry.workflow_version)
-        return {"document": text or "", "paused": None if schedule is None else schedule.paused_at is not None}
 
     async def estimate(self, entry: Registration) -> dict[str, Any]:
         """The steps, time, tokens and cost of a run, from past runs, and what each call of the document costs by price and past calls."""

@@ -9,6 +9,8 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/ingress/http/errors.py.
 INSIDE = {
+    "gateway.cli.configuration.problems.BadMember": "the command line tells the problem with the file and line of its document",
+    "gateway.cli.configuration.problems.DocumentsRefused": "ends the command, as its kind does",
     "gateway.ingress.oauth.sign_in.clients.redirects.BadRedirect": "the registration is refused, or the request does not name the redirect",
     "gateway.ingress.oauth.sign_in.clients.store.UnknownClient": "the person reads it on a page, or the client gets invalid_client",
     "gateway.ingress.oauth.sign_in.clients.store.TooManyClients": "the registration is refused with HTTP 503",

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import output as screen
+from gateway.cli.exit_codes import CommandFailed
 from gateway.cli.local import installation as home
 
 app = typer.Typer(help="The gateway's keys for signing and for encrypting credentials.", no_args_is_help=True)
@@ -41,6 +42,17 @@ def list_keys(config: home.Config = None, as_json: screen.AsJson = False) -> Non
         for one in items
     ]
     screen.print_table(["use", "kid", "state", "created", "retired"], rows)
+
+
+@app.command(epilog="Example: INTERLOCK_HOME=secrets/home interlock keys create")
+def create(config: home.Config = None, as_json: screen.AsJson = False) -> None:
+    """Make the first signing key before the first start, for gateways on several machines, which share it."""
+    chosen = home.load_settings(config)
+    folder = chosen.home / "keys"
+    if folder.is_dir() and any(folder.glob("*.json")):
+        raise CommandFailed(f"there are keys in {folder} already", "for a new one: interlock keys rotate")
+    kid = home.open_signing_keys(chosen, create=True).active_kid
+    screen.print_json({"kid": kid}) if as_json else screen.print_text(kid)
 
 
 @app.command()

@@ -154,7 +154,7 @@ def _declaration_parts(gateway: Gateway) -> admin_declarations.DeclarationParts:
     configured = frozenset(each.name for each in entries)
 
     async def read_workflow(entry: Registration) -> dict[str, Any]:
-        return await (await gateway.workflows.load()).declaration(entry)
+        return await (await gateway.workflows.load()).read_declaration(entry)
 
     def is_configured(name: str) -> bool:
         return name in configured or gateway.workflows.folder.has_published(name)

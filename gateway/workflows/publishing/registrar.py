@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from adapters.vendors.sdk.agent import Features
+from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.expressions.evaluator import Evaluator
@@ -161,3 +162,16 @@ class WorkflowRegistrar:
             if need.is_workflow:
                 allowed.update(self._registry.find(tenant, need.name).ceiling)
         return tuple(sorted(allowed))
+
+
+class ScheduleReader(Protocol):
+    """gateway/workflows/engine/scheduled_starts.py."""
+
+    async def schedule_of(self, tenant: str, workflow: str) -> ScheduleRow | None: ...
+
+
+async def declaration_of(store: RunStore, schedules: ScheduleReader, entry: Registration) -> dict[str, Any]:
+    """Returns the text of a workflow, and whether its schedule is paused; None for one without a schedule."""
+    schedule = await schedules.schedule_of(entry.tenant, entry.name)
+    text = await store.document_of(entry.tenant, entry.name, entry.workflow_version)
+    return {"document": text or "", "paused": None if schedule is None else schedule.paused_at is not None}

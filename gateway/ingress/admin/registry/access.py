@@ -169,17 +169,11 @@ class RegistryAccess:
         candidates = await self._search.candidates(caller.principal.tenant, query)
         return best_first([scored async for scored in Slices(candidates) if scored is not None])
 
-    async def remove(
-        self, caller: Caller, family: Family, name: str, check: RemovalCheck | None = None, *, if_match: str | None = None
-    ) -> None:
-        """Removes an entry after `check`, for operators and its owner. `if_match` is the If-Match header.
-
-        Raises UnknownName, CallRefused, PreconditionFailed, BadRequest, and what `check` raises.
-        """
+    async def remove(self, caller: Caller, family: Family, name: str, check: RemovalCheck | None, if_match: str | None = None) -> None:
+        """Removes an entry after `check`, for operators and its owner. Raises what _check_removable raises, UnknownName, CallRefused."""
         found = self.find(caller, family, name)
         registry_change = await self.authorize_owner_change(caller, found, "remove")
-        check_if_match(found, if_match)
-        await _check_removable(found, check)
+        await _check_removable(found, check, if_match)
         await self._registry.remove(found.tenant, name, registry_change)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
@@ -283,8 +277,9 @@ class RegistryAccess:
         return await require_permission(caller, self._authorize, act)
 
 
-async def _check_removable(entry: Registration, check: RemovalCheck | None) -> None:
-    """A workflow is removed with a check of its runs only. Raises BadRequest, and what `check` raises."""
+async def _check_removable(entry: Registration, check: RemovalCheck | None, if_match: str | None) -> None:
+    """A workflow is removed with a check of its runs only. Raises PreconditionFailed, BadRequest, and what `check` raises."""
+    check_if_match(entry, if_match)
     check_changeable(entry)
     if check is not None:
         await check()

@@ -119,7 +119,7 @@ def _add_registration_routes(
 
     @router.delete("/{name}", name="remove_agent", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> Response:
-        await registry_access.remove(caller, AGENT, name, if_match=list_header(request.scope, b"if-match"))
+        await registry_access.remove(caller, AGENT, name, None, list_header(request.scope, b"if-match"))
         return Response(status_code=204)
 
 

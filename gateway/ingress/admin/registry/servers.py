@@ -141,7 +141,7 @@ def _add_registration_routes(
 
     @router.delete("/{name}", name="remove_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> Response:
-        await registry_access.remove(caller, SERVER, name, if_match=list_header(request.scope, b"if-match"))
+        await registry_access.remove(caller, SERVER, name, None, list_header(request.scope, b"if-match"))
         return Response(status_code=204)
 
 

@@ -94,7 +94,7 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> Response:
-        await registry_access.remove(caller, VIRTUAL, name, if_match=list_header(request.scope, b"if-match"))
+        await registry_access.remove(caller, VIRTUAL, name, None, list_header(request.scope, b"if-match"))
         return Response(status_code=204)
 
     return router

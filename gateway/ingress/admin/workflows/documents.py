@@ -144,7 +144,7 @@ def _add_removal(router: APIRouter, access: RegistryAccess, load: Callable[[], A
             if not force:
                 await documents.check_without_runs(tenant, name)
 
-        await access.remove(caller, Family.AGENT, name, check, if_match=list_header(request.scope, b"if-match"))
+        await access.remove(caller, Family.AGENT, name, check, list_header(request.scope, b"if-match"))
         await documents.end_runs(tenant, name)
         return Response(status_code=204)
 

@@ -40,7 +40,7 @@ async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(ho
     with pytest.raises(UnknownName):
         desk.find(errand, Family.AGENT, "hers")
     with pytest.raises(UnknownName):
-        await desk.remove(errand, Family.AGENT, "hers")
+        await desk.remove(errand, Family.AGENT, "hers", None)
     assert await desk.list_page(errand, Family.AGENT, "", 10) == ([], None)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli import output as screen
-from gateway.cli.terminal.columns import fit_columns
+from gateway.cli.output import fit_columns
 
 FACT = "f_0192837465abcdef0192837465abcdef"
 TEXT = "Prefers deliveries on Mondays, to the back door, and never before nine"

@@ -1,0 +1,122 @@
+"""The unit, the settings and the proxy of a gateway on one machine, and the commands of docs/deploy.md."""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from gateway.cli.local.configuration_check import find_problems
+from gateway.server.settings import Settings
+from tests.fakes.ports import free_port
+from tests.fakes.waiting import until
+from tests.house.source import ROOT
+
+FOLDER = ROOT / "examples" / "deploy" / "systemd"
+UNIT = (FOLDER / "interlock.service").read_text()
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+EXPOSURE_MAX = 20  # of 100, in tenths of the level that systemd-analyze shows
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+
+
+def values_of(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
+
+
+def analyze(*arguments: str, unit: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments, str(unit)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with a Python that there is."""
+    file = tmp_path / "interlock.service"
+    file.write_text(UNIT.replace("/opt/interlock/bin/python", sys.executable))
+    return file
+
+
+@needs_systemd
+def test_systemd_accepts_the_unit(unit: Path) -> None:
+    ran = analyze("verify", unit=unit)
+    assert (ran.returncode, "interlock.service" in ran.stderr) == (0, False), ran.stderr
+
+
+@needs_systemd
+def test_the_unit_exposes_little(unit: Path) -> None:
+    ran = analyze("security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", unit=unit)
+    assert ran.returncode == 0, ran.stdout[-2000:]
+
+
+def test_the_unit_starts_what_the_guide_installs() -> None:
+    (start,) = values_of("ExecStart")
+    assert start.split()[:4] == ["/opt/interlock/bin/python", "-P", "-m", "gateway"]
+    assert "python3 -m venv /opt/interlock" in GUIDE and "/opt/interlock/bin/pip install --no-index --no-deps dist/*.whl" in GUIDE
+    config = start.split("--config ")[1]
+    assert f"interlock check --config {config}\n" in GUIDE
+    assert f"examples/deploy/systemd/interlock.yaml {config}" in GUIDE
+    assert f"useradd --system --home-dir /var/lib/{values_of('StateDirectory')[0]}" in GUIDE and f" {values_of('User')[0]}\n" in GUIDE
+
+
+def test_the_unit_gives_time_to_drain() -> None:
+    server = Settings(home=Path()).server
+    assert float(values_of("TimeoutStopSec")[0]) >= server.drain + server.drain_delay + 5
+
+
+def test_installs_of_the_guide_take_hashes() -> None:
+    installs = re.findall(r"/pip install (.*)", GUIDE)
+    assert len(installs) == 3 and all("--require-hashes" in each or ("--no-index" in each and "--no-deps" in each) for each in installs)
+
+
+def test_each_file_that_the_guide_names_is_there() -> None:
+    named = set(re.findall(r"(?<![\w/])(examples/deploy/[\w./-]+)", GUIDE)) | set(re.findall(r"\]\(\.\./(examples/[^)]+)\)", GUIDE))
+    missing = [name for name in named if "/mine" not in name and not (ROOT / name).exists()]
+    assert len(named) > 6 and missing == []
+
+
+def test_the_proxy_buffers_no_stream_and_keeps_the_host() -> None:
+    proxy = (FOLDER / "nginx.conf").read_text()
+    settings = yaml.safe_load((FOLDER / "interlock.yaml").read_text())
+    assert f"server_name {settings['server']['public_url'].removeprefix('https://')};" in proxy
+    for line in ("proxy_buffering off;", "proxy_set_header Host $host;", "proxy_pass http://127.0.0.1:8080;", "proxy_read_timeout 1h;"):
+        assert line in proxy
+
+
+def test_the_settings_are_accepted_and_secrets_are_no_part_of_them(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    settings = {**yaml.safe_load((FOLDER / "interlock.yaml").read_text()), "policies": str(tmp_path / "policies")}
+    assert [trouble for trouble in find_problems(Settings(home=tmp_path, **settings), {}) if trouble.is_fatal] == []
+    assert not Settings(home=tmp_path, **settings).is_development
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_the_gateway_of_the_unit_starts_and_answers(tmp_path: Path) -> None:
+    """ExecStart with the settings of the guide, in a home of its own, with no other variables than the unit's."""
+    (tmp_path / "policies").mkdir()
+    settings = tmp_path / "interlock.yaml"
+    settings.write_text((FOLDER / "interlock.yaml").read_text().replace("/etc/interlock/policies", str(tmp_path / "policies")))
+    port, home = str(free_port()), str(tmp_path / "home")
+    variables = dict(each.split("=", 1) for each in values_of("Environment")[0].split())
+    environment = {"PATH": os.environ["PATH"], **variables, "INTERLOCK_HOME": home, "INTERLOCK_PORT": port, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *values_of("ExecStart")[0].split()[1:-1], str(settings)]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
+        try:
+            asyncio.run(until(lambda: is_ready(f"http://127.0.0.1:{port}/readyz"), seconds=300, every=0.1))
+            card = httpx.get(
+                f"http://127.0.0.1:{port}/.well-known/agent-card.json", headers={"host": "agents.example.com"}, trust_env=False
+            )
+            assert card.status_code == 200 and "https://agents.example.com" in card.text
+        finally:
+            running.terminate()
+            assert running.wait(timeout=120) == 0
