@@ -9,6 +9,8 @@ from tests.fakes.ports import free_port
 
 PROBE_SECONDS = 0.2
 CHUNK = 65_536
+NONE_READY = "no process is ready"
+NOBODY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(NONE_READY), NONE_READY.encode())
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CONNECTION = re.compile(rb"\r\nconnection: *[^\r]*", re.IGNORECASE)
 
@@ -40,11 +42,17 @@ class Balancer:
             await asyncio.sleep(PROBE_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one request, with 503 where every process refuses."""
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             length = _LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
-            answer, request = await self._connect()
+            try:
+                answer, request = await self._connect()
+            except ConnectionRefusedError:
+                writer.write(NOBODY)
+                writer.close()
+                return
             request.write(_CONNECTION.sub(b"", head[:-4]) + b"\r\nConnection: close\r\n\r\n" + body)
             gone = asyncio.create_task(_close_when_gone(reader, request))
             try:
@@ -66,7 +74,7 @@ class Balancer:
                     opened = await asyncio.open_connection("127.0.0.1", port)
                     self.served[port] += 1
                     return opened
-        raise ConnectionRefusedError("no process is ready")
+        raise ConnectionRefusedError
 
 
 async def _close_when_gone(reader: asyncio.StreamReader, request: asyncio.StreamWriter) -> None:

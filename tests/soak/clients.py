@@ -12,6 +12,7 @@ import aiohttp
 from tests.journeys.kills import MCP, META, VERSION
 
 LEGACY = "2025-11-25"
+PAUSE_SECONDS = 0.05  # of a client whose request failed
 BROKEN_OFF = (aiohttp.ClientError, ConnectionError, TimeoutError, asyncio.IncompleteReadError)
 
 
@@ -65,7 +66,8 @@ class AnyProcessClients:
             try:
                 await act(f"said {next(self._numbers)}")
             except (NotServed, *BROKEN_OFF) as error:
-                self.outcome.failed.append(f"{name}: {error!r}"[:400])
+                self.outcome.failed.append(f"{name}: {error!r}"[:1000])
+                await asyncio.sleep(PAUSE_SECONDS)
             else:
                 self.outcome.served += 1
                 self.outcome.by_kind[name] = self.outcome.by_kind.get(name, 0) + 1
@@ -75,7 +77,7 @@ class AnyProcessClients:
         async with self._http.request(method, f"{self._url}{path}", json=body, headers={**self._headers, **headers}) as answer:
             said = await answer.read()
             if answer.status // 100 != 2:
-                raise NotServed(f"{method} {path}: {answer.status} {said[:200]!r}")
+                raise NotServed(f"{method} {path}: {answer.status} {said[:700]!r}")
             return answer.headers, said
 
     async def _rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Any:
@@ -83,7 +85,7 @@ class AnyProcessClients:
         _, said = await self._request("POST", path, headers, body)
         document = json.loads(said)
         if "result" not in document:
-            raise NotServed(f"{method}: {said[:200]!r}")
+            raise NotServed(f"{method}: {said[:700]!r}")
         return document["result"]
 
     async def _send_and_read(self, said: str) -> None:
@@ -146,7 +148,7 @@ class AnyProcessClients:
                     reading.cancel()
                 self.outcome.reopened += not stopped.done()
         except (NotServed, *BROKEN_OFF) as error:
-            self.outcome.failed.append(f"the stream of a session: {error!r}"[:400])
+            self.outcome.failed.append(f"the stream of a session: {error!r}"[:1000])
 
 
 def _message(said: str) -> dict[str, Any]:
