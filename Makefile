@@ -29,7 +29,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos soak mutation conformance test-vendors serve lock sbom screenshots docs
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -61,6 +61,9 @@ isolation: setup ## two people, 20,000 calls over 64 connections, nothing of one
 
 chaos: setup ## kill -9 at random moments while workflows run (ROUNDS=n on each database, SEED=n), also in build/chaos.json
 	@$(RUN) -m tests.chaos $(if $(ROUNDS),--postgres $(ROUNDS) --sqlite $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
+soak: setup ## half capacity with 500 streams (MINUTES=n, 10), then rolling restarts of two processes, also in build/soak.json
+	@$(RUN) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STREAMS),--streams $(STREAMS))
 
 mutation: setup ## how many small changes to policies/ the tests notice, by a sample (MUTANTS=--all: by all), also in build/mutation.json
 	@$(RUN) -m tests.mutation $(MUTANTS)

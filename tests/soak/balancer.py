@@ -21,6 +21,7 @@ class Balancer:
     def __init__(self, ports: Sequence[int]) -> None:
         self._ports = list(ports)
         self._next = 0
+        self._serving: set[asyncio.Task[None]] = set()  # asyncio itself holds them weakly
         self.ready: set[int] = set()
         self.served = dict.fromkeys(ports, 0)
 
@@ -29,7 +30,7 @@ class Balancer:
         """Yields the balancer's URL without a path."""
         port = free_port()
         probing = asyncio.create_task(self._probe_all())
-        async with await asyncio.start_server(self._serve, "127.0.0.1", port):
+        async with await asyncio.start_server(self._begin, "127.0.0.1", port):
             try:
                 yield f"http://127.0.0.1:{port}"
             finally:
@@ -40,6 +41,11 @@ class Balancer:
             for port in self._ports:
                 (self.ready.add if await _is_ready(port) else self.ready.discard)(port)
             await asyncio.sleep(PROBE_SECONDS)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one request, with 503 where every process refuses."""
