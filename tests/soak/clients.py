@@ -49,6 +49,7 @@ class AnyProcessClients:
             "tools/call": self._call,
             "tools/call in a session": self._call_in_session,
             "administration": self._read_tasks,
+            "console": self._visit_console,
         }
         workers = (
             self._work(list(acts.items())[number % len(acts) :] + list(acts.items())[: number % len(acts)]) for number in range(count)
@@ -72,11 +73,15 @@ class AnyProcessClients:
                 self.outcome.served += 1
                 self.outcome.by_kind[name] = self.outcome.by_kind.get(name, 0) + 1
 
-    async def _request(self, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> tuple[Mapping[str, str], bytes]:
-        """Raises NotServed for any status but 2xx."""
-        async with self._http.request(method, f"{self._url}{path}", json=body, headers={**self._headers, **headers}) as answer:
+    async def _request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any = None, form: Any = None
+    ) -> tuple[Mapping[str, str], bytes]:
+        """Raises NotServed for any status but 2xx, and 303 after a form."""
+        sent = {"json": body} if form is None else {"data": form}
+        url = f"{self._url}{path}"
+        async with self._http.request(method, url, **sent, headers={**self._headers, **headers}, allow_redirects=False) as answer:
             said = await answer.read()
-            if answer.status // 100 != 2:
+            if answer.status // 100 != 2 and not (form and answer.status == 303):
                 raise NotServed(f"{method} {path}: {answer.status} {said[:700]!r}")
             return answer.headers, said
 
@@ -133,6 +138,16 @@ class AnyProcessClients:
 
     async def _read_tasks(self, _said: str) -> None:
         await self._request("GET", "/api/tasks?limit=5", {})
+
+    async def _visit_console(self, _said: str) -> None:
+        """A link of one process opens a session at another, whose pages a third one shows."""
+        _, link = await self._request("POST", "/api/console/links", {})
+        secret, own = json.loads(link)["url"].partition("link=")[2], {"origin": f"http://{self._headers['host']}"}
+        opened, _ = await self._request("POST", "/console/sign-in", own, form={"link": secret})
+        cookie = {"cookie": opened["set-cookie"].partition(";")[0]}
+        _, page = await self._request("GET", "/console/tasks", cookie)
+        if b"Sign out" not in page and b"sign-out" not in page:
+            raise NotServed(f"a page of the console: {page[:200]!r}")
 
     async def _listen(self) -> None:
         """Holds the GET stream of a session, and opens it again, at any process, whenever a process closes it."""

@@ -11,14 +11,14 @@ from tests.fakes.waiting import until
 from tests.soak.balancer import NONE_READY
 from tests.soak.rolling import pair, roll
 
-KINDS = {"SendMessage", "SendStreamingMessage", "tools/call", "tools/call in a session", "administration"}
-REASONS = ("not-read", "not-kept", "NOT_READ", "NOT_KEPT", NONE_READY)
+KINDS = {"SendMessage", "SendStreamingMessage", "tools/call", "tools/call in a session", "administration", "console"}
+REASONS = ("not-read", "not-kept", "NOT_READ", "NOT_KEPT", "its records now", NONE_READY)
 _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 async def test_a_rolling_restart_fails_no_request_of_any_kind(postgres_url: str, tmp_path: Path) -> None:
     async with pair(tmp_path / "pair", postgres_url) as built:
-        await roll(built, clients=5, rounds=1)
+        await roll(built, clients=6, rounds=1)
         assert built.clients.outcome.failed == []
         assert built.clients.outcome.by_kind.keys() == KINDS
         assert min(built.balancer.served.values()) > 50 and built.clients.outcome.reopened >= 1
