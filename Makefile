@@ -24,12 +24,12 @@ CLIENTS = $(CLIENT_LOCKS:examples/clients/%/requirements.lock=build/vendors/clie
 
 # Tests that take a minute or more each. `make test` runs them too; continuous integration leaves them out.
 LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_agents.py tests/gateway/telemetry/test_worker_figures.py \
-	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py)
+	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py test_restore.py test_upgrade.py) tests/soak/test_rolling.py
 
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts soak
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -64,6 +64,9 @@ chaos: setup ## kill -9 at random moments while workflows run (ROUNDS=n on each 
 
 fuzz: setup build/vendors/fuzz/installed ## 50,000 random requests to MCP and A2A, and Schemathesis over /api (FUZZ="--seed 2 --cases 1000"), also in build/fuzz.json
 	@$(RUN) -m tests.fuzz $(FUZZ)
+
+soak: setup ## half capacity with 500 streams (MINUTES=n, 10), then rolling restarts of two processes, also in build/soak.json
+	@$(RUN) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STREAMS),--streams $(STREAMS))
 
 mutation: setup ## how many small changes to policies/ the tests notice, by a sample (MUTANTS=--all: by all), also in build/mutation.json
 	@$(RUN) -m tests.mutation $(MUTANTS)

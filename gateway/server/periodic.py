@@ -7,7 +7,7 @@ import structlog
 
 from gateway.storage.database import Database, ReadFailed, WriteFailed
 from gateway.storage.outage_log import Outage
-from gateway.storage.processes import ProcessRegistry
+from gateway.storage.processes import Election, ProcessRegistry
 from policies.audit.heads import HeadsFile
 from policies.audit.log import AuditLog, ChainHead
 
@@ -28,6 +28,7 @@ class PeriodicTasks:
         self._audit = audit
         self._heads = heads
         self._processes = processes
+        self._election = Election(database.engine)
         self._signed_head: ChainHead | None = None
         self._logged_head: ChainHead | None = None
         self._loops: list[asyncio.Task[None]] = []
@@ -53,11 +54,21 @@ class PeriodicTasks:
         """Starts a loop that calls `run` every `seconds`."""
         self._loops.append(asyncio.create_task(_repeat(seconds, run)))
 
+    def repeat_elected(self, seconds: float, run: Callable[[], Awaitable[object]]) -> None:
+        """Starts a loop that calls `run` every `seconds` in one of the processes that share the database."""
+
+        async def run_if_elected() -> None:
+            if await self._election.is_won():
+                await run()
+
+        self.repeat(seconds, run_if_elected)
+
     async def stop(self) -> None:
         """Stops the loops and removes the process from the registry of processes."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.to_thread(self._election.give_up)
         try:
             await self._processes.depart()
         except WriteFailed:

@@ -1,15 +1,19 @@
-"""The registry of live gateway processes that share a database, based on heartbeats."""
+"""The registry of live gateway processes that share a database, based on heartbeats, and the election of one of them."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import processes
 
 GONE_HEARTBEATS = 2  # own heartbeats after which a process without heartbeat and database session counts as dead
 SILENT_HEARTBEATS = 30  # own heartbeats for one that has a database session: its machine may be gone
+ELECTION_LOCK = 4_242_002  # advisory lock of the session of the elected process
 _UPSERT_HEARTBEAT = "INSERT INTO processes (id, started, seen) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
 _SELECT_SESSIONS = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
 
@@ -24,6 +28,48 @@ class _OtherProcess:
 
     seen: int
     heartbeats: int = 0
+
+
+class Election:
+    """Elects one process for periodic work that only one has to do: the one whose session holds an advisory lock of PostgreSQL.
+
+    The lock goes with its session, so another process is elected when this one ends, is killed, or loses its connection. For a moment two
+    processes may then do the same work, which must be harmless. A process on SQLite is always elected.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._guard = threading.Lock()
+        self._session: Connection | None = None  # that holds the lock
+
+    async def is_won(self) -> bool:
+        """Returns whether this process is the elected one, after it has tried to be."""
+        return self._engine.dialect.name != "postgresql" or await asyncio.to_thread(self._try)
+
+    def give_up(self) -> None:
+        """Lets another process be elected."""
+        with self._guard:
+            self._drop_session()
+
+    def _try(self) -> bool:
+        with self._guard:
+            try:
+                if self._session is not None:
+                    self._session.exec_driver_sql("SELECT 1")
+                    return True
+                session = self._session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                if session.exec_driver_sql(f"SELECT pg_try_advisory_lock({ELECTION_LOCK})").scalar_one():
+                    return True
+            except SQLAlchemyError:  # the database is away; the next round tries again
+                pass
+            self._drop_session()
+            return False
+
+    def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.invalidate()  # ends the session itself: one that went back to the pool would keep the lock
+            session.close()
 
 
 class ProcessRegistry:

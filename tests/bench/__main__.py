@@ -23,10 +23,11 @@ from tests.bench.console_fixture import Size
 from tests.bench.console_pages import console_runs
 from tests.bench.echo import OLDER, THOUSAND
 from tests.bench.event_runs import event_runs
-from tests.bench.figures import Run, StateFigures, Whole, WorkflowFigures
+from tests.bench.figures import CallOnPostgres, Run, StateFigures, Whole, WorkflowFigures
 from tests.bench.floor import UPSTREAM
 from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, serve_registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
+from tests.bench.process_runs import process_runs
 from tests.bench.processes import GATEWAY_CORE, ROOT, BenchFailure, Running, asgi_server, resident_mb
 from tests.bench.rounds import LoadClient, Plan, Target, measure_rows, print_progress, write_json
 from tests.bench.ruling import measure_ruling
@@ -57,7 +58,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
     parser.add_argument(
         "--only",
-        choices=("mcp", "a2a", "beside", "ruling", "workflows", "events", "state", "console"),
+        choices=("mcp", "a2a", "beside", "ruling", "workflows", "events", "state", "console", "processes"),
         help="one workload, or what is measured beside them",
     )
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
@@ -71,10 +72,10 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if given.quick:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100, sessions=100)
         plan = replace(plan, waiting_runs=100, event_seconds=2.0, facts=2000, claimants=10, tasks=2000)
-    parts = {"workflows": False, "events": False, "shared_state": False, "console": False}
+    parts = {"workflows": False, "events": False, "shared_state": False, "console": False, "processes": False}
     if given.only == "ruling":
         plan = replace(plan, targets=(), workloads=(), beside=False, **parts)
-    elif given.only in ("workflows", "events", "state", "console"):
+    elif given.only in ("workflows", "events", "state", "console", "processes"):
         parts["shared_state" if given.only == "state" else given.only] = True
         plan = replace(plan, targets=("interlock",), workloads=(), beside=False, cold_starts=0, **parts)
     elif given.only:
@@ -145,10 +146,15 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         if plan.shared_state:
             shared = state_runs(client, plan, folder / "state", upstream)
         runs += console_runs(folder / "console", Size(min(10_000, plan.tasks), plan.tasks)) if plan.console else []
+        pairs: tuple[list[Run], list[CallOnPostgres]] = ([], [])
+        if plan.processes:
+            print_progress("one process and two on PostgreSQL, in turns")
+            pairs = process_runs(plan, folder / "processes", upstream)
+        runs += pairs[0]
         print_progress("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
-        whole = Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1], shared[1])
+        whole = Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1], shared[1], pairs[1])
         return runs + stepped[0] + shared[0], whole, client.faults
 
 

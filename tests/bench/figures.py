@@ -43,6 +43,19 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOnPostgres:
+    """The constants of one call on PostgreSQL: CPU of the gateway and of the server, commits, rows, log, and a process's sessions."""
+
+    workload: str
+    cpu_us: float
+    database_cpu_us: float
+    commits: float
+    rows: float
+    wal_bytes: float
+    sessions: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """A ruling by itself: `cold` when nothing of it was asked before, `warm` when it was, in CPU."""
 
@@ -98,6 +111,7 @@ class Whole:
     ruling: Ruling | None = None
     workflows: Mapping[str, WorkflowFigures] = field(default_factory=dict)  # by database
     shared_state: Mapping[str, StateFigures] = field(default_factory=dict)  # by database
+    on_postgres: Sequence[CallOnPostgres] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +219,7 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         *(figure for database in ("sqlite", "postgres") for figure in _events(runs, database)),
         *(figure for database in ("sqlite", "postgres") for figure in _shared_state(runs, whole.shared_state.get(database), database)),
         *(_console(runs, database) for database in ("sqlite", "postgres")),
+        *_processes(runs, whole.on_postgres),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
@@ -299,6 +314,24 @@ def _shared_state(runs: Sequence[Run], found: StateFigures | None, database: str
         Figure(f"{name}, reads a second, 16 connections", reads, at_least=1000.0),
         Figure(f"{name}, writes a second, 16 connections", writes, at_least=400.0),
     ]
+
+
+def _processes(runs: Sequence[Run], calls: Sequence[CallOnPostgres]) -> list[Figure]:
+    """Two processes on PostgreSQL beside one, and what a call of one is to the database."""
+    board, found = Board([run for run in runs if run.database == "postgres"]), list[Figure]()
+    for workload in ("mcp.tools_call", "a2a.send"):
+        one, two = (board.value(f"{workload}+{count}", "interlock", 16, "cpu_us") for count in ("one_process", "two_processes"))
+        times = None if not one or two is None else two / one
+        found.append(Figure(f"{workload}, CPU per call with two processes, times one's", times, at_most=1.15))
+    for call in calls:
+        found += [
+            Figure(f"{call.workload} on postgres, CPU of the database per call", call.database_cpu_us, "us"),
+            Figure(f"{call.workload} on postgres, rows written per call", call.rows),
+            Figure(f"{call.workload} on postgres, log per call", call.wal_bytes, "bytes"),
+            Figure(f"{call.workload} on postgres, commits per call", call.commits),
+            Figure(f"{call.workload} on postgres, connections of a process", call.sessions),
+        ]
+    return found
 
 
 def _console(runs: Sequence[Run], database: str) -> Figure:

@@ -49,6 +49,7 @@ class Plan:
     claimants: int = 16  # of one claim
     console: bool = True  # pages of the console with a full database, on both databases
     tasks: int = 200_000  # in that database
+    processes: bool = True  # one and two on PostgreSQL
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,9 @@ def build_endpoint(gateway: Gateway, authentication: RequestAuthentication) -> M
         gateway.database.watch("sessions", listeners.wake_get_streams)
 
     async def start_sweeps() -> None:
-        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, state_cipher.sweep, task_store.sweep):
-            gateway.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
+        gateway.periodic_tasks.repeat(SWEEP_SECONDS, state_cipher.sweep)
+        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, task_store.sweep):
+            gateway.periodic_tasks.repeat_elected(SWEEP_SECONDS, sweep)
 
     gateway.lifecycle.on_start(start_sweeps)
     gateway.lifecycle.on_drain(lambda _: listeners.close())

@@ -244,17 +244,20 @@ class Gateway:
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
         self.periodic_tasks.repeat(EXPIRY_SECONDS, ExpiredReservations(self.database, now_us).run_once)
-        self.periodic_tasks.repeat(COST_SUMS_SECONDS, StoredSums(self.database, self.registry.tenants, read_sums, now_us).run_once)
+        sums = StoredSums(self.database, self.registry.tenants, read_sums, now_us)
+        self.periodic_tasks.repeat_elected(COST_SUMS_SECONDS, sums.run_once)
         self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
+        for close_idle in (self.upstreams.sweep, self.open_streams.sweep, self.tools.sweep):
+            self.periodic_tasks.repeat(SWEEP_SECONDS, close_idle)
         for sweep in _list_sweeps(self):
-            self.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
+            self.periodic_tasks.repeat_elected(SWEEP_SECONDS, sweep)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
-        self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
-        self.periodic_tasks.repeat(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
+        self.periodic_tasks.repeat_elected(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
+        self.periodic_tasks.repeat_elected(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
         for tend in (self.retention.pruner.run_once, self.retention.size_watch.run_once):
             self.periodic_tasks.repeat(GRANTS_SECONDS, tend)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -272,7 +275,7 @@ class Gateway:
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
         for serve_webhook in (*self.webhooks.notifier.rounds, *self.webhooks.events.rounds):
             self.periodic_tasks.repeat(WAKE_SECONDS, serve_webhook)
-        self.periodic_tasks.repeat(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
+        self.periodic_tasks.repeat_elected(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:
             self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
@@ -307,11 +310,8 @@ def _offered_servers(gateway: Gateway, settings: Settings) -> tuple[BuiltInOffer
 
 
 def _list_sweeps(gateway: Gateway) -> tuple[Callable[[], Awaitable[object]], ...]:
-    """Returns what deletes rows and closes connections that nothing needs any more."""
+    """Returns what deletes rows that nothing needs any more."""
     return (
-        gateway.upstreams.sweep,
-        gateway.open_streams.sweep,
-        gateway.tools.sweep,
         gateway.approvals.sweep,
         gateway.board.prune,
         gateway.workflows.prune_events,

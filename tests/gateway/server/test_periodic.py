@@ -207,3 +207,21 @@ async def test_a_step_of_the_stop_that_fails_does_not_prevent_the_last_signed_he
         home.gateway.lifecycle.on_stop(fails, after_turns=True)
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
     assert (heads_of(home)[-1]["chain"], heads_of(home)[-1]["seq"]) == (home.gateway.audit.head.chain, home.gateway.audit.head.seq)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
+async def test_work_of_the_elected_process_is_done_by_one(home: House, other: House) -> None:
+    elected: list[str] = []
+    everywhere: list[str] = []
+
+    async def note(where: list[str], name: str) -> None:
+        where.append(name)
+
+    for built, name in ((home, "home"), (other, "other")):
+        periodic = built.gateway.periodic_tasks
+        periodic.repeat_elected(0.01, lambda name=name: note(elected, name))  # type: ignore[misc]  # bound now
+        periodic.repeat(0.01, lambda name=name: note(everywhere, name))  # type: ignore[misc]  # bound now
+    await until(lambda: len(elected) > 20 and {*everywhere} == {"home", "other"}, every=0.01)
+    (first,) = {*elected}
+    await (home if first == "home" else other).gateway.periodic_tasks.stop()
+    await until(lambda: elected[-1] != first, every=0.01)

@@ -31,7 +31,7 @@ async def start_sessions(settings: Settings, database: Database, rulings: Ruling
     database.watch(EPOCH, partial(_forget_ended, rulings))
     await rulings.ended_sessions.reload()
     if settings.has_sign_in:
-        periodic_tasks.repeat(SWEEP_SECONDS, lambda: delete_old(database, now_us()))
+        periodic_tasks.repeat_elected(SWEEP_SECONDS, lambda: delete_old(database, now_us()))
 
 
 async def _forget_ended(rulings: Rulings) -> None:
