@@ -13,7 +13,7 @@ from adapters.contract import Call, UpstreamFault
 from adapters.task import Message, Task
 from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import Egress, StreamedResponse
-from adapters.upstream.http1 import HttpResponse
+from adapters.upstream.http1.responses import HttpResponse
 from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import read_events_until_cut

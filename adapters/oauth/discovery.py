@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from adapters.contract import UpstreamFault
-from adapters.upstream.http1 import HttpResponse
+from adapters.upstream.http1.responses import HttpResponse
 from policies.strict_json import BadJson, parse
 from policies.vault.credentials import origin_of
 

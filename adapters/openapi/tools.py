@@ -16,7 +16,7 @@ from adapters.openapi.encoding import HttpCall, encode_call
 from adapters.openapi.multipart import BadArguments
 from adapters.openapi.text import DOCUMENT_MAX, parse_document
 from adapters.upstream.egress import BODY_MAX, Egress
-from adapters.upstream.http1 import HttpResponse
+from adapters.upstream.http1.responses import HttpResponse
 from policies.strict_json import BadJson, parse
 
 OPENAPI_KIND: Final = "openapi"

@@ -1,28 +1,19 @@
 """The egress client for every outgoing request: vetted and pinned addresses, no redirects, bounded responses."""
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from ssl import SSLContext, create_default_context
 from typing import NamedTuple, TypedDict, Unpack
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from adapters.contract import Failure, Unreachable, UpstreamFault
-from adapters.redaction.exchanges import ExchangeRecord, begin_exchange
+from adapters.redaction.exchanges import ExchangeRecord, begin_exchange, is_recording
 from adapters.upstream.host_names import SystemResolver
-from adapters.upstream.http1 import (
-    ConnectionDropped,
-    ConnectionPool,
-    ConnectOptions,
-    HttpResponse,
-    HttpTarget,
-    NotConnected,
-    ResponseTooLarge,
-)
+from adapters.upstream.http1.connection import HttpTarget
+from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions
+from adapters.upstream.http1.responses import ConnectionDropped, HttpResponse, NotConnected, OpenedResponse, ResponseTooLarge
 from adapters.upstream.targets import EgressRefused, TargetPolicy
 
 __all__ = ["Egress", "EgressRefused", "HttpResponse", "Lookup", "RequestBounds", "StreamedResponse", "VettedTarget"]
@@ -31,9 +22,9 @@ CONNECTIONS_MAX = 400
 CONNECTIONS_PER_HOST = 150  # so that a hanging host does not take all of them
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 4.0  # below the 5 s after which common servers close a connection, so that a request seldom meets a closed one
-DNS_CACHE_SECONDS = 10
 URLS_MAX = 4096
 TIMEOUT_SECONDS = 60.0
+ENDLESS_SECONDS = 30 * 86_400.0  # of a response without a time limit of its own
 BODY_MAX = 8 << 20
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -61,26 +52,19 @@ class RequestBounds(TypedDict, total=False):
     carries_call: bool
 
 
-class _VettedResolver(AbstractResolver):
-    """Resolves once and vets every address; aiohttp connects only to these."""
+class _VettedResolver:
+    """Resolves once and vets every address; the client connects only to these."""
 
     def __init__(self, targets: TargetPolicy, lookup: Lookup) -> None:
         self._targets = targets
         self._lookup = lookup
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
         addresses = list(dict.fromkeys(await self._lookup(host, port)))
         if not addresses:
             raise OSError("the name has no address")
         self._targets.vet_addresses(host, port, addresses)
-        return [
-            {"hostname": host, "host": text, "port": port, "proto": 0, "flags": int(socket.AI_NUMERICHOST)}
-            | {"family": socket.AF_INET6 if ":" in text else socket.AF_INET}  # type: ignore[misc]  # a union of dicts is no TypedDict
-            for text in addresses
-        ]
-
-    async def close(self) -> None:
-        """Does nothing: there is nothing to close."""
+        return addresses
 
 
 class Egress:
@@ -109,10 +93,9 @@ class Egress:
         self._connections = connections
         self._checked_urls: dict[str, URL] = {}
         self._request_targets: dict[str, HttpTarget] = {}
-        self._pool = ConnectionPool(
-            ConnectOptions(self._resolve, self._tls_context, CONNECT_SECONDS, IDLE_SECONDS), connections[0], connections[1]
-        )
-        self._session: aiohttp.ClientSession | None = None
+        options = ConnectOptions(self._resolver.resolve, self._tls_context, CONNECT_SECONDS, IDLE_SECONDS)
+        self._pool = ConnectionPool(options, connections[0], connections[1])
+        self._stream_pool = ConnectionPool(options, connections[0], connections[1])
         self._stream_egress: Egress | None = None
 
     def for_long_streams(self) -> "Egress":
@@ -136,7 +119,7 @@ class Egress:
             found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
         except OSError as error:
             raise _fault_at(NotConnected(error), url) from error
-        return VettedTarget(target, tuple(entry["host"] for entry in found))
+        return VettedTarget(target, tuple(found))
 
     async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> HttpResponse:  # noqa: ASYNC109 (covers reading too)
         """GETs a small document."""
@@ -150,7 +133,7 @@ class Egress:
         seconds, limit = bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX)
         if bounds.get("fresh"):
             self._pool.close_idle(target)
-        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if bounds.get("carries_call") else None
+        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if bounds.get("carries_call") and is_recording() else None
         try:
             answer = await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
             if record is not None:
@@ -179,32 +162,30 @@ class Egress:
         carries_call: bool = False,
     ) -> AsyncIterator["StreamedResponse"]:
         """Sends one request and yields the response while it arrives; leaving the context ends it. `carries_call`: see RequestBounds."""
-        target = self.check(url)
-        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if carries_call else None
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
+        target = self._request_targets.get(url) or self._request_target(url)
+        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if carries_call and is_recording() else None
         try:
-            session = self._session or self._open_session()
-            answer = await session.request(method, target, headers=headers, data=body, timeout=limits, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            answer = await self._stream_pool.open(target, method, headers, body, seconds=timeout or ENDLESS_SECONDS)
+        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
             raise _fault_at(error, url) from error
         if record is not None:
             record.begin_response(answer.status, answer.headers)
+        reads_to_end = False
         try:
             yield StreamedResponse(answer, record)
+            reads_to_end = True
+        except GeneratorExit:  # the generator around it is closed, after the event that was the last for it
+            reads_to_end = True
+            raise
         finally:
-            answer.release() if answer.content.at_eof() else answer.close()
+            answer.close(reads_to_end)
 
     async def close(self) -> None:
         """Closes every connection."""
         await self._pool.close()
+        await self._stream_pool.close()
         if self._stream_egress is not None:
             await self._stream_egress.close()
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
-
-    async def _resolve(self, host: str, port: int) -> Sequence[str]:
-        return [entry["host"] for entry in await self._resolver.resolve(host, port)]
 
     def _tls_context(self) -> SSLContext:
         if self._tls is None:
@@ -224,25 +205,6 @@ class Egress:
         self._checked_urls[url] = target
         return target
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        """Opens the session on the first request, since it belongs to the running event loop."""
-        connector = aiohttp.TCPConnector(
-            limit=self._connections[0],
-            limit_per_host=self._connections[1],
-            resolver=self._resolver,
-            ttl_dns_cache=DNS_CACHE_SECONDS,
-            keepalive_timeout=IDLE_SECONDS,
-            ssl=self._tls_context(),
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "interlock"},
-            trust_env=False,
-            auto_decompress=True,
-        )
-        return self._session
-
 
 @cache
 def _system_tls_context() -> SSLContext:
@@ -253,57 +215,44 @@ def _system_tls_context() -> SSLContext:
 class StreamedResponse:
     """A response that is arriving: iterate over it for chunks of bytes."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, record: ExchangeRecord | None = None) -> None:
-        self._answer = answer
+    def __init__(self, answer: OpenedResponse, record: ExchangeRecord | None = None) -> None:
+        self._body = answer.body
         self._record = record
         self.status = answer.status
         self.headers: Mapping[str, str] = answer.headers
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yields chunks as they arrive, none of them empty. Raises UpstreamFault."""
-        content = self._answer.content
-        while True:
-            try:
-                chunk = await content.readany()
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                raise _fault_at(error) from error
-            if not chunk:
-                return
-            if self._record is not None:
-                self._record.add_body(chunk)
+        while chunk := await self._next_chunk():
             yield chunk
 
     async def read(self, limit: int = BODY_MAX) -> bytes:
         """The whole response, at most `limit` bytes. Raises UpstreamFault."""
+        chunks, size = list[bytes](), 0
+        while size <= limit:
+            chunk = await self._next_chunk()
+            if not chunk:
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
+        raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
+
+    async def _next_chunk(self) -> bytes:
+        """What has arrived; empty at the end."""
         try:
-            body = await _read_body(self._answer, limit)
-            if self._record is not None:
-                self._record.add_body(body)
-            return body
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            chunk = await self._body.read()
+        except (ResponseTooLarge, OSError, ValueError) as error:
             raise _fault_at(error) from error
-
-
-async def _read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
-    content = answer.content
-    body = await content.readany()
-    if len(body) <= limit and content.at_eof():
-        return body
-    chunks, size = [body], len(body)
-    while size <= limit:
-        chunk = await content.readany()
-        if not chunk:
-            return b"".join(chunks)
-        chunks.append(chunk)
-        size += len(chunk)
-    raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
+        if self._record is not None and chunk:
+            self._record.add_body(chunk)
+        return chunk
 
 
 def _fault_at(error: Exception, url: str = "") -> UpstreamFault:
     cause = error.error if isinstance(error, NotConnected) else error
     fault = _fault_of(cause)
     fault.address = _without_query(url)
-    fault.is_unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    fault.is_unsent = cause is not error
     return fault
 
 
@@ -317,7 +266,7 @@ def _fault_of(error: Exception) -> UpstreamFault:
         return UpstreamFault("the upstream's answer is too large", str(error))
     if isinstance(error, TimeoutError):
         return Unreachable("the upstream did not answer in time", detail, Failure.LATE)
-    if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)):
-        cut = isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, ConnectionDropped))
+    if isinstance(error, OSError):
+        cut = isinstance(error, (ConnectionResetError, ConnectionDropped))
         return Unreachable("the upstream can't be reached", detail, Failure.CUT if cut else Failure.UNREACHABLE)
     return UpstreamFault("the upstream's answer can't be read", detail, Failure.INVALID)

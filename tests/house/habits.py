@@ -17,6 +17,7 @@ ROOTS = {
     "gateway.ingress.a2a_server.cards": "a request handler",
     "gateway.ingress.mcp_server.elicitation.pending_calls": "the root of the task of a call that waits for an answer",
     "gateway.ingress.mcp_server.endpoint": "a request handler",
+    "gateway.ingress.mcp_server.era_dispatch": "a request handler: an error of a request that has become a stream is its last event",
     "gateway.ingress.console.api": "a request handler, which the framework re-raises to after it has answered",
     "gateway.ingress.console.app": "a request handler",
     "gateway.ingress.console.attempts.streaming": "a request handler: a stream that fails ends with an event",

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from adapters.a2a_client.wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_client.wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
-from adapters.task import Message, PushConfig, Role, StreamResponse, Task
+from adapters.task import Message, PushConfig, Role, StreamResponse, Task, encode
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.limits.open_streams import OpenStreams
@@ -20,7 +20,7 @@ from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_meta
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.storage.paging import BadCursor
-from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
+from gateway.tasks.events.entries import OPENING_EVENTS, encoded_response, lone_reply
 from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, stream_response, task_from_events
 from gateway.tasks.pages import TaskFilter, TaskPages
 from gateway.tasks.reader import TaskReader
@@ -56,10 +56,23 @@ class OperationRequest(Struct, frozen=True):
 
 
 class SequencedEvent(Struct, frozen=True):
-    """One event of a stream and its number in the task's log, after which a stream can resume."""
+    """One event of a stream and its number in the task's log, after which a stream can resume: composed, or an entry of the log."""
 
     seq: int
-    response: StreamResponse
+    composed: StreamResponse | None = None
+    entry: tuple[TaskRow, TaskEvent] | None = None
+
+    @property
+    def response(self) -> StreamResponse:
+        """Returns the event as an object, for bindings that translate it."""
+        response = self.composed if self.entry is None else stream_response(*self.entry)
+        assert response is not None
+        return response
+
+    @property
+    def encoded(self) -> bytes:
+        """Returns the event as JSON of A2A 1.0."""
+        return (None if self.entry is None else encoded_response(*self.entry)) or encode(self.composed)
 
 
 Stream = AsyncGenerator[list[SequencedEvent], None]  # each batch has all events available at that time
@@ -272,19 +285,19 @@ async def _sequenced_events(
     """Streams a task's events in batches, numbered in their metadata when the request names the resumption extension."""
     marked = RESUMPTION in request.extensions
     if first_event is not None:
-        yield [
-            SequencedEvent(first_event.seq, extensions.with_event_number(first_event.response, first_event.seq)) if marked else first_event
-        ]
+        yield [_with_number(first_event) if marked else first_event]
         first_event = None  # a quiet stream must not keep the event in memory
     async with aclosing(batches):
         async for events in batches:
-            answers = ((event.seq, stream_response(row, event)) for event in events)
-            seen = [
-                SequencedEvent(seq, extensions.with_event_number(one, seq) if marked else one) for seq, one in answers if one is not None
-            ]
-            if seen:
-                yield seen
-            del answers, events, seen
+            shown = [SequencedEvent(event.seq, entry=(row, event)) for event in events if encoded_response(row, event) is not None]
+            if shown:
+                yield [_with_number(each) for each in shown] if marked else shown
+            del events, shown
+
+
+def _with_number(event: SequencedEvent) -> SequencedEvent:
+    """Returns the event with its number in its metadata."""
+    return SequencedEvent(event.seq, extensions.with_event_number(event.response, event.seq))
 
 
 def _snapshot_event(turn_state: TurnState, history_length: int | None) -> SequencedEvent:

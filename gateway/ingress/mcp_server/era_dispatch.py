@@ -12,11 +12,11 @@ from msgspec import Struct
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, ClientNotification
 from adapters.mcp_client.wire.peer import McpPeer
 from adapters.tool_servers import ToolServerClient
-from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import header
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.mcp_server.elicitation.pending_calls import PendingCall, PendingCalls
 from gateway.ingress.mcp_server.legacy.exchange import MAIL_SECONDS, LegacyContext, LegacyExchange, accept_response
+from gateway.ingress.mcp_server.legacy.requests_in_flight import LIVE_SECONDS, CancellableRequest
 from gateway.ingress.mcp_server.methods import MethodTable
 from gateway.ingress.mcp_server.protocol.client_wishes import PROGRESS, ClientWishes, parse_wishes
 from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected
@@ -32,7 +32,6 @@ from policies.delegation.kills import Kills
 
 MULTI_ROUND_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})  # methods that may return an InputRequiredResult
 FORWARDED_NOTIFICATIONS = frozenset({PROGRESS, "notifications/roots/list_changed"})  # notifications of clients that servers receive
-LIVE_SECONDS = 0.5  # a request in flight for that long is announced to other processes
 LIVE_POLLS = 4
 WORK_SECONDS = 3600.0
 encode = msgspec.json.Encoder().encode
@@ -67,7 +66,7 @@ class EraDispatcher:
         self._legacy_context = parts.legacy_context
         self._on_change = on_change
         self._session_upstreams = session_upstreams
-        self._in_flight: dict[RequestKey, asyncio.Task[bytes]] = {}
+        self._in_flight: dict[RequestKey, CancellableRequest] = {}
 
     async def handle_modern(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """Handles a request of 2026-07-28. The client cancels it by disconnecting."""
@@ -115,28 +114,33 @@ class EraDispatcher:
         """Handles a request of the legacy era. It continues when its client disconnects, and ends when the client cancels it."""
         session = message.session
         exchange = LegacyExchange(self._legacy_context, session, response, parse_wishes(message.params, session.level if session else ""))
-        work = asyncio.create_task(self._call_method(message, exchange))
-        key = _request_key(session, message.id)
+        key, work = _request_key(session, message.id), CancellableRequest()
         if key is not None:
             self._in_flight[key] = work
-        stopping = (
-            run_in_background(self._cancel_when_told_remotely(key, work), "mcp_cancellation_missed")
-            if self._legacy_context.mailbox.is_shared and key
-            else None
-        )
+            if self._legacy_context.mailbox.is_shared:
+                work.call_if_long(lambda: self._cancel_when_told_remotely(key, work))
         try:
-            await asyncio.wait([work])
-            if work.cancelled():
-                await exchange.abandon()
-                raise ClientDisconnected
-            await self._finish(message, exchange, work)
+            try:
+                result = await self._call_method(message, exchange)
+            finally:
+                work.stop_announcement()
+                if key is not None and self._in_flight.get(key) is work:
+                    del self._in_flight[key]  # from now on it can't be canceled
+            await exchange.finish(_encode_result(message, result))
+        except asyncio.CancelledError:
+            if not work.take_cancellation():
+                raise
+            await exchange.abandon()
+            raise ClientDisconnected from None
+        except Exception as error:
+            if not exchange.is_streaming:
+                raise
+            refusal = json_rpc_error_of(error, legacy=True)
+            if refusal.reason == "internal":
+                log.exception("mcp_request_failed", resource=message.resource)
+            await exchange.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
         finally:
             exchange.stop_timer()
-            work.cancel()
-            if stopping is not None:
-                stopping.cancel()
-            if key is not None and self._in_flight.get(key) is work:
-                del self._in_flight[key]
 
     async def handle_notification(self, message: ClientMessage) -> None:
         """Handles a notification of the legacy era: forwards it to servers, or cancels a request. Others are ignored."""
@@ -206,21 +210,8 @@ class EraDispatcher:
         running = PendingCall(holder_of(message.caller), message.capabilities, wishes, response)
         return await self._pending_calls.start(running, lambda peer: self._call_method(message, peer), bound)
 
-    async def _finish(self, message: ClientMessage, exchange: LegacyExchange, task: asyncio.Task[bytes]) -> None:
-        error = task.exception()
-        if error is None:
-            await exchange.finish(_encode_result(message, task.result()))
-        elif exchange.is_streaming and isinstance(error, Exception):
-            refusal = json_rpc_error_of(error, legacy=True)
-            if refusal.reason == "internal":
-                log.error("mcp_request_failed", resource=message.resource, exc_info=error)
-            await exchange.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
-        else:
-            raise error
-
-    async def _cancel_when_told_remotely(self, key: RequestKey, task: asyncio.Task[bytes]) -> None:
-        """Cancels the task when another process receives its cancellation. The wait starts late, since most requests end before."""
-        await asyncio.sleep(LIVE_SECONDS)
+    async def _cancel_when_told_remotely(self, key: RequestKey, work: CancellableRequest) -> None:
+        """Cancels the request when another process receives its cancellation."""
         mailbox, live = self._legacy_context.mailbox, f"live/{_address_of(key)}"
         try:
             await mailbox.send(live, b"{}", WORK_SECONDS)
@@ -229,7 +220,7 @@ class EraDispatcher:
             return
         finally:
             mailbox.delete(live)
-        task.cancel()
+        work.cancel()
 
     async def _cancel_remotely(self, key: RequestKey) -> None:
         """Sends the cancellation to the process that has the request. Does nothing for a request that is not in flight."""

@@ -183,6 +183,26 @@ def stream_response(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
     return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
 
 
+def encoded_response(row: TaskRow, event: TaskEvent) -> bytes | None:
+    """Returns the JSON of `stream_response`, with the stored JSON in it as it is. Composed once for all readers of this process."""
+    memo = event.__dict__
+    if "encoded" not in memo:
+        memo["encoded"] = _encode_response(row, event)
+    return cast("bytes | None", memo["encoded"])
+
+
+def _encode_response(row: TaskRow, event: TaskEvent) -> bytes | None:
+    if event.kind not in ("status", "artifact"):
+        response = stream_response(row, event)
+        return None if response is None else encode(response)
+    marks = (',"append":true' if event.is_append else "") + (',"lastChunk":true' if event.is_last_chunk else "")
+    if event.metadata_json not in (None, "{}"):
+        marks += f',"metadata":{event.metadata_json}'
+    name = "statusUpdate" if event.kind == "status" else "artifactUpdate"
+    ids = f'"taskId":{encode(row.id).decode()},"contextId":{encode(row.context_id).decode()}'
+    return f'{{"{name}":{{{ids},"{event.kind}":{event.body}{marks}}}}}'.encode()
+
+
 def lone_reply(events: Sequence[TaskEvent]) -> Message | None:
     """Returns the Message that is the agent's whole answer to a new task (A2A 1.0 s3.1.1). `events` is the whole log.
 

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, delete, func, select, text
 
 from adapters.task import TaskState
 from gateway.events.own_types import RUN_WAITING
 from gateway.events.recorder import NO_EVENTS, EventRecorder
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import ENDED_STATES, tasks
+from gateway.storage.paging import with_index
+from gateway.storage.tables import ENDED_STATES, UNUSUAL, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.runs.requesters import encode_requesters, inherit_requesters, requesters_of
@@ -254,14 +255,13 @@ class RunStore:
     async def suspended_workflows(self) -> list[tuple[str, str]]:
         """Tenant and name of each workflow that has suspended runs."""
         query = select(workflow_runs.c.tenant, workflow_runs.c.workflow).join(tasks, IS_TASK_OF_RUN).distinct()
-        query = query.where(tasks.c.runner == "", tasks.c.state.in_(_RESUMABLE_STATES))
-        rows = await self.database.read(lambda connection: connection.execute(query).all())
-        return [(row.tenant, row.workflow) for row in rows]
+        query = _among_unusual(query.where(tasks.c.runner == "", tasks.c.state.in_(_RESUMABLE_STATES)))
+        return [(row.tenant, row.workflow) for row in await self.database.read(lambda connection: connection.execute(query).all())]
 
     async def wake_lost(self) -> int:
         """Has suspended runs go on, and so end, whose grant was revoked or whose parent task has ended. Returns how many."""
         now = self.now()
-        found = await self.database.read(lambda connection: connection.execute(_lost_runs(now)).all())
+        found = await self.database.read(lambda connection: connection.execute(lost_runs(now)).all())
 
         def work(batch: Batch) -> int:
             return sum(batch.run(_END, (now, now, row.tenant, row.id)) for row in found)  # a pause keeps none of them
@@ -282,7 +282,7 @@ class RunStore:
         return await self.database.read(work)
 
 
-def _lost_runs(now: int) -> Any:
+def lost_runs(now: int) -> Any:
     """Suspended runs that are not due, and can only end."""
     parent = tasks.alias("parent")
     is_parent = (parent.c.tenant == tasks.c.tenant) & (parent.c.id == tasks.c.parent_id)
@@ -291,7 +291,12 @@ def _lost_runs(now: int) -> Any:
     is_lost = grants.c.revoked.is_not(None) | parent.c.state.in_(ENDED_STATES)
     is_later = workflow_runs.c.wake_at.is_(None) | (workflow_runs.c.wake_at > now)
     query = select(tasks.c.tenant, tasks.c.id).join(workflow_runs, IS_TASK_OF_RUN).outerjoin(parent, is_parent).outerjoin(grants, is_grant)
-    return query.where(rests, is_lost, is_later).limit(DUE_MAX)
+    return _among_unusual(query.where(rests, is_lost, is_later)).limit(DUE_MAX)
+
+
+def _among_unusual(query: Any) -> Any:
+    """Returns a query for tasks in a state other than completed, which reads them by their index and no run that has ended well."""
+    return with_index(query.where(text(f"tasks.{UNUSUAL}")), tasks, "tasks_state")
 
 
 def _replace_waits(batch: Batch, run: RunKey, suspension: Suspension) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.openapi.tools import DocumentUnchanged, OpenApiServers
-from adapters.upstream.http1 import HttpResponse
+from adapters.upstream.http1.responses import HttpResponse
 
 
 class Source:

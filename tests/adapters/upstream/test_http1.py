@@ -11,15 +11,9 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from adapters.upstream.http1 import (
-    ConnectionDropped,
-    ConnectionPool,
-    ConnectOptions,
-    HttpResponse,
-    HttpTarget,
-    NotConnected,
-    ResponseTooLarge,
-)
+from adapters.upstream.http1.connection import HttpTarget
+from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions
+from adapters.upstream.http1.responses import ConnectionDropped, HttpResponse, NotConnected, ResponseTooLarge
 from tests.adapters.a2a_client.test_grpc_channels import certificate
 from tests.fakes.upstream import Handler, Upstream, answer
 from tests.fakes.waiting import until

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, text
 
 from gateway.storage.database import Database
 from gateway.storage.tables import tasks
-from gateway.workflows.runs.store import RunStore, due_queries
+from gateway.workflows.runs.store import RunStore, due_queries, lost_runs
 from gateway.workflows.runs.tables import workflow_listens, workflow_runs, workflow_waits
 
 NOW = 1_000_000
@@ -65,6 +65,17 @@ async def test_what_is_due_is_found_through_indexes(database: Database) -> None:
         assert index in plan, plan
     for plan in plans:
         assert not re.search(r"SCAN (tasks|run|child|workflow_runs)\b(?! USING)|Seq Scan on (tasks|workflow_runs)", plan), plan
+
+
+async def test_what_can_only_end_is_looked_for_among_tasks_that_have_not_completed(database: Database) -> None:
+    with database.engine.begin() as connection:
+        fill(connection)
+        connection.execute(insert(tasks), [_task("parent", "FAILED"), _task("orphan", parent_id="parent")])
+        connection.execute(insert(workflow_runs), [_run("orphan")])
+    found = await database.read(lambda connection: connection.execute(lost_runs(NOW)).all())
+    assert [row.id for row in found] == ["orphan"]
+    if database.is_sqlite:  # PostgreSQL chooses by its figures
+        assert "tasks_state" in await database.read(lambda connection: _plan(connection, lost_runs(NOW)))
 
 
 def _plan(connection: Connection, query: Any) -> str:

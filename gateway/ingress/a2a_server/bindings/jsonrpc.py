@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 
 from adapters.a2a_client.wire.v1 import error_bytes, result_bytes
-from adapters.task import Task
+from adapters.task import Task, encode
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import VERSIONS, A2aMethod, method_of
 from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
 from gateway.ingress.a2a_server.operations import OperationRequest, Operations, Stream
@@ -101,9 +101,10 @@ def retry_header(method: A2aMethod, outcome: Any) -> list[Header]:
 
 
 def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
+    begin = b'{"jsonrpc":"2.0","id":%s,"result":' % encode(request_id)
     return sse_frames(
         events,
-        lambda event: result_bytes(request_id, method.write_result(event.response)),
+        lambda event: b"%s%s}" % (begin, event.encoded if method.writes_unchanged else encode(method.write_result(event.response))),
         lambda report: b"data: %s\n\n" % error_bytes(request_id, report.mapping.jsonrpc_code, report.detail, a2a_details(report)),
     )
 

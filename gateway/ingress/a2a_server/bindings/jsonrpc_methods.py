@@ -25,6 +25,11 @@ class A2aMethod:
     write_result: Callable[[Any], Any]
     is_streaming: bool = False
 
+    @property
+    def writes_unchanged(self) -> bool:
+        """Returns whether the result of an operation is what 1.0 sends, so that what is encoded already need not be decoded."""
+        return self.write_result is return_unchanged
+
 
 def method_of(name: str, version: str) -> tuple[A2aMethod, str]:
     """Returns a JSON-RPC method and its version. Raises UnknownMethod.

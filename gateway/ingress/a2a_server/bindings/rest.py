@@ -138,7 +138,7 @@ def _error_body(report: ErrorReport, is_a2a_03: bool = False) -> bytes:
 def _encode_events(method: A2aMethod, events: Stream, is_a2a_03: bool) -> Any:
     return sse_frames(
         events,
-        lambda event: encode(method.write_result(event.response)),
+        lambda event: event.encoded if method.writes_unchanged else encode(method.write_result(event.response)),
         lambda report: b"event: error\ndata: %s\n\n" % _error_body(report, is_a2a_03),
     )
 

@@ -64,7 +64,7 @@ class LegacyExchange:
         self._wishes = wishes
         self._stream: Stream | None = legacy_context.streams.open(session) if session else None
         self._begin_timer: asyncio.TimerHandle | None = None
-        if self._stream is not None and self._stream.priming_event():
+        if self._stream is not None and self._stream.is_primed:
             self._begin_timer = asyncio.get_running_loop().call_later(legacy_context.stream_after_seconds, self._begin_stream)
 
     @property

@@ -36,13 +36,25 @@ class Stream:
     def __init__(self, streams: "Streams", session: McpSession, name: str = "") -> None:
         self._streams = streams
         self._session = session
-        self.name = name or secrets.token_urlsafe(9)
+        self._name = name
         self._seq = 0
         self._size = 0
 
+    @property
+    def name(self) -> str:
+        """Returns the name, which is made up when it is first needed: most requests become no stream."""
+        if not self._name:
+            self._name = secrets.token_urlsafe(9)
+        return self._name
+
+    @property
+    def is_primed(self) -> bool:
+        """Returns whether the stream begins with an event without a message."""
+        return self._session.version == "2025-11-25"
+
     def priming_event(self) -> bytes:
         """Returns an event without a message, after which a client can resume before the first message (2025-11-25)."""
-        return b"id: %s.0\nretry: %d\ndata:\n\n" % (self.name.encode(), RETRY_MS) if self._session.version == "2025-11-25" else b""
+        return b"id: %s.0\nretry: %d\ndata:\n\n" % (self.name.encode(), RETRY_MS) if self.is_primed else b""
 
     def record_event(self, body: bytes) -> bytes:
         """Returns the framed message. Stores it while the stream is below its size limit."""

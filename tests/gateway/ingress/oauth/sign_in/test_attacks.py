@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from adapters.upstream.egress import Egress
-from adapters.upstream.http1 import HttpResponse
+from adapters.upstream.http1.responses import HttpResponse
 from gateway.ingress.oauth.sign_in.clients.documents import ClientDocuments
 from gateway.ingress.oauth.sign_in.clients.store import UnknownClient
 from gateway.ingress.oauth.sign_in.tables import sign_in_clients

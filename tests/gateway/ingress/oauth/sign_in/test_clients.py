@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.upstream.http1 import HttpResponse
+from adapters.upstream.http1.responses import HttpResponse
 from gateway.ingress.oauth.sign_in.clients.store import GRANTS
 from tests.fakes.house import URL, House
 from tests.fakes.issuer import FakeIssuer, RsaKey

@@ -1,0 +1,231 @@
+"""One connection of HTTP/1.1, with at most one request, and the head of a request."""
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import httptools
+from yarl import URL
+
+from adapters.upstream.http1.responses import ArrivingBody, ConnectionDropped, HttpResponse, ResponseTooLarge
+
+HEAD_MAX = 64 << 10  # bytes of a response's headers
+UNPARSED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and are not body; a single read has at most the latter
+DECOMPRESSED_MAX = 16 << 20  # bytes that one read of an arriving body may become
+_CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+_METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
+
+
+class HttpTarget(NamedTuple):
+    """A URL prepared for requests: where to connect, and the constant part of the request head after the method."""
+
+    host: str
+    port: int
+    uses_tls: bool
+    head_start: str
+
+    @classmethod
+    def from_url(cls, url: URL) -> "HttpTarget":
+        """The target of a vetted http(s) URL."""
+        host, port = url.raw_host or "", url.port or 0
+        shown = f"[{host}]" if ":" in host else host
+        if not url.is_default_port():
+            shown = f"{shown}:{port}"
+        lines = (f" {url.raw_path_qs} HTTP/1.1", f"Host: {shown}", "User-Agent: interlock", "Accept-Encoding: gzip, deflate", "")
+        return cls(host, port, url.scheme == "https", "\r\n".join(lines))
+
+
+class Http1Connection(asyncio.Protocol):
+    """One connection with at most one request. Data without a request closes it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.WriteTransport | None = None
+        self._waiter: asyncio.Future[Any] | None = None  # of the response, or of its head
+        self._arriving: ArrivingBody | None = None
+        self._late: asyncio.TimerHandle | None = None
+        self._opens = False  # whether the body is to be read while it arrives
+        self._limit = 0
+        self._expects_no_body = False
+        self.is_usable = True
+        self.idle_since = 0.0
+        self.host_slot: asyncio.Semaphore | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._fields: dict[str, str] = {}
+        self._head_size = 0
+        self._unparsed_size = 0
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._decompressor: zlib._Decompress | None = None
+        self._reading_body = False
+
+    async def exchange(self, head: bytes, body: bytes | None, deadline: float, limit: int) -> HttpResponse:
+        """See ConnectionPool.exchange."""
+        waiter: asyncio.Future[HttpResponse] = self._begin(head, body, deadline, opens=False)
+        self._limit = limit
+        try:
+            return await waiter
+        finally:
+            self.stop_timer()
+            self._waiter = None
+
+    async def open(self, head: bytes, body: bytes | None, deadline: float) -> tuple[int, Mapping[str, str], ArrivingBody]:
+        """See ConnectionPool.open. The deadline holds until `stop_timer`."""
+        waiter: asyncio.Future[tuple[int, Mapping[str, str], ArrivingBody]] = self._begin(head, body, deadline, opens=True)
+        self._limit = DECOMPRESSED_MAX
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+
+    def _begin(self, head: bytes, body: bytes | None, deadline: float, *, opens: bool) -> asyncio.Future[Any]:
+        """Sends a request. Raises ConnectionDropped."""
+        if self._transport is None or not self.is_usable:
+            raise ConnectionDropped("the connection is closed")
+        self._reset()
+        self._opens, self._arriving = opens, None
+        self._expects_no_body = head.startswith(b"HEAD ")
+        waiter = self._waiter = self._loop.create_future()
+        self._late = self._loop.call_at(deadline, self._fail, TimeoutError())
+        self._transport.write(head + body if body else head)
+        return waiter
+
+    def stop_timer(self) -> None:
+        """Ends the deadline of a request."""
+        if self._late is not None:
+            self._late.cancel()
+
+    def close(self) -> None:
+        self.is_usable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        self.is_usable = False
+        if self._arriving is not None:
+            self._arriving.end(error)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport is always writable
+
+    def data_received(self, data: bytes) -> None:
+        if self._arriving is None and (self._waiter is None or self._waiter.done()):
+            self._fail(ValueError("a response without a request"))
+            return
+        self._unparsed_size += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._unparsed_size > UNPARSED_MAX:
+                self._fail(ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers"))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError, zlib.error) as error:
+            self._fail(_callback_error(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_usable = False
+        waiter = self._waiter
+        endless = self._reading_body and not self._fields.keys() & {"content-length", "transfer-encoding"}
+        if self._arriving is not None:
+            self._arriving.end(None if endless and exc is None else ConnectionDropped("the response was cut off"))
+            return
+        if waiter is None or waiter.done():
+            return
+        if endless and exc is None:
+            waiter.set_result(self._build_response())
+        elif self._reading_body or self._fields:
+            waiter.set_exception(ValueError("the response was cut off"))
+        else:
+            waiter.set_exception(ConnectionDropped("the connection ended without a response"))
+
+    # httptools.HttpResponseParser
+
+    def on_message_begin(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            raise ValueError("a response without a request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > HEAD_MAX:
+            raise ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers")
+        key, text = name.decode("ascii").lower(), value.decode("latin-1")
+        known = self._fields.get(key)
+        self._fields[key] = text if known is None else f"{known}, {text}"
+
+    def on_headers_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            return
+        self._reading_body = True
+        self._unparsed_size = 0
+        if self._expects_no_body:  # whatever the headers say; the parser can't know, so the connection can't be used again
+            self.is_usable = False
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(self._build_response())
+            return
+        packing = self._fields.get("content-encoding", "identity").lower()
+        if packing in _CONTENT_ENCODINGS:
+            self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif packing not in ("identity", ""):
+            raise ValueError("the response has an encoding that was not requested")
+        if self._opens and self._waiter is not None and not self._waiter.done():
+            self._arriving = ArrivingBody(self._transport)  # type: ignore[arg-type]  # of a connection that receives
+            self._waiter.set_result((self._parser.get_status_code(), self._fields, self._arriving))
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_size = 0
+        if self._decompressor is not None:
+            body = self._decompressor.decompress(body, self._limit - self._size + 1)
+            if self._opens and self._decompressor.unconsumed_tail:
+                raise ResponseTooLarge(f"more than {self._limit} bytes")
+        if self._arriving is not None:
+            self._arriving.feed(body)
+            return
+        self._size += len(body)
+        if self._size > self._limit:
+            raise ResponseTooLarge(f"more than {self._limit} bytes")
+        self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        if not self._reading_body:  # an informational response such as 100 Continue
+            if self._parser.get_status_code() == 101:
+                raise ValueError("the server changes the protocol")
+            self._reset()
+            return
+        self.is_usable = self.is_usable and self._parser.should_keep_alive()
+        if self._decompressor is not None and not self._decompressor.eof and (self._size or self._opens):
+            raise ValueError("the compressed response was cut off")
+        if self._arriving is not None:
+            self._arriving.end()
+            return
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(self._build_response())
+
+    def _build_response(self) -> HttpResponse:
+        chunks = self._chunks
+        return HttpResponse(self._parser.get_status_code(), self._fields, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None) -> bytes:
+    """The head of a request as bytes. Raises ValueError for a field that would break out of its line or is not Latin-1."""
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    text = "\r\n".join(lines)
+    breaks = max(len(lines) - 1, 0)
+    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+        raise ValueError("a header has a character that it can't have")
+    size = f"Content-Length: {len(body)}\r\n" if body else ("" if method in _METHODS_WITHOUT_BODY else "Content-Length: 0\r\n")
+    end = "\r\n\r\n" if lines else "\r\n"
+    return f"{method}{target.head_start}{size}{text}{end}".encode("latin-1")
+
+
+def _callback_error(error: Exception) -> Exception:
+    """The error that a callback raised, which the parser wraps."""
+    inner = error.__context__
+    return inner if isinstance(inner, (ResponseTooLarge, ValueError)) else ValueError(f"{type(error).__name__}: {error}"[:200])

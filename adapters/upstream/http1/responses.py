@@ -1,0 +1,111 @@
+"""Responses of HTTP/1.1, whole or while their bodies arrive, and how they fail."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+WAITING_MAX = 64 << 10  # bytes of an arriving body that wait for their reader
+
+
+class HttpResponse(NamedTuple):
+    """A whole response. Names of `headers` are in lower case; repeated values are joined by commas."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ArrivingBody:
+    """A body while it arrives. The connection pauses while more than WAITING_MAX bytes wait for their reader."""
+
+    __slots__ = ("_chunks", "_error", "_is_discarded", "_is_paused", "_size", "_transport", "_waiter", "is_complete")
+
+    def __init__(self, transport: asyncio.ReadTransport) -> None:
+        self._transport = transport
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._is_paused = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_discarded = False
+        self.is_complete = False  # whether the whole body has arrived
+
+    async def read(self) -> bytes:
+        """Returns what has arrived, as soon as there is anything; empty at the end. Raises the error that ended the connection."""
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self.is_complete:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._clear()
+        return data
+
+    def discard(self) -> asyncio.Future[None]:
+        """Drops the rest, of which nothing is read any more. The future is done at its end, or when it is more than WAITING_MAX bytes."""
+        self._clear()
+        self._is_discarded = True
+        self._waiter = asyncio.get_running_loop().create_future()
+        if self.is_complete or self._error is not None:
+            self._wake()
+        return self._waiter
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        self._size += len(data)
+        if self._is_discarded:
+            if self._size > WAITING_MAX:
+                self.end(ResponseTooLarge("the response goes on"))
+            return
+        if data:
+            self._chunks.append(data)
+            self._wake()
+        if self._size > WAITING_MAX and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Ends the body, with an error unless it is complete."""
+        if not self.is_complete and self._error is None:
+            self._error, self.is_complete = error, error is None
+            self._wake()
+
+    def _clear(self) -> None:
+        self._chunks, self._size = [], 0
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class OpenedResponse(NamedTuple):
+    """A response whose body arrives. `close` ends it, and keeps the connection where the body is complete.
+
+    `close(True)` also keeps it where the body completes within a moment: events of a stream are known to be the last before its end comes.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: ArrivingBody
+    close: Callable[[bool], None]
+
+
+class ResponseTooLarge(Exception):
+    """The response exceeds the limit of its headers or its (decompressed) body."""
+
+
+class NotConnected(Exception):
+    """There is no connection, so nothing was sent. `error` says why."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class ConnectionDropped(ConnectionError):
+    """The connection ended without a response, for example a kept one that the server closed."""

@@ -1,0 +1,176 @@
+"""Responses that are read while they arrive: their connections are kept where the body ends, and a slow reader stops its server."""
+
+import asyncio
+import gzip
+from collections.abc import Callable
+
+import pytest
+from yarl import URL
+
+from adapters.upstream.http1.connection import DECOMPRESSED_MAX, HttpTarget
+from adapters.upstream.http1.pool import ConnectionPool
+from adapters.upstream.http1.responses import WAITING_MAX, ArrivingBody, ConnectionDropped, OpenedResponse, ResponseTooLarge
+from tests.adapters.upstream.test_http1 import pooled, saying
+from tests.fakes.upstream import Upstream, answer
+from tests.fakes.waiting import until
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def opened(pool: ConnectionPool, upstream: Upstream, seconds: float = 60.0) -> OpenedResponse:
+    return await pool.open(HttpTarget.from_url(URL(upstream.url)), "POST", {}, b"{}", seconds=seconds)
+
+
+async def read_all(response: OpenedResponse) -> bytes:
+    body = b""
+    while piece := await response.body.read():
+        body += piece
+    return body
+
+
+async def test_pieces_are_read_while_more_are_to_come() -> None:
+    may_go_on = asyncio.Event()
+
+    async def dripping(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"3\r\none\r\n")
+        await may_go_on.wait()
+        writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
+
+    async with pooled() as pool, Upstream(dripping) as upstream:
+        response = await opened(pool, upstream)
+        assert (response.status, await response.body.read()) == (200, b"one")
+        may_go_on.set()
+        assert await read_all(response) == b"two"
+        response.close(False)
+
+
+@pytest.mark.parametrize(
+    "raw", [answer(b"hello"), answer(b""), answer(gzip.compress(b"hello", mtime=0), "200 OK", "Content-Encoding: gzip")]
+)
+async def test_the_connection_of_a_body_that_was_read_is_used_again(raw: bytes) -> None:
+    async with pooled() as pool, Upstream(saying(raw)) as upstream:
+        for _ in range(3):
+            response = await opened(pool, upstream)
+            await read_all(response)
+            response.close(False)
+        assert upstream.connections == 1
+
+
+async def test_a_body_may_end_shortly_after_its_reader_has_left() -> None:
+    may_end = asyncio.Event()
+
+    async def ending_late(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"3\r\none\r\n")
+        await may_end.wait()
+        writer.write(b"0\r\n\r\n")
+
+    async with pooled(size=1) as pool, Upstream(ending_late) as upstream:
+        response = await opened(pool, upstream)
+        assert await response.body.read() == b"one"
+        response.close(True)
+        may_end.set()
+        await until(lambda: response.body.is_complete)
+        await asyncio.sleep(0)  # the connection is kept right after
+        (await opened(pool, upstream)).close(True)
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("waits_for_end", [False, True])
+async def test_a_body_that_goes_on_without_a_reader_is_cut(waits_for_end: bool) -> None:
+    is_cut = asyncio.Event()
+
+    async def endless(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        try:
+            while True:
+                writer.write(b"400\r\n" + b"x" * 1024 + b"\r\n")
+                await writer.drain()
+        except ConnectionError:
+            is_cut.set()
+            raise
+
+    async with pooled() as pool, Upstream(endless) as upstream:
+        response = await opened(pool, upstream)
+        assert await response.body.read()
+        response.close(waits_for_end)
+        await is_cut.wait()
+
+
+class PausableTransport(asyncio.ReadTransport):
+    """Notes whether it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+async def test_a_slow_reader_stops_its_connection() -> None:
+    transport = PausableTransport()
+    body = ArrivingBody(transport)
+    body.feed(b"x" * WAITING_MAX)
+    assert transport.reads
+    body.feed(b"x")
+    assert not transport.reads
+    assert len(await body.read()) == WAITING_MAX + 1 and transport.reads
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhel", ConnectionDropped),
+        (CHUNKED + b"3\r\nhel\r\n", ConnectionDropped),
+        (CHUNKED + b"nonsense\r\n", ValueError),
+        (answer(gzip.compress(b"hello", mtime=0)[:-9], "200 OK", "Content-Encoding: gzip"), ValueError),
+        (answer(gzip.compress(b"x" * (2 * DECOMPRESSED_MAX), mtime=0), "200 OK", "Content-Encoding: gzip"), ResponseTooLarge),
+    ],
+    ids=["cut", "cut-chunked", "not-chunked", "cut-gzip", "bomb"],
+)
+async def test_a_body_that_ends_badly_says_so_to_its_reader(raw: bytes, error: type[Exception]) -> None:
+    async with pooled() as pool, Upstream(saying(raw, then_close=True)) as upstream:
+        response = await opened(pool, upstream)
+        with pytest.raises(error):
+            await read_all(response)
+        response.close(True)
+
+
+async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+    async with pooled() as pool, Upstream(saying(b"HTTP/1.1 200 OK\r\n\r\nhello", then_close=True)) as upstream:
+        response = await opened(pool, upstream)
+        assert await read_all(response) == b"hello"
+        response.close(False)
+
+
+async def silent(_head: bytes, _reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("begin", [b"", CHUNKED])
+async def test_the_time_of_a_response_covers_its_head_and_its_body(begin: bytes) -> None:
+    async def stalling(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        await silent(head, reader, writer)
+
+    async with pooled() as pool, Upstream(stalling) as upstream:
+        with pytest.raises(TimeoutError):
+            await read_all(await opened(pool, upstream, seconds=0.05))
+
+
+async def test_a_caller_that_leaves_before_the_head_gives_its_place_back() -> None:
+    async with pooled(size=1) as pool, Upstream(silent) as upstream:
+        for _ in range(2):
+            waiting = asyncio.create_task(opened(pool, upstream))
+            await until(_has_requests(upstream, 1))
+            upstream.requests.clear()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+
+def _has_requests(upstream: Upstream, count: int) -> Callable[[], bool]:
+    return lambda: len(upstream.requests) >= count
