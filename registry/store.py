@@ -81,6 +81,7 @@ class _Snapshot:
     tenants: Mapping[str, Names]  # each in the order of names
     clients: Mapping[str, Registration]
     credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
+    lists: dict[tuple[str, Family | None], Sequence[Registration]] = field(default_factory=dict, repr=False)  # those asked for so far
 
 
 NO_CREDENTIALS = _Credentials("0" * 64, "")
@@ -137,11 +138,19 @@ class Registry:
 
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """Returns the entries of one tenant in any status, in the order of their names."""
-        entries = self._snapshot.tenants.get(tenant, {})
+        entries = self._snapshot.tenants.get(tenant)
+        if entries is None:  # a caller can name any tenant
+            return self._list_anew(tenant, {}, family)
+        known = self._snapshot.lists.get((tenant, family))
+        if known is None:
+            known = self._snapshot.lists[tenant, family] = self._list_anew(tenant, entries, family)
+        return known
+
+    def _list_anew(self, tenant: str, entries: Mapping[str, Registration], family: Family | None) -> Sequence[Registration]:
         if self._built_in:  # an older version may have registered a name that is reserved now
             own = {name: replace(entry, tenant=tenant) for name, entry in self._built_in.items()}
             entries = dict(sorted({**own, **entries}.items()))
-        return [entry for entry in entries.values() if family is None or entry.family is family]
+        return tuple(entry for entry in entries.values() if family is None or entry.family is family)
 
     def tenants(self) -> Sequence[str]:
         """Returns the tenants that have an entry."""
