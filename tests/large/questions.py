@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,8 @@ class Side:
     started_s: float = 0.0
     connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
-    def ask(self, path: str, document: Any = None, headers: dict[str, str] | None = None, token: str = "") -> Any:
-        """Returns the JSON of an answer. Raises BenchFailure."""
+    def ask(self, path: str, document: Any = None, headers: dict[str, str] | None = None, token: str = "") -> bytes:
+        """Returns an answer. It is not decoded: that would take this process longer than the gateway. Raises BenchFailure."""
         if self.connection is None:
             self.connection = http.client.HTTPConnection("127.0.0.1", self.running.port, timeout=60)
         sent = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json", **(headers or {})}
@@ -41,12 +42,12 @@ class Side:
         body = response.read()
         if response.status >= 300 or b'"error":' in body[:200]:
             raise BenchFailure(f"{self.name} {path}: {response.status} {body[:500]!r}")
-        return json.loads(body) if body else None
+        return body
 
-    def rpc(self, path: str, method: str, params: dict[str, Any], headers: dict[str, str], token: str = "") -> Any:
-        return self.ask(path, {"jsonrpc": "2.0", "id": next(_ids), "method": method, "params": params}, headers, token)["result"]
+    def rpc(self, path: str, method: str, params: dict[str, Any], headers: dict[str, str], token: str = "") -> bytes:
+        return self.ask(path, {"jsonrpc": "2.0", "id": next(_ids), "method": method, "params": params}, headers, token)
 
-    def mcp(self, method: str, token: str = "", **params: Any) -> Any:
+    def mcp(self, method: str, token: str = "", **params: Any) -> bytes:
         meta = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
             "io.modelcontextprotocol/clientCapabilities": {},
@@ -56,17 +57,18 @@ class Side:
         headers |= {"Mcp-Name": params["name"]} if "name" in params else {}
         return self.rpc("/mcp", method, {**params, "_meta": meta}, headers, token)
 
-    def a2a(self, method: str, agent: str = AGENT, path: str = "", token: str = "", **params: Any) -> Any:
+    def a2a(self, method: str, agent: str = AGENT, path: str = "", token: str = "", **params: Any) -> bytes:
         return self.rpc(path or f"/agents/{agent}", method, params, {"A2A-Version": "1.0"}, token)
 
-    def send(self, agent: str = AGENT) -> Any:
+    def send(self, agent: str = AGENT) -> bytes:
         message = {"messageId": f"m-{next(_ids)}", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
         return self.a2a("SendMessage", agent, message=message)
 
-    def call(self) -> Any:
+    def call(self) -> bytes:
         return self.mcp("tools/call", name=f"{SERVER}_echo", arguments={"text": "hello"})
 
 
+NEXT_CURSOR = re.compile(rb'"nextCursor":"([^"]+)"')
 QUESTIONS: dict[str, Callable[[Side], Any]] = {
     "send": Side.send,
     "call": Side.call,
@@ -82,7 +84,7 @@ QUESTIONS: dict[str, Callable[[Side], Any]] = {
 }
 
 
-def _search_tools(side: Side) -> Any:
+def _search_tools(side: Side) -> bytes:
     meta = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
     headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call"}
     headers["Mcp-Name"] = "search_tools"

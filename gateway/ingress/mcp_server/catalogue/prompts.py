@@ -34,7 +34,7 @@ class PromptCatalogue:
         self._separator = separator
 
     async def list_definitions(self, caller: Caller, server_path: str, length: int | None = None) -> Sequence[Raw]:
-        """Returns the encoded prompts that the caller may get, in a stable order: the first `length` at least, or all. Raises UnknownName."""
+        """Returns the encoded prompts that the caller may get, in a stable order: the first `length`, or all. Raises UnknownName."""
         return await self._visible_entries.find_or_make_list(caller, "prompts", server_path, self.candidates, length)
 
     async def digest(self, caller: Caller, server_path: str) -> str:

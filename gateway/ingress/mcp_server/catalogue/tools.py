@@ -33,7 +33,7 @@ class ToolCatalogue:
         self._selections: dict[tuple[str, str], tuple[tuple[int, int, int], Mapping[str, ToolTarget]]] = {}
 
     async def list_definitions(self, caller: Caller, server_path: str, length: int | None = None) -> Sequence[Raw]:
-        """Returns the encoded tools that the caller may call, in a stable order: the first `length` at least, or all. Raises UnknownName."""
+        """Returns the encoded tools that the caller may call, in a stable order: the first `length`, or all. Raises UnknownName."""
         return await self._visible_entries.find_or_make_list(caller, "tools", server_path, self.candidates, length)
 
     async def digest(self, caller: Caller, server_path: str) -> str:
