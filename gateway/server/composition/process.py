@@ -258,6 +258,7 @@ class Gateway:
         self.periodic_tasks.repeat(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
         for tend in (self.retention.pruner.run_once, self.retention.size_watch.run_once):
             self.periodic_tasks.repeat(GRANTS_SECONDS, tend)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.retention.statistics.run_once)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.is_sqlite:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)
