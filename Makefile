@@ -29,7 +29,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts soak
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts soak large
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -52,6 +52,9 @@ check: setup ## linters, types, direction of imports, rules of the house
 
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench
+
+large: setup ## 10,000 agents, 10,000 tools and a million tasks beside an empty gateway (SCALE=0.01: smaller), also in build/large.json
+	@$(IN_MEMORY) $(RUN) -m tests.large $(if $(SCALE),--scale $(SCALE))
 
 attacks: setup ## the catalogue of attacks, each by its tests, and whether these notice a missing guard; also in build/attacks.json
 	@$(RUN) -m tests.attacks

@@ -14,6 +14,7 @@ from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.delegation.approval import APPROVABLE_ACTIONS, Approval, Requester
 from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.class_rulings import ClassRulings
 from policies.delegation.facts import FactNeeds
 from policies.delegation.history import VERB_CONTINUE, VERB_FOLLOW_TASK, History, HistoryMark, PriorAct
 from policies.delegation.kills import Killed
@@ -34,7 +35,6 @@ DELEGABLE_ACTIONS = frozenset(
     {"invokeAgent", "callTool", "readResource", "getPrompt", "readState", "writeState", "runWorkflow", *MEMORY_ACTIONS}
 )
 CACHED_SECONDS = 60.0
-CLAIM_RULE = "inv-claim"  # of policies/rules/invariants.cedar
 POLICY_ERROR = "policy-error"  # may be transient, so it is not cached
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode
 
@@ -82,6 +82,7 @@ class Authority:
         self.generation = 0  # incremented by each invalidation: results derived from earlier rulings may be outdated
         self._permissions_by_roles: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(10_000, environment.now)
         self._rulings: PartedCache[_CachedVerdict] = PartedCache((50_000, 5_000), environment.now)
+        self.class_rulings = ClassRulings(lambda: engine.rules.act_classes, environment.kills, environment.now)
         self.fact_needs: Callable[[], FactNeeds] = lambda: engine.fact_needs  # the facts about subjects that any policy may read
 
     @property
@@ -102,6 +103,7 @@ class Authority:
         """Drops all cached rulings. Called after each change of policies, registry or grants."""
         self.generation += 1
         self._rulings.clear()
+        self.class_rulings.clear()
 
     def rule(self, caller: Caller, request: RulingRequest) -> Ruling:
         """Returns a Grant, Denial or Question, with its decision. The decision must be recorded before it takes effect."""
@@ -112,7 +114,8 @@ class Authority:
             verdict = _apply_approval(
                 caller, request, verdict, self._environment.now(), self._engine.combined_ask(verdict.policies).approvals
             )
-        if not verdict.reason_id and not _has_countable_arguments(self._engine, request):
+        totals = self._engine.total_names(request.act)
+        if not verdict.reason_id and not request.terms.has_countable_arguments(totals, request.arguments):
             verdict = _CachedVerdict("not-countable", verdict.policies)
         child: Delegation | None = None
         if verdict.reason_id in ("", APPROVAL_NEEDED) and request.callee is not None:
@@ -141,23 +144,16 @@ class Authority:
         """The request to continue the act `terms.continues_decision_id`, with the history as it was when that act was ruled on."""
         act, terms = request.act, request.terms
         history_before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
-        return replace(
-            request,
-            act=replace(act, verb=VERB_CONTINUE),
-            terms=replace(terms, history=history_before, counted_with_decision_id=terms.continues_decision_id),
-        )
+        terms = replace(terms, history=history_before, counted_with_decision_id=terms.continues_decision_id)
+        return replace(request, act=replace(act, verb=VERB_CONTINUE), terms=terms)
 
     def prior_act_of(self, request: RulingRequest) -> PriorAct:
         """The act that the continued decision must have been about, for this request to continue it."""
-        return PriorAct(
-            request.terms.continues_decision_id, request.act.permission, _arguments_digest(request.arguments), self._engine.version
-        )
+        digest = _arguments_digest(request.arguments)
+        return PriorAct(request.terms.continues_decision_id, request.act.permission, digest, self._engine.version)
 
     def deny_delegated_administration(self, caller: Caller, request: RulingRequest) -> Denial | None:
-        """Returns a Denial where an agent asks to administer what belongs to a person; None where a person asks, without a decision.
-
-        Used for acts that need no permission, such as changing an agent that one registered, or disconnecting an account.
-        """
+        """Returns a Denial where an agent asks to administer what belongs to a person; None where a person does."""
         if not is_delegated_administration(caller.delegation, request.act):
             return None
         verdict = _CachedVerdict(DELEGATED_ADMINISTRATION)
@@ -168,20 +164,16 @@ class Authority:
         return (self if draft is None else Authority(draft, self._environment)).rule(hypothetical_caller(who), request).decision
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None, *, is_own: bool = True) -> Grant:
-        """A grant to stop a task that was verified to be the caller's own, or that an operator was allowed to cancel. Raises CannotNarrow.
+        """A grant to stop a task: verified to be the caller's own, or one that an operator may cancel. Raises CannotNarrow.
 
-        No policy is evaluated, since stopping only ends what was allowed before. The agent gets no more than the caller's authority of now.
+        Asks no policy, since stopping only ends what was allowed. The agent gets no more than the caller's authority of now.
         """
         held = caller.delegation if callee is None else _delegate_to_callee(self._environment, caller, request, callee)
         verdict = _CachedVerdict(allowed_reason_id="own-task" if is_own else "operator-cancels")
         return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), held)
 
     def grant_continuation(self, caller: Caller, request: RulingRequest) -> Grant:
-        """A grant to continue a turn of the acting agent, which was allowed when it began: to ask the agent for its outcome.
-
-        No policy is evaluated again, as during a turn. `caller` has what is left of the turn's grant, and no authority beyond that is
-        passed on. Raises Killed.
-        """
+        """A grant to ask the acting agent for the outcome of its turn, with what is left of its grant. Asks no policy. Raises Killed."""
         if self._environment.kills.stops(caller.delegation, request.act):
             raise Killed
         verdict = _CachedVerdict(allowed_reason_id="turn-under-way")
@@ -194,16 +186,23 @@ class Authority:
         )
 
     def could_allow(self, caller: Caller, act: Act) -> bool:
-        """Whether `act` could be allowed with some arguments: used to filter lists. Records nothing."""
+        """Whether `act` could be allowed with some arguments: used to filter lists. Policies are evaluated once for a class of acts."""
+        alone = partial(self._could_allow_alone, caller, act)
+        return self.class_rulings.could_allow(caller, act, alone) if self.is_fresh else alone()[0]
+
+    def _could_allow_alone(self, caller: Caller, act: Act) -> tuple[bool, bool]:
+        """Whether this act could be allowed, and whether that holds for its class too: no policy failed."""
         request = RulingRequest(act, caller.principal.tenant)
         if not (self._engine.reads_input(act) or self._engine.needs_history(act) or self._engine.reads_facts(act)):
-            return self._find_or_evaluate(caller, request, None, None).reason_id in ("", APPROVAL_NEEDED)
+            reason_id = self._find_or_evaluate(caller, request, None, None).reason_id
+            return reason_id in ("", APPROVAL_NEEDED), reason_id != POLICY_ERROR
         if self._environment.kills.stops(caller.delegation, act) or is_delegated_administration(caller.delegation, act):
-            return False
+            return False, False
         if self._environment.missing_memory(caller.delegation, act.action):
-            return False
+            return False, False
         held = caller.expires > self._environment.now() and caller.delegation.effective_permissions().covers(act.permission)
-        return held and self._engine.could_allow(_cedar_question(caller, request, None))
+        best = self._engine.best_verdict(_cedar_question(caller, request, None))
+        return held and best.allowed, held and not best.has_error
 
     def could_use(self, caller: Caller, action: str, pattern: str) -> bool:
         """Whether token, ceilings, roles and entry leave the caller anything of what a pattern covers. Used to filter lists."""
@@ -259,7 +258,7 @@ class Authority:
         if result.has_error:
             return _CachedVerdict(POLICY_ERROR, result.policies, is_hidden=hidden, problem=result.problem)
         if result.policies:
-            return _CachedVerdict(_reason_of_forbid(result.policies, request.terms), result.policies, is_hidden=hidden)
+            return _CachedVerdict(request.terms.reason_of_forbid(result.policies), result.policies, is_hidden=hidden)
         return _CachedVerdict("user-lacks-permission", missing=(f"{act.permission} (user)",), is_hidden=hidden)
 
     def can_see(self, caller: Caller, act: Act) -> bool:
@@ -335,13 +334,6 @@ def _build_decision(
     )
 
 
-def _reason_of_forbid(policies: Collection[str], terms: Terms) -> str:
-    """Why policies forbid an act: a claim, if the built-in rule on claims does, else a policy."""
-    if CLAIM_RULE not in policies or terms.facts is None:
-        return "policy-forbids"
-    return "claim-denied" if any(not claim.is_cooling for claim in terms.facts.claims) else "cool-down"
-
-
 def _missing_scope(environment: RulingEnvironment, caller: Caller, request: RulingRequest, verdict: _CachedVerdict) -> dict[str, str]:
     """The permission that the token's scope lacks, and the scope that it needs, in the notation of its issuer.
 
@@ -382,10 +374,6 @@ def requester_of(caller: Caller, request: RulingRequest) -> Requester:
     return Requester(principal.tenant, principal.owner_key, chain, txn, task_id)
 
 
-def _has_countable_arguments(engine: PolicyEngine, request: RulingRequest) -> bool:
-    return request.terms.history is None or request.terms.has_countable_arguments(engine.total_names(request.act), request.arguments)
-
-
 def _history_mark(engine: PolicyEngine, request: RulingRequest) -> HistoryMark:
     recalled = request.act.verb != VERB_FOLLOW_TASK and engine.needs_history(request.act)
     return request.terms.history_mark(recalled, engine.total_names(request.act), request.arguments)
@@ -393,8 +381,7 @@ def _history_mark(engine: PolicyEngine, request: RulingRequest) -> HistoryMark:
 
 def _apply_approval(caller: Caller, request: RulingRequest, verdict: _CachedVerdict, now: float, approvals_needed: int) -> _CachedVerdict:
     """The verdict on an act that needs approval, after the votes so far."""
-    requester = requester_of(caller, request)
     reason_id, note = request.terms.approval_outcome(
-        requester, request.act.permission, verdict.policies, int(now * 1_000_000), approvals_needed
+        requester_of(caller, request), request.act.permission, verdict.policies, int(now * 1_000_000), approvals_needed
     )
     return replace(verdict, reason_id=reason_id, note=note, approval=None if reason_id else request.terms.approval)

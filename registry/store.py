@@ -81,6 +81,7 @@ class _Snapshot:
     tenants: Mapping[str, Names]  # each in the order of names
     clients: Mapping[str, Registration]
     credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
+    lists: dict[tuple[str, Family | None], Sequence[Registration]] = field(default_factory=dict, repr=False)  # those asked for so far
 
 
 NO_CREDENTIALS = _Credentials("0" * 64, "")
@@ -137,11 +138,12 @@ class Registry:
 
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """Returns the entries of one tenant in any status, in the order of their names."""
-        entries = self._snapshot.tenants.get(tenant, {})
-        if self._built_in:  # an older version may have registered a name that is reserved now
-            own = {name: replace(entry, tenant=tenant) for name, entry in self._built_in.items()}
-            entries = dict(sorted({**own, **entries}.items()))
-        return [entry for entry in entries.values() if family is None or entry.family is family]
+        entries, lists = self._snapshot.tenants.get(tenant), self._snapshot.lists
+        if entries is None:  # a caller can name any tenant
+            return _list_entries(self._built_in, tenant, {}, family)
+        if (tenant, family) not in lists:
+            lists[tenant, family] = _list_entries(self._built_in, tenant, entries, family)
+        return lists[tenant, family]
 
     def tenants(self) -> Sequence[str]:
         """Returns the tenants that have an entry."""
@@ -285,6 +287,14 @@ class Registry:
             await self._database.write(work)
         finally:
             await self.reload()
+
+
+def _list_entries(built_in: Names, tenant: str, entries: Names, family: Family | None) -> Sequence[Registration]:
+    """Returns the entries of a tenant with the gateway's own ones, in the order of their names."""
+    if built_in:  # an older version may have registered a name that is reserved now
+        own = {name: replace(entry, tenant=tenant) for name, entry in built_in.items()}
+        entries = dict(sorted({**own, **entries}.items()))
+    return tuple(entry for entry in entries.values() if family is None or entry.family is family)
 
 
 def has_workflow(registry: Registry, tenant: str, name: str) -> bool:

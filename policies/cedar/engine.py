@@ -23,6 +23,7 @@ from policies.cedar.question import CedarQuestion, Verdict, context_json, entiti
 from policies.cedar.role_rules import role_policies
 from policies.cedar.schema import TOOL_ACTION_GROUP, argument_types_by_action, schema_document
 from policies.cedar.syntax import (
+    ActClasses,
     action_and_group,
     assume_unknown,
     may_apply,
@@ -62,6 +63,7 @@ class RuleSet:
     id_by_key: Mapping[str, str]
     argument_readers: tuple[tuple[Policy, set[InputPath], set[InputPath], set[InputPath]], ...]
     version: str
+    act_classes: ActClasses
     asks: Mapping[str, AskAnnotation] = field(default_factory=dict)  # by @id
     history_readers: tuple[Policy, ...] = ()  # policies that read the history, or that have something added up for those that do
     fact_readers: tuple[Policy, ...] = ()  # the operator's policies that read the effect, the subject or facts about it
@@ -134,6 +136,7 @@ def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
         fact_needs=fact_needs(rules.values()),
         totals=tuple((policy, total) for policy in rules.values() if (total := parse_total(policy))),
         documents=rules,
+        act_classes=ActClasses(rules.values()),
         permitted_roles=frozenset(role for policy in rules.values() if policy["effect"] == "permit" for role in named_roles(policy)),
     )
 
@@ -366,19 +369,16 @@ class PolicyEngine:
         """The policies that may apply to the act and read its arguments."""
         return (policy for policy, *_ in rules.argument_readers if may_apply(policy, question.act))
 
-    def could_allow(self, question: CedarQuestion) -> bool:
-        """Whether some arguments could be allowed, for lists: conditions on arguments count as met. The call itself is ruled on again."""
-        return self._evaluate(self._rules, self._rules.best_case, question, None).allowed
+    def best_verdict(self, question: CedarQuestion) -> Verdict:
+        """The verdict on the best arguments, for lists: conditions on arguments count as met. The call itself is ruled on again."""
+        return self._evaluate(self._rules, self._rules.best_case, question, None)
 
     def _evaluate(self, rules: RuleSet, policies: cedarpy.PolicySet, question: CedarQuestion, arguments: Any) -> Verdict:
         act, ((_, name), *_) = question.act, action_and_group(question.act)
         try:
-            request = {
-                "principal": {"type": "User", "id": question.principal.owner_key},
-                "action": {"type": "Action", "id": name},
-                "resource": {"type": act.kind, "id": act.resource},
-                "context": context_json(question, arguments),
-            }
+            uids = {"principal": ("User", question.principal.owner_key), "action": ("Action", name), "resource": (act.kind, act.resource)}
+            named = {variable: {"type": kind, "id": uid} for variable, (kind, uid) in uids.items()}
+            request = {**named, "context": context_json(question, arguments)}
             result = cedarpy.is_authorized(request, policies, self._entities_of(question))
         except (ValueError, TypeError, KeyError, RecursionError):
             return Verdict(False, has_error=True, problem=UNEVALUABLE)

@@ -10,6 +10,7 @@ from policies.delegation.rulings import SERVER_KINDS, STATE_ACTIONS, Act
 
 Uid = tuple[str, str]
 _HISTORY = {".": {"left": {"Var": "context"}, "attr": "history"}}
+_SUBJECT = {".": {"left": {"Var": "principal"}, "attr": "subject"}}
 _CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 
@@ -38,6 +39,93 @@ def action_and_group(act: Act) -> tuple[Uid, Uid | None]:
     if act.action == TOOL_ACTION_GROUP:
         return ("Action", act.resource), ("Action", TOOL_ACTION_GROUP)
     return ("Action", act.action), None
+
+
+class ActClasses:
+    """Groups acts that no policy tells apart: what Cedar answers for one act of a class, it answers for all of them, for one caller.
+
+    An act belongs to its class by its action, the type of its resource, and the policies whose scopes name its resource, what is above
+    that, or its own action. There are no classes where a policy may apply that looks at the act in its conditions.
+    """
+
+    def __init__(self, policies: Iterable[Mapping[str, Any]]) -> None:
+        self._naming: dict[Uid, list[int]] = {}  # what scopes name -> the policies that name it
+        self._policies = list(policies)
+        self._distinguishing = [policy for policy in self._policies if _distinguishes_acts(policy)]
+        self.tells_people_apart = any(map(_tells_people_apart, self._policies))
+        for number, policy in enumerate(self._policies):
+            for uid in {_uid_of(node) for node in json_objects([policy["action"], policy["resource"]]) if {"type", "id"} <= node.keys()}:
+                self._naming.setdefault(uid, []).append(number)
+
+    def class_of(self, act: Act, roles: Collection[str]) -> tuple[Any, ...] | None:
+        """Returns the class of an act for a caller with these roles; None for an act that is ruled on by itself."""
+        if any(_may_concern(policy, roles) and may_apply(policy, act) for policy in self._distinguishing):
+            return None
+        uids = ((act.kind, act.resource), ("Action", act.resource), *ancestors_of(act))  # `Action` names a tool
+        naming = {number for uid in uids for number in self._naming.get(uid, ())}
+        matching = tuple(sorted(number for number in naming if may_apply(self._policies[number], act))) if naming else ()
+        return act.action, act.kind, matching
+
+
+_UNDERSTOOD_SCOPES = ({"op"}, {"op", "entity"}, {"op", "entities"}, {"op", "entity_type"}, {"op", "entity_type", "in"})
+
+
+def _distinguishes_acts(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy may tell acts apart otherwise than by the names in its scope: its conditions speak of the resource or the action."""
+    scopes = (policy["action"], policy["resource"])
+    return any(set(scope) not in _UNDERSTOOD_SCOPES for scope in scopes) or _looks_at_act(policy["conditions"])
+
+
+def _tells_people_apart(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy may apply to one of two people with equal roles, and not to the other. Policies that ask only who is nobody do not.
+
+    A condition may speak of the tenant, of roles, and of whether the subject is empty, which it never is.
+    """
+    match policy["principal"]:
+        case {"op": "All"} | {"op": "in", "entity": {"type": "Role"}} | {"op": "is", "entity_type": "User"}:
+            return _looks_at_person(policy["conditions"])
+    return True
+
+
+def _looks_at_person(node: Any) -> bool:
+    """Whether an expression uses `principal` or `context.task` in a way that may tell people with equal roles and tenants apart."""
+    if isinstance(node, list):
+        return any(map(_looks_at_person, node))
+    if not isinstance(node, dict):
+        return False
+    match node:
+        case {"has": {"left": {"Var": "principal"}}} | {"is": {"left": {"Var": "principal"}}}:
+            return False
+        case {"in": {"left": {"Var": "principal"}, "right": {"Value": {"__entity": {"type": "Role"}}}}}:
+            return False
+        case {"!=": {"left": subject, "right": {"Value": ""}}} if subject == _SUBJECT:
+            return False
+    if _variable_attribute(node) == ("principal", "tenant"):
+        return False
+    if node.get("Var") == "context" or _context_attribute(node) == "task":
+        return True
+    if _context_attribute(node):
+        return False
+    return node.get("Var") == "principal" or any(map(_looks_at_person, node.values()))
+
+
+def _looks_at_act(node: Any) -> bool:
+    """Whether an expression uses `resource` or `action`, except for the resource's tenant, which all acts of a caller's list share."""
+    if isinstance(node, list):
+        return any(map(_looks_at_act, node))
+    if not isinstance(node, dict):
+        return False
+    if _variable_attribute(node) == ("resource", "tenant"):
+        return False
+    return node.get("Var") in ("resource", "action") or any(map(_looks_at_act, node.values()))
+
+
+def _may_concern(policy: Mapping[str, Any], roles: Collection[str]) -> bool:
+    """Whether a policy's scope may match a principal with these roles."""
+    match policy["principal"]:
+        case {"op": "in", "entity": {"type": "Role", "id": name}}:
+            return name in roles
+    return True
 
 
 def scope_matches(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bool:

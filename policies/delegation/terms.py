@@ -12,6 +12,7 @@ from policies.delegation.facts import EffectMark, SubjectEffect, SubjectFacts
 from policies.delegation.history import SENSITIVITY_MAX, History, HistoryMark
 
 APPROVAL_NEEDED = "approval-needed"
+CLAIM_RULE = "inv-claim"  # of policies/rules/invariants.cedar
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode
 Excess = tuple[str, str]  # reason_id, and the missing clearance
 
@@ -65,9 +66,20 @@ class Terms(Struct, frozen=True):
         return None
 
     def has_countable_arguments(self, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> bool:
-        """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit."""
+        """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit.
+
+        Without a history nothing is added up.
+        """
+        if self.history is None:
+            return True
         present = arguments or {}
         return all(type(present[name]) is int and present[name] >= 0 for name in total_names if name in present)
+
+    def reason_of_forbid(self, policies: Collection[str]) -> str:
+        """Why policies forbid an act: a claim, if the built-in rule on claims does, else a policy."""
+        if CLAIM_RULE not in policies or self.facts is None:
+            return "policy-forbids"
+        return "claim-denied" if any(not claim.is_cooling for claim in self.facts.claims) else "cool-down"
 
     def effect_mark(self) -> EffectMark | None:
         """The mark of the allowed act on its subject; None for an act without a declared effect."""

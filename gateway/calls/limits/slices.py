@@ -1,17 +1,19 @@
 """Iterates long lists in slices, so that other requests run in between."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
-SLICE = 50  # items of all lists together in one iteration of the event loop; rulings on as many take 3 to 20 ms of a core
+SLICE = 200  # items of all lists together in one iteration of the event loop, as far as SLICE_SECONDS allow
+SLICE_SECONDS = 0.003  # after which an iteration begins no further item: one ruling by policies takes up to 0.4 ms
 
 
 class Slices(AsyncIterator[T]):
-    """Iterates `items`. All requests together get SLICE items for each iteration of the event loop, and take turns."""
+    """Iterates `items`. All requests together get SLICE items, or SLICE_SECONDS, for each iteration of the event loop, and take turns."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = iter(items)
@@ -30,12 +32,19 @@ class _IterationQuota:
 
     def __init__(self) -> None:
         self._left = SLICE
+        self._ends = 0.0  # when the iteration's time is over; set by its first item
         self._is_renewal_scheduled = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def take(self) -> bool:
         """Takes one item of this iteration. Returns False if the list has to wait for its turn."""
         if self._waiting or not self._left:
+            return False
+        now = time.perf_counter()
+        if not self._is_renewal_scheduled:
+            self._ends = now + SLICE_SECONDS
+        elif now > self._ends:
+            self._left = 0
             return False
         self._left -= 1
         self._schedule_renewal()
@@ -57,7 +66,7 @@ class _IterationQuota:
     def _renew(self) -> None:
         """Begins the quota of the next iteration, and gives it to the list that has waited longest."""
         self._is_renewal_scheduled = False
-        self._left = SLICE
+        self._left, self._ends = SLICE, time.perf_counter() + SLICE_SECONDS
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():  # a canceled request no longer waits

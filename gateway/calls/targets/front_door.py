@@ -1,6 +1,7 @@
 """The gateway's own agent, `interlock`: routes each message to the registered agent that fits best and that the caller may use."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -24,6 +25,8 @@ ROUTE_SKILL = {
     "description": "Hands a message to the registered agent whose skills fit it best, with the rights of the caller.",
     "tags": ["routing", "discovery"],
 }
+CARDS_MAX = 256  # registrations of the front door that are remembered, one for all callers with equal rights
+LOOKS_AT_ONCE = 100  # agents without a ruling that are looked at as one item of a slice
 CARD_DOCUMENT: dict[str, Any] = {
     "name": "Interlock",
     "description": "The front door of this gateway: say what you need, and the agent that does it gets your message.",
@@ -42,7 +45,16 @@ class NoAgentFits(Exception):
 class FrontDoor:
     """Chooses the agent for a message. The task and the decision belong to the chosen agent; the front door has no rights of its own."""
 
-    def __init__(self, registry: Registry, database: Database, could_allow: Callable[[Caller, Act], bool]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        database: Database,
+        could_allow: Callable[[Caller, Act], bool],
+        rights_of: Callable[[Caller], Hashable] = lambda _caller: None,
+    ) -> None:
+        """`rights_of` returns a value that is equal for callers who see the same agents, and changes with what they see; None: unknown."""
+        self._rights_of = rights_of
+        self._registrations: OrderedDict[tuple[int, Hashable], Registration] = OrderedDict()
         self._registry = registry
         self._routes = Routes(registry)
         self._database = database
@@ -74,13 +86,26 @@ class FrontDoor:
 
         Other requests run between slices of rulings.
         """
-        skills = {ROUTE_SKILL["id"]: ROUTE_SKILL}
-        async for skill in Slices(self._skill_candidates(caller)):
+        rights = self._rights_of(caller)
+        key = (self._registry.generation, rights)
+        known = self._registrations.get(key) if rights is not None else None
+        if known is None:
+            known = self.registration(caller.principal.tenant, await self._list_skills(caller))
+            if rights is not None:
+                self._registrations[key] = known
+                while len(self._registrations) > CARDS_MAX:
+                    self._registrations.popitem(last=False)
+        return known
+
+    async def _list_skills(self, caller: Caller) -> list[dict[str, Any]]:
+        """Returns the skills of the agents that the caller may use. Of several with one id, the first one."""
+        skills: dict[str, dict[str, Any]] = {str(ROUTE_SKILL["id"]): ROUTE_SKILL}
+        async for skill in Slices(self._skill_candidates(caller, skills)):
             if skill is not None:
                 skills[skill.id] = {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
             if len(skills) == SKILLS_MAX:
                 break
-        return self.registration(caller.principal.tenant, list(skills.values()))
+        return list(skills.values())
 
     def registration(self, tenant: str, skills: Sequence[Mapping[str, Any]] = (ROUTE_SKILL,)) -> Registration:
         """Returns the front door as a registered agent."""
@@ -106,13 +131,21 @@ class FrontDoor:
             updated=0,
         )
 
-    def _skill_candidates(self, caller: Caller) -> Iterator[Skill | None]:
-        """Yields each skill of the active agents that the caller may use, and None after each ruling that shows none."""
-        for entry in self._registry.list(caller.principal.tenant, Family.AGENT):
-            if entry.status is not RegistrationStatus.ACTIVE or not self._could_allow(caller, act_of_invoking_agent(entry.name)):
+    def _skill_candidates(self, caller: Caller, known: Mapping[str, object]) -> Iterator[Skill | None]:
+        """Yields each skill of the active agents that the caller may use, and None after other rulings and some looks at agents.
+
+        Agents are not ruled on if the ids of all of their skills are among the known ones.
+        """
+        for number, entry in enumerate(self._registry.list(caller.principal.tenant, Family.AGENT)):
+            skills = [skill for skill in (entry.card.skills if entry.card else ()) if skill.id not in known]
+            if not skills or entry.status is not RegistrationStatus.ACTIVE:
+                if number % LOOKS_AT_ONCE == 0:
+                    yield None
+                continue
+            if not self._could_allow(caller, act_of_invoking_agent(entry.name)):
                 yield None
                 continue
-            for skill in entry.card.skills if entry.card else ():
+            for skill in skills:
                 yield skill if self._could_allow(caller, act_of_invoking_agent(entry.name, skill.id)) else None
 
     async def _find_current_agent(self, caller: Caller, message: Message) -> str | None:

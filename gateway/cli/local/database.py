@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.server.settings import Settings
 
 ROOM = 2  # times the size of a SQLite file that its vacuum needs on the disk: a copy, and the log of its transaction
-app = typer.Typer(help="The database: size, prune, vacuum, and legal holds.", no_args_is_help=True)
+app = typer.Typer(help="The database and what is kept in it: size, prune, vacuum, hold, holds, release.", no_args_is_help=True)
 
 
 @app.command()

@@ -136,22 +136,22 @@ class MethodTable:
                 message, "tools", self._catalogue.search_mode.list_definitions(message), lambda _caller, _place: ()
             )
         tools = self._catalogue.tools
-        found = await tools.list_definitions(message.caller, message.server_path)
+        found = await tools.list_definitions(message.caller, message.server_path, _needed_length(message))
         return await self._encode_list(message, "tools", found, tools.candidates)
 
     async def _list_prompts(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         prompts = self._catalogue.prompts
-        found = await prompts.list_definitions(message.caller, message.server_path)
+        found = await prompts.list_definitions(message.caller, message.server_path, _needed_length(message))
         return await self._encode_list(message, "prompts", found, prompts.candidates)
 
     async def _list_resources(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
-        found = await resources.list_definitions(message.caller, message.server_path)
+        found = await resources.list_definitions(message.caller, message.server_path, _needed_length(message))
         return await self._encode_list(message, "resources", found, partial(resources.candidates, kind="resources"))
 
     async def _list_templates(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
-        found = await resources.list_templates(message.caller, message.server_path)
+        found = await resources.list_templates(message.caller, message.server_path, _needed_length(message))
         return await self._encode_list(message, "resourceTemplates", found, partial(resources.candidates, kind="templates"))
 
     async def _set_level(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
@@ -213,11 +213,23 @@ class MethodTable:
 
 def _page_start(message: ClientMessage, length: int) -> int:
     """Returns the number of entries before the page of `params.cursor`. Raises BadEnvelope."""
-    cursor = message.params.get("cursor") if isinstance(message.params, dict) else None
-    if cursor is None:
+    start = _cursor_number(message)
+    if start is None:
         return 0
-    number = cursor.removeprefix(CURSOR) if isinstance(cursor, str) and cursor.startswith(CURSOR) else ""
-    start = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else 0
     if not 0 < start < length or start % PAGE:
         raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is not valid for this list; start again without one")
     return start
+
+
+def _needed_length(message: ClientMessage) -> int:
+    """Returns how many entries of a list are needed for the page of `params.cursor`, and to know whether another page follows."""
+    return (_cursor_number(message) or 0) + PAGE + 1
+
+
+def _cursor_number(message: ClientMessage) -> int | None:
+    """Returns the number in `params.cursor`: 0 for one that is not valid, None without one."""
+    cursor = message.params.get("cursor") if isinstance(message.params, dict) else None
+    if cursor is None:
+        return None
+    number = cursor.removeprefix(CURSOR) if isinstance(cursor, str) and cursor.startswith(CURSOR) else ""
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 9 else 0

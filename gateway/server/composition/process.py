@@ -40,7 +40,7 @@ from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS,
 from gateway.server.composition import capacity, telemetry, upstreams
 from gateway.server.composition.access import authorization as rights
 from gateway.server.composition.access.retention import build_retention
-from gateway.server.composition.access.rulings import Rulings, build_rulings
+from gateway.server.composition.access.rulings import Rulings, build_rulings, list_key_of
 from gateway.server.composition.access.sessions import build_sessions, start_sessions
 from gateway.server.composition.built_in.memory import build_memory, facts_finder, offer_memory
 from gateway.server.composition.built_in.sandbox import build_sandbox
@@ -147,7 +147,7 @@ class Gateway:
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
         self.upstreams = self._build_upstreams()
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
-        self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
+        self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow, list_key_of(self.rulings.authority))
         costs = capacity.build_costs(settings, self.limits, self.database, self.registry, audit=self.audit, metrics=self.metrics)
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
         find_facts, seen = facts_finder(lambda: self.memory), CallTelemetry(self.metrics, self.tracer)
@@ -260,6 +260,7 @@ class Gateway:
         self.periodic_tasks.repeat_elected(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
         for tend in (self.retention.pruner.run_once, self.retention.size_watch.run_once):
             self.periodic_tasks.repeat(GRANTS_SECONDS, tend)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.retention.statistics.run_once)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         await self.backlog_gauges.run_once()
         self.periodic_tasks.repeat(telemetry.BACKLOG_SECONDS, self.backlog_gauges.run_once)

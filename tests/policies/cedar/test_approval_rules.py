@@ -54,7 +54,7 @@ def test_an_asking_policy_that_fails_refuses(tmp_path: Path) -> None:
 
 def test_a_tool_that_asks_is_listed(tmp_path: Path) -> None:
     rules = engine(tmp_path, f'@ask("sure?") forbid{WHERE};')
-    assert rules.could_allow(ask()) and rules.decide(ask()).needs_approval
+    assert rules.best_verdict(ask()).allowed and rules.decide(ask()).needs_approval
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_policy_that_is_not_told_the_history_refuses(tmp_path: Path) -> None:
     verdict = engine(tmp_path, TOTAL).decide(ask(input={"amount": 1}))
     assert (verdict.allowed, verdict.has_error, verdict.policies) == (False, True, ("most",))
     assert "`history`" in verdict.problem
-    assert engine(tmp_path, TOTAL).could_allow(ask())
+    assert engine(tmp_path, TOTAL).best_verdict(ask()).allowed
 
 
 def test_calls_approvals_and_taint_can_be_read(tmp_path: Path) -> None:

@@ -273,17 +273,17 @@ def test_arguments_change_the_cache_key_only_where_a_policy_reads_them(value: An
 
 def test_a_tool_is_listed_when_some_arguments_would_be_allowed(tmp_path: Path) -> None:
     rules = engine(tmp_path, SMALL + '@id("no") forbid(principal, action, resource) unless { context.input.amount > 0 };')
-    assert rules.could_allow(ask(BOB, RESERVE)) and rules.could_allow(ask(BOB, READ))
-    assert not rules.could_allow(ask(BOB, SALES))
-    assert not rules.could_allow(ask(BOB, RESERVE, tenant="evil"))
+    assert rules.best_verdict(ask(BOB, RESERVE)).allowed and rules.best_verdict(ask(BOB, READ)).allowed
+    assert not rules.best_verdict(ask(BOB, SALES)).allowed
+    assert not rules.best_verdict(ask(BOB, RESERVE, tenant="evil")).allowed
 
 
 @pytest.mark.parametrize("condition", ["context.input.amount < 5", "context.history.repeats < 5"])
 def test_a_tool_is_not_listed_for_whom_no_arguments_would_be_allowed(tmp_path: Path, condition: str) -> None:
     """What is beside the unknown in one condition is looked at."""
     rules = engine(tmp_path, f'permit(principal, action, resource) when {{ principal.subject == "bob" && {condition} }};', {})
-    assert rules.could_allow(ask(BOB, RESERVE))
-    assert not rules.could_allow(ask(ALICE, RESERVE))
+    assert rules.best_verdict(ask(BOB, RESERVE)).allowed
+    assert not rules.best_verdict(ask(ALICE, RESERVE)).allowed
 
 
 @pytest.mark.parametrize(

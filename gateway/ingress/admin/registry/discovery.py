@@ -1,10 +1,12 @@
 """Discovery: the public AI catalog at its well-known path, and the registry's search (ARD), which needs a token."""
 
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from msgspec.json import encode
 from pydantic import Field
 
 from gateway.calls.limits.slices import Slices
@@ -15,7 +17,7 @@ from gateway.ingress.http.error_bodies import trace_headers
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
 from policies.callers import Caller
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import Family, RegistrationStatus
 from registry.cards.catalog_document import (
     BadFilter,
     catalog_document,
@@ -69,12 +71,16 @@ class ExploreBody(ApiBody):
 def catalog_routes(registry: Registry, front_door: FrontDoor, public_url: str) -> APIRouter:
     """Returns the route of the public catalog: active agents of the default tenant, and the address of the search."""
     router = APIRouter(tags=["discovery"])
+    made: dict[int, bytes] = {}  # the document, by the version of the registry that it was made of
 
     @router.get("/.well-known/ai-catalog.json", name="ai_catalog")
-    async def catalog() -> JSONResponse:
-        agents: list[Registration] = [one for one in registry.list(PUBLIC_TENANT, Family.AGENT) if one.status is RegistrationStatus.ACTIVE]
-        shown = catalog_document(agents[:CATALOG_MAX], front_door.registration(PUBLIC_TENANT), public_url)
-        return JSONResponse(shown, headers=_CACHE_HEADERS)
+    async def catalog() -> Response:
+        if (body := made.get(registry.generation)) is None:
+            agents = (one for one in registry.list(PUBLIC_TENANT, Family.AGENT) if one.status is RegistrationStatus.ACTIVE)
+            shown = catalog_document([*islice(agents, CATALOG_MAX)], front_door.registration(PUBLIC_TENANT), public_url)
+            made.clear()
+            body = made[registry.generation] = encode(shown)
+        return Response(body, headers=_CACHE_HEADERS, media_type="application/json")
 
     return router
 

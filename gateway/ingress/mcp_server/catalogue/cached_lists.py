@@ -1,8 +1,8 @@
-"""Caches encoded lists for each caller until the registry, the policies, the grants or the kills change."""
+"""Caches encoded lists for all callers with equal rights until the registry, the policies, the grants or the kills change."""
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -13,54 +13,76 @@ from gateway.calls.limits.slices import Slices
 LISTS_MAX = 2048  # lists; each holds references to definitions that all lists share
 Generations = tuple[int, int, int]  # of the registry, of policies and grants, of kills
 EncodedDefinitions = Sequence[Raw]
-ListKey = tuple[str, str, str]  # kind, path and caller
+ListKey = tuple[str, str, Hashable]  # kind, path, and the rights of callers
 MakeEntries = Callable[[], Iterable[Raw | None]]  # None for each candidate that the caller may not use
 
 
 @dataclass(slots=True)
-class _CachedList:
+class CachedList:
+    """The beginning of a list, or all of it. The rest is made when a page needs it."""
+
     generations: Generations | None
-    definitions: EncodedDefinitions
+    definitions: list[Raw]
+    rest: Slices[Raw | None] | None  # None: `definitions` is the whole list
     digest: str = ""  # empty until a listener needs it
+
+    def has(self, length: int | None) -> bool:
+        """Returns whether so many definitions are there, or all of them; None: whether all are."""
+        return self.rest is None or (length is not None and len(self.definitions) >= length)
+
+    async def extend(self, length: int | None) -> None:
+        """Makes more of the list, until `has` is true."""
+        while self.rest is not None and not self.has(length):
+            try:
+                definition = await anext(self.rest)
+            except StopAsyncIteration:
+                self.rest = None
+            else:
+                self.definitions += () if definition is None else (definition,)
 
 
 class CachedLists:
-    """Lists by kind, path and caller. `generations` changes whenever a list may change; None means that no cached list may be used."""
+    """Lists by kind, path and rights. `generations` changes whenever a list may change; None means that no cached list may be used."""
 
     def __init__(self, generations: Callable[[], Generations | None]) -> None:
         self._generations = generations
-        self._lists: dict[ListKey, _CachedList] = {}
+        self._lists: dict[ListKey, CachedList] = {}
         self._locks: WeakValueDictionary[ListKey, asyncio.Lock] = WeakValueDictionary()
 
-    async def find_or_make(self, key: ListKey, entries: MakeEntries) -> EncodedDefinitions:
-        """Returns an encoded list, and makes it in slices when it is not cached."""
-        return (self._find(key) or await self._make_once(key, entries)).definitions
+    async def find_or_make(self, key: ListKey, entries: MakeEntries, length: int | None = None) -> EncodedDefinitions:
+        """Returns an encoded list with its first `length` definitions at least, or as a whole. Makes what is not cached in slices."""
+        found = self._find(key)
+        if found is None or not found.has(length):
+            found = await self._make_once(key, entries, length)
+        return found.definitions
 
     async def digest(self, key: ListKey, entries: MakeEntries) -> str:
         """Returns the SHA-256 of the list, which all listeners with the same view share."""
-        found = self._find(key) or await self._make_once(key, entries)
+        found = self._find(key)
+        if found is None or not found.has(None):
+            found = await self._make_once(key, entries, None)
         if not found.digest:
             async with self._lock(key):
                 found.digest = found.digest or await _compute_digest(found.definitions)
         return found.digest
 
-    def _find(self, key: ListKey) -> _CachedList | None:
+    def _find(self, key: ListKey) -> CachedList | None:
         cached, generations = self._lists.get(key), self._generations()
         if cached is None or generations is None or cached.generations != generations:
             return None
         self._lists[key] = self._lists.pop(key)  # the least recently used list is first
         return cached
 
-    async def _make_once(self, key: ListKey, entries: MakeEntries) -> _CachedList:
-        """Makes the list, or waits until another request has made it."""
+    async def _make_once(self, key: ListKey, entries: MakeEntries, length: int | None) -> CachedList:
+        """Makes the list as far as it is needed, or waits until another request has made it."""
         async with self._lock(key):
-            found = self._find(key)
-            if found is not None:
-                return found
-            generations = self._generations()  # before the list is made: a change in the meantime makes it outdated
-            made = _CachedList(generations, [entry async for entry in Slices(entries()) if entry is not None])
-            self._lists.pop(key, None)
-            if generations is not None:
+            made = self._find(key)
+            if made is None:
+                generations = self._generations()  # before the list is made: a change in the meantime makes it outdated
+                made = CachedList(generations, [], Slices(entries()))
+            self._lists.pop(key, None)  # a list that fails half-way is made anew
+            await made.extend(length)
+            if made.generations is not None:
                 if len(self._lists) >= LISTS_MAX:
                     del self._lists[next(iter(self._lists))]
                 self._lists[key] = made

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -34,13 +33,13 @@ class PromptCatalogue:
         self._visible_entries = visible_entries
         self._separator = separator
 
-    async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
-        """Returns the encoded definitions of all prompts that the caller may get, in a stable order. Raises UnknownName."""
-        return await self._visible_entries.find_or_make_list(caller, "prompts", server_path, partial(self.candidates, caller, server_path))
+    async def list_definitions(self, caller: Caller, server_path: str, length: int | None = None) -> Sequence[Raw]:
+        """Returns the encoded prompts that the caller may get, in a stable order: the first `length`, or all. Raises UnknownName."""
+        return await self._visible_entries.find_or_make_list(caller, "prompts", server_path, self.candidates, length)
 
     async def digest(self, caller: Caller, server_path: str) -> str:
         """Returns the digest of `list_definitions`. Raises UnknownName."""
-        return await self._visible_entries.digest_of_list(caller, "prompts", server_path, partial(self.candidates, caller, server_path))
+        return await self._visible_entries.digest_of_list(caller, "prompts", server_path, self.candidates)
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ServerPrompt:
         """Returns the prompt of a name. Raises UnknownPrompt, UnknownName, NotReachable. ServerCalls rules on the call."""

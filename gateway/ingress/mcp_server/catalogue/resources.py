@@ -32,21 +32,18 @@ class ResourceCatalogue:
     def __init__(self, visible_entries: VisibleEntries) -> None:
         self._visible_entries = visible_entries
 
-    async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
+    async def list_definitions(self, caller: Caller, server_path: str, length: int | None = None) -> Sequence[Raw]:
         """Returns the encoded definitions of all listed resources that the caller may read, in a stable order. Raises UnknownName."""
-        return await self._find_or_make(caller, server_path, "resources")
+        return await self._find_or_make(caller, server_path, "resources", length)
 
-    async def list_templates(self, caller: Caller, server_path: str) -> Sequence[Raw]:
+    async def list_templates(self, caller: Caller, server_path: str, length: int | None = None) -> Sequence[Raw]:
         """Returns the encoded definitions of all resource templates that the caller may read, in a stable order. Raises UnknownName."""
-        return await self._find_or_make(caller, server_path, "templates")
+        return await self._find_or_make(caller, server_path, "templates", length)
 
     async def digest(self, caller: Caller, server_path: str) -> str:
         """Returns a digest of `list_definitions` and `list_templates` together. Raises UnknownName."""
         digest_of_list = partial(self._visible_entries.digest_of_list, caller)
-        digests = [
-            await digest_of_list(kind, server_path, partial(self.candidates, caller, server_path, kind))
-            for kind in ("resources", "templates")
-        ]
+        digests = [await digest_of_list(kind, server_path, partial(self.candidates, kind=kind)) for kind in ("resources", "templates")]
         return " ".join(digests)
 
     def resolve(self, caller: Caller, server_path: str, uri: str) -> ServerResource:
@@ -71,8 +68,8 @@ class ResourceCatalogue:
         except UnknownName:
             raise UnknownResource from None
 
-    async def _find_or_make(self, caller: Caller, server_path: str, kind: str) -> Sequence[Raw]:
-        return await self._visible_entries.find_or_make_list(caller, kind, server_path, partial(self.candidates, caller, server_path, kind))
+    async def _find_or_make(self, caller: Caller, server_path: str, kind: str, length: int | None) -> Sequence[Raw]:
+        return await self._visible_entries.find_or_make_list(caller, kind, server_path, partial(self.candidates, kind=kind), length)
 
     def candidates(self, caller: Caller, server_path: str, kind: str) -> Iterator[Raw | None]:
         """Yields each definition of `resources` or `templates`, or None for one that the caller may not read. Raises UnknownName."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from msgspec import Raw
 
@@ -33,13 +32,13 @@ class ToolCatalogue:
         self.separator = separator
         self._selections: dict[tuple[str, str], tuple[tuple[int, int, int], Mapping[str, ToolTarget]]] = {}
 
-    async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
-        """Returns the encoded definitions of all tools that the caller may call, in a stable order. Raises UnknownName."""
-        return await self._visible_entries.find_or_make_list(caller, "tools", server_path, partial(self.candidates, caller, server_path))
+    async def list_definitions(self, caller: Caller, server_path: str, length: int | None = None) -> Sequence[Raw]:
+        """Returns the encoded tools that the caller may call, in a stable order: the first `length`, or all. Raises UnknownName."""
+        return await self._visible_entries.find_or_make_list(caller, "tools", server_path, self.candidates, length)
 
     async def digest(self, caller: Caller, server_path: str) -> str:
         """Returns the digest of `list_definitions`. Raises UnknownName."""
-        return await self._visible_entries.digest_of_list(caller, "tools", server_path, partial(self.candidates, caller, server_path))
+        return await self._visible_entries.digest_of_list(caller, "tools", server_path, self.candidates)
 
     def candidates(self, caller: Caller, server_path: str) -> Iterator[Raw | None]:
         """Yields the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""

@@ -1,11 +1,17 @@
 """The endpoint a client uses and the entries there that its caller may know of and use: one rule for lists, calls, reads and completion."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from msgspec import Raw
+from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
 from gateway.calls.limits.slices import Slices
-from gateway.ingress.mcp_server.catalogue.cached_lists import CachedLists, EncodedDefinitions, Generations, MakeEntries
+from gateway.ingress.mcp_server.catalogue.cached_lists import CachedLists, EncodedDefinitions, Generations, ListKey, MakeEntries
 from gateway.ingress.mcp_server.protocol.message import VIRTUAL_PREFIX
 from policies.authority import WRITE_REGISTRY, Authority
 from policies.callers import Caller
@@ -15,6 +21,15 @@ from registry.cards.card import NEEDS, Family, Registration, RegistrationStatus
 from registry.health.reachability import Absences, NotReachable
 from registry.store import Registry, UnknownName
 from registry.virtual.selection import Selection
+
+Candidates = Callable[[Caller, str], Iterable[Raw | None]]  # of a caller at a path; None for each that the caller may not use
+TENANTS_MAX = 1000  # tenants whose entries are looked through once
+
+
+class _EntriesOfTenant(NamedTuple):
+    generation: int  # of the registry
+    active: tuple[Registration, ...]
+    unreachable: tuple[Registration, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +62,26 @@ class VisibleEntries:
         self._absences = absences
         self._registry = registry
         self._authority = authority
+        self._by_tenant: dict[str, _EntriesOfTenant] = {}
         self._lists = CachedLists(lambda: self.generations if authority.is_fresh else None)
 
-    async def find_or_make_list(self, caller: Caller, kind: str, server_path: str, entries: MakeEntries) -> EncodedDefinitions:
-        """Returns a list from the cache, or makes it in slices."""
-        return await self._lists.find_or_make((kind, server_path, caller.ruling_key), entries)
+    async def find_or_make_list(
+        self, caller: Caller, kind: str, server_path: str, candidates: Candidates, length: int | None = None
+    ) -> EncodedDefinitions:
+        """Returns a list, or its first `length` definitions at least, from the cache; makes what is missing in slices.
 
-    async def digest_of_list(self, caller: Caller, kind: str, server_path: str, entries: MakeEntries) -> str:
+        People with equal rights share a list. It may be made for one of them after another one's token has expired.
+        """
+        key, make = self._list_of(caller, kind, server_path, candidates)
+        return await self._lists.find_or_make(key, make, length)
+
+    async def digest_of_list(self, caller: Caller, kind: str, server_path: str, candidates: Candidates) -> str:
         """Returns the digest of a list, which changes whenever the list does."""
-        return await self._lists.digest((kind, server_path, caller.ruling_key), entries)
+        return await self._lists.digest(*self._list_of(caller, kind, server_path, candidates))
+
+    def _list_of(self, caller: Caller, kind: str, server_path: str, candidates: Candidates) -> tuple[ListKey, MakeEntries]:
+        anybody = replace(caller, expires=math.inf)
+        return (kind, server_path, self._authority.class_rulings.rights_key(caller)), partial(candidates, anybody, server_path)
 
     @property
     def generations(self) -> Generations:
@@ -153,12 +179,25 @@ class VisibleEntries:
     def _unreachable_candidates(self, caller: Caller, server_path: str) -> Iterator[Registration | None]:
         """Yields each unreachable entry of an endpoint, or None for one that the caller may not know of."""
         selection = self.find_selection(caller, server_path) if server_path.startswith(VIRTUAL_PREFIX) else None
-        for entry in self._registry.list(caller.principal.tenant) if not server_path or selection else ():
-            if _is_unreachable(entry) and (selection is None or selection.may_include(entry.name)):
+        for entry in self._entries_of(caller).unreachable if not server_path or selection else ():
+            if selection is None or selection.may_include(entry.name):
                 yield entry if self._can_see_entry(caller, entry) else None
 
-    def _active_entries(self, caller: Caller) -> list[Registration]:
-        return [entry for entry in self._registry.list(caller.principal.tenant) if entry.status is RegistrationStatus.ACTIVE]
+    def _active_entries(self, caller: Caller) -> Sequence[Registration]:
+        return self._entries_of(caller).active
+
+    def _entries_of(self, caller: Caller) -> "_EntriesOfTenant":
+        """Returns the entries of the caller's tenant, which are looked through once for each version of the registry."""
+        tenant, generation = caller.principal.tenant, self._registry.generation
+        known = self._by_tenant.get(tenant)
+        if known is None or known.generation != generation:
+            listed = self._registry.list(tenant)
+            active = tuple(entry for entry in listed if entry.status is RegistrationStatus.ACTIVE)
+            known = _EntriesOfTenant(generation, active, tuple(filter(_is_unreachable, listed)))
+            if len(self._by_tenant) >= TENANTS_MAX:
+                self._by_tenant.clear()
+            self._by_tenant[tenant] = known
+        return known
 
     def _can_see_entry(self, caller: Caller, entry: Registration) -> bool:
         name = entry.name

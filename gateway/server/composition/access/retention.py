@@ -8,7 +8,7 @@ import gateway.workflows.runs.tables  # noqa: F401 (so that the rows of runs are
 from gateway.audit.retention.archive import TaskArchive
 from gateway.audit.retention.holds import LegalHolds
 from gateway.audit.retention.pruner import EPOCH, Retention
-from gateway.audit.retention.sizes import SizeWatch
+from gateway.audit.retention.sizes import GrowthStatistics, SizeWatch
 from gateway.audit.retention.terms import RetentionTerms, TermsByTenant
 from gateway.server.sections.retention import RetentionSettings, TenantRetentionSettings
 from gateway.storage.database import Database
@@ -18,11 +18,12 @@ from policies.ids import new_id, now_us
 
 
 class RetentionWork(NamedTuple):
-    """What prunes, what holds, and what warns of a large database."""
+    """What prunes, what holds, what warns of a large database, and what keeps its plans good."""
 
     pruner: Retention
     holds: LegalHolds
     size_watch: SizeWatch
+    statistics: GrowthStatistics
 
 
 def terms_of(settings: RetentionSettings) -> TermsByTenant:
@@ -46,4 +47,5 @@ def build_retention(
         Retention(database, terms, audit.record, now=now_us, clock=time.monotonic, archive=archive),
         LegalHolds(database, audit.record, new_id, now_us),
         SizeWatch(database, int(settings.warn_gigabytes * 1e9), lambda: terms.default.keeps_all),
+        GrowthStatistics(database.engine),
     )

@@ -1,7 +1,7 @@
 """Builds authentication, the authority and revocation."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gateway.storage.database import Database
 from gateway.tasks.log import has_ended
 from policies.audit.log import AuditLog
 from policies.authority import Authority
-from policies.callers import CallerResolver
+from policies.callers import Caller, CallerResolver
 from policies.cedar.engine import PolicyEngine
 from policies.cedar.files.unstored_facts import unstored_fact_warnings
 from policies.delegation.grants import Grants
@@ -95,3 +95,13 @@ def _build_reload(
         return unstored_fact_warnings(engine.rules.operator_policies, engine.rules.operator_places, settings.state.backed_prefixes)
 
     return PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.generation, find_doubts=find_doubts)
+
+
+def list_key_of(authority: Authority) -> Callable[[Caller], Hashable]:
+    """Returns what finds the key of a caller's lists: equal for callers with equal rights, until these change; None: lists aren't kept."""
+
+    def find_key(caller: Caller) -> Hashable:
+        version = authority.rulings_version()
+        return None if version is None else (version, authority.class_rulings.rights_key(caller))
+
+    return find_key

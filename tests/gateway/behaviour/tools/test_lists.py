@@ -1,10 +1,12 @@
 """Lists are kept for each caller until anything that they follow from changes, and a thousand tools are listed in no time."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace as with_
 
 from gateway.ingress.mcp_server.catalogue.cached_lists import LISTS_MAX, CachedLists
 from gateway.ingress.mcp_server.catalogue.tools import ToolCatalogue
@@ -138,3 +140,56 @@ async def test_cached_lists_are_bounded_and_not_used_without_generations() -> No
     assert await lists.find_or_make(key, list) == []
     current = (1, 1)
     assert await lists.find_or_make(key, lambda: [entry]) == [entry]
+
+
+async def test_a_list_is_made_as_far_as_its_pages_need_it() -> None:
+    made: list[int] = []
+
+    def entries() -> Iterator[msgspec.Raw | None]:
+        for number in range(1000):
+            made.append(number)
+            yield None if number % 2 else msgspec.Raw(b"%d" % number)
+
+    lists, key = CachedLists(lambda: (1, 1, 1)), ("tools", "", "x")
+    assert [bytes(one) for one in (await lists.find_or_make(key, entries, 3))[:3]] == [b"0", b"2", b"4"] and len(made) == 5
+    assert len(await lists.find_or_make(key, entries, 11)) == 11 and len(made) == 21
+    assert len(await lists.find_or_make(key, entries, 2)) == 11 and len(made) == 21
+    whole = await lists.find_or_make(key, entries)
+    assert len(whole) == 500 and made == list(range(1000))
+    assert await lists.find_or_make(key, entries, 10_000) is whole and len(made) == 1000
+
+
+async def test_the_digest_of_a_list_is_that_of_its_whole() -> None:
+    lists = CachedLists(lambda: (1, 1, 1))
+    entries = [msgspec.Raw(b"%d" % number) for number in range(50)]
+    await lists.find_or_make(("tools", "", "x"), lambda: entries, 3)
+    assert await lists.digest(("tools", "", "x"), lambda: entries) == await lists.digest(("tools", "", "y"), lambda: entries)
+
+
+async def test_a_list_that_failed_half_way_is_made_anew() -> None:
+    failures = [ConnectionError()]
+
+    def entries() -> Iterator[msgspec.Raw | None]:
+        yield msgspec.Raw(b"1")
+        if failures:
+            raise failures.pop()
+        yield msgspec.Raw(b"2")
+
+    lists, key = CachedLists(lambda: (1, 1, 1)), ("tools", "", "x")
+    assert len(await lists.find_or_make(key, entries, 1)) == 1
+    with pytest.raises(ConnectionError):
+        await lists.find_or_make(key, entries)
+    assert len(await lists.find_or_make(key, entries)) == 2
+
+
+async def test_people_with_equal_rights_share_a_list_that_outlives_a_token(home: House) -> None:
+    await home.gateway.registry.add(server("crm", 3))
+    offers = VisibleEntries(home.gateway.registry, home.gateway.rulings.authority, home.gateway.entry_refresher.absences)
+    tools, resolve = ToolCatalogue(offers, "_"), home.gateway.rulings.caller_resolver.authenticate
+    mel, alice = [await resolve(home.token(user), [home.url]) for user in ("mel", "alice")]
+    principal = replace(mel.principal, subject="twin")
+    delegation = with_(mel.delegation, principal=principal)
+    twin = with_(mel, principal=principal, delegation=delegation, ruling_key="twin", expires=0.0)
+    first = await tools.list_definitions(twin, "", 1)
+    assert len(first) >= 1 and await tools.list_definitions(mel, "") is first and len(first) >= 3
+    assert await tools.list_definitions(alice, "") is not first

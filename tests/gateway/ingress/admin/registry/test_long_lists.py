@@ -101,6 +101,7 @@ class Rulings:
         self._counter = counter
         self._allowed = allowed
         self.generations, self.is_fresh = (1, 0), True
+        self.class_rulings = SimpleNamespace(rights_key=lambda caller: caller.ruling_key)
 
     def could_allow(self, caller: Caller, act: Act) -> bool:
         if act == WRITE_REGISTRY:
