@@ -42,6 +42,7 @@ class Writer:
         self._transactions = TransactionRunner(engine)
         self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._submitted: list[_Job] = []
+        self._handed_over: deque[float] = deque()  # when each list in `_jobs` and in the commit under way was handed over
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
         self._retry_after = 0.0
@@ -85,7 +86,18 @@ class Writer:
         """
         if self._submitted:
             jobs, self._submitted = self._submitted, []
+            self._handed_over.append(time.monotonic())
             self._jobs.put(jobs)
+
+    @property
+    def wait_seconds(self) -> float:
+        """For how long the oldest write that is not committed has waited; 0 if none waits, or if the database is known to be away."""
+        if not self._handed_over or not self.is_healthy:
+            return 0.0
+        try:
+            return time.monotonic() - self._handed_over[0]
+        except IndexError:  # the writer's thread has removed the last one
+            return 0.0
 
     def post(self, work: Work[Any]) -> None:
         """Runs `work` with the next commit or within 50 ms, without a result.
@@ -108,22 +120,25 @@ class Writer:
     def _run(self) -> None:
         last = False
         while not last:
-            jobs, last = self._take_jobs()
+            jobs, last, lists = self._take_jobs()
             self._run_jobs(jobs)
+            for _ in range(lists):
+                self._handed_over.popleft()
         while self._deferred and self.is_healthy:
             self._run_jobs(self._take_deferred())
         if self._deferred or self._dropped:
             log.error("posted_writes_lost", count=len(self._deferred) + self._dropped)
         self._transactions.drop_connection()
 
-    def _take_jobs(self) -> tuple[list[_Job], bool]:
-        """Returns the waiting jobs, about BATCH_JOBS_MAX at most, with the posted ones, and whether they are the last."""
+    def _take_jobs(self) -> tuple[list[_Job], bool, int]:
+        """Returns the waiting jobs, about BATCH_JOBS_MAX at most, with the posted ones, if they are the last, and from how many lists."""
         jobs: list[_Job] = []
-        last = False
+        last, lists = False, 0
         try:
             first = self._jobs.get(timeout=DEFERRED_SECONDS)
             while first is not None:
                 jobs += first
+                lists += 1
                 if len(jobs) >= BATCH_JOBS_MAX:
                     break
                 first = self._jobs.get_nowait()
@@ -132,7 +147,7 @@ class Writer:
             pass
         if self._deferred and (self.is_healthy or time.monotonic() > self._retry_after):
             jobs += self._take_deferred()
-        return jobs, last
+        return jobs, last, lists
 
     def _take_deferred(self) -> list[_Job]:
         return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_JOBS_MAX))]

@@ -1,7 +1,7 @@
 """Builds the A2A servers, the health endpoint, and the console."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.audit.decisions import READ_AUDIT
+from gateway.concurrency.admission import Admission, AdmissionLimits
 from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
 from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
 from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
@@ -26,6 +27,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.health import Check, Health
 from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
+from gateway.server.sockets.admitted_requests import RefusalReports, RequestAdmission
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
 from policies.callers import Caller
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from gateway.ingress.console.app import ConsoleApp
     from gateway.ingress.console.sign_in.links import ConsoleLinks
     from gateway.ingress.console.sign_in.sessions import ConsoleSessions
+
+
+AdmitCall = Callable[[str | None, str], Awaitable[None]]  # see RequestAdmission.admit_call
 
 
 class PublishedCards:
@@ -93,12 +98,24 @@ def _import_grpc_server() -> "type[GrpcServer]":
     return GrpcServer
 
 
+def build_admission(gateway: Gateway) -> RequestAdmission:
+    """Builds the admission of requests to this process, and its figures."""
+    server, metrics = gateway.settings.server, gateway.metrics
+    limits = AdmissionLimits(server.admission_lag, server.admission_queue)
+    admission = Admission(limits, lambda: gateway.database.write_wait_seconds)
+    metrics.add_gauge("requests_waiting", "Requests that wait to be admitted.", lambda: admission.waiting_count)
+    count = metrics.counter("requests_refused", "Requests refused because the process is overloaded.", "caller")
+    reports = RefusalReports(admission, count, gateway.limits.count_overload)
+    return RequestAdmission(admission, gateway.rulings.token_verifier.owners.find, reports)
+
+
 async def open_grpc_server(
-    gateway: Gateway, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces
+    gateway: Gateway, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces, admit: AdmitCall
 ) -> None:
     """Opens the gRPC server. Loads its libraries in a thread, so that other servers answer requests during the import."""
     server_class = await asyncio.to_thread(_import_grpc_server)
-    settings, server = gateway.settings, server_class(authentication, operations, request_traces, gateway.settings.server.max_body)
+    settings = gateway.settings
+    server = server_class(authentication, operations, request_traces, settings.server.max_body, admit=admit)
     gateway.lifecycle.on_stop(server.close)
     gateway.lifecycle.on_drain(server.close)
     await server.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)
