@@ -17,7 +17,7 @@ STARTS_MAX: Final = 64  # requests that start in one iteration at most
 RESERVE_SECONDS: Final = 0.02  # one request of the reserve starts in each such period, however long iterations are
 RESERVED_MAX: Final = 64  # requests of the reserve that may wait
 WAITING_MIN: Final = 100  # requests that may wait, however slow the process is
-QUEUE_SECONDS: Final = 0.5  # the queue is as long as what starts in that time
+QUEUE_SECONDS: Final = 0.25  # the queue is as long as what starts in that time
 RATE_SECONDS: Final = 0.25  # over which it is measured how many start
 WAIT_SECONDS: Final = 1.0  # a request that has waited for so long is refused
 WRITER_SECONDS: Final = 1.0  # nothing starts while a write has waited for so long
@@ -31,7 +31,7 @@ class AdmissionLimits:
     """`iteration_seconds`: how long an iteration of the event loop may take. `waiting_max`: how many requests may wait."""
 
     iteration_seconds: float = 0.01
-    waiting_max: int = 1000
+    waiting_max: int = 500
 
 
 class Timers(Protocol):

@@ -17,6 +17,7 @@ from tests.bench.rounds import LoadClient, print_progress, write_json
 from tests.overload.measuring import await_served, capacity, on_core, own_refusals, raw_refusals, storm
 from tests.overload.report import TIMES, Measured, document, table
 
+SETTLE_SECONDS = 12.0  # the gateway releases freed memory ten seconds after a refusal
 RESULT = ROOT / "build" / "overload.json"
 
 
@@ -49,7 +50,7 @@ def measure(plan: OverloadPlan, folder: Path) -> Measured:
         time.sleep(min(2.0, plan.look))
         rate = TIMES * before[-1].calls / before[-1].wall_s
         print_progress(f"{rate:,.0f} requests a second for {plan.seconds:g} s")
-        stormed = storm(folder, plan.workload, target, admin, rate=rate, seconds=plan.seconds)
+        stormed = storm(folder, plan.workload, target, admin, rate=rate, seconds=plan.seconds, settle=SETTLE_SECONDS)
         print_progress("capacity afterwards")
         after = [capacity(client, plan.workload, target, plan.look) for _ in range(plan.looks)]
     return Measured(before, after, raw, own, stormed)

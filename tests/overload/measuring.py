@@ -110,8 +110,8 @@ def _locked(database: Path) -> Iterator[None]:
         connection.close()
 
 
-def storm(folder: Path, workload: str, target: Target, admin: str, *, rate: float, seconds: float) -> Storm:
-    """`rate` requests a second for `seconds`, with probes and administration meanwhile."""
+def storm(folder: Path, workload: str, target: Target, admin: str, *, rate: float, seconds: float, settle: float = 0.0) -> Storm:
+    """`rate` requests a second for `seconds`, with probes and administration meanwhile, and the memory `settle` seconds later."""
     running, script = target.running, _script(workload, target)
     normal = Normal.measured(running, script)
     before = resident_mb(running.pid)
@@ -128,7 +128,7 @@ def storm(folder: Path, workload: str, target: Target, admin: str, *, rate: floa
     if process.returncode:
         raise BenchFailure(f"the load client ended with {process.returncode}")
     answers = msgspec.json.decode(out, type=Answers)
-    time.sleep(max(0.0, 3.0 - recovered))
+    time.sleep(settle)
     return Storm(answers, seconds, used, wall, probes, recovered, before, probes.mb_most, resident_mb(running.pid))
 
 

@@ -13,6 +13,7 @@ from gateway.concurrency.admission import Admission
 from gateway.ingress.http.asgi import SECURITY_HEADERS, Header
 from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
 from gateway.ingress.http.errors import describe
+from gateway.server.sockets.freed_memory import release_freed_memory
 
 PROBE_PATHS: Final = frozenset({b"/livez", b"/readyz"})  # start at once, however busy the process is
 RESERVED_PATHS: Final = (b"/metrics", b"/console", b"/api/kill", b"/api/grants", b"/api/agents", b"/api/servers", b"/api/audit")
@@ -52,13 +53,20 @@ class RefusalReports:
     """Counts refusals of admission, and reports them every REPORT_SECONDS: one line in the log, and one record for each known caller."""
 
     def __init__(
-        self, admission: Admission, count: Callable[[str], None], report_owner: Callable[[str, int], None], owners_max: int = REPORTED_MAX
+        self,
+        admission: Admission,
+        count: Callable[[str], None],
+        report_owner: Callable[[str, int], None],
+        release_memory: Callable[[], None] = release_freed_memory,
     ) -> None:
-        """`count` gets the class of each refused request, and `report_owner` a known owner with the number of their refusals."""
+        """`count` gets the class of each refused request, and `report_owner` a known owner with the number of their refusals.
+
+        `release_memory` is called in a thread after each report: many requests have come and gone.
+        """
         self._admission = admission
+        self._release_memory = release_memory
         self._count = count
         self._report_owner = report_owner
-        self._owners_max = owners_max
         self._by_owner: Counter[str] = Counter()
         self._by_class: Counter[str] = Counter()
 
@@ -69,7 +77,7 @@ class RefusalReports:
         if not self._by_class:
             asyncio.get_running_loop().call_later(REPORT_SECONDS, self.report)
         self._by_class[kind] += 1
-        if kind == "known" and (owner in self._by_owner or len(self._by_owner) < self._owners_max):
+        if kind == "known" and (owner in self._by_owner or len(self._by_owner) < REPORTED_MAX):
             self._by_owner[owner] += 1
 
     def report(self) -> None:
@@ -78,6 +86,7 @@ class RefusalReports:
         owners, self._by_owner = self._by_owner, Counter()
         iteration = round(self._admission.iteration_seconds * 1000, 1)
         log.warning("overload_refused", **classes, waiting=self._admission.waiting_count, iteration_ms=iteration)
+        asyncio.get_running_loop().run_in_executor(None, self._release_memory)
         for owner, count in owners.items():
             self._report_owner(owner, count)
 

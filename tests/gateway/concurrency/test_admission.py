@@ -138,7 +138,7 @@ def test_all_requests_start_at_once_again_when_iterations_are_short_again() -> N
     assert set(bench.outcomes) == {"started"} and bench.offer(STARTS_MAX) == STARTS_MAX
 
 
-def test_the_queue_is_as_long_as_what_starts_in_half_a_second() -> None:
+def test_the_queue_is_as_long_as_what_starts_in_a_quarter_of_a_second() -> None:
     bench = Bench(waiting_max=5000)
     bench.offer(STARTS_MAX)
     bench.loop.iterate(TARGET * 10)

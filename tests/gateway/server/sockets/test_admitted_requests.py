@@ -49,7 +49,9 @@ class Process:
         self.admission = Admission(AdmissionLimits(TARGET, waiting_max), lambda: self.writer_wait, self.turns.clock, self.turns)
         self.counted: list[str] = []
         self.reported: dict[str, int] = {}
-        self.reports = RefusalReports(self.admission, self.counted.append, self.reported.__setitem__)
+        self.released = asyncio.Event()
+        release = asyncio.get_running_loop().call_soon_threadsafe
+        self.reports = RefusalReports(self.admission, self.counted.append, self.reported.__setitem__, lambda: release(self.released.set))
         self.requests = RequestAdmission(self.admission, lambda token: OWNERS.get(token, ""), self.reports)
         self._connections = Connections(LIMITS, admission=self.requests)
         self._loop = FakeLoop()
@@ -256,6 +258,7 @@ async def test_refusals_are_reported_with_their_numbers(process: Process) -> Non
     (line,) = lines
     assert (line["event"], line["known"], line["unknown"]) == ("overload_refused", 3, 1)
     assert process.reported == {"t|i|ann": 2, "t|i|bob": 1}
+    await process.released.wait()
 
 
 async def test_a_call_over_grpc_waits_or_is_refused_like_a_request() -> None:
