@@ -13,13 +13,13 @@ from typing import Final, Protocol
 
 from gateway.concurrency.admission_queue import AdmissibleRequest, AdmissionQueue
 
-STARTS_MAX: Final = 64  # requests that start in one iteration at most
+STARTS_MIN, STARTS_MAX = 4, 64  # requests that start in one iteration, if so many wait
 RESERVE_SECONDS: Final = 0.02  # one request of the reserve starts in each such period, however long iterations are
 RESERVED_MAX: Final = 64  # requests of the reserve that may wait
 WAITING_MIN: Final = 100  # requests that may wait, however slow the process is
 QUEUE_SECONDS: Final = 0.25  # the queue is as long as what starts in that time
 RATE_SECONDS: Final = 0.25  # over which it is measured how many start
-WAIT_SECONDS: Final = 1.0  # a request that has waited for so long is refused
+WAIT_SECONDS: Final = 1.5  # a request that has waited for so long is refused
 WRITER_SECONDS: Final = 1.0  # nothing starts while a write has waited for so long
 HELD_SECONDS: Final = 0.005  # between two looks at the writer while nothing starts
 EXPIRY_SECONDS: Final = 0.05  # between two looks for requests that have waited too long
@@ -147,7 +147,7 @@ class Admission:
         """Sets how many requests start in an iteration, so that one takes about `iteration_seconds`, and how many may wait."""
         target = self.limits.iteration_seconds
         if took > target:
-            self._starts_max = max(1, int(min(self._starts_max, max(1, self._started)) * target / took))
+            self._starts_max = max(STARTS_MIN, int(min(self._starts_max, max(1, self._started)) * target / took))
         elif self._starts_max < STARTS_MAX:
             self._starts_max = min(STARTS_MAX, self._starts_max + 1 + (self._starts_max // 4 if took < target / 2 else 0))
         if self._queue:
