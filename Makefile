@@ -29,7 +29,7 @@ LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_a
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))
 
-.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts soak large
+.PHONY: help setup demo test journeys check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom screenshots docs fuzz alerts soak large overload
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -49,6 +49,9 @@ check: setup ## linters, types, direction of imports, rules of the house
 	@echo "ruff format";        $(RUN) -m ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
 	@echo "import contracts";   $(VENV)/bin/lint-imports --no-logo >build/imports.txt || { cat build/imports.txt; exit 1; }
 	@echo "mypy, and the rules of the house"; $(RUN) -m mypy --no-error-summary & types=$$!; $(RUN) -m pytest -q tests/house || failed=1; wait $$types && [ -z "$${failed:-}" ]
+
+overload: setup ## four times the capacity for a minute (SECONDS=n, WORKLOAD=mcp|a2a), also in build/overload.json
+	@$(RUN) -m tests.overload $(if $(SECONDS),--seconds $(SECONDS)) $(if $(WORKLOAD),--workload $(WORKLOAD))
 
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench

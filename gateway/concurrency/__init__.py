@@ -1,1 +1,1 @@
-"""Background tasks of an event loop, and places that callers share fairly."""
+"""Background tasks of an event loop, places that callers share fairly, and admission of requests."""

@@ -20,10 +20,12 @@ from gateway.server.banner import print_banner
 from gateway.server.composition import mcp_server, protocol_servers
 from gateway.server.composition.capacity import client_limits
 from gateway.server.composition.process import Gateway
+from gateway.server.composition.protocol_servers import build_admission
 from gateway.server.composition.storage import refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
 from gateway.server.router import App, Handlers, Router
 from gateway.server.settings import Settings
+from gateway.server.sockets.admitted_requests import RequestAdmission
 from gateway.server.sockets.client_limits import STATE, Connections
 from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS
 from gateway.server.watchdog import LAG_BUCKETS, Watchdog
@@ -117,10 +119,10 @@ def build_worker_application() -> Router:
     return build_application(gateway, lambda: print_banner(gateway))  # the sockets are open before the workers start
 
 
-def _build_lifespan(gateway: Gateway, on_started: Callable[[], None]) -> App:
+def _build_lifespan(gateway: Gateway, admission: RequestAdmission, on_started: Callable[[], None]) -> App:
     """Returns the lifespan of `gateway`, with the connection limits in its state for the sockets."""
     dropped = gateway.metrics.counter("connections_dropped", "Client connections closed because of a limit.", "reason")
-    connections = Connections(client_limits(gateway.settings), dropped)
+    connections = Connections(client_limits(gateway.settings), dropped, admission)
     gateway.metrics.add_gauge("connections", "Open client connections.", lambda: connections.open)
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,12 +149,13 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     )
     request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), protocol_servers.build_operations(gateway)
     agents = protocol_servers.build_a2a_server(gateway, authentication, operations, request_traces)
+    admission = build_admission(gateway)
     handlers = Handlers(
         agents,
         mcp_server.build_endpoint(gateway, authentication),
         protocol_servers.build_health(gateway, authentication),
         protocol_servers.LazyFramework(gateway, authentication, clients, proofs),
-        _build_lifespan(gateway, on_started),
+        _build_lifespan(gateway, admission, on_started),
     )
     blocked = gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS)
     lag = gateway.metrics.add_histogram("event_loop_lag", "How long the event loop took to respond to a check.", LAG_BUCKETS)
@@ -160,5 +163,7 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     gateway.lifecycle.on_start(watchdog.start)
     gateway.lifecycle.on_stop(watchdog.stop)
     if settings.grpc_port:
-        gateway.lifecycle.on_start(lambda: protocol_servers.open_grpc_server(gateway, authentication, operations, request_traces))
+        gateway.lifecycle.on_start(
+            lambda: protocol_servers.open_grpc_server(gateway, authentication, operations, request_traces, admission.admit_call)
+        )
     return Router(authentication, handlers, request_traces, gateway.drain)

@@ -85,6 +85,8 @@ class ServingSettings(_StrictSettings):
     max_body: int = Field(4 << 20, ge=1024, le=1 << 30)  # bytes of one request
     max_headers: int = Field(32 << 10, ge=1024, le=1 << 20)  # bytes of one request line with its headers
     max_connections: int = Field(16_384, ge=1, le=1_000_000)  # client connections of one process
+    admission_queue: int = Field(500, ge=0, le=100_000)  # requests that may wait to be admitted while the process is overloaded
+    admission_lag: float = Field(0.01, gt=0, le=1)  # seconds of one iteration of the event loop, above which requests wait
     header_timeout: float = Field(15.0, gt=0, le=HOUR)  # seconds for a request's headers
     body_timeout: float = Field(30.0, gt=0, le=HOUR)  # seconds for a small body; a large one gets more
     idle_timeout: float = Field(75.0, gt=0, le=HOUR)  # seconds that a connection stays open between two requests

@@ -164,6 +164,11 @@ class Database:
         """Returns whether the database accepted the last write, apart from errors of the write itself."""
         return self._writer.is_healthy
 
+    @property
+    def write_wait_seconds(self) -> float:
+        """For how long the oldest write that is not committed has waited; 0 while the database is away."""
+        return self._writer.wait_seconds
+
     def post(self, work: Callable[[Batch], Any]) -> None:
         """Runs `work` later without a result; see Writer.post."""
         self._writer.post(work)

@@ -51,6 +51,7 @@ class Writer:
         self._observe_commit = observe_commit
         self._jobs: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._submitted: list[_Job] = []
+        self._handed_over: deque[float] = deque()  # when each list in `_jobs` and in the commit under way was handed over
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
         self._retry_after = 0.0
@@ -94,7 +95,19 @@ class Writer:
         """
         if self._submitted:
             jobs, self._submitted = self._submitted, []
-            self._jobs.put(_Submission(jobs, time.perf_counter()))
+            submitted = time.monotonic()
+            self._handed_over.append(submitted)
+            self._jobs.put(_Submission(jobs, submitted))
+
+    @property
+    def wait_seconds(self) -> float:
+        """For how long the oldest write that is not committed has waited; 0 if none waits, or if the database is known to be away."""
+        if not self._handed_over or not self.is_healthy:
+            return 0.0
+        try:
+            return time.monotonic() - self._handed_over[0]
+        except IndexError:  # the writer's thread has removed the last one
+            return 0.0
 
     def post(self, work: Work[Any]) -> None:
         """Runs `work` with the next commit or within 50 ms, without a result.
@@ -117,28 +130,32 @@ class Writer:
     def _run(self) -> None:
         last = False
         while not last:
-            jobs, since, last = self._take_jobs()
+            jobs, since, last, lists = self._take_jobs()
             self._run_jobs(jobs)
             if since:
-                self._observe_commit(time.perf_counter() - since)
+                self._observe_commit(time.monotonic() - since)
+            for _ in range(lists):
+                self._handed_over.popleft()
         while self._deferred and self.is_healthy:
             self._run_jobs(self._take_deferred())
         if self._deferred or self._dropped:
             log.error("posted_writes_lost", count=len(self._deferred) + self._dropped)
         self._transactions.drop_connection()
 
-    def _take_jobs(self) -> tuple[list[_Job], float, bool]:
+    def _take_jobs(self) -> tuple[list[_Job], float, bool, int]:
         """Returns the waiting jobs, about BATCH_JOBS_MAX at most, with the posted ones.
 
-        With them it returns since when the oldest submitted one waits (0: there is none), and whether they are the last.
+        With them it returns since when the oldest submitted one waits (0: there is none), whether they are the last, and from how
+        many lists they are.
         """
         jobs: list[_Job] = []
-        since, last = 0.0, False
+        since, last, lists = 0.0, False, 0
         try:
             first = self._jobs.get(timeout=DEFERRED_SECONDS)
             while first is not None:
                 jobs += first.jobs
                 since = since or first.at
+                lists += 1
                 if len(jobs) >= BATCH_JOBS_MAX:
                     break
                 first = self._jobs.get_nowait()
@@ -147,7 +164,7 @@ class Writer:
             pass
         if self._deferred and (self.is_healthy or time.monotonic() > self._retry_after):
             jobs += self._take_deferred()
-        return jobs, since, last
+        return jobs, since, last, lists
 
     def _take_deferred(self) -> list[_Job]:
         return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_JOBS_MAX))]

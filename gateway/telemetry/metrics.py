@@ -138,7 +138,15 @@ class Metrics:
         The label values must come from the gateway, not from input.
         """
         counted = Counter(f"interlock_{name}", description, (label,), registry=self.registry)
-        return lambda value: counted.labels(value).inc()
+        children: dict[str, Callable[[], None]] = {}
+
+        def count(value: str) -> None:
+            increment = children.get(value)
+            if increment is None:
+                increment = children[value] = counted.labels(value).inc
+            increment()
+
+        return count
 
     def add_histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
         """Adds the histogram `interlock_{name}_seconds` without labels and returns a function that observes a value."""

@@ -159,6 +159,7 @@ class HopTokens:
             raise ExchangeRefused("invalid_grant", "the subject_token has expired; renew it first")
         ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
         token, seconds = self._mint_token(ending, requested, request.resource, request.thumbprint)
+        self._identity.owners.remember(token, ending.principal.owner_key)  # the agent calls the gateway with it
         return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(request.thumbprint))
 
     async def _delegation(self, request: TokenExchangeRequest, claims: Claims) -> Delegation:

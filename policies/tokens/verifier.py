@@ -34,6 +34,7 @@ from policies.tokens.claims import (
 from policies.tokens.id_tokens import check_is_id_token, person_of
 from policies.tokens.issued import ACCESS_JWT_TYPE
 from policies.tokens.issuers import TrustedIssuer, audience_of, check_is_access_token, explain_refusal
+from policies.tokens.owners import TokenOwners
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "TokenRefused", "TokenVerifier", "TrustedIssuer", "mint_development_token"]
 
@@ -74,6 +75,7 @@ class TokenVerifier:
         self._now = keys.now
         self._issuers = {t.issuer: (t, RemoteKeySet(t.jwks_url, fetch, keys.now, t.algorithms)) for t in issuers}
         self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_SIZE, keys.now)
+        self.owners = TokenOwners(keys.now)
 
     def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None:
         """The claims of a token verified in the last minute for one of `audiences`; else None, and `verify` decides."""
@@ -89,6 +91,7 @@ class TokenVerifier:
             if claims is None:
                 claims = await self._verify_uncached(read_unverified(token), audiences)
                 self._cache.put(_digest(token), claims, min(claims.expires - self._now(), _CACHE_SECONDS))
+                self.owners.remember(token, f"{claims.tenant}|{claims.issuer}|{claims.subject}")
         except TokenRefused:
             raise
         except Exception as error:  # no failure of a token check may let a request pass

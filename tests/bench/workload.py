@@ -96,7 +96,8 @@ STATE = {  # paths and bodies have the key as %(text)b
     "state_read": Workload("state.read", b"", {}, value_fault, method="GET"),
     "state_write": Workload("state.write", b'{"was":"%(text)b","by":%(id)d}', {"If-Match": "*"}, value_fault, method="PUT"),
 }
-EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS, **STATE}  # what only a gateway has included
+REFUSED = {"mcp_refused": Workload("mcp.tools_call_refused", _TOOL_CALL, _TOOL_HEADERS, lambda body, number, text: "", 503)}
+EVERY_WORKLOAD = {**WORKLOADS, **RUNS, **EVENTS, **STATE, **REFUSED}  # what only a gateway has included
 
 
 class Script:

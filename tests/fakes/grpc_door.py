@@ -161,8 +161,8 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(operations: Any, authentication: Any, max_body: int = 1 << 20) -> AsyncIterator[Opened]:
-    door = GrpcServer(authentication, operations, RequestTraces(None, Metrics()), max_body, services=canned_services())
+async def opened(operations: Any, authentication: Any, max_body: int = 1 << 20, admit: Any = None) -> AsyncIterator[Opened]:
+    door = GrpcServer(authentication, operations, RequestTraces(None, Metrics()), max_body, services=canned_services(), admit=admit)
     await door.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
         try:

@@ -222,6 +222,12 @@ class CallLimits:
         """Counts a refusal; the log and the audit report all equal refusals together."""
         self._count_refusal(caller.principal.owner_key, caller.delegation.actor, error)
 
+    def count_overload(self, owner: str, count: int) -> None:
+        """Counts requests of `owner` that were refused before they were read, because the process is overloaded."""
+        report = RefusalReport(owner.partition("|")[0], owner, "", "Overloaded", "requests that the process can serve in time")
+        if report in self.refusals or len(self.refusals) < REPORTED_MAX:
+            self.refusals[report] += count
+
     def acquire_concurrency(self, caller: Caller, act: Act) -> tuple[Meter, ...]:
         """Takes only a concurrency place, for a call whose rate and budget were counted before it waited.
 

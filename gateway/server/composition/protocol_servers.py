@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gateway.audit.decisions import READ_AUDIT
+from gateway.concurrency.admission import Admission, AdmissionLimits
 from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
 from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
 from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
@@ -25,6 +26,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.health import Check, Health, passes
 from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
+from gateway.server.sockets.admitted_requests import RefusalReports, RequestAdmission
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
 from policies.ids import now_us
@@ -38,6 +40,9 @@ from registry.cards.republish import add_a2a_03_members, publish_card, signed_fo
 if TYPE_CHECKING:
     from gateway.ingress.a2a_server.bindings.grpc import GrpcServer
     from gateway.ingress.admin.workflows.direct_routes import DirectRoutes
+
+
+AdmitCall = Callable[[str | None, str], Awaitable[None]]  # see RequestAdmission.admit_call
 
 
 class PublishedCards:
@@ -91,12 +96,24 @@ def _import_grpc_server() -> "type[GrpcServer]":
     return GrpcServer
 
 
+def build_admission(gateway: Gateway) -> RequestAdmission:
+    """Builds the admission of requests to this process, and its figures."""
+    server, metrics = gateway.settings.server, gateway.metrics
+    limits = AdmissionLimits(server.admission_lag, server.admission_queue)
+    admission = Admission(limits, lambda: gateway.database.write_wait_seconds)
+    metrics.add_gauge("requests_waiting", "Requests that wait to be admitted.", lambda: admission.waiting_count)
+    count = metrics.counter("requests_refused", "Requests refused because the process is overloaded.", "caller")
+    reports = RefusalReports(admission, count, gateway.limits.count_overload)
+    return RequestAdmission(admission, gateway.rulings.token_verifier.owners.find, reports)
+
+
 async def open_grpc_server(
-    gateway: Gateway, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces
+    gateway: Gateway, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces, admit: AdmitCall
 ) -> None:
     """Opens the gRPC server. Loads its libraries in a thread, so that other servers answer requests during the import."""
     server_class = await asyncio.to_thread(_import_grpc_server)
-    settings, server = gateway.settings, server_class(authentication, operations, request_traces, gateway.settings.server.max_body)
+    settings = gateway.settings
+    server = server_class(authentication, operations, request_traces, settings.server.max_body, admit=admit)
     gateway.lifecycle.on_stop(server.close)
     gateway.lifecycle.on_drain(server.close)
     await server.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.server.sockets.admitted_requests import RequestAdmission
+
 STATE = "connections"  # key of Connections in the state of the ASGI lifespan
 HEADERS_MAX = 128  # header lines of one request
 PIPELINED_MAX = 16  # requests that one connection may send before the first answer
@@ -40,11 +42,17 @@ class Connection(Protocol):
 class Connections:
     """The open connections of one process, and those without a request in flight, ordered by the start of their wait.
 
-    `count_drop` gets the reason of each connection that the gateway closes because of a limit.
+    `count_drop` gets the reason of each connection that the gateway closes because of a limit. `admission` decides when requests start.
     """
 
-    def __init__(self, limits: ClientLimits | None = None, count_drop: Callable[[str], None] = lambda reason: None) -> None:
+    def __init__(
+        self,
+        limits: ClientLimits | None = None,
+        count_drop: Callable[[str], None] = lambda reason: None,
+        admission: RequestAdmission | None = None,
+    ) -> None:
         self.limits = limits or ClientLimits()
+        self.admission = admission or RequestAdmission()
         self.count_drop = count_drop
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}

@@ -9,7 +9,6 @@ from typing import Any, cast
 import msgspec
 import structlog
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.calls.limits.slots import Overloaded
@@ -17,7 +16,8 @@ from gateway.ingress.http.asgi import HeadersTooLarge, Receive, RequestTooSlow, 
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import InvalidRequest, describe
 from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
-from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, CountingTransport, UnreadTimer
+from gateway.server.sockets.admission_protocol import AdmissionProtocol
+from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, CountingTransport, UnreadTimer
 from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Phase(Enum):
     IDLE = auto()
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(AdmissionProtocol):
     """One client's connection.
 
     The host of an absolute request target (`GET http://host/path`) replaces the Host header (RFC 9112 s3.2.2).
@@ -46,7 +46,6 @@ class HttpProtocol(HttpToolsProtocol):
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._connections: Connections = app_state.setdefault(STATE, Connections())
         self._limits = self._connections.limits
         self._phase = Phase.OPENED
         self._since = 0.0
@@ -71,6 +70,18 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._admission.can_start() or not self._refuse_unparsed(data):
+            self._parse(data)
+
+    def _refuse_unparsed(self, data: bytes) -> bool:
+        """Refuses a request that follows no other on the connection, if it can be refused without parsing."""
+        if (self._phase is not Phase.IDLE and self._phase is not Phase.OPENED) or not self._has_room:
+            return False
+        if is_refused := self._refuse_whole_request(data):
+            self._enter(Phase.IDLE)
+        return is_refused
+
+    def _parse(self, data: bytes) -> None:
         self._field_bytes += len(data)
         super().data_received(data)
         if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
@@ -125,14 +136,6 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._refuse(self._refusal or InvalidRequest("The request can't be read as HTTP/1.1."))
-
-    def drop(self, reason: str) -> None:
-        """Closes the connection without an answer, and counts `reason`."""
-        self._connections.count_drop(reason)
-        if self.transport.get_write_buffer_size():  # the client may never read the buffer
-            self.transport.abort()
-        else:
-            self.transport.close()
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

@@ -180,3 +180,29 @@ async def _told(database: Database, story: list[str]) -> list[object]:
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         await asyncio.to_thread(database.close)
     return list(outcomes)
+
+
+async def test_the_wait_of_the_oldest_write_is_known_until_its_commit(database: Database) -> None:
+    go = threading.Event()
+    assert database.write_wait_seconds == 0.0
+    writes = [asyncio.create_task(database.write(lambda _: go.wait(SECONDS)))]
+    await until(lambda: database.write_wait_seconds > 0)
+    waited = database.write_wait_seconds
+    writes.append(asyncio.create_task(database.write(add("later"))))
+    await until(lambda: database.write_wait_seconds > waited + 0.05)
+    go.set()
+    await asyncio.gather(*writes)
+    await until(lambda: database.write_wait_seconds == 0.0)
+
+
+async def test_no_write_waits_while_the_database_is_known_to_be_away(database: Database) -> None:
+    go = threading.Event()
+    async with read_only(database):
+        with pytest.raises(WriteFailed):
+            await database.write(add("refused"))
+        write = asyncio.create_task(database.write(lambda _: go.wait(SECONDS)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not database.is_writable and database.write_wait_seconds == 0.0
+        go.set()
+        await asyncio.gather(write, return_exceptions=True)

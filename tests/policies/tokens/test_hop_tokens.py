@@ -23,6 +23,7 @@ from policies.tokens.hop_tokens import (
     parse_requested_scope,
     resource_pattern,
 )
+from policies.tokens.owners import TokenOwners
 from policies.tokens.verifier import TokenRefused, TokenVerifier
 
 ACT = Act("invokeAgent", "Agent", "support", "agent:support", "support")
@@ -53,6 +54,7 @@ class Office:
         self.now = NOW + 0.75
         self.ceilings: dict[tuple[str, str], Permissions | None] = {}  # of this moment, where it is another than that of the grant
         self.running = {("acme", "t1")}
+        self.owners = TokenOwners(lambda: self.now)
 
         async def is_running(*task: str) -> bool:
             return task in self.running

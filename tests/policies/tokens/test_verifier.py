@@ -384,3 +384,11 @@ async def test_two_issuers_vouch_for_different_people_of_one_tenant(issuer: Fake
     one, two = [await identity.verify(each.mint(tid="acme"), (GW,)) for each in (issuer, other)]
     assert (one.tenant, one.subject) == (two.tenant, two.subject) == ("acme", "alice")
     assert one.issuer != two.issuer  # the owner of what they do is tenant, issuer and subject together
+
+
+async def test_the_owner_of_a_verified_token_is_known_and_of_a_refused_one_is_not(identity: TokenVerifier, issuer: FakeIssuer) -> None:
+    good, bad = issuer.mint(), issuer.mint(aud="https://elsewhere.test")
+    claims = await identity.verify(good, {GW})
+    with pytest.raises(TokenRefused):
+        await identity.verify(bad, {GW})
+    assert identity.owners.find(good) == f"{claims.tenant}|{claims.issuer}|{claims.subject}" and identity.owners.find(bad) == ""

@@ -6,7 +6,7 @@ The other metadata keys equal the HTTP headers: authorization, a2a-version, a2a-
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -78,12 +78,15 @@ class GrpcServer:
         max_body: int,
         *,
         services: Iterable[GrpcService] = SERVICES,
+        admit: Callable[[str | None, str], Awaitable[None]] | None = None,
     ) -> None:
+        """`admit` returns when a call with this authorization, of the client at this address, may start. It raises Overloaded."""
         self._services = services
         self._authentication = authentication
         self._operations = operations
         self._request_traces = request_traces
         self._max_body = max_body
+        self._admit = admit
         self._running: set[asyncio.Task[Any]] = set()
         self._open_calls = OpenCalls()
         self._server: Any = None
@@ -167,9 +170,12 @@ class GrpcServer:
         return request_trace
 
     async def _perform(self, service: GrpcService, method: GrpcMethod, body: bytes, context: Any, request_trace: RequestTrace) -> Any:
-        metadata, request = CallMetadata(context.invocation_metadata() or ()), _parse_request(method, body)
-        agent = _agent_name(request, metadata)
-        authorization, scope = metadata.find_single("authorization"), metadata.to_scope(f"/{service.name}/{request_trace.method}")
+        metadata = CallMetadata(context.invocation_metadata() or ())
+        authorization = metadata.find_single("authorization")
+        if self._admit is not None:
+            await self._admit(authorization, _address_of(context.peer()))
+        request = _parse_request(method, body)
+        agent, scope = _agent_name(request, metadata), metadata.to_scope(f"/{service.name}/{request_trace.method}")
         caller = await self._authentication.authenticate_header(
             authorization, f"/agents/{agent}" if AGENT_NAME.fullmatch(agent) else "", scope
         )
@@ -222,6 +228,11 @@ class GrpcServer:
         if report.mapping.status == 401:
             trailing.extend(challenge_headers(report, self._authentication, ""))
         await context.abort(code, report.detail, tuple(trailing))
+
+
+def _address_of(peer: str) -> str:
+    """Returns the address of a client without its port, such as `ipv4:10.0.0.1` of `ipv4:10.0.0.1:50123`."""
+    return peer.rpartition(":")[0]
 
 
 def _parse_request(method: GrpcMethod, body: bytes) -> Protobuf:

@@ -337,3 +337,11 @@ async def test_agents_that_call_each_other_end_by_the_chain_they_are_in(home: Ho
     task = (await home.send(home.token("alice"), "ping", "hi"))["result"]["task"]
     assert task["status"]["state"] == "TASK_STATE_COMPLETED" and begun == ["ping", "pong"]
     assert '"loop"' in told[0] and '"TASK_STATE_COMPLETED"' in told[1]
+
+
+def test_requests_refused_before_they_were_read_are_reported_with_other_refusals() -> None:
+    limits = CallLimits([], Clock(), Clock())
+    limits.count_overload("acme|issuer|ann", 3)
+    limits.count_overload("acme|issuer|ann", 4)
+    ((report, count),) = limits.take_refusals().items()
+    assert (report.tenant, report.owner, report.reason, count) == ("acme", "acme|issuer|ann", "Overloaded", 7)

@@ -142,6 +142,11 @@ async def test_an_exchanged_token_says_less_and_names_the_whole_chain(house: Hou
     assert (claims.scope, claims.audience) == (Permissions.parse(["tool:crm.read"]), f"{GW}/mcp/crm")
 
 
+async def test_the_owner_of_an_exchanged_token_is_known_before_the_agent_calls_with_it(house: House) -> None:
+    answer = await house.exchange("sales", await house.hand(house.delegated("sales")))
+    assert house.identity.owners.find(answer.json()["access_token"]) == ALICE.owner_key
+
+
 async def test_an_exchanged_token_ends_no_later_than_the_one_it_came_from(house: House) -> None:
     handed = await house.hand(house.delegated("sales"))
     house.clock.now += 100

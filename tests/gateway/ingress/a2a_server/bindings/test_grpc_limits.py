@@ -7,6 +7,7 @@ import grpc
 import pytest
 from a2a.types import a2a_pb2 as pb1
 
+from gateway.calls.limits.slots import Overloaded
 from gateway.ingress.a2a_server.bindings import grpc as grpc_binding
 from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICE_1_0
 from tests.fakes.grpc_door import TASK, Canned, Gate, Opened, opened
@@ -59,3 +60,18 @@ async def test_calls_beyond_the_limit_are_refused_until_others_end(monkeypatch: 
         operations.release.set()
         assert await asyncio.gather(*calls) == [grpc.StatusCode.OK] * 3
         assert await status_of(door) is grpc.StatusCode.OK
+
+
+async def test_a_call_that_is_not_admitted_is_refused_before_it_is_authenticated() -> None:  # attack PRO-12
+    asked: list[tuple[str | None, str]] = []
+
+    async def admit(authorization: str | None, address: str) -> None:
+        asked.append((authorization, address))
+        if len(asked) > 1:
+            raise Overloaded("try again later", 2)
+
+    operations, gate = Canned(), Gate()
+    async with opened(operations, gate, admit=admit) as door:
+        assert await status_of(door) is grpc.StatusCode.OK
+        assert await status_of(door) is grpc.StatusCode.UNAVAILABLE
+    assert asked == [("Bearer good", "ipv4:127.0.0.1")] * 2 and len(operations.asked) == len(gate.resources) == 1

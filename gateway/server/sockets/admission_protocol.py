@@ -1,0 +1,112 @@
+"""uvicorn's HTTP protocol, which starts requests only when the process admits them (gateway/concurrency/admission.py)."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway.concurrency.admission import Admission
+from gateway.server.sockets.admitted_requests import PROBE_PATHS, RESERVED_PATHS, RequestAdmission
+from gateway.server.sockets.client_limits import STATE, Connections
+from gateway.server.sockets.whole_requests import read_whole_request
+
+
+class AdmissionProtocol(HttpToolsProtocol):
+    """One client's connection. A request that is not admitted waits, or is refused before its body is read."""
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        if STATE not in app_state:
+            app_state[STATE] = Connections()
+        self._connections: Connections = app_state[STATE]
+        self._requests: RequestAdmission = self._connections.admission
+        self._admission: Admission = self._requests.admission
+
+    def start_request(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Starts an admitted request."""
+        super()._start_asgi_task(cycle, app)
+
+    def refuse_request(self, cycle: RequestResponseCycle, owner: str) -> None:
+        """Answers 503 without starting the request. Its body is dropped; a client that waits for leave to send one is disconnected."""
+        keeps_open = cycle.keep_alive and not cycle.waiting_for_100_continue
+        self._write_refusal(owner, keeps_open=keeps_open, with_body=cycle.scope["method"] != "HEAD")
+        if not keeps_open:
+            self.transport.close()
+        cycle.response_started = cycle.response_complete = True
+        cycle.on_response = _do_nothing  # breaks the cycle of references, as uvicorn does after each request
+        self.on_response_complete()
+
+    def drop(self, reason: str) -> None:
+        """Closes the connection without an answer, and counts `reason`."""
+        self._connections.count_drop(reason)
+        if self.transport.get_write_buffer_size():  # the client may never read the buffer
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Starts a request, unless the process is overloaded: then the request waits or is refused."""
+        if self._admission.try_start():
+            super()._start_asgi_task(cycle, app)
+            return
+        path = cycle.scope["raw_path"]
+        if path in PROBE_PATHS:
+            super()._start_asgi_task(cycle, app)
+            return
+        authorization = next((value for name, value in cycle.scope["headers"] if name == b"authorization"), b"")
+        owner = self._owner_of(authorization)
+        if not self._admission.wait(owner, _WaitingRequest(self, cycle, app, owner), is_reserved=path.startswith(RESERVED_PATHS)):
+            self.refuse_request(cycle, owner)
+
+    def _refuse_whole_request(self, data: bytes) -> bool:
+        """Refuses a request that arrived in one piece and that may not wait, without parsing it. Returns False for all others."""
+        request = read_whole_request(data)
+        if request is None or request.path in PROBE_PATHS:
+            return False
+        owner = self._owner_of(request.authorization)
+        if self._admission.has_room(owner, is_reserved=request.path.startswith(RESERVED_PATHS)):
+            return False
+        self._unset_keepalive_if_required()  # HttpProtocol closes a connection that stays idle
+        self._write_refusal(owner)
+        return True
+
+    def _write_refusal(self, owner: str, *, keeps_open: bool = True, with_body: bool = True) -> None:
+        """Writes the answer, or closes the connection of a client that reads no answers."""
+        self._requests.count_refusal(owner)
+        if self.flow.write_paused:
+            self.drop("not-read")
+        else:
+            self.transport.write(self._requests.refusals.next(keeps_open=keeps_open, with_body=with_body))
+
+    def _owner_of(self, authorization: bytes) -> str:
+        return self._requests.owner_of(authorization, self.client[0] if self.client else "")
+
+
+def _do_nothing() -> None:
+    """Replaces the callback of an answered request."""
+
+
+class _WaitingRequest:
+    """A request of a connection that waits to be admitted."""
+
+    __slots__ = ("_app", "_cycle", "_owner", "_protocol")
+
+    def __init__(self, protocol: AdmissionProtocol, cycle: RequestResponseCycle, app: Any, owner: str) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._app = app
+        self._owner = owner
+
+    def start(self) -> bool:
+        if self._protocol.transport.is_closing():
+            return False
+        self._protocol.start_request(self._cycle, self._app)
+        return True
+
+    def refuse(self) -> None:
+        if not self._protocol.transport.is_closing():
+            self._protocol.refuse_request(self._cycle, self._owner)

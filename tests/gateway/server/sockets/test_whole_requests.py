@@ -1,0 +1,86 @@
+"""A request that is answered without being parsed ends where the parser would end it."""
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.server.sockets.whole_requests import read_whole_request
+
+PLAIN = b"POST /mcp/echo?x=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc\r\nContent-Length: 5\r\n\r\nhello"
+PIECES = (
+    *(b"GET", b"POST", b"HEAD", b" ", b"/", b"*", b"/a?b", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\0"),
+    *(b"Host: x", b"Content-Length: 0", b"content-length:3", b"Content-Length : 3", b"Content-Length: 3, 3", b"Content-Length: +3"),
+    *(b"Transfer-Encoding: chunked", b"0\r\n\r\n", b"Expect: 100-continue", b"Connection: close", b" folded", b"\tfolded", b":", b"abc"),
+    *(b"Authorization: Bearer abc", b"X-\xff: 1", b"X: \xff"),
+)
+
+
+class Parsed:
+    """What llhttp makes of the same bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.begun = self.complete = 0
+        self.url = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.problem = ""
+        parser = httptools.HttpRequestParser(self)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.problem = str(error)
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value
+
+    def on_message_complete(self) -> None:
+        self.complete += 1
+
+
+def test_path_and_authorization_of_a_plain_request_are_read() -> None:
+    assert read_whole_request(PLAIN) == (b"/mcp/echo", b"Bearer abc")
+    assert read_whole_request(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n") == (b"/livez", b"")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN[:-1],
+        PLAIN + b"G",
+        PLAIN + PLAIN,
+        PLAIN.replace(b"Content-Length: 5", b"Content-Length: 5\r\nContent-Length: 5"),
+        PLAIN.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+        PLAIN.replace(b"Content-Length:", b"Content-Length :"),
+        PLAIN.replace(b"Host: x\r\n", b"Host: x\n"),
+        PLAIN.replace(b"Host: x\r\n", b"Host: x\r\n more\r\n"),
+        PLAIN.replace(b"Host: x", b"Expect: 100-continue"),
+        PLAIN.replace(b"Host: x", b"Connection: close"),
+        PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        PLAIN.replace(b"POST", b"HEAD"),
+        PLAIN.replace(b" /mcp", b" http://x/mcp"),
+        b"",
+    ],
+)
+# attack PRO-01
+def test_an_unusual_request_is_left_to_the_parser(data: bytes) -> None:
+    assert read_whole_request(data) is None
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.integers(0, 3))
+# attack PRO-01
+def test_the_parser_ends_the_request_where_the_bytes_end(pieces: list[bytes], body: int) -> None:
+    for data in (b"".join(pieces), b"POST /a HTTP/1.1\r\n" + b"\r\n".join(pieces) + b"\r\n\r\n" + b"x" * body):
+        request = read_whole_request(data)
+        if request is None:
+            continue
+        parsed = Parsed(data)
+        if not parsed.problem:
+            assert (parsed.begun, parsed.complete) == (1, 1)
+            assert parsed.url.partition(b"?")[0] == request.path
+            assert parsed.headers.get(b"authorization", b"") == request.authorization

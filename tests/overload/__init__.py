@@ -1,0 +1,1 @@
+"""The gateway under four times the load it can take: `make overload`."""
