@@ -143,3 +143,14 @@ def test_what_is_no_data_is_wrong_usage(interlock: CommandLine, api: GatewayApi,
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     ran = interlock("send", "sales", *given)
     assert (ran.code, says in ran.err, api.asked) == (2, True, [])
+
+
+@pytest.mark.parametrize("options", [(), ("--stream",)])
+def test_the_reason_of_a_task_that_failed_is_told_once(interlock: CommandLine, api: GatewayApi, options: tuple[str, ...]) -> None:
+    reason = "The agent did not answer in time."
+    status = {"state": "TASK_STATE_FAILED", "message": {"parts": [{"text": reason}]}}
+    api.on("POST /agents/sales", answered({"task": task("FAILED", reason)}))
+    if options:
+        api.answers["POST /agents/sales"] = stream(*map(answered, events({"statusUpdate": {"status": status, **IDS}})))
+    ran = interlock("send", "sales", "hi", *options)
+    assert (ran.code, (ran.out + ran.err).count(reason)) == (1, 1)
