@@ -222,6 +222,7 @@ async def test_work_of_the_elected_process_is_done_by_one(home: House, other: Ho
         periodic.repeat_elected(0.01, lambda name=name: note(elected, name))  # type: ignore[misc]  # bound now
         periodic.repeat(0.01, lambda name=name: note(everywhere, name))  # type: ignore[misc]  # bound now
     await until(lambda: len(elected) > 20 and {*everywhere} == {"home", "other"}, every=0.01)
-    (first,) = {*elected}
+    assert len({*elected}) == 1
+    first = elected[0]
     await (home if first == "home" else other).gateway.periodic_tasks.stop()
     await until(lambda: elected[-1] != first, every=0.01)
