@@ -114,7 +114,7 @@ class Authority:
             verdict = _apply_approval(
                 caller, request, verdict, self._environment.now(), self._engine.combined_ask(verdict.policies).approvals
             )
-        totals = self._engine.total_names(request.act)
+        totals = self._engine.total_names(request.act) if request.terms.history is not None else ()  # nothing is added up without one
         if not verdict.reason_id and not request.terms.has_countable_arguments(totals, request.arguments):
             verdict = _CachedVerdict("not-countable", verdict.policies)
         child: Delegation | None = None

@@ -37,8 +37,9 @@ class PruningNotice:
 class EndedTasks:
     """Byte-bounded: the record that was not asked for longest goes first. For one event loop."""
 
-    def __init__(self, pruning: PruningNotice) -> None:
-        pruning.subscribe(self._forget_all)
+    def __init__(self, pruning: PruningNotice | None = None) -> None:
+        if pruning is not None:
+            pruning.subscribe(self._forget_all)
         self._entries: OrderedDict[tuple[str, str, str], _KnownTask] = OrderedDict()
         self._bytes = 0
 

@@ -66,12 +66,7 @@ class Terms(Struct, frozen=True):
         return None
 
     def has_countable_arguments(self, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> bool:
-        """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit.
-
-        Without a history nothing is added up.
-        """
-        if self.history is None:
-            return True
+        """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit."""
         present = arguments or {}
         return all(type(present[name]) is int and present[name] >= 0 for name in total_names if name in present)
 

@@ -202,7 +202,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     UnknownDecision: ErrorMapping(404, -32011, "unknown", "There is no such decision.", keeps_http_status=True),
     UnknownGrant: ErrorMapping(404, -32011, "unknown", "There is no such grant.", keeps_http_status=True),
     UnknownHold: ErrorMapping(404, -32011, "unknown", "No hold in force has that id.", keeps_http_status=True),
-    ArchiveUnwritable: ErrorMapping(503, -32013, "archive-unwritable"),
+    ArchiveUnwritable: ErrorMapping(503, -32013, "archive-unwritable", keeps_http_status=True),
     UnknownKill: ErrorMapping(404, -32011, "unknown", "No active kill has that name or id.", keeps_http_status=True),
     NotYourself: ErrorMapping(409, -32602, "not-yourself", "You could not lift this kill; ask another operator."),
     AmbiguousPerson: ErrorMapping(409, -32602, "ambiguous"),
