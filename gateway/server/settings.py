@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from adapters.contract import UpstreamFault
 from gateway.events.settings import EventSettings, TriggerSettings, check_names
 from gateway.server.sections.costs import CostSettings, Price, limit_problem
+from gateway.server.sections.database import DatabaseSettings
 from gateway.server.sections.identity import IdentitySettings
 from gateway.server.sections.memory import MemorySettings
 from gateway.server.sections.retention import RetentionSettings
@@ -58,14 +59,6 @@ def _origin(origin: str) -> str:
     return origin.lower()
 
 
-def _check_database_url(url: str) -> str:
-    """Returns the URL. Raises ValueError for a database that the gateway does not support, without repeating a password."""
-    if url and not url.startswith(("sqlite:///", "postgresql://")):
-        kind = url.partition(":")[0][:32]
-        raise ValueError(f"{kind!r} is not a supported database; write sqlite:///PATH or postgresql://USER@HOST/NAME")
-    return url
-
-
 def _secret(reference: str) -> str:
     """Returns the reference to a secret. Raises ValueError for a secret in the settings themselves, without repeating it."""
     if reference and not reference.startswith(("env:", "file:")):
@@ -94,15 +87,6 @@ class ServingSettings(_StrictSettings):
     tool_names: Literal["underscore", "dot"] = "underscore"
     drain: float = Field(20.0, ge=0, le=HOUR)  # seconds that requests and turns in flight may take when the process ends
     drain_delay: float = Field(2.0, ge=0, le=HOUR)  # seconds between the end of readiness and the end of the listener
-
-
-class DatabaseSettings(_StrictSettings):
-    """The database of the gateway."""
-
-    url: Annotated[str, AfterValidator(_check_database_url)] = (
-        ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
-    )
-    wait: float = Field(30.0, ge=0, le=HOUR)  # seconds that the start waits for an unreachable server
 
 
 class DevelopmentUserSettings(_StrictSettings):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.cli.local.configuration_check import find_problems
+from gateway.cli.local.checks.configuration import find_problems
 from gateway.server.settings import Settings
 from policies.keys.key_folder import KeyFolder
 from tests.deploy.manifests import FOLDER, Manifest, build, containers_of, find_builder, pod_of, problems

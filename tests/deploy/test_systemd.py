@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from gateway.cli.local.configuration_check import find_problems
+from gateway.cli.local.checks.configuration import find_problems
 from gateway.server.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until

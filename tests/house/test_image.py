@@ -12,7 +12,7 @@ import httpx
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from gateway.cli.local.configuration_check import find_problems
+from gateway.cli.local.checks.configuration import find_problems
 from gateway.ingress.http.authentication import own_hosts
 from gateway.server.settings import Settings
 from tests.fakes.ports import free_port

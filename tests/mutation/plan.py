@@ -55,7 +55,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         *TOKENS,
         "gateway/ingress/oauth/test_id_jag.py",
         "gateway/cli/local/test_serve.py",
-        "gateway/cli/local/test_configuration_check.py",
+        "gateway/cli/local/checks/test_configuration.py",
     ),
     "tokens/client_assertion": ("gateway/ingress/oauth/test_token.py",),
     "vault/credentials": (

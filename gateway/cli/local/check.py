@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandError, CommandFailed
-from gateway.cli.local import configuration_check as examine
 from gateway.cli.local import installation as home
+from gateway.cli.local.checks import configuration as examine
 
 if TYPE_CHECKING:
     from gateway.server.settings import Settings
@@ -80,7 +80,7 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
 def _check_providers(settings: "Settings") -> Iterator[Finding]:
     """Asks the identity providers of sign-in for their metadata."""
     if settings.sign_in.providers:
-        from gateway.cli.local.sign_in_check import ask_providers
+        from gateway.cli.local.checks.sign_in import ask_providers
 
         yield from (Finding(each.name, each.is_usable, each.detail, each.todo) for each in ask_providers(settings))
 
@@ -179,7 +179,7 @@ def _check_policies(settings: "Settings") -> Finding:
 
 def check_workflow_documents(settings: "Settings") -> Iterator[Finding]:
     """Checks each document of the folder `workflows` by itself. The gateway checks at start what they name."""
-    from gateway.cli.local.workflow_check import refused_documents
+    from gateway.cli.local.checks.workflows import refused_documents
 
     if not settings.workflows or not os.access(settings.workflows, os.R_OK | os.X_OK) or not Path(settings.workflows).is_dir():
         return

@@ -13,8 +13,8 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed, CommandRefused, WrongUsage
-from gateway.cli.local import configuration_check as examine
 from gateway.cli.local import installation as home
+from gateway.cli.local.checks import configuration as examine
 
 if TYPE_CHECKING:
     from gateway.server.settings import Settings

@@ -46,3 +46,6 @@ RPC_CODES = {
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
 }
+UNEXPECTED_ERROR = ErrorMapping(
+    500, -32603, "internal", "The gateway failed; its log has the details under the trace id.", keeps_http_status=True
+)

@@ -27,7 +27,7 @@ from gateway.calls.turns.cancellation import NotCancelable
 from gateway.calls.turns.pausing import AwaitsApproval
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
 from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
-from gateway.ingress.http.error_row import FAILED_PRECONDITION
+from gateway.ingress.http.error_row import FAILED_PRECONDITION, UNEXPECTED_ERROR
 from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
 from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
 from gateway.ingress.http.state_errors import CLAIM_ERRORS, STATE_ERRORS
@@ -288,11 +288,9 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
 # each has the `field` that is wrong, and its `problem`
 FIELD_ERRORS: Final = (BadMessage, BadRequest, BadFact, BadSelection, BadCard, PayloadTooLarge)
 UNKNOWN_BY_ACTION: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
-UNEXPECTED_ERROR = ErrorMapping(
-    500, -32603, "internal", "The gateway failed; its log has the details under the trace id.", keeps_http_status=True
-)
-REASON_IDS = frozenset({row.reason_id for row in (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR)})
-FAULT_IDS = frozenset({row.reason_id for row in (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR) if row.status >= 500})  # no caller's mistake
+_ROWS = (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR)
+REASON_IDS = frozenset(row.reason_id for row in _ROWS)
+FAULT_IDS = frozenset(row.reason_id for row in _ROWS if row.status >= 500)  # no caller's mistake
 TOKEN_TEXTS = {  # the only reasons a caller learns: its holder can read these claims in the token
     "expired": "The token has expired; get a fresh one.",
     "audience": "The token is for another resource than this, or for another gateway.",

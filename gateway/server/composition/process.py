@@ -136,9 +136,7 @@ class Gateway:
         self.drift_approval = DriftApproval(self.database, self.registry)
         self.entry_refresher = EntryRefresher(self.registry, self.inspector, self.drift_approval, probes := Probes(self.database, now_us))
         self.search = AgentSearch(self.database, self.registry)
-        seeds = ConfiguredEntryRegistrar(self.registry, self.drift_approval, self.onboarding.candidate_from_config, probes)
-        entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
-        self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
+        self.configured_entries = _build_configured_entries(self, probes)
         self.stores = _build_stores(self)
         self.retention = build_retention(settings.retention, self.database, self.audit, self.stores.tasks.pruning, process=self.process)
         self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope, events=self.events)
@@ -152,8 +150,8 @@ class Gateway:
         parts = (self.registry, self.authorizer, self.stores, self.upstreams, self.front_door)
         find_facts, seen = facts_finder(lambda: self.memory), CallTelemetry(self.metrics, self.tracer)
         self.calls = build_calls(*parts, telemetry=seen, costs=costs, timeouts=timeouts, find_facts=find_facts)
-        drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
-        self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
+        drain_times = DrainTimes(settings.server.drain, settings.server.drain_delay)
+        self.drain = Drain(drain_times, self.calls.turn_runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)
         self._build_resumers()
         self.backlog_gauges = _build_gauges(self)
@@ -225,17 +223,7 @@ class Gateway:
         await self.search.index_missing()
         await self.rulings.kills.reload()
         await self.database.write(lambda batch: self.audit.begin_chain(batch.connection, batch))
-        for name in ("registry", "grants", "policies"):
-            self.database.watch(name, self.rulings.authority.invalidate)
-            self.database.watch(name, self.rulings.caller_resolver.invalidate)
-        self.database.watch("grants", self.calls.stopper.on_revocation)
-        self.database.watch("kills", self.rulings.kills.reload)
-        self.database.watch("policies", self.rulings.policy_reload.reload)
-        self.database.watch("keys", self.rulings.token_verifier.invalidate)
-        self.database.watch("registry", self.registry.reload)
-        self.database.watch("registry", self.workflows.folder.publish_soon)
-        self.database.watch("notices", self.webhooks.notices.on_change)
-        self.database.watch("event-types", self.workflows.events.reload_listened)
+        _watch_changes(self)
         await start_sessions(self.settings, self.database, self.rulings, self.periodic_tasks)
         await self.workflows.begin_events()
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
@@ -258,9 +246,7 @@ class Gateway:
         self.periodic_tasks.repeat(CLAIMS_SECONDS, self.drain.until_begun(self.workflows.tend_claims))
         self.periodic_tasks.repeat_elected(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat_elected(GRANTS_SECONDS, OldCosts(self.database, now_us, self.settings.costs.kept_days).prune)
-        for tend in (self.retention.pruner.run_once, self.retention.size_watch.run_once):
-            self.periodic_tasks.repeat(GRANTS_SECONDS, tend)
-        self.periodic_tasks.repeat(SWEEP_SECONDS, self.retention.statistics.run_once)
+        self.retention.start(self.periodic_tasks.repeat)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         await self.backlog_gauges.run_once()
         self.periodic_tasks.repeat(telemetry.BACKLOG_SECONDS, self.backlog_gauges.run_once)
@@ -350,17 +336,16 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
     )
 
 
+def _build_configured_entries(gateway: Gateway, probes: Probes) -> ConfiguredEntries:
+    registrar = ConfiguredEntryRegistrar(gateway.registry, gateway.drift_approval, gateway.onboarding.candidate_from_config, probes)
+    entries = build_configured_entries(gateway.settings.agents, gateway.settings.servers, gateway.settings.virtual)
+    return ConfiguredEntries(registrar, entries, start_seconds=gateway.timeouts.configured_entries)
+
+
 def _build_gauges(gateway: Gateway) -> telemetry.BacklogGauges:
-    sources = telemetry.GaugeSources(
-        gateway.rulings.kills,
-        gateway.catalog.resilience,
-        gateway.tools,
-        gateway.open_streams,
-        gateway.calls.stopper,
-        gateway.slots,
-        gateway.keys,
-        gateway.settings.home,
-    )
+    streams, stopper, home = gateway.open_streams, gateway.calls.stopper, gateway.settings.home
+    resilience, tools = gateway.catalog.resilience, gateway.tools
+    sources = telemetry.GaugeSources(gateway.rulings.kills, resilience, tools, streams, stopper, gateway.slots, gateway.keys, home)
     telemetry.add_gauges(gateway.metrics, sources)
     return telemetry.BacklogGauges(gateway.metrics, gateway.database, gateway.settings)
 
@@ -396,3 +381,18 @@ def _open_heads(gateway: Gateway) -> HeadsFile:
     heads = HeadsFile(gateway.settings.home / "audit.heads", gateway.keys, now_us)
     heads.compact()
     return heads
+
+
+def _watch_changes(gateway: Gateway) -> None:
+    """Says what is forgotten or read again when another process changes the registry, grants, policies, keys, kills or notices."""
+    for name in ("registry", "grants", "policies"):
+        gateway.database.watch(name, gateway.rulings.authority.invalidate)
+        gateway.database.watch(name, gateway.rulings.caller_resolver.invalidate)
+    gateway.database.watch("grants", gateway.calls.stopper.on_revocation)
+    gateway.database.watch("kills", gateway.rulings.kills.reload)
+    gateway.database.watch("policies", gateway.rulings.policy_reload.reload)
+    gateway.database.watch("keys", gateway.rulings.token_verifier.invalidate)
+    gateway.database.watch("registry", gateway.registry.reload)
+    gateway.database.watch("registry", gateway.workflows.folder.publish_soon)
+    gateway.database.watch("notices", gateway.webhooks.notices.on_change)
+    gateway.database.watch("event-types", gateway.workflows.events.reload_listened)

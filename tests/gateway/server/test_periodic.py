@@ -226,3 +226,4 @@ async def test_work_of_the_elected_process_is_done_by_one(home: House, other: Ho
     first = elected[0]
     await (home if first == "home" else other).gateway.periodic_tasks.stop()
     await until(lambda: elected[-1] != first, every=0.01)
+    assert {*elected} == {"home", "other"}

@@ -1,6 +1,7 @@
 """Builds the deletion of what is not kept any more, and legal holds."""
 
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,12 @@ class RetentionWork(NamedTuple):
     holds: LegalHolds
     size_watch: SizeWatch
     statistics: GrowthStatistics
+
+    def start(self, repeat: Callable[[float, Callable[[], Awaitable[object]]], None]) -> None:
+        """Prunes and looks at the size once an hour, and at the statistics once a minute."""
+        for work in (self.pruner.run_once, self.size_watch.run_once):
+            repeat(3600.0, work)
+        repeat(60.0, self.statistics.run_once)
 
 
 def terms_of(settings: RetentionSettings) -> TermsByTenant:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.cli.local.configuration_check import find_problems
+from gateway.cli.local.checks.configuration import find_problems
 from gateway.ingress.http.scrape_token import READ_SECONDS, ScrapeToken
 from gateway.server.settings import BadSettings
 from gateway.server.settings_sources import load_settings

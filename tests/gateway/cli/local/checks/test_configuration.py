@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.version import describe_version
-from gateway.cli.local.configuration_check import find_problems
+from gateway.cli.local.checks.configuration import find_problems
 from gateway.server.settings_sources import load_settings
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import DEVELOPMENT_ISSUER

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from gateway.cli.local.checks.sign_in import find_sign_in_problems
 from gateway.cli.local.settings_problem import SettingsProblem
-from gateway.cli.local.sign_in_check import find_sign_in_problems
 
 if TYPE_CHECKING:
     from gateway.server.settings import Settings
