@@ -114,8 +114,7 @@ class Authority:
             verdict = _apply_approval(
                 caller, request, verdict, self._environment.now(), self._engine.combined_ask(verdict.policies).approvals
             )
-        totals = self._engine.total_names(request.act) if request.terms.history is not None else ()  # nothing is added up without one
-        if not verdict.reason_id and not request.terms.has_countable_arguments(totals, request.arguments):
+        if not verdict.reason_id and request.terms.history is not None and not self._has_countable_arguments(request):
             verdict = _CachedVerdict("not-countable", verdict.policies)
         child: Delegation | None = None
         if verdict.reason_id in ("", APPROVAL_NEEDED) and request.callee is not None:
@@ -146,6 +145,9 @@ class Authority:
         history_before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
         terms = replace(terms, history=history_before, counted_with_decision_id=terms.continues_decision_id)
         return replace(request, act=replace(act, verb=VERB_CONTINUE), terms=terms)
+
+    def _has_countable_arguments(self, request: RulingRequest) -> bool:
+        return request.terms.has_countable_arguments(self._engine.total_names(request.act), request.arguments)
 
     def prior_act_of(self, request: RulingRequest) -> PriorAct:
         """The act that the continued decision must have been about, for this request to continue it."""

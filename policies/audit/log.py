@@ -147,7 +147,7 @@ class AuditLog:
             },
         )
         self._head = ChainHead(self._chain, seq, digest)
-        if record["kind"] == "decision" and not record["allowed"]:
+        if record["kind"] == "decision" and record.get("allowed") is False:
             batch.add(refusals, _refusal_row(record, at))
 
 
