@@ -133,9 +133,15 @@ class Admission:
         self._started = 0
         self._is_held = self._writer_wait() > WRITER_SECONDS
         self._left = 0 if self._is_held else self._starts_max
-        self._start_reserved(now)
-        self._start_waiting()
-        self._expire(now)
+        try:
+            self._start_reserved(now)
+            self._start_waiting()
+            self._expire(now)
+        finally:  # one request that fails to start must not keep all others waiting
+            self._schedule_end(took)
+
+    def _schedule_end(self, took: float) -> None:
+        """Has the next iteration measured, unless the process is idle. `took`: seconds of the last one."""
         if self._is_held:
             self._timers.later(HELD_SECONDS, self._end_iteration)
         elif self.waiting_count or took > self.limits.iteration_seconds / 4:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from gateway.concurrency.admission import (
     QUEUE_SECONDS,
     RESERVE_SECONDS,
@@ -243,6 +245,22 @@ def test_a_flood_of_the_reserve_leaves_most_starts_to_others() -> None:
         started[ANN] += queued[0] - len(bench.admission._queue)
         started[BOB] += queued[1] - len(bench.admission._reserve)
     assert started[BOB] > 40 and started[ANN] > 2 * started[BOB]
+
+
+def test_a_request_that_fails_to_start_keeps_no_other_waiting() -> None:
+    class Broken(Request):
+        def start(self) -> bool:
+            raise RuntimeError("the connection is in no state to start")
+
+    bench = Bench()
+    bench.overload()
+    assert bench.admission.wait(BOB, Broken())
+    with pytest.raises(RuntimeError):
+        for _ in range(3):
+            bench.loop.iterate(TARGET / 20)
+    for _ in range(30):
+        bench.loop.iterate(TARGET / 20)
+    assert set(bench.outcomes) == {"started"} and bench.offer(STARTS_MAX) == STARTS_MAX
 
 
 def test_a_client_that_has_gone_does_not_use_up_a_start() -> None:
