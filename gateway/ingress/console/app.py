@@ -191,12 +191,10 @@ class ConsoleApp:
 
     async def _authenticate(self, scope: Scope, *, is_activity: bool) -> tuple[BrowserSession, Caller]:
         """Returns the session of a request and its caller, with the rights of now. Raises NoSession, TokenRefused and Killed."""
-        cookie = _cookie_of(scope, self._cookie)
-        session = await self._parts.sessions.find(cookie, is_activity=is_activity)
+        session = await self._parts.sessions.find(cookie := _cookie_of(scope, self._cookie), is_activity=is_activity)
         person = session.person
-        caller = await self._parts.resolve(person.principal, person.scope, person.until)
         self._parts.remember_owner(cookie, person.principal.owner_key)
-        return session, caller
+        return session, await self._parts.resolve(person.principal, person.scope, person.until)
 
     async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Shows for whom a link is, and opens its session when the person confirms it. Raises LinkSpent and FormRefused.
