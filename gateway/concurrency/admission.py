@@ -137,11 +137,11 @@ class Admission:
             self._start_reserved(now)
             self._start_waiting()
             self._expire(now)
-        finally:  # one request that fails to start must not keep all others waiting
-            self._schedule_end(took)
+        finally:  # a request that fails to start stops no other
+            self._plan_next(took)
 
-    def _schedule_end(self, took: float) -> None:
-        """Has the next iteration measured, unless the process is idle. `took`: seconds of the last one."""
+    def _plan_next(self, took: float) -> None:
+        """Measures the next iteration too, unless the process is idle again."""
         if self._is_held:
             self._timers.later(HELD_SECONDS, self._end_iteration)
         elif self.waiting_count or took > self.limits.iteration_seconds / 4:
