@@ -24,7 +24,7 @@ CellLength = Callable[[str], int]
 MAX_WIDTH = 100_000  # characters of a line of a table that another program reads
 # Untrusted text must neither control the terminal nor hide anything from its reader. Replaced are control characters (not tab, line feed),
 # marks that reorder text, line breaks that terminals don't show, and the invisible Default_Ignorable_Code_Point characters of Unicode.
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -32,7 +32,7 @@ _UNSAFE = re.compile(
 
 def printable(value: object) -> str:
     """Returns the value as text that can't move the cursor, recolour or reorder the screen."""
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", "" if value is None else str(value))
+    return UNSAFE.sub("\N{REPLACEMENT CHARACTER}", "" if value is None else str(value))
 
 
 def console(stderr: bool = False, piped_width: int = 160) -> "Console":
@@ -59,7 +59,7 @@ def print_json_line(value: Any, *, is_error: bool = False) -> None:
 
 def _encode_json(value: Any, **form: Any) -> str:
     """Returns JSON in which the characters that `printable` replaces are escaped; they occur in strings only."""
-    return _UNSAFE.sub(lambda found: _escape(found[0]), json.dumps(value, ensure_ascii=False, **form))
+    return UNSAFE.sub(lambda found: _escape(found[0]), json.dumps(value, ensure_ascii=False, **form))
 
 
 def _escape(character: str) -> str:

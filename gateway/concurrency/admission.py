@@ -16,6 +16,7 @@ from gateway.concurrency.admission_queue import AdmissibleRequest, AdmissionQueu
 STARTS_MIN, STARTS_MAX = 4, 64  # requests that start in one iteration, if so many wait
 RESERVE_SECONDS: Final = 0.02  # one request of the reserve starts in each such period, however long iterations are
 RESERVED_MAX: Final = 64  # requests of the reserve that may wait
+RESERVE_SHARE: Final = 4  # while others wait, the reserve gets one of so many starts: anyone may send requests that count as its own
 WAITING_MIN: Final = 100  # requests that may wait, however slow the process is
 QUEUE_SECONDS: Final = 0.25  # the queue is as long as what starts in that time
 RATE_SECONDS: Final = 0.25  # over which it is measured how many start
@@ -57,7 +58,7 @@ class Admission:
 
     A caller first asks `try_start`. If that returns False, `wait` takes the request into the queue or returns False, and the caller refuses
     it. The reserve is for probes of operators and administration: it has a queue of its own, from which a request starts every
-    RESERVE_SECONDS in any case.
+    RESERVE_SECONDS in any case, and a part of those that start in each iteration.
     """
 
     def __init__(
@@ -132,9 +133,15 @@ class Admission:
         self._started = 0
         self._is_held = self._writer_wait() > WRITER_SECONDS
         self._left = 0 if self._is_held else self._starts_max
-        self._start_reserved(now)
-        self._start_waiting()
-        self._expire(now)
+        try:
+            self._start_reserved(now)
+            self._start_waiting()
+            self._expire(now)
+        finally:  # a request that fails to start stops no other
+            self._plan_next(took)
+
+    def _plan_next(self, took: float) -> None:
+        """Measures the next iteration too, unless the process is idle again."""
         if self._is_held:
             self._timers.later(HELD_SECONDS, self._end_iteration)
         elif self.waiting_count or took > self.limits.iteration_seconds / 4:
@@ -165,7 +172,7 @@ class Admission:
     def _start_reserved(self, now: float) -> None:
         if self._reserve and (self._left > 0 or now - self._reserve_started_at >= RESERVE_SECONDS):
             self._reserve_started_at = now
-            self._start_from(self._reserve, max(1, self._left))
+            self._start_from(self._reserve, max(1, self._left // RESERVE_SHARE if self._queue else self._left))
 
     def _start_waiting(self) -> None:
         if self._left > 0:

@@ -82,6 +82,8 @@ def _tells_people_apart(policy: Mapping[str, Any]) -> bool:
     A condition may speak of the tenant, of roles, and of whether the subject is empty, which it never is.
     """
     match policy["principal"]:
+        case {"op": "is", "in": {"entity": {"type": kind}}} if kind != "Role":
+            return True
         case {"op": "All"} | {"op": "in", "entity": {"type": "Role"}} | {"op": "is", "entity_type": "User"}:
             return _looks_at_person(policy["conditions"])
     return True
@@ -94,10 +96,12 @@ def _looks_at_person(node: Any) -> bool:
     if not isinstance(node, dict):
         return False
     match node:
+        case {"is": {"left": {"Var": "principal"}, "in": above}}:
+            return not _is_role(above)
         case {"has": {"left": {"Var": "principal"}}} | {"is": {"left": {"Var": "principal"}}}:
             return False
-        case {"in": {"left": {"Var": "principal"}, "right": {"Value": {"__entity": {"type": "Role"}}}}}:
-            return False
+        case {"in": {"left": {"Var": "principal"}, "right": above}}:
+            return not _is_role(above)
         case {"!=": {"left": subject, "right": {"Value": ""}}} if subject == _SUBJECT:
             return False
     if _variable_attribute(node) == ("principal", "tenant"):
@@ -106,7 +110,7 @@ def _looks_at_person(node: Any) -> bool:
         return True
     if _context_attribute(node):
         return False
-    return node.get("Var") == "principal" or any(map(_looks_at_person, node.values()))
+    return node.get("Var") == "principal" or _names_an_entity(node) or any(map(_looks_at_person, node.values()))
 
 
 def _looks_at_act(node: Any) -> bool:
@@ -117,7 +121,19 @@ def _looks_at_act(node: Any) -> bool:
         return False
     if _variable_attribute(node) == ("resource", "tenant"):
         return False
-    return node.get("Var") in ("resource", "action") or any(map(_looks_at_act, node.values()))
+    return node.get("Var") in ("resource", "action") or _names_an_entity(node) or any(map(_looks_at_act, node.values()))
+
+
+def _names_an_entity(node: Mapping[str, Any]) -> bool:
+    """Whether an expression is an entity other than a role. Cedar has only the question's: `User::"x" has subject` is about a person."""
+    return "__entity" in node and not _is_role({"Value": node})
+
+
+def _is_role(expression: Any) -> bool:
+    match expression:
+        case {"Value": {"__entity": {"type": "Role"}}}:
+            return True
+    return False
 
 
 def _may_concern(policy: Mapping[str, Any], roles: Collection[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Which person's requests carry which bearer token, known without reading the token."""
+"""Which person's requests carry which bearer token or cookie of the console, known without reading the token."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +10,7 @@ KEPT_SECONDS: Final = 3600.0
 
 
 class TokenOwners:
-    """The owners of tokens that were verified or issued in the last hour. It authorizes nothing: it only divides work fairly.
+    """The owners of tokens and cookies that were verified or issued in the last hour. It authorizes nothing: it only divides work fairly.
 
     Keys are hashes with a secret of the process, so that the tokens themselves aren't kept.
     """

@@ -97,6 +97,19 @@ def test_people_share_no_ruling_where_a_policy_tells_them_apart(tmp_path: Path) 
     assert len(keys) == 2
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        'forbid(principal is User in User::"acme|{issuer}|ben", action, resource);',
+        'forbid(principal, action, resource) when {{ principal is User in User::"acme|{issuer}|ben" }};',
+        'forbid(principal, action, resource) when {{ User::"acme|{issuer}|ben" has subject }};',
+    ],
+)
+def test_a_person_whom_a_policy_names_in_any_way_sees_a_list_of_their_own(tmp_path: Path, policy: str) -> None:
+    scene = Scene(tmp_path, '@id("ben") ' + policy.format(issuer=BEN.issuer))
+    assert [scene.authority.could_allow(caller_of(scene, person), TOOLS[0]) for person in (ALICE, BEN)] == [True, False]
+
+
 def test_people_with_equal_rights_have_one_key_and_agents_and_others_have_their_own(scene: Scene) -> None:
     key = scene.authority.class_rulings.rights_key
     assert key(caller_of(scene, ALICE)) == key(caller_of(scene, BEN))
@@ -141,6 +154,8 @@ def test_no_class_is_used_while_caches_may_be_outdated(scene: Scene) -> None:
         ('resource.permission == "x"', False),
         ('resource in Server::"crm"', False),
         ('action in Action::"callTool"', False),
+        ('Tool::"crm.refund" has permission', False),
+        ('Tool::"crm.refund" in Server::"crm"', False),
     ],
 )
 def test_a_condition_about_the_act_leaves_no_class(condition: str, is_class: bool) -> None:
@@ -158,6 +173,11 @@ def test_a_condition_about_the_act_leaves_no_class(condition: str, is_class: boo
         ('principal.issuer != "x"', True),
         ('principal == User::"a|b|c"', True),
         ('principal in User::"a|b|c"', True),
+        ("principal is User", False),
+        ('principal is User in Role::"sales"', False),
+        ('principal is User in User::"a|b|c"', True),
+        ('principal is User in [User::"a|b|c"]', True),
+        ('User::"a|b|c" has subject', True),
         ('context.task != ""', True),
         ("context has task", True),
     ],
@@ -168,4 +188,6 @@ def test_a_condition_about_a_person_tells_people_apart(condition: str, tells: bo
 
 def test_a_scope_that_names_a_person_tells_people_apart() -> None:
     assert ActClasses([parsed('permit(principal == User::"a|b|c", action, resource);')]).tells_people_apart
-    assert not ActClasses([parsed('permit(principal in Role::"sales", action, resource);')]).tells_people_apart
+    assert ActClasses([parsed('permit(principal is User in User::"a|b|c", action, resource);')]).tells_people_apart
+    for scope in ('in Role::"sales"', 'is User in Role::"sales"', "is User"):
+        assert not ActClasses([parsed(f"permit(principal {scope}, action, resource);")]).tells_people_apart

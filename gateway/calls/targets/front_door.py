@@ -1,9 +1,11 @@
 """The gateway's own agent, `interlock`: routes each message to the registered agent that fits best and that the caller may use."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
 from adapters.task import Message
@@ -84,13 +86,13 @@ class FrontDoor:
     async def registration_for(self, caller: Caller) -> Registration:
         """Returns the front door with the skills of the agents that the caller may use, as many as a card may have.
 
-        Other requests run between slices of rulings.
+        Other requests run between slices of rulings. The caller's token may expire meanwhile: the card is for all with equal rights.
         """
         rights = self._rights_of(caller)
         key = (self._registry.generation, rights)
         known = self._registrations.get(key) if rights is not None else None
         if known is None:
-            known = self.registration(caller.principal.tenant, await self._list_skills(caller))
+            known = self.registration(caller.principal.tenant, await self._list_skills(replace(caller, expires=math.inf)))
             if rights is not None:
                 self._registrations[key] = known
                 while len(self._registrations) > CARDS_MAX:

@@ -120,6 +120,9 @@ class Planner:
             raise BadMember("/name", f"is the name of a {current['kind']} at the gateway; all kinds share one namespace")
         if current["configured"]:
             raise BadMember("/name", "is set by interlock.yaml or the folder of workflows: change it there, or take it out there first")
+        if not current["label"] and current["status"] == "pending" and not self._options.take_over:
+            todo = f"{declared.kind.approve} {declared.name}, or remove it; --take-over declares it as it is"
+            raise BadMember("/name", f"waits for an approval, and its registrant has its credentials: {todo}")
 
     def _plan_change(self, declared: Declared, resolved: Mapping[str, Any], current: Mapping[str, Any]) -> PlannedStep:
         kind, spec = declared.kind, current["spec"]

@@ -58,6 +58,7 @@ class ConsoleParts:
     resolve: ResolveSession
     could_allow: Callable[[Caller, Act], bool]
     count_request: Callable[[Caller], None]
+    remember_owner: Callable[[str, str], None]  # of the cookie of a session: tenant|issuer|subject, for fair admission
     spend: Callable[[str, str, float], Awaitable[bool]]
     streams: LiveStreams
     begin_sign_in: BeginSignIn | None
@@ -190,8 +191,9 @@ class ConsoleApp:
 
     async def _authenticate(self, scope: Scope, *, is_activity: bool) -> tuple[BrowserSession, Caller]:
         """Returns the session of a request and its caller, with the rights of now. Raises NoSession, TokenRefused and Killed."""
-        session = await self._parts.sessions.find(_cookie_of(scope, self._cookie), is_activity=is_activity)
+        session = await self._parts.sessions.find(cookie := _cookie_of(scope, self._cookie), is_activity=is_activity)
         person = session.person
+        self._parts.remember_owner(cookie, person.principal.owner_key)
         return session, await self._parts.resolve(person.principal, person.scope, person.until)
 
     async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:

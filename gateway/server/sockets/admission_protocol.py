@@ -57,8 +57,8 @@ class AdmissionProtocol(HttpToolsProtocol):
         if path in PROBE_PATHS:
             super()._start_asgi_task(cycle, app)
             return
-        authorization = next((value for name, value in cycle.scope["headers"] if name == b"authorization"), b"")
-        owner = self._owner_of(authorization)
+        headers = dict([*cycle.scope["headers"]][::-1])  # the first one of each name
+        owner = self._owner_of(headers.get(b"authorization", b""), headers.get(b"cookie", b""))
         if not self._admission.wait(owner, _WaitingRequest(self, cycle, app, owner), is_reserved=path.startswith(RESERVED_PATHS)):
             self.refuse_request(cycle, owner)
 
@@ -67,7 +67,7 @@ class AdmissionProtocol(HttpToolsProtocol):
         request = read_whole_request(data)
         if request is None or request.path in PROBE_PATHS:
             return False
-        owner = self._owner_of(request.authorization)
+        owner = self._owner_of(request.authorization, request.cookie)
         if self._admission.has_room(owner, is_reserved=request.path.startswith(RESERVED_PATHS)):
             return False
         self._unset_keepalive_if_required()  # HttpProtocol closes a connection that stays idle
@@ -82,8 +82,8 @@ class AdmissionProtocol(HttpToolsProtocol):
         else:
             self.transport.write(self._requests.refusals.next(keeps_open=keeps_open, with_body=with_body))
 
-    def _owner_of(self, authorization: bytes) -> str:
-        return self._requests.owner_of(authorization, self.client[0] if self.client else "")
+    def _owner_of(self, authorization: bytes, cookie: bytes) -> str:
+        return self._requests.owner_of(authorization, self.client[0] if self.client else "", cookie)
 
 
 def _do_nothing() -> None:

@@ -18,6 +18,7 @@ from gateway.server.sockets.freed_memory import release_freed_memory
 PROBE_PATHS: Final = frozenset({b"/livez", b"/readyz"})  # start at once, however busy the process is
 RESERVED_PATHS: Final = (b"/metrics", b"/console", b"/api/kill", b"/api/grants", b"/api/agents", b"/api/servers", b"/api/audit")
 """Operations that an operator needs most while a process is overloaded. Paths below them belong to them too."""
+CONSOLE_COOKIE: Final = b"interlock-console"  # ends or begins the name of the cookie of a console's session
 UNKNOWN_TENANT: Final = "?"  # of requests without a known token; no tenant has this name
 RETRY_SECONDS: Final = (1, 2, 3)  # Retry-After, in turns, so that refused clients do not all come back at once
 REPORT_SECONDS: Final = 10.0
@@ -100,15 +101,18 @@ class RequestAdmission:
         find_owner: Callable[[str], str] = lambda token: "",
         reports: RefusalReports | None = None,
     ) -> None:
-        """`find_owner` returns the owner of a bearer token, or "" for an unknown one."""
+        """`find_owner` returns the owner of a bearer token, or of the cookie of a console's session, or "" for an unknown one."""
         self.admission = admission or Admission()
         self._find_owner = find_owner
         self._reports = reports or RefusalReports(self.admission, lambda kind: None, lambda owner, count: None)
         self.refusals = RefusalBytes()
 
-    def owner_of(self, authorization: bytes, address: str) -> str:
-        """Returns whose share a request counts in: the owner of its token, else the client's address."""
-        owner = self._find_owner(authorization.partition(b" ")[2].decode("latin-1")) if authorization else ""
+    def owner_of(self, authorization: bytes, address: str, cookie: bytes = b"") -> str:
+        """Returns whose share a request counts in: the owner of its token or of its console's session, else the client's address."""
+        secret = authorization.partition(b" ")[2]
+        if not authorization and CONSOLE_COOKIE in cookie:
+            secret = cookie.partition(CONSOLE_COOKIE)[2].partition(b"=")[2].partition(b";")[0]
+        owner = self._find_owner(secret.decode("latin-1")) if secret else ""
         return owner or f"{UNKNOWN_TENANT}|{address}"
 
     def count_refusal(self, owner: str) -> None:

@@ -10,10 +10,11 @@ PARSED: Final = frozenset({b"", b"transfer-encoding", b"expect", b"connection", 
 
 
 class WholeRequest(NamedTuple):
-    """`path` is without the query. `authorization` is the value of the header; empty without one."""
+    """`path` is without the query. `authorization` and `cookie` are the values of the headers; empty without one."""
 
     path: bytes
     authorization: bytes
+    cookie: bytes
 
 
 def read_whole_request(data: bytes) -> WholeRequest | None:
@@ -37,4 +38,5 @@ def read_whole_request(data: bytes) -> WholeRequest | None:
     length = headers.get(b"content-length", b"0").strip(b" \t")
     if not length.isdigit() or len(length) > LENGTH_DIGITS or len(data) != end + 4 + int(length):
         return None
-    return WholeRequest(target.partition(b"?")[0], headers.get(b"authorization", b"").strip(b" \t"))
+    known = (headers.get(name, b"").strip(b" \t") for name in (b"authorization", b"cookie"))
+    return WholeRequest(target.partition(b"?")[0], *known)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from gateway.concurrency.admission import (
     QUEUE_SECONDS,
     RESERVE_SECONDS,
@@ -226,6 +228,39 @@ def test_the_reserve_starts_one_request_after_the_other_while_nothing_else_does(
     for expected in (1, 2):
         bench.loop.iterate(RESERVE_SECONDS * 1.1)
         assert bench.outcomes == [""] * 3 + ["started"] * expected + [""] * (2 - expected)
+
+
+def test_a_flood_of_the_reserve_leaves_most_starts_to_others() -> None:
+    """Anyone may ask for a page of the console, without a token."""
+    bench = Bench()
+    bench.overload()
+    started = {ANN: 0, BOB: 0}
+    for _ in range(40):
+        for owner, requests in ((BOB, 40), (ANN, 40)):
+            before = bench.admission.waiting_count
+            bench.offer(requests, owner, is_reserved=owner == BOB)
+            assert bench.admission.waiting_count >= before
+        queued = len(bench.admission._queue), len(bench.admission._reserve)
+        bench.loop.iterate(TARGET / 2)
+        started[ANN] += queued[0] - len(bench.admission._queue)
+        started[BOB] += queued[1] - len(bench.admission._reserve)
+    assert started[BOB] > 40 and started[ANN] > 2 * started[BOB]
+
+
+def test_a_request_that_fails_to_start_keeps_no_other_waiting() -> None:
+    class Broken(Request):
+        def start(self) -> bool:
+            raise RuntimeError("the connection is in no state to start")
+
+    bench = Bench()
+    bench.overload()
+    assert bench.admission.wait(BOB, Broken())
+    with pytest.raises(RuntimeError):
+        for _ in range(3):
+            bench.loop.iterate(TARGET / 20)
+    for _ in range(30):
+        bench.loop.iterate(TARGET / 20)
+    assert set(bench.outcomes) == {"started"} and bench.offer(STARTS_MAX) == STARTS_MAX
 
 
 def test_a_client_that_has_gone_does_not_use_up_a_start() -> None:

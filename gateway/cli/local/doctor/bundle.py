@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from adapters.version import VERSION, find_commit
 from gateway.cli.exit_codes import CommandError, CommandFailed
@@ -237,6 +237,14 @@ def hide_secrets(text: str, secrets: frozenset[str]) -> str:
     """Returns the text without known secrets, and without what looks like a token or a password in a URL."""
     from gateway.telemetry.logs import hide_secret_texts
 
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+    for form in sorted({form for secret in secrets for form in _forms_of(secret)}, key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
     return hide_secret_texts(text)
+
+
+def _forms_of(secret: str) -> Iterator[str]:
+    """Yields a secret as it is, in JSON, and in a URL."""
+    for form in (secret, unquote(secret)):
+        yield from (json.dumps(form)[1:-1], json.dumps(form, ensure_ascii=False)[1:-1], quote(form, safe=""))
+        if len(form) >= SHORTEST_SECRET:
+            yield form

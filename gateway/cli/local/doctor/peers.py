@@ -4,10 +4,10 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.cli.exit_codes import CommandError
@@ -24,7 +24,14 @@ SKEW_SECONDS: Final = 30.0  # the Date header has whole seconds, and may come fr
 ENDING_DAYS: Final = 21
 HOSTS_MAX: Final = 50
 DAY: Final = 86_400
-Host = tuple[str, int]
+
+
+class TlsPeer(NamedTuple):
+    """A host that speaks TLS, and where to connect to it."""
+
+    host: str
+    port: int
+    address: str
 
 
 def check_issuers(settings: "Settings") -> Iterator[DoctorFinding]:
@@ -94,11 +101,42 @@ def check_public_address(settings: "Settings", is_running: bool) -> Iterator[Doc
 
 def check_certificates(settings: "Settings") -> Iterator[DoctorFinding]:
     """Yields certificates that end soon or are not trusted: of the public address, issuers, agents and servers, HOSTS_MAX at most."""
-    urls = [settings.public_url, *(issuer.jwks_url for issuer in settings.identity.issuers), *_registered_urls(settings)]
-    hosts = list(dict.fromkeys(host for url in urls if (host := _tls_host(url)) is not None))[:HOSTS_MAX]
+    urls = (settings.public_url, *(issuer.jwks_url for issuer in settings.identity.issuers))
+    own = [peer for url in urls if (peer := _tls_peer(url)) is not None]
+    peers = list(dict.fromkeys([*own, *find_vetted_peers(settings, _registered_urls(settings))]))[:HOSTS_MAX]
     with ThreadPoolExecutor(max_workers=10) as pool:
-        for findings in pool.map(_look_at_certificate, hosts):
+        for findings in pool.map(_look_at_certificate, peers):
             yield from findings
+
+
+def find_vetted_peers(settings: "Settings", urls: Sequence[str]) -> list[TlsPeer]:
+    """Returns the hosts of agents and servers that the gateway itself would call, at vetted addresses: others have chosen their names."""
+    from adapters.upstream.egress import Egress
+
+    peers = list(dict.fromkeys(peer for url in urls if (peer := _tls_peer(url)) is not None))[:HOSTS_MAX]
+
+    async def vet_all() -> list[TlsPeer | None]:
+        egress = Egress(settings.allowed_targets)
+        try:
+            return await asyncio.gather(*(_vet(egress, peer) for peer in peers))
+        finally:
+            await egress.close()
+
+    return [peer for peer in asyncio.run(vet_all()) if peer is not None]
+
+
+async def _vet(egress: "Egress", peer: TlsPeer) -> TlsPeer | None:
+    """Returns the peer with a vetted address; None where the gateway may not call it, or its name has no address."""
+    from adapters.contract import UpstreamFault
+    from adapters.upstream.targets import EgressRefused
+
+    host = f"[{peer.host}]" if ":" in peer.host else peer.host
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            found = await egress.resolve_target(f"https://{host}:{peer.port}")
+    except (EgressRefused, UpstreamFault, TimeoutError):
+        return None
+    return peer._replace(address=found.addresses[0])
 
 
 def _registered_urls(settings: "Settings") -> list[str]:
@@ -111,21 +149,22 @@ def _registered_urls(settings: "Settings") -> list[str]:
         return []  # a finding of the database
 
 
-def _tls_host(url: str) -> Host | None:
+def _tls_peer(url: str) -> TlsPeer | None:
     try:
         parts = urlsplit(url)
-        return (parts.hostname, parts.port or 443) if parts.scheme in ("https", "grpcs") and parts.hostname else None
+        has_tls = parts.scheme in ("https", "grpcs")
+        return TlsPeer(parts.hostname, parts.port or 443, parts.hostname) if has_tls and parts.hostname else None
     except ValueError:
         return None
 
 
-def _look_at_certificate(host: Host) -> list[DoctorFinding]:
+def _look_at_certificate(peer: TlsPeer) -> list[DoctorFinding]:
     """Connects with TLS. A host that does not answer is no finding here: the gateway's own checks of its entries say so."""
-    name = f"{host[0]}:{host[1]}"
+    name = f"{peer.host}:{peer.port}"
     try:
         with (
-            socket.create_connection(host, ANSWER_SECONDS) as plain,
-            ssl.create_default_context().wrap_socket(plain, server_hostname=host[0]) as secured,
+            socket.create_connection((peer.address, peer.port), ANSWER_SECONDS) as plain,
+            ssl.create_default_context().wrap_socket(plain, server_hostname=peer.host) as secured,
         ):
             certificate = secured.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:

@@ -95,6 +95,7 @@ class LazyConsole:
                 resolve=gateway.rulings.caller_resolver.resolve_session,
                 could_allow=gateway.rulings.authority.could_allow,
                 count_request=gateway.limits.count_request,
+                remember_owner=gateway.rulings.token_verifier.owners.remember,
                 spend=ReplayGuard(gateway.database, now_us).consume,
                 streams=LiveStreams(gateway.open_streams),
                 begin_sign_in=self._begin_sign_in if gateway.settings.has_sign_in else None,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.a2a_server.extended_cards import ExtendedCards
@@ -109,6 +110,20 @@ async def test_only_agents_that_share_a_word_with_the_message_are_ruled_on(home:
     door, alice = FrontDoor(home.gateway.registry, home.gateway.database, may), await caller(home, "alice")
     assert await door.route("book a flight", alice) == "travel"
     assert asked == ["agent:travel"]
+
+
+async def test_a_token_that_expires_while_its_card_is_made_hides_no_skill(home: House, agents: dict[str, CallbackAgent]) -> None:
+    alice, now = await caller(home, "alice"), 0.0
+
+    def may(who: Caller, act: Act) -> bool:
+        nonlocal now
+        now = alice.expires + 1  # from the first ruling on
+        return who.expires > now
+
+    door = FrontDoor(home.gateway.registry, home.gateway.database, may, lambda who: who.principal.roles)
+    await door.registration_for(alice)
+    found = await door.registration_for(structs.replace(alice, expires=alice.expires + 100))
+    assert found.card is not None and len(found.card.skills) > 1
 
 
 async def test_a_message_for_the_front_door_does_not_list_its_skills(home: House, agents: dict[str, CallbackAgent]) -> None:

@@ -145,6 +145,16 @@ def test_an_entry_that_is_not_for_documents_to_change_is_left(
     assert [each for each in asked(api) if "dry_run" not in each] == []
 
 
+def test_an_entry_that_somebody_else_has_registered_is_not_adopted(interlock: CommandLine, api: GatewayApi, documents: Path) -> None:
+    """A member could register a name before its documents are applied, and would keep the secret of its client."""
+    declare(documents, "a")
+    on_list(api, "name=a", entry("a", label="", status="pending", spec={**entry("a")["spec"], "rank": 5}))
+    api.on("PATCH /api/agents/a?dry_run=true", {"changes": ["rank"]})
+    ran = interlock("diff", "-f", str(documents))
+    assert ran.code == 1 and "its registrant has its credentials" in ran.out and "interlock agent approve a" in ran.out
+    assert interlock("diff", "-f", str(documents), "--take-over").code == DIFFERENCES_FOUND
+
+
 def test_take_over_marks_what_others_have_created(interlock: CommandLine, api: GatewayApi, documents: Path) -> None:
     declare(documents, "a")
     on_list(api, "name=a", entry("a", label="team-b"))

@@ -25,6 +25,14 @@ def test_what_is_written_reads_back_as_the_same(documents: list[dict[str, Any]])
     assert [data for data, _ in read_documents(write_documents(documents))] == documents
 
 
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200b", "\ufeff", "\U000e0041", "\x1b[2J", "\x9b2J"])
+def test_a_mark_that_reorders_or_hides_text_is_escaped(mark: str) -> None:
+    documents = [{f"name{mark}": f"a{mark}b", "lines": f"one\n{mark}two\n"}]
+    written = write_documents(documents)
+    assert not any(character in written for character in mark if not character.isascii() or not character.isprintable())
+    assert [data for data, _ in read_documents(written)] == documents
+
+
 @pytest.mark.parametrize("text", ["a\nb\n", "a\n\n  b", "a\n b \n", "\n\n", "a\tb\n\tc", "a\r\nb", "x: |\n  y\n"])
 def test_a_text_of_several_lines_keeps_each_character(text: str) -> None:
     assert read_documents(write_documents([{"spec": {"document": text}}]))[0][0] == {"spec": {"document": text}}

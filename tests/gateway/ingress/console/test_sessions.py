@@ -72,6 +72,19 @@ async def test_a_cookie_that_was_set_before_never_becomes_a_session(home: House)
 
 
 @on_sqlite
+async def test_a_session_is_known_to_admission_once_it_has_shown_a_page(home: House) -> None:
+    browser = ConsoleBrowser(home)
+    await browser.sign_in("alice")
+    await browser.get("/console")
+    owners = home.gateway.rulings.token_verifier.owners
+    assert owners.find(browser.http.cookies[COOKIE]).endswith("|alice")
+    other = ConsoleBrowser(home)
+    other.http.cookies.set(COOKIE, "made-up")
+    await other.get("/console")
+    assert owners.find("made-up") == ""
+
+
+@on_sqlite
 async def test_signing_in_again_ends_the_former_session(home: House) -> None:
     """attack ADM-04"""
     browser = await ConsoleBrowser(home).sign_in("alice")

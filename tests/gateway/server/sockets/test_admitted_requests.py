@@ -17,7 +17,7 @@ from tests.fakes.sockets import Client, FakeLoop
 from tests.fakes.waiting import until
 from tests.gateway.concurrency.test_admission import TARGET, Loop
 
-OWNERS = {"ann-token": "t|i|ann", "bob-token": "t|i|bob"}
+OWNERS = {"ann-token": "t|i|ann", "bob-token": "t|i|bob", "ann-session": "t|i|ann"}
 LIMITS = ClientLimits(header_seconds=3600, body_seconds=3600, idle_seconds=3600, send_seconds=3600)
 
 
@@ -219,6 +219,23 @@ async def test_unknown_tokens_share_the_place_of_their_address() -> None:
     for number, client in enumerate(strangers):
         client.send(post(token=f"made-up-{number}"))
     assert sum(client.status == 503 for client in strangers) == 150 and set(process.counted) == {"unknown"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["__Host-interlock-console", "interlock-console-8080"])
+async def test_an_operator_in_the_console_has_a_place_beside_strangers(process: Process, way: str, name: str) -> None:
+    """A session's cookie says whose a request is, so that a flood of pages without one does not shut operators out."""
+    strangers = [process.connect() for _ in range(100)]
+    process.overload()
+    for client in strangers:
+        client.send(b"GET /console HTTP/1.1\r\nHost: x\r\nCookie: %s=made-up\r\n\r\n" % name.encode())
+    operator = process.connect()
+    WAYS[way](operator, b"GET /console HTTP/1.1\r\nHost: x\r\nCookie: a=b; %s=ann-session; c=d\r\n\r\n" % name.encode())
+    assert set(process.counted) == {"unknown"} and operator.status == 0
+    for _ in range(2):
+        process.turns.iterate(0.05)
+    await operator.answered()
+    assert operator.status == 200
 
 
 async def test_a_stream_that_was_admitted_before_goes_on(process: Process) -> None:

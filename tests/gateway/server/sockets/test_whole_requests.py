@@ -43,9 +43,10 @@ class Parsed:
         self.complete += 1
 
 
-def test_path_and_authorization_of_a_plain_request_are_read() -> None:
-    assert read_whole_request(PLAIN) == (b"/mcp/echo", b"Bearer abc")
-    assert read_whole_request(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n") == (b"/livez", b"")
+def test_path_authorization_and_cookie_of_a_plain_request_are_read() -> None:
+    assert read_whole_request(PLAIN) == (b"/mcp/echo", b"Bearer abc", b"")
+    assert read_whole_request(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n") == (b"/livez", b"", b"")
+    assert read_whole_request(b"GET /console HTTP/1.1\r\nhost: x\r\nCookie: a=b\r\n\r\n") == (b"/console", b"", b"a=b")
 
 
 @pytest.mark.parametrize(

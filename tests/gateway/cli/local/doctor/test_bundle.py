@@ -4,6 +4,7 @@ import json
 import stat
 import zipfile
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -83,6 +84,14 @@ def test_a_secret_in_any_part_is_hidden(planted: Path) -> None:
     whole = "\n".join(read_bundle(planted / "b.zip").values())
     assert [secret for secret in told.split() if secret in whole] == []
     assert "[hidden]" in whole
+
+
+@pytest.mark.parametrize("secret", ['quo"ted-pass', "back\\slash-pass", "fünf-Wörter", "p%40ss%2Fword", "two\nlines-of-a-key"])
+def test_a_secret_is_hidden_however_it_is_written(secret: str) -> None:
+    plain = unquote(secret)
+    forms = [secret, plain, json.dumps(secret), json.dumps(plain), json.dumps(plain, ensure_ascii=False), quote(plain, safe="")]
+    hidden = hide_secrets(" ".join(forms), frozenset({secret}))
+    assert hidden.replace('"', "").split() == ["[hidden]"] * len(forms)
 
 
 def test_the_bundle_names_versions_settings_tables_and_slow_places(interlock: CommandLine, tmp_path: Path) -> None:

@@ -230,6 +230,21 @@ def test_a_check_that_can_not_be_made_is_a_finding(interlock: CommandLine, monke
     assert "Permission denied" in found["doctor.incomplete"]["found"]
 
 
+def test_certificates_are_read_only_of_hosts_that_the_gateway_may_call(settings: Callable[..., Settings]) -> None:
+    """Members choose the addresses of their agents; a look at the certificate is a connection."""
+    urls = [
+        "https://169.254.169.254/a",
+        "https://10.1.2.3:8443",
+        "grpcs://10.1.2.3:8443",
+        "https://1.1.1.1:22",
+        "https://user@1.1.1.1",
+        "x",
+    ]
+    assert peers.find_vetted_peers(settings(), urls) == [("1.1.1.1", 443, "1.1.1.1")]
+    allowed = settings("egress: {allow: ['10.0.0.0/8']}")
+    assert peers.find_vetted_peers(allowed, urls) == [("10.1.2.3", 8443, "10.1.2.3"), ("1.1.1.1", 443, "1.1.1.1")]
+
+
 @pytest.mark.parametrize(("days", "expected"), [(90, []), (20, ["certificates.ending"])])
 def test_a_certificate_near_its_end_is_told(days: int, expected: list[str]) -> None:
     assert ids(peers.judge_certificate("a.example:443", 1000 + days * DAY, 1000)) == expected
