@@ -132,9 +132,15 @@ class Admission:
         self._started = 0
         self._is_held = self._writer_wait() > WRITER_SECONDS
         self._left = 0 if self._is_held else self._starts_max
-        self._start_reserved(now)
-        self._start_waiting()
-        self._expire(now)
+        try:
+            self._start_reserved(now)
+            self._start_waiting()
+            self._expire(now)
+        finally:  # a request that fails to start stops no other
+            self._plan_next(took)
+
+    def _plan_next(self, took: float) -> None:
+        """Measures the next iteration too, unless the process is idle again."""
         if self._is_held:
             self._timers.later(HELD_SECONDS, self._end_iteration)
         elif self.waiting_count or took > self.limits.iteration_seconds / 4:

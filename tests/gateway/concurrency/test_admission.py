@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from gateway.concurrency.admission import (
     QUEUE_SECONDS,
     RESERVE_SECONDS,
@@ -54,6 +56,11 @@ class Request:
 
     def refuse(self) -> None:
         self.outcome = "refused"
+
+
+class FailingRequest(Request):
+    def start(self) -> bool:
+        raise RuntimeError("can't start")
 
 
 class Bench:
@@ -235,3 +242,15 @@ def test_a_client_that_has_gone_does_not_use_up_a_start() -> None:
         request.gone = True
     bench.loop.iterate(TARGET / 2)
     assert bench.outcomes.count("started") >= 1
+
+
+def test_a_request_that_fails_to_start_stops_no_other() -> None:
+    bench = Bench()
+    bench.overload()
+    assert bench.admission.wait(BOB, FailingRequest())
+    with pytest.raises(RuntimeError, match="can't start"):
+        for _ in range(10):
+            bench.loop.iterate(TARGET)
+    for _ in range(100):
+        bench.loop.iterate(TARGET / 20)
+    assert set(bench.outcomes) == {"started"} and bench.offer(1) == 1
