@@ -179,6 +179,28 @@ async def test_a_hold_that_is_placed_during_a_round_counts_at_once(database: Dat
     assert not pruned.tasks and not pruned.is_complete and await task_ids(database) == {"held"}
 
 
+class TakeoverBeforeDeletion:
+    """An archive during whose write a process takes a task."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.loop = asyncio.get_running_loop()
+
+    def append(self, _connection: Connection, _tenant: str, _task_ids: Sequence[str], _now: int) -> ArchivedPart:
+        taking = self.database.write(lambda batch: batch.run("UPDATE tasks SET runner = 'p' WHERE id = 'taken'", ()))
+        asyncio.run_coroutine_threadsafe(taking, self.loop).result()
+        return ArchivedPart("file", "digest", 2)
+
+
+async def test_a_task_that_a_process_takes_during_a_round_keeps_its_events(database: Database) -> None:
+    await database.write(lambda batch: [add_task(batch, "taken"), add_task(batch, "goes")])
+    archive: Any = TakeoverBeforeDeletion(database)
+    records: list[Any] = []
+    assert (await pruning(database, records=records, archive=archive).prune("t")).tasks == 1
+    assert await task_ids(database) == {"taken"} and await count(database, "task_events") == 2
+    assert [record["count"] for record in records] == [1]
+
+
 async def test_approvals_and_histories_go_after_the_last_task_of_their_transaction(database: Database) -> None:
     await database.write(lambda batch: [add_task(batch, "goes"), add_task(batch, "stays", days_old=2)])
     for name in ("goes", "stays"):
