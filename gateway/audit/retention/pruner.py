@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from gateway.audit.retention.archive import ArchivedPart, TaskArchive
-from gateway.audit.retention.holds import HeldNames, read_held_names
+from gateway.audit.retention.holds import HOLDS_LOCK, HeldNames, read_held_names
 from gateway.audit.retention.leftovers import LEFTOVERS, Leftover
 from gateway.audit.retention.selection import START, Place, count_due, find_cutoff, find_due, list_tenants
 from gateway.audit.retention.slices import Slice, SliceWriter, next_slice
@@ -176,6 +176,7 @@ class Retention:
         rows_max = self._slices.size.rows
 
         def checked(batch: Batch) -> int:
+            batch.lock(HOLDS_LOCK)
             if read_held_names(batch.connection, current.tenant) != current.held:
                 raise _HoldsChanged
             return work(batch, rows_max=rows_max)

@@ -1,27 +1,30 @@
 """Old tasks go with all that belongs to them; what is young, unfinished, needed or held stays."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from gateway.audit.retention.archive import ArchivedPart
-from gateway.audit.retention.holds import LegalHolds
+from gateway.audit.retention.holds import Hold, LegalHolds
 from gateway.audit.retention.pruner import Retention
 from gateway.audit.retention.task_rows import tables_of_task
 from gateway.audit.retention.terms import RetentionTerms, TermsByTenant, UnknownHold
 from gateway.state.effects.tables import subject_effects
-from gateway.storage.database import Batch, Database
+from gateway.storage.database import Batch, Database, engine_for
 from gateway.storage.tables import deliveries, push_configs, task_prompts
 from gateway.tasks.log import UnknownTask
 from gateway.workflows.runs import tables as runs
 from policies.delegation.chain import Principal
 from policies.tables import approvals, transaction_history
 from tests.fakes.old_tasks import DAY, NOW, add_task, count, insert, task_ids
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 OPERATOR = Principal("t", "i", "olga", ())
+WAITING_LOCKS = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
 KEEP_50_DAYS = RetentionTerms(days=50)
 
 
@@ -237,3 +240,31 @@ async def test_the_epoch_of_pruned_tasks_is_raised(database: Database) -> None:
     await pruning(database).prune("t")
     await database.refresh_epochs()
     assert len(raised) == before + 1
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator[Database]:
+    """The database as another process uses it."""
+    opened = Database(engine_for(database_url), stale_seconds=LONG_TIMEOUTS.stale_epochs)
+    opened.start()
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_no_hold_is_placed_on_a_task_that_another_process_is_deleting(database: Database, other: Database) -> None:
+    await database.write(lambda batch: add_task(batch, "held"))
+    loop, placing = asyncio.get_running_loop(), list[Future[Hold]]()
+
+    def place_meanwhile(_batch: Batch, _record: Mapping[str, Any]) -> None:
+        """Places a hold while the deletion is not committed, and goes on once that has ended or waits."""
+        placing.append(asyncio.run_coroutine_threadsafe(holds_of(other, []).place(OPERATOR, "task", "held", ""), loop))
+        with other.engine.connect() as connection:
+            while not (placing[0].done() or connection.execute(WAITING_LOCKS).scalar_one()):
+                wait(placing, timeout=0.01)
+                connection.rollback()
+
+    retention = Retention(database, TermsByTenant(KEEP_50_DAYS, {}), place_meanwhile, now=lambda: NOW, clock=lambda: 0.0)
+    assert (await retention.prune("t")).tasks == 1
+    with pytest.raises(UnknownTask):
+        await asyncio.wrap_future(placing[0])
