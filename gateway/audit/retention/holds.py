@@ -15,7 +15,7 @@ from gateway.tasks.log import UnknownTask
 from policies.delegation.chain import Principal
 
 NAMES_AT_ONCE: Final = 500
-HOLDS_LOCK: Final = 4_242_033  # a lock of the database: a hold is placed before a deletion looks for holds, or after its commit
+HOLDS_LOCK: Final = 4_242_004  # a lock of the database: a hold is placed before a deletion looks for holds, or after its commit
 HoldKind = Literal["tenant", "person", "task"]
 log = structlog.get_logger()
 
