@@ -13,7 +13,7 @@ from gateway.storage.tables import processes
 
 GONE_HEARTBEATS = 2  # own heartbeats after which a process without heartbeat and database session counts as dead
 SILENT_HEARTBEATS = 30  # own heartbeats for one that has a database session: its machine may be gone
-ELECTION_LOCK = 4_242_002  # advisory lock of the session of the elected process
+ELECTION_LOCK = 4_242_003  # advisory lock of the session of the elected process
 _UPSERT_HEARTBEAT = "INSERT INTO processes (id, started, seen) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
 _SELECT_SESSIONS = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
 

@@ -42,6 +42,7 @@ class EndedTasks:
             pruning.subscribe(self._forget_all)
         self._entries: OrderedDict[tuple[str, str, str], _KnownTask] = OrderedDict()
         self._bytes = 0
+        self.generation = 0  # how often all records were forgotten
 
     def find(self, tenant: str, owner: str, task_id: str) -> TaskRecord | None:
         """Returns the record of an ended task of this owner, if it is known."""
@@ -52,12 +53,15 @@ class EndedTasks:
         self._entries.move_to_end(key)
         return entry.record
 
-    def keep(self, record: TaskRecord) -> None:
-        """Keeps the record of a task that has ended; leaves out others, and large ones."""
+    def keep(self, record: TaskRecord, generation: int) -> None:
+        """Keeps the record of a task that has ended; leaves out others, and large ones.
+
+        `generation` is that of the moment before the record was read: its task may have been deleted since.
+        """
         row = record.row
         size = _ROW_BYTES + sum(_EVENT_BYTES + (1 + _DECODED) * len(event.body) for event in record.events)
         key = (row.tenant, row.owner, row.id)
-        if not row.has_ended or size > RECORD_BYTES_MAX or key in self._entries:
+        if generation != self.generation or not row.has_ended or size > RECORD_BYTES_MAX or key in self._entries:
             return
         self._entries[key] = _KnownTask(record, size)
         self._bytes += size
@@ -68,3 +72,4 @@ class EndedTasks:
     def _forget_all(self) -> None:
         self._entries.clear()
         self._bytes = 0
+        self.generation += 1

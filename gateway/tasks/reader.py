@@ -46,8 +46,9 @@ class TaskReader:
         tenant, owner = caller.principal.tenant, caller.principal.owner_key
         record = self._ended.find(tenant, owner, task_id)
         if record is None:
+            generation = self._ended.generation
             record = await self._tasks.read_record(tenant, owner, task_id)
-            self._ended.keep(record)
+            self._ended.keep(record, generation)
         _check_visible(caller, agent, record.row)
         await self._tasks.notify_look(caller, record.row)
         return TurnState(record.row, record.events)

@@ -70,9 +70,10 @@ def delete_records(connection: Connection, cut: AuditCut) -> int:
             return gone
         going = (table.chain == cut.chain, table.seq <= upto)
         decisions = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
+        last_at = connection.execute(select(func.max(table.at)).where(*going)).scalar_one()
         keep_before_prune(connection, (tuple(row) for row in connection.execute(decisions).all()), cut.last_at)
         gone += connection.execute(delete(audit_table).where(*going)).rowcount
-        connection.execute(delete(refusals).where(refusals.c.at <= cut.last_at))
+        connection.execute(delete(refusals).where(refusals.c.at <= last_at))
         connection.commit()
 
 

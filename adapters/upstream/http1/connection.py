@@ -62,6 +62,7 @@ class Http1Connection(asyncio.Protocol):
         self._size = 0
         self._decompressor: zlib._Decompress | None = None
         self._reading_body = False
+        self._has_body = False
 
     async def exchange(self, head: bytes, body: bytes | None, deadline: float, limit: int) -> HttpResponse:
         """See ConnectionPool.exchange."""
@@ -181,6 +182,7 @@ class Http1Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_size = 0
+        self._has_body = True
         if self._decompressor is not None:
             body = self._decompressor.decompress(body, self._limit - self._size + 1)
             if self._opens and self._decompressor.unconsumed_tail:
@@ -200,7 +202,7 @@ class Http1Connection(asyncio.Protocol):
             self._reset()
             return
         self.is_usable = self.is_usable and self._parser.should_keep_alive()
-        if self._decompressor is not None and not self._decompressor.eof and (self._size or self._opens):
+        if self._decompressor is not None and not self._decompressor.eof and self._has_body:
             raise ValueError("the compressed response was cut off")
         if self._arriving is not None:
             self._arriving.end()

@@ -78,6 +78,7 @@ class ConnectionPool:
                 return
             connection.stop_timer()
             if arriving is not None and arriving.is_complete:
+                arriving.discard()  # what was not read may have paused the connection
                 self._keep_idle(target, connection, loop)
             elif arriving is not None and waits_for_end:
                 late = loop.call_later(END_SECONDS, connection.close)

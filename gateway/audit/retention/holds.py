@@ -15,6 +15,7 @@ from gateway.tasks.log import UnknownTask
 from policies.delegation.chain import Principal
 
 NAMES_AT_ONCE: Final = 500
+HOLDS_LOCK: Final = 4_242_004  # a lock of the database: a hold is placed before a deletion looks for holds, or after its commit
 HoldKind = Literal["tenant", "person", "task"]
 log = structlog.get_logger()
 
@@ -59,6 +60,7 @@ class LegalHolds:
         wanted = Hold(by.tenant, self._new_id("h"), kind, name, reason, by.owner_key, self._now())
 
         def work(batch: Batch) -> Hold:
+            batch.lock(HOLDS_LOCK)
             known = _read_all(batch.connection, by.tenant)
             if same := next((hold for hold in known if (hold.kind, hold.name) == (kind, name)), None):
                 return same

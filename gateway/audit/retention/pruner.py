@@ -10,12 +10,12 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from gateway.audit.retention.archive import ArchivedPart, TaskArchive
-from gateway.audit.retention.holds import HeldNames, read_held_names
+from gateway.audit.retention.holds import HOLDS_LOCK, HeldNames, read_held_names
 from gateway.audit.retention.leftovers import LEFTOVERS, Leftover
 from gateway.audit.retention.selection import START, Place, count_due, find_cutoff, find_due, list_tenants
 from gateway.audit.retention.slices import Slice, SliceWriter, next_slice
 from gateway.audit.retention.sole_process import SoleProcess
-from gateway.audit.retention.task_rows import count_rows, delete_some_rows, delete_tasks
+from gateway.audit.retention.task_rows import count_rows, delete_some_rows, delete_tasks, lock_ended_tasks
 from gateway.audit.retention.terms import RetentionTerms, TermsByTenant
 from gateway.storage.batch import Batch
 from gateway.storage.database import Database, raise_epoch
@@ -151,9 +151,12 @@ class Retention:
                 pass
 
         def work(batch: Batch, rows_max: int) -> int:
-            self._record_audit(batch, _audit_record(current, chosen.task_ids, part))
+            going = lock_ended_tasks(batch.connection, current.tenant, chosen.task_ids)
+            if not going:
+                return 0
+            self._record_audit(batch, _audit_record(current, going, part))
             raise_epoch(batch, EPOCH)
-            return delete_tasks(batch, current.tenant, chosen.task_ids)
+            return delete_tasks(batch, current.tenant, going)
 
         return await self._write(current, work, rows=1 if chosen.is_large else chosen.rows)
 
@@ -173,6 +176,7 @@ class Retention:
         rows_max = self._slices.size.rows
 
         def checked(batch: Batch) -> int:
+            batch.lock(HOLDS_LOCK)
             if read_held_names(batch.connection, current.tenant) != current.held:
                 raise _HoldsChanged
             return work(batch, rows_max=rows_max)

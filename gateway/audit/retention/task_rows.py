@@ -11,7 +11,6 @@ from gateway.storage.batch import Batch
 from gateway.storage.tables import ENDED_STATES, metadata, task_events, tasks
 
 READ_AT_ONCE: Final = 100  # rows of the archive
-_ENDED: Final = ",".join("?" * len(ENDED_STATES))
 
 
 @cache
@@ -49,21 +48,31 @@ def read_rows(connection: Connection, tenant: str, task_id: str) -> Iterator[tup
             yield table.name, dict(row._mapping)
 
 
+def lock_ended_tasks(connection: Connection, tenant: str, task_ids: Sequence[str]) -> list[str]:
+    """Returns those of the tasks that have ended and that no process works on. Until the commit, no process can take them."""
+    is_over = (tasks.c.runner == "") & tasks.c.state.in_(ENDED_STATES)
+    query = select(tasks.c.id).where(tasks.c.tenant == tenant, tasks.c.id.in_(task_ids), is_over).with_for_update()
+    return sorted(connection.execute(query).scalars())
+
+
 def delete_tasks(batch: Batch, tenant: str, task_ids: Sequence[str]) -> int:
     """Deletes tasks with all that belongs to them, and returns how many there were. Foreign keys delete what has one."""
     marks = ",".join("?" * len(task_ids))
     batch.run(f"DELETE FROM task_events WHERE tenant = ? AND task_id IN ({marks})", (tenant, *task_ids))  # noqa: S608 (marks)
-    statement = f"DELETE FROM tasks WHERE tenant = ? AND id IN ({marks}) AND runner = '' AND state IN ({_ENDED})"  # noqa: S608 (marks)
-    return batch.run(statement, (tenant, *task_ids, *ENDED_STATES))
+    return batch.run(f"DELETE FROM tasks WHERE tenant = ? AND id IN ({marks})", (tenant, *task_ids))  # noqa: S608 (marks)
 
 
 def delete_some_rows(batch: Batch, tenant: str, task_id: str, rows_max: int) -> int:
-    """Deletes at most `rows_max` rows that belong to a task, those first that others refer to, and never the task's own row."""
-    left = rows_max
+    """Deletes at most `rows_max` rows that belong to a task, those first that others refer to, and never the task's own row.
+
+    Deletes none of a task that a process works on.
+    """
+    left = rows_max if lock_ended_tasks(batch.connection, tenant, [task_id]) else 0
+    wanted = left
     for table, column in reversed([*tables_of_task().items()]):
         if table is tasks or not left:
             continue
         keys = ", ".join(each.name for each in table.primary_key.columns)
         some = f"SELECT {keys} FROM {table.name} WHERE tenant = ? AND {column.name} = ? LIMIT ?"  # noqa: S608 (our own tables)
         left -= batch.run(f"DELETE FROM {table.name} WHERE ({keys}) IN ({some})", (tenant, task_id, left))  # noqa: S608 (our own tables)
-    return rows_max - left
+    return wanted - left

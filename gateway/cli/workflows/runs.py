@@ -18,7 +18,7 @@ from gateway.cli.workflows.names import similar_workflow
 from gateway.cli.workflows.plans import plan_lines
 from gateway.cli.workflows.questions import question_lines
 from gateway.cli.workflows.starting import output_of
-from gateway.cli.workflows.tree import tree_lines, with_undoing
+from gateway.cli.workflows.tree import name_of, tree_lines, with_undoing
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID", autocompletion=complete_run)]
 PATH = "/api/runs"
@@ -101,7 +101,7 @@ def show(
         screen.print_text(f"cost      {cost}")
     for each in run["open_effects"]:
         undo = f"; undo it by {each['function']}" if each["function"] else ""
-        screen.print_note(f"left open: {each['step'] or each['target']} ({each['why']}){undo}")
+        screen.print_note(f"left open: {name_of(each['step']) or each['target']} ({each['why']}){undo}")
     screen.print_text(f"input     {json.dumps(run['input'], ensure_ascii=False)}")
     if screen.format_state(run["state"]) == "completed":
         screen.print_text(f"output    {json.dumps(output_of(task), ensure_ascii=False)}")
@@ -109,7 +109,7 @@ def show(
         _print_trail(run["steps"])
         return
     rows = [
-        (each["step"], ", ".join(filter(None, (_outcome(each), undoing))), screen.format_time(each["ended"]), each["task_id"])
+        (name_of(each["step"]), ", ".join(filter(None, (_outcome(each), undoing))), screen.format_time(each["ended"]), each["task_id"])
         for each, undoing in with_undoing(run["steps"])
     ]
     screen.print_table(["step", "outcome", "ended", "task"], rows, "no step has ended yet")

@@ -17,7 +17,7 @@ def tree_lines(run: Mapping[str, Any]) -> list[str]:
     if len(steps) > LINES_MAX:
         lines.append(f"├─ … {len(steps) - LINES_MAX} earlier steps")
     below = [*_step_lines(steps[-LINES_MAX:]), *(f"○ {line}" for line in (run["note"] or "").splitlines())]
-    below += [f"! left open: {each['step'] or each['target']}: {each['why']}" for each in run.get("open_effects", ())]
+    below += [f"! left open: {name_of(each['step']) or each['target']}: {each['why']}" for each in run.get("open_effects", ())]
     lines += [f"{'└─' if index == len(below) - 1 else '├─'} {line}" for index, line in enumerate(below)]
     has_summary = run.get("summary") and not (run["note"] and not run.get("paused"))  # which only repeats what the run waits for
     return [*lines, run["summary"]] if has_summary else lines

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -21,6 +21,7 @@ from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow,
 from gateway.tasks.pages import TaskFilter, can_see, read_page
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
+from policies.strict_json import LARGE, run_in_reader
 
 LOOKED_AT_MAX = 50_000  # tasks that one page of a filtered list looks through
 KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
@@ -58,7 +59,9 @@ def routes(
     async def show_task(caller: Annotated[Caller, Depends(authenticate)], task_id: str) -> JSONResponse:
         row = await find_visible(caller, task_id)
         cost = await database.read(lambda connection: read_cost(connection, row))
-        return JSONResponse(_full_document(await task_log.read_record(row.tenant, row.owner, row.id)) | {"cost": cost})
+        record = await task_log.read_record(row.tenant, row.owner, row.id)
+        is_small = sum(len(event.body) for event in record.events) <= LARGE
+        return _full_answer(record, cost) if is_small else await run_in_reader(_full_answer, record, cost)
 
     @router.get("/{task_id}/events", name="task_events")
     async def events(caller: Annotated[Caller, Depends(authenticate)], task_id: str, request: Request) -> Response:
@@ -140,6 +143,10 @@ def _summary_document(row: TaskRow) -> dict[str, Any]:
         "created": to_rfc3339(row.created),
         "updated": to_rfc3339(row.updated),
     }
+
+
+def _full_answer(record: TaskRecord, cost: Mapping[str, Any] | None) -> JSONResponse:
+    return JSONResponse(_full_document(record) | {"cost": cost})
 
 
 def _full_document(record: TaskRecord) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import structlog
 from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.authentication import SESSION_CALLER_KEY
 from policies.callers import Caller
+from policies.strict_json import run_off_loop
 
 T = TypeVar("T")
 JSON: Final = "application/json"
@@ -76,7 +77,7 @@ class ApiClient:
         given = {"accept": JSON, **({"content-type": JSON} if content else {}), **(headers or {})}
         answer = _CollectedAnswer()
         await self.forward(self._inner_scope(method, with_query(path, query or {}), given), answer.receiver(content), answer.send)
-        return answer.document()
+        return await run_off_loop(answer.read_document, answer.content)
 
     async def part(self, path: str, **query: str) -> PagePart:
         """Returns the document at a path, or its refusal."""
@@ -155,9 +156,13 @@ class _CollectedAnswer:
         else:
             self._chunks.append(message.get("body", b""))
 
-    def document(self) -> Any:
-        """Returns the document. Raises ApiRefusal."""
-        content = b"".join(self._chunks)
+    @property
+    def content(self) -> bytes:
+        """Returns the body."""
+        return b"".join(self._chunks)
+
+    def read_document(self, content: bytes) -> Any:
+        """Returns the document of the body `content`. Raises ApiRefusal."""
         try:
             document = json.loads(content) if content else None
         except RecursionError:  # Python's reader goes less deep than the gateway's

@@ -56,6 +56,24 @@ async def test_the_connection_of_a_body_that_was_read_is_used_again(raw: bytes) 
         assert upstream.connections == 1
 
 
+async def test_the_connection_of_a_large_body_that_nothing_read_is_used_again() -> None:
+    async with pooled() as pool, Upstream(saying(answer(b"x" * (WAITING_MAX + 1)))) as upstream:
+        response = await opened(pool, upstream)
+        await until(lambda: response.body.is_complete)
+        response.close(False)
+        response = await opened(pool, upstream, seconds=5.0)
+        assert len(await read_all(response)) == WAITING_MAX + 1
+        response.close(False)
+        assert upstream.connections == 1
+
+
+async def test_an_empty_body_may_name_a_compression() -> None:
+    async with pooled() as pool, Upstream(saying(answer(b"", "401 Unauthorized", "Content-Encoding: gzip"))) as upstream:
+        response = await opened(pool, upstream)
+        assert (response.status, await read_all(response)) == (401, b"")
+        response.close(False)
+
+
 async def test_a_body_may_end_shortly_after_its_reader_has_left() -> None:
     may_end = asyncio.Event()
 

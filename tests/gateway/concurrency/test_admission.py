@@ -58,6 +58,11 @@ class Request:
         self.outcome = "refused"
 
 
+class FailingRequest(Request):
+    def start(self) -> bool:
+        raise RuntimeError("can't start")
+
+
 class Bench:
     """An admission, and what came of the requests that were offered to it."""
 
@@ -270,3 +275,15 @@ def test_a_client_that_has_gone_does_not_use_up_a_start() -> None:
         request.gone = True
     bench.loop.iterate(TARGET / 2)
     assert bench.outcomes.count("started") >= 1
+
+
+def test_a_request_that_fails_to_start_stops_no_other() -> None:
+    bench = Bench()
+    bench.overload()
+    assert bench.admission.wait(BOB, FailingRequest())
+    with pytest.raises(RuntimeError, match="can't start"):
+        for _ in range(10):
+            bench.loop.iterate(TARGET)
+    for _ in range(100):
+        bench.loop.iterate(TARGET / 20)
+    assert set(bench.outcomes) == {"started"} and bench.offer(1) == 1

@@ -1,13 +1,17 @@
 """One of the processes that share a database does what only one has to do, and another one after its end."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import Engine, text
 
-from gateway.storage.database import engine_for
+from gateway.calls.limits.budgets import BUDGETS_LOCK
+from gateway.storage.database import Database, engine_for
 from gateway.storage.processes import Election
+from tests.house.source import product
 
+_LOCK_KEY = re.compile(r"\b4_242_\d{3}\b")
 _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
@@ -48,6 +52,20 @@ async def test_a_lost_connection_loses_the_election(engines: list[Engine], postg
     second.give_up()
     assert await first.is_won()
     first.give_up()
+
+
+async def test_calls_take_the_lock_of_budgets_while_a_process_is_elected(engines: list[Engine]) -> None:
+    elected, charging = Election(engines[0]), Database(engines[1])
+    assert await elected.is_won()
+    charging.start()
+    assert await charging.write(lambda batch: batch.try_lock(BUDGETS_LOCK))
+    charging.close()
+    elected.give_up()
+
+
+def test_every_lock_of_the_database_has_a_key_of_its_own() -> None:
+    keys = [key for source in product() for key in _LOCK_KEY.findall(source.text)]
+    assert len(keys) >= 4 and len(set(keys)) == len(keys)
 
 
 async def test_a_database_that_is_away_elects_nobody() -> None:

@@ -15,7 +15,7 @@ def record_of(task_id: str, size: int = 10, state: TaskState = TaskState.COMPLET
 
 def test_a_task_is_found_by_its_owner_in_its_tenant_only() -> None:
     known = EndedTasks()
-    known.keep(record_of("t_1"))
+    known.keep(record_of("t_1"), known.generation)
     assert known.find("default", "o", "t_1") is not None
     assert [known.find(*who) for who in (("other", "o", "t_1"), ("default", "p", "t_1"), ("default", "o", "t_2"))] == [None] * 3
 
@@ -23,13 +23,13 @@ def test_a_task_is_found_by_its_owner_in_its_tenant_only() -> None:
 def test_a_task_that_has_not_ended_is_not_kept() -> None:
     known = EndedTasks()
     for state in (TaskState.SUBMITTED, TaskState.WORKING, TaskState.INPUT_REQUIRED, TaskState.AUTH_REQUIRED):
-        known.keep(record_of("t_1", state=state))
+        known.keep(record_of("t_1", state=state), known.generation)
         assert known.find("default", "o", "t_1") is None
 
 
 def test_a_large_task_is_read_each_time() -> None:
     known = EndedTasks()
-    known.keep(record_of("t_1", RECORD_BYTES_MAX))
+    known.keep(record_of("t_1", RECORD_BYTES_MAX), known.generation)
     assert known.find("default", "o", "t_1") is None
 
 
@@ -37,9 +37,9 @@ def test_the_task_that_was_not_asked_for_longest_gives_way() -> None:
     known, size = EndedTasks(), RECORD_BYTES_MAX // 8
     count = BYTES_MAX // (5 * size)
     for number in range(count - 1):
-        known.keep(record_of(f"t_{number}", size))
+        known.keep(record_of(f"t_{number}", size), known.generation)
     assert known.find("default", "o", "t_0") is not None
     for number in range(count, count + 3):
-        known.keep(record_of(f"t_{number}", size))
+        known.keep(record_of(f"t_{number}", size), known.generation)
     assert known.find("default", "o", "t_0") is not None
     assert known.find("default", "o", "t_1") is None

@@ -238,6 +238,29 @@ def test_refusals_go_with_the_records_of_their_decisions(stored: Connection) -> 
     assert stored.execute(select(refusals.c.decision_id)).scalars().all() == [row["decision_id"] for row in rows[20:]]
 
 
+def test_an_interrupted_deletion_leaves_the_refusals_of_the_records_that_are_left(
+    stored: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policies.audit.cuts.DELETE_BATCH_SIZE", 5)
+    rows = chain_of(30)
+    texts = {"tenant": "default", "owner": "default|i|alice", "hidden": 0}
+    stored.execute(audit_table.insert(), rows)
+    stored.execute(refusals.insert(), [{**texts, "at": row["at"], "decision_id": row["decision_id"]} for row in rows])
+    (cut,) = find_due_cuts(stored, rows[20]["at"])
+
+    def commit_and_end() -> None:
+        transaction = stored.get_transaction()
+        assert transaction is not None
+        transaction.commit()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stored, "commit", commit_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        delete_records(stored, cut)
+    left = stored.execute(select(audit_table.c.decision_id).order_by(audit_table.c.seq)).scalars().all()
+    assert len(left) == 25 and stored.execute(select(refusals.c.decision_id)).scalars().all() == left
+
+
 def done(number: int, txn: str, permission: str, **more: Any) -> Row:
     told = {"kind": "decision", "tenant": "default", "decision_id": f"d_{number}", "txn": txn, "permission": permission}
     return {"allowed": True, "principal": {"issuer": "i", "subject": "alice"}, **told, **more}

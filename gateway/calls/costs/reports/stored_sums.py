@@ -70,7 +70,8 @@ class StoredSums:
             return 0
         held = (tenant, span.number, begun)
         sums = await self._database.read(lambda connection: self._read_sums(connection, tenant, span.period))
-        await self._database.write(lambda batch: batch.run(level.forget_sums, held[:2]))
+        if not await self._database.write(partial(_begin, level=level, held=held)):
+            return 0
         rows = [{"tenant": tenant, level.unit: span.number, **_row(key, figures)} for key, figures in sums.items()]
         for at in range(0, len(rows), ROWS_AT_ONCE):
             if not await self._database.write(partial(_add_rows, level=level, held=held, rows=rows[at : at + ROWS_AT_ONCE])):
@@ -80,6 +81,14 @@ class StoredSums:
 
 def _row(key: SumKey, figures: Sequence[int]) -> dict[str, Any]:
     return {**dict(zip(("dimension", "owner", "name"), key, strict=True)), **dict(zip(FIGURES, figures, strict=True))}
+
+
+def _begin(batch: Batch, level: SumLevel, held: tuple[str, int, int]) -> bool:
+    """Deletes the sums that a process left which did not finish. Returns False where another process has the span by now."""
+    if not batch.run(level.hold, held):
+        return False
+    batch.run(level.forget_sums, held[:2])
+    return True
 
 
 def _add_rows(batch: Batch, level: SumLevel, held: tuple[str, int, int], rows: Sequence[dict[str, Any]]) -> bool:

@@ -1,27 +1,30 @@
 """Old tasks go with all that belongs to them; what is young, unfinished, needed or held stays."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from gateway.audit.retention.archive import ArchivedPart
-from gateway.audit.retention.holds import LegalHolds
+from gateway.audit.retention.holds import Hold, LegalHolds
 from gateway.audit.retention.pruner import Retention
 from gateway.audit.retention.task_rows import tables_of_task
 from gateway.audit.retention.terms import RetentionTerms, TermsByTenant, UnknownHold
 from gateway.state.effects.tables import subject_effects
-from gateway.storage.database import Batch, Database
+from gateway.storage.database import Batch, Database, engine_for
 from gateway.storage.tables import deliveries, push_configs, task_prompts
 from gateway.tasks.log import UnknownTask
 from gateway.workflows.runs import tables as runs
 from policies.delegation.chain import Principal
 from policies.tables import approvals, transaction_history
 from tests.fakes.old_tasks import DAY, NOW, add_task, count, insert, task_ids
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 OPERATOR = Principal("t", "i", "olga", ())
+WAITING_LOCKS = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
 KEEP_50_DAYS = RetentionTerms(days=50)
 
 
@@ -179,6 +182,28 @@ async def test_a_hold_that_is_placed_during_a_round_counts_at_once(database: Dat
     assert not pruned.tasks and not pruned.is_complete and await task_ids(database) == {"held"}
 
 
+class TakeoverBeforeDeletion:
+    """An archive during whose write a process takes a task."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.loop = asyncio.get_running_loop()
+
+    def append(self, _connection: Connection, _tenant: str, _task_ids: Sequence[str], _now: int) -> ArchivedPart:
+        taking = self.database.write(lambda batch: batch.run("UPDATE tasks SET runner = 'p' WHERE id = 'taken'", ()))
+        asyncio.run_coroutine_threadsafe(taking, self.loop).result()
+        return ArchivedPart("file", "digest", 2)
+
+
+async def test_a_task_that_a_process_takes_during_a_round_keeps_its_events(database: Database) -> None:
+    await database.write(lambda batch: [add_task(batch, "taken"), add_task(batch, "goes")])
+    archive: Any = TakeoverBeforeDeletion(database)
+    records: list[Any] = []
+    assert (await pruning(database, records=records, archive=archive).prune("t")).tasks == 1
+    assert await task_ids(database) == {"taken"} and await count(database, "task_events") == 2
+    assert [record["count"] for record in records] == [1]
+
+
 async def test_approvals_and_histories_go_after_the_last_task_of_their_transaction(database: Database) -> None:
     await database.write(lambda batch: [add_task(batch, "goes"), add_task(batch, "stays", days_old=2)])
     for name in ("goes", "stays"):
@@ -215,3 +240,31 @@ async def test_the_epoch_of_pruned_tasks_is_raised(database: Database) -> None:
     await pruning(database).prune("t")
     await database.refresh_epochs()
     assert len(raised) == before + 1
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator[Database]:
+    """The database as another process uses it."""
+    opened = Database(engine_for(database_url), stale_seconds=LONG_TIMEOUTS.stale_epochs)
+    opened.start()
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_no_hold_is_placed_on_a_task_that_another_process_is_deleting(database: Database, other: Database) -> None:
+    await database.write(lambda batch: add_task(batch, "held"))
+    loop, placing = asyncio.get_running_loop(), list[Future[Hold]]()
+
+    def place_meanwhile(_batch: Batch, _record: Mapping[str, Any]) -> None:
+        """Places a hold while the deletion is not committed, and goes on once that has ended or waits."""
+        placing.append(asyncio.run_coroutine_threadsafe(holds_of(other, []).place(OPERATOR, "task", "held", ""), loop))
+        with other.engine.connect() as connection:
+            while not (placing[0].done() or connection.execute(WAITING_LOCKS).scalar_one()):
+                wait(placing, timeout=0.01)
+                connection.rollback()
+
+    retention = Retention(database, TermsByTenant(KEEP_50_DAYS, {}), place_meanwhile, now=lambda: NOW, clock=lambda: 0.0)
+    assert (await retention.prune("t")).tasks == 1
+    with pytest.raises(UnknownTask):
+        await asyncio.wrap_future(placing[0])

@@ -1,6 +1,8 @@
 """Pages over large data: an artifact of 50 MB, and lists of 100,000 rows."""
 
 import json
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from sqlalchemy import insert, update
 
 from gateway.storage.tables import task_events, tasks
 from policies.ids import now_us
+from policies.strict_json import LARGE as THREAD_FROM
 from tests.fakes.console import ConsoleBrowser
 from tests.fakes.house import CallbackAgent, House
 
@@ -35,6 +38,32 @@ async def test_a_page_is_bounded_whatever_the_size_of_an_artifact(home: House, m
     assert len(page.content) < PAGE_MAX
     twin = await browser.get(f"/console/api/tasks/{task}")
     assert twin.json()["artifacts"][0]["parts"][0][member] == "A" * LARGE
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_large_artifact_is_encoded_and_decoded_in_a_thread(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = await finished_task(home)
+    body = json.dumps({"artifactId": "large", "parts": [{"text": "A" * (2 * THREAD_FROM)}]})
+    match = (task_events.c.task_id == task) & (task_events.c.kind == "artifact")
+    with home.gateway.database.engine.begin() as connection:
+        connection.execute(update(task_events).where(match).values(body=body))
+    browser, threads = await ConsoleBrowser(home).sign_in("alice"), list[threading.Thread]()
+    for name, size_of in (("loads", lambda given, _result: len(given)), ("dumps", lambda _given, result: len(result))):
+        monkeypatch.setattr(json, name, _recording(getattr(json, name), size_of, threads))
+    assert (await browser.get(f"/console/tasks/{task}")).status_code == 200
+    assert threads and threading.main_thread() not in threads
+
+
+def _recording(act: Callable[..., Any], size_of: Callable[[Any, Any], int], threads: list[threading.Thread]) -> Callable[..., Any]:
+    """Returns `act`, which notes its thread where what it works on is large."""
+
+    def recorded(given: Any, **options: Any) -> Any:
+        result = act(given, **options)
+        if size_of(given, result) > THREAD_FROM:
+            threads.append(threading.current_thread())
+        return result
+
+    return recorded
 
 
 def _rows(template: dict[str, Any], count: int) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from gateway.calls.costs.expiry import OldCosts
 from gateway.calls.costs.reports.groups import CostGroup
-from gateway.calls.costs.reports.levels import DAY_US, HOUR_US, Period, forget_sums_of
+from gateway.calls.costs.reports.levels import BY_DAY, BY_HOUR, DAY_US, HOUR_US, SUMMED, Period, forget_sums_of
 from gateway.calls.costs.reports.report import CostFilter, CostPage, read_costs, read_sums
-from gateway.calls.costs.reports.stored_sums import DAYS_BACK, StoredSums, SumKey
+from gateway.calls.costs.reports.stored_sums import DAYS_BACK, FIGURES, StoredSums, SumKey
 from gateway.storage.database import Database
 from gateway.storage.tables import cost_days, cost_hour_sums, cost_hours, cost_sums, costs, tasks
 
@@ -147,6 +147,26 @@ async def test_a_cost_that_changes_while_it_is_added_up_is_added_up_again(filled
     assert await disturbed.run_once() < count, "the span that was forgotten counts as not added up"
     assert await every_report(filled) == before
     await add_up(filled)
+    assert await every_report(filled) == before
+
+
+async def test_a_process_that_lost_its_hour_deletes_no_sums_of_the_one_that_took_it(filled: Database) -> None:
+    before = await every_report(filled)
+
+    def read_late(connection: Connection, tenant: str, period: Period) -> dict[SumKey, list[int]]:
+        """While this process stands still, another one takes the span, adds it up and finishes it."""
+        found = read_sums(connection, tenant, period)
+        level = BY_DAY if period[1] - period[0] == DAY_US else BY_HOUR
+        key = {"tenant": "t", level.unit: period[0] // level.length_us}
+        rows = [{**key, **dict(zip(("dimension", "owner", "name", *FIGURES), (*name, *sums), strict=True))} for name, sums in found.items()]
+        with filled.engine.begin() as other:
+            other.execute(update(level.spans).where(level.spans.c[level.unit] == key[level.unit]).values(begun=NOW + 1, summed=SUMMED))
+            if rows:
+                other.execute(insert(level.sums), rows)
+        return found
+
+    late = StoredSums(filled, lambda: ["t"], read_late, lambda: NOW)
+    assert await late.run_once() == 0
     assert await every_report(filled) == before
 
 
