@@ -113,13 +113,13 @@ def check_package_owners() -> Iterator[Finding]:
 
 def _check_home(settings: "Settings") -> Finding:
     if not settings.home.exists():
-        return Finding("home", True, f"{settings.home} will be created by interlock serve")
+        return Finding("home", True, f"{settings.home.absolute()} will be created by interlock serve")
     if not settings.home.is_dir():
         return Finding("home", False, f"{settings.home} is not a folder", "set INTERLOCK_HOME to a folder")
     mode = stat.S_IMODE(settings.home.stat().st_mode)
     if mode & 0o002:
         return Finding("home", False, f"{settings.home} is writable by all users", f"chmod 700 {settings.home}")
-    return Finding("home", True, f"{settings.home}")
+    return Finding("home", True, f"{settings.home.absolute()}")
 
 
 def _check_keys(settings: "Settings") -> Finding:
