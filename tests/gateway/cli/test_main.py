@@ -73,6 +73,13 @@ def test_nobody_there_ends_with_4_and_says_how_to_start_the_gateway(interlock: C
     assert "interlock serve" in ran.err
 
 
+def test_https_to_a_gateway_of_plain_http_says_so(interlock: CommandLine, api: GatewayApi) -> None:
+    interlock.environment["INTERLOCK_URL"] = api.url.replace("http:", "https:")
+    ran = interlock("agent", "list")
+    assert ran.code == 4
+    assert "no TLS connection to https://" in ran.err and "plain http" in ran.err and "interlock serve" not in ran.err
+
+
 def test_a_strange_url_is_wrong_usage(interlock: CommandLine) -> None:
     interlock.environment["INTERLOCK_URL"] = "localhost:8080"
     assert interlock("agent", "list").code == 2
