@@ -326,6 +326,8 @@ def _when_to_try_again(document: Mapping[str, Any]) -> str:
         return f"interlock task watch {shlex.quote(str(task))}"
     if _find_member(document, "reason_id") == "run-budget-spent" or _find_member(document, "reason") == "RUN_BUDGET_SPENT":
         return "interlock cost --budgets shows what is left of each budget"
+    if _find_member(document, "reason_id") == "not-kept":
+        return "its database fails or its disk is full: interlock doctor, on the gateway's machine, says which"
     return "budgets restart at midnight UTC" if _is_budget_spent(document) else "the gateway is busy: try again in a moment"
 
 

@@ -121,6 +121,12 @@ def test_a_refusal_over_json_rpc_reads_the_same(interlock: CommandLine, api: Gat
         assert text in ran.err
 
 
+def test_records_that_cant_be_written_are_not_called_a_busy_gateway(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("GET /api/agents", {"detail": "The gateway can't write its records now.", "reason_id": "not-kept"}, 503)
+    ran = interlock("agent", "list")
+    assert ran.code == 1 and "interlock doctor" in ran.err and "moment" not in ran.err
+
+
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("protocol", ["mcp", "a2a"])
 def test_a_spent_budget_is_not_said_to_be_over_in_a_moment(interlock: CommandLine, api: GatewayApi, status: int, protocol: str) -> None:

@@ -1,5 +1,6 @@
 """What a newcomer gets wrong, and what is said of it: one case after another, with its line and the way out."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -282,6 +283,14 @@ def test_a_gateway_that_accepts_the_tokens_of_nobody_is_warned_of(interlock: Com
     warning = next(one for one in checked.json["checks"] if one["name"] == "identity.issuers")
     assert (checked.code, warning["ok"]) == (0, True)
     assert "accepts no token" in warning["detail"]
+
+
+def test_a_home_that_can_not_be_written_is_a_problem(interlock: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "home")  # root may write everywhere
+    checked = interlock("check", "--json")
+    home = next(one for one in checked.json["checks"] if one["name"] == "home")
+    assert (checked.code, home["ok"]) == (1, False) and "read-only" in home["detail"]
 
 
 def test_check_names_the_home_folder_by_its_whole_path(interlock: CommandLine, tmp_path: Path) -> None:
