@@ -255,6 +255,9 @@ def list_all(path: str, limit: int = 1000, **params: str) -> list[Any]:
 
 def error_for_transport(url: str, error: Exception, http_library: ModuleType) -> CommandError:
     """Returns the error of a request without an answer. `http_library` is httpx, or httpx2, which the MCP SDK uses."""
+    if isinstance(error, http_library.ConnectError) and (problem := _describe_tls_error(error)):
+        todo = "does it serve plain http? INTERLOCK_URL then begins with http://; else the certificate must be one that this machine trusts"
+        return GatewayUnreachable(f"no TLS connection to {url}: {problem}", todo)
     if isinstance(error, (http_library.ConnectError, http_library.ConnectTimeout)):
         return GatewayUnreachable(f"the gateway at {url} does not answer", "is the gateway running? start it with: interlock serve")
     if isinstance(error, http_library.TimeoutException):
@@ -262,6 +265,19 @@ def error_for_transport(url: str, error: Exception, http_library: ModuleType) ->
     if isinstance(error, http_library.TransportError):
         return GatewayUnreachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
     return WrongUsage(f"{url} is not a valid URL", "check INTERLOCK_URL and the name you gave")
+
+
+def _describe_tls_error(error: BaseException | None) -> str:
+    """Returns what TLS says of a connection that did not come about, or an empty text when it had no part in it."""
+    import ssl
+
+    for _ in range(5):  # causes of a cause; httpx wraps twice
+        if error is None:
+            break
+        if isinstance(error, ssl.SSLError):
+            return str(getattr(error, "verify_message", "") or error.reason or "it was refused").lower().replace("_", " ")
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def error_for_other_service(url: str, problem: str) -> CommandFailed:
@@ -310,6 +326,8 @@ def _when_to_try_again(document: Mapping[str, Any]) -> str:
         return f"interlock task watch {shlex.quote(str(task))}"
     if _find_member(document, "reason_id") == "run-budget-spent" or _find_member(document, "reason") == "RUN_BUDGET_SPENT":
         return "interlock cost --budgets shows what is left of each budget"
+    if _find_member(document, "reason_id") == "not-kept":
+        return "its database fails or its disk is full: interlock doctor, on the gateway's machine, says which"
     return "budgets restart at midnight UTC" if _is_budget_spent(document) else "the gateway is busy: try again in a moment"
 
 

@@ -18,6 +18,7 @@ from gateway.server.sections.memory import MemorySettings
 from gateway.server.sections.retention import RetentionSettings
 from gateway.server.sections.sign_in import SignInSettings
 from gateway.server.sections.state import StateSettings
+from gateway.server.sections.switch import Switch
 from policies.delegation.permissions import Permissions
 from registry.cards.effects import parse_effects
 
@@ -268,7 +269,7 @@ class Settings(BaseSettings):
     agents: list[AgentSettings] = []
     servers: list[McpServerSettings] = []
     virtual: list[VirtualServerSettings] = []
-    sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server that runs code; auto: where bubblewrap works, or in development
+    sandbox: Switch = "auto"  # the built-in server that runs code; auto: where bubblewrap works, or in development
     service_principals: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")], ServicePrincipalSettings] = {}
     policies: str = ""  # a folder of .cedar files
     notify: list[Annotated[str, AfterValidator(_check_address)]] = []  # webhooks that are told what people are asked

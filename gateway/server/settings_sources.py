@@ -63,6 +63,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """Returns the file's text and its document. Raises BadSettings with the line."""
     try:
         text = path.read_text()
+        _refuse_repeated_names(path, yaml.compose(text, yaml.SafeLoader))
         document = yaml.safe_load(text) or {}
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -72,6 +73,27 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(document, dict):
         raise BadSettings(f"{path}: a mapping of settings is expected, such as `users:` and below it `  alice: {{roles: [sales]}}`")
     return text, document
+
+
+def _refuse_repeated_names(path: Path, root: yaml.Node | None) -> None:
+    """Raises BadSettings for a name that a mapping has twice: YAML's reader would take the last one and forget the others."""
+    places: list[tuple[str, yaml.Node | None]] = [("", root)]
+    read: set[int] = set()
+    while places:
+        where, node = places.pop()
+        if node is None or id(node) in read:  # an alias names a node again
+            continue
+        read.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            places += [(f"{where}[{index}]", item) for index, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = f"{where}.{key.value}".removeprefix("."), key.start_mark.line + 1
+                if name in lines:
+                    raise BadSettings(f"{path}:{line}: {name}: is set twice; line {lines[name]} has it too")
+                lines[name] = line
+                places.append((name, value))
 
 
 def _describe_setting(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> str:

@@ -16,6 +16,7 @@ from gateway.storage.batch import (
     UnstorableValue,
     WriteFailed,
 )
+from gateway.storage.database_start import cause_of
 from gateway.storage.sqlite_insert import bulk_insert_for
 
 DUPLICATE_ERRORS = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
@@ -103,7 +104,7 @@ class TransactionRunner:
             outcomes = [JobOutcome(job(batch)) for job in jobs]
             batch.commit()
         except CommitUncertain as error:
-            log.warning("commit_broke", error=type(error.__cause__).__name__)
+            log.warning("commit_broke", error=type(error.__cause__).__name__, reason=cause_of(error))
             if not self._was_committed():
                 raise WriteFailed("the commit broke") from error
             return outcomes

@@ -58,7 +58,8 @@ def test_the_unit_starts_what_the_guide_installs() -> None:
     assert start.split()[:4] == ["/opt/interlock/bin/python", "-P", "-m", "gateway"]
     assert "python3 -m venv /opt/interlock" in GUIDE and "/opt/interlock/bin/pip install --no-index --no-deps dist/*.whl" in GUIDE
     config = start.split("--config ")[1]
-    assert f"interlock check --config {config}\n" in GUIDE
+    assert f"runuser -u interlock -- /opt/interlock/bin/interlock doctor --config {config}\n" in GUIDE
+    assert f"export INTERLOCK_HOME=/var/lib/{values_of('StateDirectory')[0]}\n" in GUIDE
     assert f"examples/deploy/systemd/interlock.yaml {config}" in GUIDE
     assert f"useradd --system --home-dir /var/lib/{values_of('StateDirectory')[0]}" in GUIDE and f" {values_of('User')[0]}\n" in GUIDE
 

@@ -34,7 +34,7 @@ class DocumentKind:
         """Raises BadMember for a member that the kind has not, or for a spec without any of `one_of`."""
         for name in spec:
             if name not in self.members:
-                raise BadMember(f"/spec/{_escape(name)}", f"is no member of the spec of a {self.name}: {', '.join(sorted(self.members))}")
+                raise BadMember(f"/spec/{_escape(name)}", f"is no member of the spec of {self.name}: {', '.join(sorted(self.members))}")
         given = [name for name in self.one_of if spec.get(name) not in (None, "")]
         if self.one_of and not given:
             raise BadMember("/spec", f"needs {' or '.join(self.one_of)}")

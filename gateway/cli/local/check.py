@@ -113,13 +113,16 @@ def check_package_owners() -> Iterator[Finding]:
 
 def _check_home(settings: "Settings") -> Finding:
     if not settings.home.exists():
-        return Finding("home", True, f"{settings.home} will be created by interlock serve")
+        return Finding("home", True, f"{settings.home.absolute()} will be created by interlock serve")
     if not settings.home.is_dir():
         return Finding("home", False, f"{settings.home} is not a folder", "set INTERLOCK_HOME to a folder")
     mode = stat.S_IMODE(settings.home.stat().st_mode)
     if mode & 0o002:
         return Finding("home", False, f"{settings.home} is writable by all users", f"chmod 700 {settings.home}")
-    return Finding("home", True, f"{settings.home}")
+    if not os.access(settings.home, os.W_OK | os.X_OK):
+        problem = f"{settings.home.absolute()} can't be written by this user, or is on a file system that is mounted read-only"
+        return Finding("home", False, problem, "run this as the user of the gateway, and mount the file system for writing")
+    return Finding("home", True, f"{settings.home.absolute()}")
 
 
 def _check_keys(settings: "Settings") -> Finding:

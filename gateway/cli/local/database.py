@@ -34,8 +34,11 @@ def size(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     rows = (
         (each["table"], f"{'about ' if each['estimated'] else ''}{each['rows']:,}", _format_bytes(each["bytes"]), each["oldest"] or "")
         for each in found["tables"]
+        if each["rows"]
     )
     screen.print_table(["table", "rows", "size with indexes", "oldest"], rows)
+    if empty := [each["bytes"] for each in found["tables"] if not each["rows"]]:
+        screen.print_text(f"{screen.format_count(len(empty), 'empty table')}: {_format_bytes(sum(empty))}")
     free = "" if found["free_bytes"] is None else f", of which {_format_bytes(found['free_bytes'])} are free for new rows"
     screen.print_text(f"{_format_bytes(found['bytes'])} in all{free}")
     for tenant in found["due"]:

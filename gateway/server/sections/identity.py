@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.server.sections.switch import Switch
 from policies.delegation.permissions import BadPermission, Permissions
 from policies.tokens.issuers import TOKEN_LIFE_MAX
 
@@ -55,7 +56,7 @@ class IssuerSettings(_FrozenSettings):
 class IdentitySettings(_FrozenSettings):
     """Settings of identity providers and of token lifetimes."""
 
-    development: Literal["auto", "on", "off"] = "auto"
+    development: Switch = "auto"
     issuers: list[IssuerSettings] = []
     hop_ttl: int = Field(120, ge=5, le=120)  # seconds a hop token lives
     run_ttl: int = Field(MONTH, ge=60, le=366 * 86_400)  # the longest authority of a run of a workflow, in seconds

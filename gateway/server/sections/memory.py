@@ -1,8 +1,8 @@
 """Settings of memory: whether agents are offered it as a server, and how much is remembered."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.server.sections.switch import Switch
 
 
 class MemorySettings(BaseModel):
@@ -10,5 +10,5 @@ class MemorySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    server: Literal["auto", "on", "off"] = "auto"  # the built-in MCP server `memory`; auto: where a role mentions memory
+    server: Switch = "auto"  # the built-in MCP server `memory`; auto: where a role mentions memory
     facts: int = Field(2000, ge=1, le=1_000_000)  # most facts of one person, or of one workflow

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.ingress.oauth.sign_in.clients.redirects import BadRedirect, check_private_redirect, parse_redirect
+from gateway.server.sections.switch import Switch
 from policies.delegation.permissions import BadPermission, Permissions
 
 DAY = 86_400  # seconds
@@ -75,7 +76,7 @@ class SignInClientSettings(_SignInPart):
 class SignInSettings(_SignInPart):
     """How people sign in at the gateway."""
 
-    development: Literal["auto", "on", "off"] = "auto"  # the page that lets one choose among the development users
+    development: Switch = "auto"  # the page that lets one choose among the development users
     providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")], SignInProviderSettings] = {}
     clients: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], SignInClientSettings] = {}
     registration: bool = True  # whether clients may register themselves (RFC 7591)

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from gateway.server.sections.switch import Switch
+
 YEAR = 365 * 86_400  # seconds
 PREFIX = r"^([A-Za-z0-9_][A-Za-z0-9._@-]*|\*)(/([A-Za-z0-9_][A-Za-z0-9._@-]*|\*)){0,15}$"
 
@@ -56,7 +58,7 @@ def _check_prefixes(prefixes: list[PrefixSettings]) -> list[PrefixSettings]:
 class StateSettings(_SectionSettings):
     """The board of shared state. The quotas are those of each tenant."""
 
-    server: Literal["auto", "on", "off"] = "auto"  # the built-in MCP server `state`; auto: where a role or a prefix mentions the board
+    server: Switch = "auto"  # the built-in MCP server `state`; auto: where a role or a prefix mentions the board
     keys_max: int = Field(100_000, ge=1, le=100_000_000)  # values
     bytes_max: int = Field(256 << 20, ge=1024, le=1 << 40)  # of all values
     changes_per_key: int = Field(100, ge=1, le=100_000)  # that the history keeps

@@ -28,7 +28,7 @@ def read_built_in() -> Iterator[tuple[str, str]]:
 def read_operator_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Yields the name and text of each of the operator's files. Raises BadPolicy."""
     if not folder.is_dir():
-        raise BadPolicy(str(folder), "is not a folder; policies.folder must name a folder of .cedar files")
+        raise BadPolicy(str(folder), "is not a folder; the setting policies must name a folder of .cedar files")
     for path in _files(folder):
         try:
             yield path.name, path.read_text("utf-8")

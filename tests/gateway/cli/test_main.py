@@ -73,6 +73,13 @@ def test_nobody_there_ends_with_4_and_says_how_to_start_the_gateway(interlock: C
     assert "interlock serve" in ran.err
 
 
+def test_https_to_a_gateway_of_plain_http_says_so(interlock: CommandLine, api: GatewayApi) -> None:
+    interlock.environment["INTERLOCK_URL"] = api.url.replace("http:", "https:")
+    ran = interlock("agent", "list")
+    assert ran.code == 4
+    assert "no TLS connection to https://" in ran.err and "plain http" in ran.err and "interlock serve" not in ran.err
+
+
 def test_a_strange_url_is_wrong_usage(interlock: CommandLine) -> None:
     interlock.environment["INTERLOCK_URL"] = "localhost:8080"
     assert interlock("agent", "list").code == 2
@@ -112,6 +119,12 @@ def test_a_refusal_over_json_rpc_reads_the_same(interlock: CommandLine, api: Gat
     assert (ran.code, ran.out) == (3, "")
     for text in ("bob may not.", "user-lacks-permission", "d_1", "tool:inventory.reserve (user)", "interlock why d_1"):
         assert text in ran.err
+
+
+def test_records_that_cant_be_written_are_not_called_a_busy_gateway(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("GET /api/agents", {"detail": "The gateway can't write its records now.", "reason_id": "not-kept"}, 503)
+    ran = interlock("agent", "list")
+    assert ran.code == 1 and "interlock doctor" in ran.err and "moment" not in ran.err
 
 
 @pytest.mark.parametrize("status", [200, 429])

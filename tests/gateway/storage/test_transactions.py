@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
+from structlog.testing import capture_logs
 
 from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, RowsByTarget, WriteFailed, write_each
 from gateway.storage.database import engine_for
@@ -36,7 +37,7 @@ class Faults:
     def _commit(self, connection: Connection) -> None:
         if self.commits:
             self.commits.pop(0)(connection)
-            raise OperationalError("COMMIT", None, ConnectionResetError())
+            raise OperationalError("COMMIT", None, ConnectionResetError("reset by peer"))
 
     def _connect(self, *_: Any) -> None:
         if self.connects:
@@ -87,7 +88,7 @@ class Kept:
         self.told: dict[str, bool] = {}
 
     def record(self, name: str) -> Callable[[Batch], None]:
-        return lambda batch: self.audit.record(batch, {"kind": "decision", "tenant": "t", "decision_id": name, "txn": ""})
+        return lambda batch: self.audit.record(batch, {"kind": "decision", "allowed": True, "tenant": "t", "decision_id": name, "txn": ""})
 
     def keep(self, *names: str) -> list[Exception | None]:
         outcomes = self.transactions.run_jobs([self.record(name) for name in names])
@@ -128,7 +129,9 @@ def test_a_commit_that_broke_but_was_kept_counts_as_kept(chain: Kept) -> None:
 def test_a_commit_that_broke_and_was_lost_is_refused_and_leaves_no_gap(chain: Kept) -> None:
     chain.keep("a")
     chain.faults.commits = [lost]
-    assert all(isinstance(error, WriteFailed) for error in chain.keep("b", "c"))
+    with capture_logs() as lines:
+        assert all(isinstance(error, WriteFailed) for error in chain.keep("b", "c"))
+    assert "reset by peer" in [line["reason"] for line in lines if line["event"] == "commit_broke"]
     assert chain.audit.head.seq == 1
     assert chain.keep("d") == [None]
     assert chain.there() == ["a", "d"]

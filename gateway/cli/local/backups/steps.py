@@ -74,6 +74,8 @@ def explained_errors(act: str) -> Iterator[None]:
         yield
     except (BackupUnusable, HomeInUse) as error:
         raise CommandFailed(f"{act}: {error}", error.todo) from error
+    except FileNotFoundError as error:
+        raise CommandFailed(f"{act}: {error.filename or ''} does not exist", "name a file that exists, in a folder that exists") from error
     except FileExistsError as error:
         raise CommandFailed(f"{act}: {error}", "name a new file") from error
     except SQLAlchemyError as error:
@@ -86,4 +88,7 @@ def explained_errors(act: str) -> Iterator[None]:
 
 def format_size(size: int) -> str:
     """Returns a number of bytes for people."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    for unit, bytes_of_one in (("GB", 1e9), ("MB", 1e6)):
+        if size >= bytes_of_one:
+            return f"{size / bytes_of_one:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"

@@ -38,17 +38,15 @@ def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Itera
 
 
 def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
-    """Yields settings for a single machine that are used on a network."""
+    """Yields settings for a single machine that are used on a network, or behind a proxy that makes them public."""
     from gateway.server.settings import LOOPBACK, WILDCARDS
 
-    if settings.host in LOOPBACK:
+    public, is_local = urlsplit(settings.public_url), settings.host in LOOPBACK
+    if is_local and public.hostname in LOOPBACK:
         return
     if settings.is_development:
-        problem = f"the gateway is reachable from the network on {settings.host}, and who can read {settings.home} can sign in as anybody"
-        todo = "set identity.issuers to your identity provider; the development issuer is for tests on one machine"
-        yield SettingsProblem("identity.development", problem, todo, is_fatal=False)
+        yield _describe_development(settings, is_local)
         return
-    public = urlsplit(settings.public_url)
     if not settings.server.public_url:
         where = "every network interface of this machine" if settings.host in WILDCARDS else "a network"
         problem = (
@@ -59,6 +57,16 @@ def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
     elif public.scheme != "https" and public.hostname not in LOOPBACK:
         todo = "end TLS in front of the gateway, and set server.public_url to the https:// address that clients use"
         yield SettingsProblem("server.public_url", f"at {settings.public_url} tokens cross the network in plain text", todo)
+
+
+def _describe_development(settings: "Settings", is_local: bool) -> SettingsProblem:
+    """Returns the problem of a development issuer on a network. It is fatal unless the operator has asked for this issuer."""
+    reached = f"behind a proxy at {settings.public_url}" if is_local else f"on {settings.host}"
+    problem = f"the gateway is reachable from the network {reached}, and who can read {settings.home} can sign in as anybody"
+    todo = "set identity.issuers to your identity provider; the development issuer is for tests on one machine"
+    if settings.identity.development == "on":
+        return SettingsProblem("identity.development", problem, todo, is_fatal=False)
+    return SettingsProblem("identity.issuers", f"{problem}, since no issuer is set", f"{todo}, for which identity.development is on")
 
 
 def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:
@@ -99,6 +107,9 @@ def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:
 def _check_issuers(settings: "Settings") -> Iterator[SettingsProblem]:
     """Yields issuers that can't be told apart, or whose people have no tenant."""
     issuers = settings.identity.issuers
+    if not issuers and not settings.is_development:
+        problem = "the gateway accepts no token of a person: the development issuer is off, and no issuer is set"
+        yield SettingsProblem("identity.issuers", problem, "set identity.issuers to your identity provider", is_fatal=False)
     names = Counter(issuer.issuer for issuer in issuers)
     for index, issuer in enumerate(issuers):
         where = f"identity.issuers[{index}] {issuer.issuer}"

@@ -29,9 +29,7 @@ def decrypt(sealed: bytes, passphrase: str) -> bytes:
     try:
         return AESGCM(_derive(passphrase, salt)).decrypt(nonce, sealed[_SALT + _NONCE :], CONTEXT)
     except InvalidTag:
-        raise BackupUnusable(
-            "the passphrase is not that of this backup", "nothing was restored; give the right --passphrase-file"
-        ) from None
+        raise BackupUnusable("the passphrase is not that of this backup", "give the right --passphrase-file") from None
 
 
 def _derive(passphrase: str, salt: bytes) -> bytes:

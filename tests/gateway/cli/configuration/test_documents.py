@@ -21,7 +21,7 @@ BAD = {
     "name: x\nspec: {}\n": ":1: kind must be one of: Agent, Server",
     "kind: Policy\nname: x\nspec: {}\n": ":1: kind must be one of: Agent, Server",
     "kind: Agent\nname: x\nspec: {url: http://a}\nstatus: active\n": ":4: status is no member of a document",
-    "kind: Agent\nname: x\nspec:\n  url: http://a\n  status: active\n": ":5: spec.status is no member of the spec of a Agent",
+    "kind: Agent\nname: x\nspec:\n  url: http://a\n  status: active\n": ":5: spec.status is no member of the spec of Agent",
     "kind: Server\nname: x\nspec:\n  url: http://a\n  command: sh\n": ":5: spec.command is no member",
     "kind: Agent\nname: x\nspec: [1]\n": ":3: spec must be a mapping",
     "- 1\n": ":1: document must be a mapping",

@@ -39,6 +39,7 @@ def test_size_counts_the_rows_and_bytes_of_each_table_and_what_is_due(filled: Co
     filled.environment["INTERLOCK_RETENTION__DAYS"] = "400"
     assert [(each["tenant"], each["tasks"]) for each in filled("db", "size", "--json").json["due"]] == [("acme", 500)]
     text = filled("db", "size")
+    assert "kills" not in text.out and " empty tables: " in text.out
     assert "task_events" in text.out and "acme: 500 tasks last changed before" in text.out
 
 

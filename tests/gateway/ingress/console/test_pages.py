@@ -129,6 +129,26 @@ async def test_the_page_of_health_names_what_fails_and_nothing_else(home: House)
     assert ">zz</a>" in shown and ">well</a>" not in shown and "There are more" not in shown
 
 
+@on_sqlite
+async def test_who_has_nothing_is_led_to_everybodys_where_they_may_look(home: House) -> None:
+    operator, person = await ConsoleBrowser(home).sign_in("admin"), await ConsoleBrowser(home).sign_in("bob")
+    for path, own, others in (
+        ("/console/tasks", "You have no tasks yet.", "There are no tasks yet."),
+        ("/console/cost?by=day", "You have called nothing", "Nothing was called"),
+    ):
+        sign = "&" if "?" in path else "?"
+        assert own in (mine := (await operator.get(path)).text) and others not in mine and "everybody=true" in mine
+        assert others in (await operator.get(f"{path}{sign}everybody=true")).text
+        assert others in (theirs := (await person.get(path)).text) and own not in theirs
+
+
+@on_sqlite
+async def test_the_part_of_costs_that_the_overview_shows_is_never_empty(home: House) -> None:
+    operator = await ConsoleBrowser(home).sign_in("admin")
+    part = (await operator.get("/console/cost?by=day")).text.partition('<section id="costs">')[2].partition("</section>")[0]
+    assert 'class="empty"' in part
+
+
 def test_every_page_is_among_those_that_the_tests_look_at() -> None:
     """A page without hostile text in the corpus would be one that nobody looked at."""
     shown = {path for method, path in PATHS if method == "GET"}

@@ -152,6 +152,16 @@ def test_a_changed_part_is_noticed(made: Path, elsewhere: CommandLine, tmp_path:
     assert not (tmp_path / "other" / "interlock.db").exists() and not (tmp_path / "other" / "audit.heads").exists()
 
 
+def test_a_file_that_does_not_exist_is_named(elsewhere: CommandLine) -> None:
+    ran = elsewhere("restore", "nope.tar.gz")
+    assert ran.code == 1 and "nope.tar.gz does not exist" in ran.err and "room" not in ran.err
+
+
+def test_a_small_backup_is_measured_in_kilobytes(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    ran = interlock("backup", str(tmp_path / "small.tar.gz"))
+    assert ran.code == 0 and " kB, " in ran.out and " 0.0 " not in ran.out
+
+
 def test_an_archive_that_was_cut_off_is_refused(made: Path, elsewhere: CommandLine) -> None:
     made.write_bytes(made.read_bytes()[: made.stat().st_size // 2])
     assert "damaged" in elsewhere("restore", str(made)).err

@@ -1,5 +1,6 @@
 """What a newcomer gets wrong, and what is said of it: one case after another, with its line and the way out."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.fakes.ports import free_port
 from tests.gateway.cli.conftest import CommandLine
 
 ISSUER = "identity:\n  issuers:\n    - issuer: https://idp.example\n      jwks_url: https://idp.example/jwks\n"
+BEHIND_PROXY = {"INTERLOCK_SERVER__PUBLIC_URL": "https://agents.example.com"}
 SEEDS = """agents:
   - {name: A B, url: "http://127.0.0.1:1", ceiling: [nonsense]}
   - {name: sales, url: localhost:7001}
@@ -47,7 +49,13 @@ servers:
         ),
         ("a: b: c\n", "interlock.yaml:1: mapping values are not allowed here"),
         ("- a\n", "a mapping of settings is expected"),
-        ("policies: nowhere\n", "nowhere: is not a folder; policies.folder must name a folder of .cedar files"),
+        ("port: 8080\nport: 8081\n", "interlock.yaml:2: port: is set twice; line 1 has it too"),
+        ("roles:\n  sales: []\n  buyer: []\n  sales: ['*']\n", "interlock.yaml:4: roles.sales: is set twice; line 2 has it too"),
+        (
+            "server: {public_url: 'https://agents.example.com'}\n",
+            "identity.issuers: the gateway is reachable from the network behind a proxy",
+        ),
+        ("policies: nowhere\n", "nowhere: is not a folder; the setting policies must name a folder of .cedar files"),
         ("roles: {sales: [tools]}\n", "roles.sales: 'tools' is not a permission"),
         ("server: {public_url: agents.example.com}\n", "interlock.yaml:1: server.public_url: 'agents.example.com' is not an"),
         ("server: {public_url: ftp://agents.example.com}\n", "is not an address that clients can call, such as https://"),
@@ -252,6 +260,10 @@ def test_an_address_of_every_interface_is_said_to_open_the_gateway_to_the_networ
         ("0.0.0.0", {"INTERLOCK_SERVER__PUBLIC_URL": "http://localhost:8080"}, False),
         ("0.0.0.0", {"INTERLOCK_IDENTITY__DEVELOPMENT": "on"}, False),
         ("127.0.0.1", {}, False),
+        ("127.0.0.1", {"INTERLOCK_SERVER__PUBLIC_URL": "http://localhost:9000"}, False),
+        ("127.0.0.1", BEHIND_PROXY, True),
+        ("127.0.0.1", BEHIND_PROXY | {"INTERLOCK_IDENTITY__DEVELOPMENT": "on"}, False),
+        ("127.0.0.1", BEHIND_PROXY | {"INTERLOCK_IDENTITY__DEVELOPMENT": "off"}, False),
     ],
 )
 def test_a_network_is_served_over_tls_or_not_at_all(
@@ -261,5 +273,29 @@ def test_a_network_is_served_over_tls_or_not_at_all(
         monkeypatch.setenv(name, value)
     chosen = load_settings(None, host=host)
     assert any(trouble.is_fatal for trouble in find_problems(chosen, {})) is fatal
-    explicit = "INTERLOCK_IDENTITY__DEVELOPMENT" in environment
-    assert chosen.is_development is (host == "127.0.0.1" or explicit)
+    explicit = environment.get("INTERLOCK_IDENTITY__DEVELOPMENT", "")
+    assert chosen.is_development is (explicit == "on" or (host == "127.0.0.1" and not explicit))
+
+
+def test_a_gateway_that_accepts_the_tokens_of_nobody_is_warned_of(interlock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "interlock.yaml").write_text("identity: {development: off}\n")
+    checked = interlock("check", "--json")
+    warning = next(one for one in checked.json["checks"] if one["name"] == "identity.issuers")
+    assert (checked.code, warning["ok"]) == (0, True)
+    assert "accepts no token" in warning["detail"]
+
+
+def test_a_home_that_can_not_be_written_is_a_problem(interlock: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "home")  # root may write everywhere
+    checked = interlock("check", "--json")
+    home = next(one for one in checked.json["checks"] if one["name"] == "home")
+    assert (checked.code, home["ok"]) == (1, False) and "read-only" in home["detail"]
+
+
+def test_check_names_the_home_folder_by_its_whole_path(interlock: CommandLine, tmp_path: Path) -> None:
+    interlock.environment["INTERLOCK_HOME"] = "state"
+    said = [next(one for one in interlock("check", "--json").json["checks"] if one["name"] == "home")["detail"]]
+    (tmp_path / "state").mkdir(mode=0o700)
+    said.append(next(one for one in interlock("check", "--json").json["checks"] if one["name"] == "home")["detail"])
+    assert said == [f"{tmp_path / 'state'} will be created by interlock serve", f"{tmp_path / 'state'}"]
