@@ -10,6 +10,7 @@ from adapters.contract import AnswerRefused, ArtifactPiece, Event, RefLearned, R
 from adapters.task import Artifact, Message, Part
 
 RESERVED_PREFIX: Final = "urn:interlock:"
+_WITHOUT_METADATA: Final = (RefLearned, RejectedArtifact, AnswerRefused)
 N = TypeVar("N", Message, Part, Artifact)
 Metadata = dict[str, Any] | UnsetType
 
@@ -40,7 +41,7 @@ def without_reserved_names(event: Event, allowed: Collection[str] = ()) -> Event
         left = without_reserved_members(metadata, allowed)
         return metadata if left is metadata else dict(left) or UNSET
 
-    if isinstance(event, RefLearned | RejectedArtifact | AnswerRefused):
+    if isinstance(event, _WITHOUT_METADATA):
         return event
     if not isinstance(event, Replied) and event.metadata:
         metadata = without_reserved_members(event.metadata, allowed)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -129,9 +129,9 @@ class Database:
     def enlist(self, participant: Participant) -> None:
         self._writer.enlist(participant)
 
-    async def write(self, work: Callable[[Batch], T], on_abandoned: Callable[[T], object] | None = None) -> T:
+    def write(self, work: Callable[[Batch], T], on_abandoned: Callable[[T], object] | None = None) -> Coroutine[Any, Any, T]:
         """Runs `work` in the next commit; see Writer.write."""
-        return await self._writer.write(work, on_abandoned)
+        return self._writer.write(work, on_abandoned)
 
     async def write_or_refuse(self, work: Callable[[Batch], T], *refusals: type[Exception]) -> T:
         """Runs `work` as `write` does, and raises its refusals to its caller alone.

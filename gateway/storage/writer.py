@@ -57,6 +57,7 @@ class Writer:
         self._retry_after = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._is_running = False  # asked for at each write, and cheaper than the thread's `is_alive`
         self.is_healthy = True  # whether the database took the last write
         self._thread = threading.Thread(target=self._run, name="interlock-writer", daemon=True)
 
@@ -65,6 +66,7 @@ class Writer:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._is_running = True
         self._thread.start()
 
     async def write(self, work: Work[T], on_abandoned: Callable[[T], object] | None = None) -> T:
@@ -75,7 +77,7 @@ class Writer:
 
         Raises what `work` raised, IntegrityError for a duplicate, UnstorableValue, and WriteFailed for all other errors of the database.
         """
-        if self._loop is None or self._closing or not self._thread.is_alive():
+        if self._loop is None or self._closing or not self._is_running:
             raise WriteFailed("the database writer does not run")
         future: asyncio.Future[T] = self._loop.create_future()
         if not self._submitted:
@@ -128,6 +130,12 @@ class Writer:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        try:
+            self._run_until_closed()
+        finally:
+            self._is_running = False
+
+    def _run_until_closed(self) -> None:
         last = False
         while not last:
             jobs, since, last, lists = self._take_jobs()

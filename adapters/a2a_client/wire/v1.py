@@ -148,6 +148,8 @@ def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEv
 
 def is_bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
     """Whether a JSON value is at most `depth` deep and has finite numbers, so that every client can read it."""
+    if value is UNSET:
+        return True
     if not isinstance(value, dict | list):
         return not isinstance(value, float) or math.isfinite(value)
     level: list[Any] = [value]

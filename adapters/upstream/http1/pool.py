@@ -24,14 +24,25 @@ class ConnectOptions(NamedTuple):
     idle_seconds: float
 
 
+class RequestSlots(asyncio.Semaphore):
+    """A semaphore from which a free slot is taken without a coroutine."""
+
+    def try_acquire(self) -> bool:
+        """Takes a slot, unless none is free or others wait for one."""
+        if self._value <= 0 or self._waiters:
+            return False
+        self._value -= 1
+        return True
+
+
 class ConnectionPool:
     """Sends at most `size` requests at once, `per_host` of them to one host (0: unlimited); others wait within their timeout."""
 
     def __init__(self, options: ConnectOptions, size: int, per_host: int) -> None:
         self._options = options
-        self._request_slots = asyncio.Semaphore(size or UNBOUNDED)
+        self._request_slots = RequestSlots(size or UNBOUNDED)
         self._per_host = per_host or UNBOUNDED
-        self._host_slots: WeakValueDictionary[tuple[str, int, bool], asyncio.Semaphore] = WeakValueDictionary()  # of live connections
+        self._host_slots: WeakValueDictionary[tuple[str, int, bool], RequestSlots] = WeakValueDictionary()  # of live connections
         self._idle: dict[tuple[str, int, bool], list[Http1Connection]] = {}
         self._idle_count = 0  # idle connections
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -46,7 +57,7 @@ class ConnectionPool:
         head = build_head(target, method, fields, body)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        host = await self._wait_for_slots(target, deadline)
+        host = self._try_take_slots(target) or await self._wait_for_slots(target, deadline)
         connection: Http1Connection | None = None
         try:
             connection = self._take_idle(target, loop.time()) or await self._open_connection(target, deadline)
@@ -68,7 +79,7 @@ class ConnectionPool:
         head = build_head(target, method, fields, body)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        host = await self._wait_for_slots(target, deadline)
+        host = self._try_take_slots(target) or await self._wait_for_slots(target, deadline)
         connection: Http1Connection | None = None
 
         def close(waits_for_end: bool) -> None:
@@ -96,19 +107,30 @@ class ConnectionPool:
             raise
         return OpenedResponse(status, headers, arriving, close)
 
-    async def _wait_for_slots(self, target: HttpTarget, deadline: float) -> asyncio.Semaphore:
-        """Takes a place of the pool, and one of the host, which is returned. Raises TimeoutError."""
+    def _try_take_slots(self, target: HttpTarget) -> RequestSlots | None:
+        """Takes a slot of the pool, and one of the host, which is returned; None where a request has to wait."""
+        host = self._slots_of(target)
+        if not host.try_acquire():
+            return None
+        if self._request_slots.try_acquire():
+            return host
+        host.release()
+        return None
+
+    def _slots_of(self, target: HttpTarget) -> RequestSlots:
         host = self._host_slots.get(target[:3])
         if host is None:
-            host = self._host_slots[target[:3]] = asyncio.Semaphore(self._per_host)
-        if host.locked() or self._request_slots.locked():
-            async with asyncio.timeout_at(deadline):
-                await self._acquire_slots(host)
-        else:
+            host = self._host_slots[target[:3]] = RequestSlots(self._per_host)
+        return host
+
+    async def _wait_for_slots(self, target: HttpTarget, deadline: float) -> RequestSlots:
+        """Waits for what `_try_take_slots` takes. Raises TimeoutError."""
+        host = self._slots_of(target)
+        async with asyncio.timeout_at(deadline):
             await self._acquire_slots(host)
         return host
 
-    async def _acquire_slots(self, host: asyncio.Semaphore) -> None:
+    async def _acquire_slots(self, host: RequestSlots) -> None:
         """Waits for the host's slot first, so that requests to a busy host take no slots from others."""
         await host.acquire()
         try:

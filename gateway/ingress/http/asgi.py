@@ -61,9 +61,11 @@ class ContentTypeNotSupported(Exception):
 def header(scope: Scope, name: bytes) -> str | None:
     """Returns the value of a header that may occur once. Raises BadHeader when it occurs twice or isn't ASCII."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
-    found = (headers_by_name(scope) if known is None else known).get(name)
-    if found is None:
+    if known is None:
+        known = headers_by_name(scope)
+    if name not in known:  # most of the headers that are looked for are not there
         return None
+    found = known[name]
     if found is _DUPLICATED:
         raise BadHeader(f"{name.decode()} was sent twice")
     if not found.isascii():

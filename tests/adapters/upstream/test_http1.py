@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from adapters.upstream.http1.connection import HttpTarget
-from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions
+from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions, RequestSlots
 from adapters.upstream.http1.responses import ConnectionDropped, HttpResponse, NotConnected, ResponseTooLarge
 from tests.adapters.a2a_client.test_grpc_channels import certificate
 from tests.fakes.upstream import Handler, Upstream, answer
@@ -203,6 +203,38 @@ async def test_a_host_that_is_slow_takes_no_place_from_another() -> None:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_waits_for_the_pool_holds_no_second_place_at_the_host() -> None:
+    go, arrived = asyncio.Event(), asyncio.Event()
+
+    async def held(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await go.wait()
+        writer.write(answer(b"late"))
+
+    async with pooled(size=1, per_host=2) as pool, Upstream(held) as slow, Upstream(saying(answer(b"ok"))) as quick:
+        for _ in range(3):  # each time the request finds a place at its host, but none in the pool
+            go.clear()
+            arrived.clear()
+            first = asyncio.create_task(ask(pool, slow))
+            await asyncio.wait_for(arrived.wait(), 60)
+            second = asyncio.create_task(ask(pool, quick, seconds=20.0))
+            await asyncio.sleep(0)
+            go.set()
+            assert [(await first).body, (await second).body] == [b"late", b"ok"]
+
+
+async def test_nobody_takes_a_place_before_those_who_wait_for_it() -> None:
+    slots = RequestSlots(1)
+    assert slots.try_acquire() and not slots.try_acquire()
+    waiting = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    slots.release()
+    assert not slots.try_acquire()
+    assert await waiting
+    slots.release()
+    assert slots.try_acquire()
 
 
 async def test_a_connection_that_idles_is_closed() -> None:

@@ -206,3 +206,15 @@ async def test_no_write_waits_while_the_database_is_known_to_be_away(database: D
         assert not database.is_writable and database.write_wait_seconds == 0.0
         go.set()
         await asyncio.gather(write, return_exceptions=True)
+
+
+async def test_without_the_writers_thread_every_write_is_refused(database_url: str) -> None:
+    database = Database(engine_for(database_url))
+    with pytest.raises(WriteFailed):
+        await database.write(add("early"))
+    database.start()
+    await database.write(add("kept"))
+    await asyncio.to_thread(database.close)
+    with pytest.raises(WriteFailed):
+        await database.write(add("late"))
+    assert kept_in(database_url) == 1

@@ -112,7 +112,7 @@ def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
 def _request_id(document: Any) -> str | int | None:
     """Returns the id of a request, or None where it is null or missing. Raises InvalidRequest."""
     request_id = document.get("id") if isinstance(document, dict) else None
-    if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
+    if request_id is not None and (isinstance(request_id, bool) or not isinstance(request_id, (str, int))):
         raise InvalidRequest("id must be a string or an integer")
     return request_id
 
