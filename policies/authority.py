@@ -114,7 +114,7 @@ class Authority:
             verdict = _apply_approval(
                 caller, request, verdict, self._environment.now(), self._engine.combined_ask(verdict.policies).approvals
             )
-        if not verdict.reason_id and request.terms.history is not None and not self._has_countable_arguments(request):
+        if not verdict.reason_id and request.terms.history is not None and not _has_countable_arguments(self._engine, request):
             verdict = _CachedVerdict("not-countable", verdict.policies)
         child: Delegation | None = None
         if verdict.reason_id in ("", APPROVAL_NEEDED) and request.callee is not None:
@@ -145,9 +145,6 @@ class Authority:
         history_before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
         terms = replace(terms, history=history_before, counted_with_decision_id=terms.continues_decision_id)
         return replace(request, act=replace(act, verb=VERB_CONTINUE), terms=terms)
-
-    def _has_countable_arguments(self, request: RulingRequest) -> bool:
-        return request.terms.has_countable_arguments(self._engine.total_names(request.act), request.arguments)
 
     def prior_act_of(self, request: RulingRequest) -> PriorAct:
         """The act that the continued decision must have been about, for this request to continue it."""
@@ -387,3 +384,7 @@ def _apply_approval(caller: Caller, request: RulingRequest, verdict: _CachedVerd
         requester_of(caller, request), request.act.permission, verdict.policies, int(now * 1_000_000), approvals_needed
     )
     return replace(verdict, reason_id=reason_id, note=note, approval=None if reason_id else request.terms.approval)
+
+
+def _has_countable_arguments(engine: PolicyEngine, request: RulingRequest) -> bool:
+    return request.terms.has_countable_arguments(engine.total_names(request.act), request.arguments)

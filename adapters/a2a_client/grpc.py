@@ -32,7 +32,7 @@ from adapters.a2a_client.wire.transport import (
     seconds_left,
 )
 from adapters.contract import Call, Unreachable, UpstreamFault
-from adapters.redaction.exchanges import ExchangeRecord, begin_exchange, is_recording
+from adapters.redaction.exchanges import CURRENT_RECORDER, ExchangeRecord, begin_exchange
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.upstream.egress import CONNECT_SECONDS, Egress
 from policies.strict_json import LARGE, run_in_reader
@@ -151,7 +151,7 @@ class GrpcTransport:
 
 def _record_request(method: str, peer: A2APeer, metadata: tuple[tuple[str, str], ...], request: Protobuf) -> ExchangeRecord | None:
     """Records a request as JSON where somebody tries the call."""
-    if not is_recording():
+    if CURRENT_RECORDER.get() is None:
         return None
     return begin_exchange(f"{method} {peer.url}", dict(metadata), encode(to_json(request)))
 

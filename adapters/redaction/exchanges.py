@@ -158,22 +158,23 @@ def _shown_headers(headers: Iterable[tuple[str, str]], redactor: SecretRedactor)
             yield name, f"{scheme} {MASK.decode()}" if rest and scheme.lower() in ("bearer", "basic", "dpop") else MASK.decode()
 
 
-_recorder: ContextVar[ExchangeRecorder | None] = ContextVar("exchange_recorder", default=None)
+# Of the call that a person tries; None for all others. `.get()` is what every request asks, so it is not behind a function.
+CURRENT_RECORDER: Final[ContextVar[ExchangeRecorder | None]] = ContextVar("exchange_recorder", default=None)
 
 
 @contextmanager
 def recording_with(recorder: ExchangeRecorder) -> Iterator[None]:
     """Lets the calls that are made in this context, and in tasks that begin in it, be recorded."""
-    token = _recorder.set(recorder)
+    token = CURRENT_RECORDER.set(recorder)
     try:
         yield
     finally:
-        _recorder.reset(token)
+        CURRENT_RECORDER.reset(token)
 
 
 def note_decision(decision_id: str) -> None:
     """Records the decision that allowed the call, where somebody tries it."""
-    recorder = _recorder.get()
+    recorder = CURRENT_RECORDER.get()
     if recorder is not None:
         recorder.note_decision(decision_id)
 
@@ -183,10 +184,5 @@ def begin_exchange(start: str, headers: Mapping[str, str], body: bytes | None) -
 
     Only requests that carry a call are recorded: others, such as those for tokens, have secrets in their bodies.
     """
-    recorder = _recorder.get()
+    recorder = CURRENT_RECORDER.get()
     return None if recorder is None else recorder.begin(start, headers, body)
-
-
-def is_recording() -> bool:
-    """Whether somebody tries this call, so that it is worth to write a message as text."""
-    return _recorder.get() is not None

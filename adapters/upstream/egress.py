@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict, Unpack
 from yarl import URL
 
 from adapters.contract import Failure, Unreachable, UpstreamFault
-from adapters.redaction.exchanges import ExchangeRecord, begin_exchange, is_recording
+from adapters.redaction.exchanges import CURRENT_RECORDER, ExchangeRecord, begin_exchange
 from adapters.upstream.host_names import SystemResolver
 from adapters.upstream.http1.connection import HttpTarget
 from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions
@@ -133,7 +133,8 @@ class Egress:
         seconds, limit = bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX)
         if bounds.get("fresh"):
             self._pool.close_idle(target)
-        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if bounds.get("carries_call") and is_recording() else None
+        is_tried = CURRENT_RECORDER.get() is not None and bounds.get("carries_call")
+        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if is_tried else None
         try:
             answer = await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
             if record is not None:
@@ -163,7 +164,8 @@ class Egress:
     ) -> AsyncIterator["StreamedResponse"]:
         """Sends one request and yields the response while it arrives; leaving the context ends it. `carries_call`: see RequestBounds."""
         target = self._request_targets.get(url) or self._request_target(url)
-        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if carries_call and is_recording() else None
+        is_tried = CURRENT_RECORDER.get() is not None and carries_call
+        record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if is_tried else None
         try:
             answer = await self._stream_pool.open(target, method, headers, body, seconds=timeout or ENDLESS_SECONDS)
         except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:

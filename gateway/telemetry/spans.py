@@ -8,7 +8,7 @@ import math
 import random
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -48,39 +48,31 @@ class Resumed:
     tenant: str = ""
 
 
-_work: ContextVar[Work | None] = ContextVar("work", default=None)
-
-
-def enter_work(work: Work) -> "Token[Work | None]":
-    """Makes `work` current for this asyncio task and the tasks that it starts, until `leave_work` gets the token."""
-    return _work.set(work)
-
-
-def leave_work(entered: "Token[Work | None]") -> None:
-    """Restores the work that was current before `enter_work`."""
-    _work.reset(entered)
+TRACE_ID = slice(3, 35)  # of a valid traceparent
+# Of this asyncio task and the tasks that it starts. Each request sets it, so it is not behind a function.
+CURRENT_WORK: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
 def current_work() -> Work | None:
-    return _work.get()
+    return CURRENT_WORK.get()
 
 
 def current_trace_id() -> str:
     """Returns the trace id of the current work, 32 hex digits, or an empty text."""
-    work = _work.get()
+    work = CURRENT_WORK.get()
     return "" if work is None else work.trace_id
 
 
 def note_outcome(outcome: str) -> None:
     """Records the outcome of the current request if its response does not show it, such as a tool's `isError`."""
-    work = _work.get()
+    work = CURRENT_WORK.get()
     if work is not None:
         work.outcome = outcome
 
 
 def note_tenant(tenant: str) -> None:
     """Records whose caller the current request has, for the metrics by tenant."""
-    work = _work.get()
+    work = CURRENT_WORK.get()
     if work is not None:
         work.tenant = tenant
 
@@ -97,7 +89,7 @@ def valid_traceparent(traceparent: Any) -> str:
 
 def trace_id_of(traceparent: str) -> str:
     """Returns the trace id of a valid `traceparent`, or an empty text."""
-    return traceparent[3:35]
+    return traceparent[TRACE_ID]
 
 
 def new_trace_id() -> str:

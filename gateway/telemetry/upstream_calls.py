@@ -14,13 +14,12 @@ from msgspec.structs import replace
 from adapters.contract import UpstreamFault
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import (
+    CURRENT_WORK,
     TRACEPARENT,
     Attribute,
     Resumed,
     TraceContext,
     current_work,
-    enter_work,
-    leave_work,
     trace_id_of,
 )
 from registry.cards.card import Registration
@@ -53,11 +52,11 @@ def resume_trace_context(traceparent: str) -> Iterator[TraceContext]:
     if not traceparent:
         yield TraceContext()
         return
-    entered = enter_work(Resumed(trace_id_of(traceparent)))
+    entered = CURRENT_WORK.set(Resumed(trace_id_of(traceparent)))
     try:
         yield TraceContext(trace_id_of(traceparent), {TRACEPARENT: traceparent})
     finally:
-        leave_work(entered)
+        CURRENT_WORK.reset(entered)
 
 
 class _Result(Struct):

@@ -1,4 +1,4 @@
-"""One connection of HTTP/1.1, with at most one request, and the head of a request."""
+"""One connection of HTTP/1.1, with at most one request."""
 
 import asyncio
 import zlib
@@ -14,7 +14,6 @@ HEAD_MAX = 64 << 10  # bytes of a response's headers
 UNPARSED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and are not body; a single read has at most the latter
 DECOMPRESSED_MAX = 16 << 20  # bytes that one read of an arriving body may become
 _CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
-_METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class HttpTarget(NamedTuple):
@@ -213,18 +212,6 @@ class Http1Connection(asyncio.Protocol):
     def _build_response(self) -> HttpResponse:
         chunks = self._chunks
         return HttpResponse(self._parser.get_status_code(), self._fields, chunks[0] if len(chunks) == 1 else b"".join(chunks))
-
-
-def build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None) -> bytes:
-    """The head of a request as bytes. Raises ValueError for a field that would break out of its line or is not Latin-1."""
-    lines = [f"{name}: {value}" for name, value in fields.items()]
-    text = "\r\n".join(lines)
-    breaks = max(len(lines) - 1, 0)
-    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
-        raise ValueError("a header has a character that it can't have")
-    size = f"Content-Length: {len(body)}\r\n" if body else ("" if method in _METHODS_WITHOUT_BODY else "Content-Length: 0\r\n")
-    end = "\r\n\r\n" if lines else "\r\n"
-    return f"{method}{target.head_start}{size}{text}{end}".encode("latin-1")
 
 
 def _callback_error(error: Exception) -> Exception:

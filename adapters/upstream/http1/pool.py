@@ -7,11 +7,12 @@ from ssl import SSLContext
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from adapters.upstream.http1.connection import Http1Connection, HttpTarget, build_head
+from adapters.upstream.http1.connection import Http1Connection, HttpTarget
 from adapters.upstream.http1.responses import ArrivingBody, HttpResponse, NotConnected, OpenedResponse
 
 UNBOUNDED = 1 << 30
 IDLE_MAX = 200  # idle connections
+_METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 END_SECONDS = 1.0  # in which a body that is not read any more may end
 
 
@@ -54,7 +55,7 @@ class ConnectionPool:
 
         Raises ResponseTooLarge, TimeoutError, ConnectionDropped, OSError, and ValueError for anything that is not valid HTTP.
         """
-        head = build_head(target, method, fields, body)
+        head = _build_head(target, method, fields, body)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         host = self._try_take_slots(target) or await self._wait_for_slots(target, deadline)
@@ -76,7 +77,7 @@ class ConnectionPool:
         self, target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None, *, seconds: float
     ) -> OpenedResponse:
         """Sends one request and returns the response as soon as its head has come. `seconds`: for all of it. Raises as `exchange`."""
-        head = build_head(target, method, fields, body)
+        head = _build_head(target, method, fields, body)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         host = self._try_take_slots(target) or await self._wait_for_slots(target, deadline)
@@ -226,3 +227,15 @@ class ConnectionPool:
             except OSError as error:  # includes TimeoutError
                 failed = error
         raise failed
+
+
+def _build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None) -> bytes:
+    """The head of a request as bytes. Raises ValueError for a field that would break out of its line or is not Latin-1."""
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    text = "\r\n".join(lines)
+    breaks = max(len(lines) - 1, 0)
+    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+        raise ValueError("a header has a character that it can't have")
+    size = f"Content-Length: {len(body)}\r\n" if body else ("" if method in _METHODS_WITHOUT_BODY else "Content-Length: 0\r\n")
+    end = "\r\n\r\n" if lines else "\r\n"
+    return f"{method}{target.head_start}{size}{text}{end}".encode("latin-1")

@@ -11,12 +11,12 @@ from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcomes import METHODS
 from gateway.telemetry.spans import (
+    CURRENT_WORK,
+    TRACE_ID,
     TRACEPARENT,
     Attribute,
     TraceContext,
-    enter_work,
     new_trace_id,
-    trace_id_of,
     unsampled_traceparent,
     valid_traceparent,
 )
@@ -84,7 +84,7 @@ class RequestTrace:
         self.deadline = math.inf  # until when the caller waits, in seconds since 1970
         self.attributes: dict[str, Attribute] = {}
         self.parent = traceparent
-        self.trace_id = trace_id_of(traceparent) or new_trace_id()
+        self.trace_id = traceparent[TRACE_ID] or new_trace_id()
         self.tracer = tracer
         self.span: Span | None = None
         self.headers: dict[str, str] | None = None
@@ -94,7 +94,7 @@ class RequestTrace:
     def join(self, traceparent: Any) -> None:
         """Makes the trace context of a message (MCP `_meta.traceparent`) the parent, instead of the transport's."""
         if self.headers is None and (parent := valid_traceparent(traceparent)):
-            self.parent, self.trace_id = parent, trace_id_of(parent)
+            self.parent, self.trace_id = parent, parent[TRACE_ID]
 
     def name_agent(self, agent: str) -> None:
         """Sets the agent that the request is for."""
@@ -140,7 +140,7 @@ class RequestTraces:
 
     def begin(self, ingress: str, span_name: str, traceparent: str) -> RequestTrace:
         request_trace = RequestTrace(ingress, span_name, traceparent, self._tracer)
-        enter_work(request_trace)
+        CURRENT_WORK.set(request_trace)
         return request_trace
 
     def end(self, request_trace: RequestTrace) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from adapters.redaction.exchanges import (
     BODY_MAX,
+    CURRENT_RECORDER,
     EXCHANGES_MAX,
     OWN_SECRETS_MAX,
     ExchangeRecorder,
     begin_exchange,
-    is_recording,
     note_decision,
     recording_with,
 )
@@ -140,7 +140,7 @@ async def test_only_the_calls_of_this_context_are_recorded() -> None:
     await mine
     await asyncio.create_task(call("after"))
     assert [exchange.start for exchange in recorder.exchanges()] == ["mine"]
-    assert recorder.decision_id == "d_mine" and not is_recording()
+    assert recorder.decision_id == "d_mine" and CURRENT_RECORDER.get() is None
 
 
 @pytest.mark.parametrize("streamed", [False, True])

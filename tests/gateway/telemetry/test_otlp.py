@@ -15,7 +15,7 @@ from gateway.telemetry.environment import collector_address
 from gateway.telemetry.export_log import EXPORTER_LOGGER, LOG_SECONDS
 from gateway.telemetry.otlp import ATTRIBUTES, PENDING_MAX, TEXT_MAX, OtelTracer, tracer_from_environment
 from gateway.telemetry.span_export import LoggedExporter
-from gateway.telemetry.spans import Resumed, enter_work, trace_id_of
+from gateway.telemetry.spans import CURRENT_WORK, Resumed, trace_id_of
 
 LOW, HIGH = "0" * 31 + "1", "f" * 32  # trace ids that a sampler by ratio takes first and last
 CALLER = f"00-{HIGH}-{'b' * 16}-01"
@@ -108,7 +108,7 @@ def test_a_long_request_waits_in_bounded_memory(exporter: Exporter) -> None:
 
 
 async def test_a_trace_begins_under_the_id_of_the_requests_log_lines(exporter: Exporter) -> None:
-    enter_work(Resumed("a" * 32))
+    CURRENT_WORK.set(Resumed("a" * 32))
     assert trace_id_of(tracer(exporter).headers(tracer(exporter).start("request", "SERVER", "", {}))["traceparent"]) == "a" * 32
 
 
