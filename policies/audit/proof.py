@@ -14,7 +14,7 @@ from policies.audit.log import GENESIS_HASH
 from policies.tables import audit_records as audit_table
 
 COLUMNS = frozenset(column.name for column in audit_table.columns)
-NEWEST_MAX, NEWEST_OF_CHAIN_MAX = 2500, 1500  # rows that one verification of the newest reads
+NEWEST_MAX, NEWEST_OF_CHAIN_MAX = 2000, 1200  # rows that one verification of the newest reads
 COPIED_COLUMNS = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
 
 

@@ -73,7 +73,7 @@ def routes(database: Database, authenticate: Authenticate, authorize: Authorize,
 
     @router.get("/verification", name="verify_audit")
     async def verify(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
-        """Whether the newest records, of at most 2,500, were edited, deleted or reordered. It names records, and shows none."""
+        """Whether the newest records, of at most 2,000, were edited, deleted or reordered. It names records, and shows none."""
         await require_permission(caller, authorize, VERIFY_AUDIT)
         return JSONResponse(_proof_document(await verifier.verify()))
 
