@@ -99,7 +99,7 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "loop": "uvloop",
+        "loop": "gateway.server.sockets.accepting:BatchAcceptingLoop",
         "http": "gateway.server.sockets.http_protocol:HttpProtocol",
         "ws": "none",
         "proxy_headers": bool(settings.server.trusted_proxies),

@@ -20,7 +20,7 @@ class CallFailure:
     @classmethod
     def from_error(cls, error: Mapping[str, Any]) -> "CallFailure":
         """Returns the failure that an error tells of: `data` of MCP, or the details of A2A 1.0 (s9.5)."""
-        data, details = error.get("data"), error.get("data")
+        data = details = error.get("data")  # an object in MCP, a list in A2A
         members = dict(data) if isinstance(data, dict) else {}
         for detail in details if isinstance(details, list) else ():
             if isinstance(detail, dict):
