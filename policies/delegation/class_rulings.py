@@ -49,7 +49,7 @@ class ClassRulings:
     def rights_key(self, caller: ListedFor) -> Hashable:
         """A value that is equal for callers who may do the same, unless they are stopped or their token has expired.
 
-        People with equal roles and scopes share it, unless a policy tells them apart; an agent that acts for somebody has its own.
+        People with equal roles and scopes share it, unless a policy tells them apart; an agent that acts for a person has its own.
         """
         if caller.delegation.path or caller.delegation.task_id or self._classes().tells_people_apart:
             return caller.ruling_key

@@ -13,7 +13,7 @@ def console(as_json: screen.AsJson = False) -> None:
         screen.print_json(link)
         return
     screen.print_text(link["url"])
-    screen.print_note(f"open it within {link['seconds'] // 60} minutes; whoever opens it acts as you until the session ends")
+    screen.print_note(f"open it within {link['seconds'] // 60} minutes; anyone who opens it acts as you until the session ends")
 
 
 def register(app: typer.Typer) -> None:

@@ -66,7 +66,7 @@ def _print_backup(target: Path, manifest: "Manifest", settings: "Settings", as_j
     screen.print_text(f"{target}  {format_size(size)}, schema {manifest.revision}, {screen.format_count(records, 'audit record')}")
     if manifest.keys == "included":
         screen.print_note(
-            "it contains the secret keys of the gateway: whoever reads it can act as the gateway. Keep it as you keep keys, "
+            "it contains the secret keys of the gateway: anyone who reads it can act as the gateway. Keep it as you keep keys, "
             "or use --passphrase-file or --without-keys"
         )
     elif manifest.keys == "left out":

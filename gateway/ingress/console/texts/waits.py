@@ -47,7 +47,7 @@ def _waits_of_run(run: Document | None) -> Iterable[TaskWait]:
             link = (f"/console/checkpoints/{each['id']}", "Answer") if each["may_answer"] else ("", "")
             yield TaskWait("a person who answers", *link, said=each["prompt"], whose=whose)
     if run["paused"]:
-        yield TaskWait("somebody who resumes it:", f"/console/runs/{run['id']}", "the run is paused")
+        yield TaskWait("a person who resumes it:", f"/console/runs/{run['id']}", "the run is paused")
     elif run["note"]:
         yield TaskWait(
             "what its steps say:", said=run["note"], whose="the run, with what the workflow and its steps said", needs_person=False

@@ -38,7 +38,7 @@ def run(coroutine: Any) -> None:
 
 async def serve(listener: socket.socket, counter: Counter) -> BatchServer:
     server: Any = await asyncio.get_running_loop().create_server(lambda: counter, sock=listener, backlog=2 * WAITING)
-    return server  # type: ignore[no-any-return]
+    return server  # type: ignore[no-any-return]  # a BatchServer, as this loop makes them
 
 
 def connect(listener: socket.socket, stack: ExitStack, count: int) -> None:
