@@ -10,7 +10,6 @@ from uvicorn.server import ServerState
 from gateway.concurrency.admission import Admission
 from gateway.server.sockets.admitted_requests import PROBE_PATHS, RESERVED_PATHS, RequestAdmission
 from gateway.server.sockets.client_limits import STATE, Connections
-from gateway.server.sockets.whole_requests import read_whole_request
 
 
 class AdmissionProtocol(HttpToolsProtocol):
@@ -25,6 +24,12 @@ class AdmissionProtocol(HttpToolsProtocol):
         self._connections: Connections = app_state[STATE]
         self._requests: RequestAdmission = self._connections.admission
         self._admission: Admission = self._requests.admission
+        self._batch = self._requests.refusal_batch
+
+    def shutdown(self) -> None:
+        """Closes the connection as soon as its request is answered."""
+        self._batch.write()
+        super().shutdown()
 
     def start_request(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Starts an admitted request."""
@@ -64,23 +69,27 @@ class AdmissionProtocol(HttpToolsProtocol):
 
     def _refuse_whole_request(self, data: bytes) -> bool:
         """Refuses a request that arrived in one piece and that may not wait, without parsing it. Returns False for all others."""
-        request = read_whole_request(data)
+        request = self._requests.whole_requests.read(data)
         if request is None or request.path in PROBE_PATHS:
             return False
         owner = self._owner_of(request.authorization, request.cookie)
         if self._admission.has_room(owner, is_reserved=request.path.startswith(RESERVED_PATHS)):
             return False
         self._unset_keepalive_if_required()  # HttpProtocol closes a connection that stays idle
-        self._write_refusal(owner)
+        self._write_refusal(owner, is_batched=True)
         return True
 
-    def _write_refusal(self, owner: str, *, keeps_open: bool = True, with_body: bool = True) -> None:
+    def _write_refusal(self, owner: str, *, keeps_open: bool = True, with_body: bool = True, is_batched: bool = False) -> None:
         """Writes the answer, or closes the connection of a client that reads no answers."""
         self._requests.count_refusal(owner)
         if self.flow.write_paused:
             self.drop("not-read")
+            return
+        answer = self._requests.refusals.next(keeps_open=keeps_open, with_body=with_body)
+        if is_batched:
+            self._batch.add(self.transport, answer)
         else:
-            self.transport.write(self._requests.refusals.next(keeps_open=keeps_open, with_body=with_body))
+            self.transport.write(answer)
 
     def _owner_of(self, authorization: bytes, cookie: bytes) -> str:
         return self._requests.owner_of(authorization, self.client[0] if self.client else "", cookie)

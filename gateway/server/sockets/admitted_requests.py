@@ -1,53 +1,26 @@
-"""Admission of requests at the sockets: whose a request is, by its headers alone, and the bytes of a refusal."""
+"""Admission of requests at the sockets: whose a request is, by its headers alone, and how many were refused."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import structlog
 
 from gateway.calls.limits.slots import Overloaded
 from gateway.concurrency.admission import Admission
-from gateway.ingress.http.asgi import SECURITY_HEADERS, Header
-from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
-from gateway.ingress.http.errors import describe
 from gateway.server.sockets.freed_memory import release_freed_memory
+from gateway.server.sockets.refusals import OVERLOADED_TEXT, RETRY_SECONDS, RefusalBatch, RefusalBytes
+from gateway.server.sockets.whole_requests import WholeRequests
 
 PROBE_PATHS: Final = frozenset({b"/livez", b"/readyz"})  # start at once, however busy the process is
 RESERVED_PATHS: Final = (b"/metrics", b"/console", b"/api/kill", b"/api/grants", b"/api/agents", b"/api/servers", b"/api/audit")
 """Operations that an operator needs most while a process is overloaded. Paths below them belong to them too."""
 CONSOLE_COOKIE: Final = b"interlock-console"  # ends or begins the name of the cookie of a console's session
 UNKNOWN_TENANT: Final = "?"  # of requests without a known token; no tenant has this name
-RETRY_SECONDS: Final = (1, 2, 3)  # Retry-After, in turns, so that refused clients do not all come back at once
 REPORT_SECONDS: Final = 10.0
 REPORTED_MAX: Final = 1000  # owners whose refusals are counted between two reports
-OVERLOADED_TEXT: Final = "The gateway has more requests than it can serve in time; try again later."
 log = structlog.get_logger()
-
-
-class RefusalBytes:
-    """Whole answers to refused requests, built once. `next` returns them in turns."""
-
-    def __init__(self) -> None:
-        self._kept_open = [_refusal_bytes(seconds, ()) for seconds in RETRY_SECONDS]
-        self._closing = [_refusal_bytes(seconds, ((b"connection", b"close"),)) for seconds in RETRY_SECONDS]
-        self._turn = 0
-
-    def next(self, *, keeps_open: bool = True, with_body: bool = True) -> bytes:
-        """Returns head and body, or for HEAD the head alone."""
-        self._turn = (self._turn + 1) % len(RETRY_SECONDS)
-        answer = (self._kept_open if keeps_open else self._closing)[self._turn]
-        return answer if with_body else answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-
-
-def _refusal_bytes(seconds: int, headers: tuple[Header, ...]) -> bytes:
-    report = describe(Overloaded(OVERLOADED_TEXT, seconds))
-    body = msgspec.json.encode(problem(report))
-    length = (b"content-length", str(len(body)).encode())
-    lines = ((b"content-type", PROBLEM_MEDIA_TYPE), length, (b"retry-after", str(seconds).encode()), *SECURITY_HEADERS, *headers)
-    return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (b"".join(b"%b: %b\r\n" % line for line in lines), body)
 
 
 class RefusalReports:
@@ -106,6 +79,8 @@ class RequestAdmission:
         self._find_owner = find_owner
         self._reports = reports or RefusalReports(self.admission, lambda kind: None, lambda owner, count: None)
         self.refusals = RefusalBytes()
+        self.refusal_batch = RefusalBatch()
+        self.whole_requests = WholeRequests()
 
     def owner_of(self, authorization: bytes, address: str, cookie: bytes = b"") -> str:
         """Returns whose share a request counts in: the owner of its token or of its console's session, else the client's address."""

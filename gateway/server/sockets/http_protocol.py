@@ -70,6 +70,8 @@ class HttpProtocol(AdmissionProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport in self._batch:  # the answer to this request must not overtake that to the one before
+            self._batch.write()
         if self._admission.can_start() or not self._refuse_unparsed(data):
             self._parse(data)
 

@@ -3,9 +3,14 @@
 import string
 from typing import Final, NamedTuple
 
+from gateway.concurrency.admission import LoopTimers, Timers
+
 METHODS: Final = frozenset({b"POST", b"GET", b"PUT", b"PATCH", b"DELETE"})
 LENGTH_DIGITS: Final = 5
 TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()  # what names of headers consist of (RFC 9110 s5.6.2)
+KNOWN_MAX: Final = 1000  # heads that are remembered
+KNOWN_BYTES_MAX: Final = 4096  # of a head that is remembered
+FORGET_SECONDS: Final = 10.0
 PARSED: Final = frozenset({b"", b"transfer-encoding", b"expect", b"connection", b"upgrade"})  # requests with such headers are parsed
 
 
@@ -15,18 +20,50 @@ class WholeRequest(NamedTuple):
     path: bytes
     authorization: bytes
     cookie: bytes
+    length: int  # of the body, in bytes
 
 
-def read_whole_request(data: bytes) -> WholeRequest | None:
-    """Returns a request if `data` is exactly one, which every HTTP parser delimits in the same way; else None.
+class WholeRequests:
+    """Reads requests that arrived in one piece.
 
-    The caller drops the bytes. If the request ended elsewhere for a proxy, the rest of a body would be taken for the next request. So the
-    parser gets all that is unusual: transfer codings, headers that occur twice, bare line ends, folded lines, and names with spaces.
+    Clients repeat their heads, so equal ones are read once within FORGET_SECONDS. They are not remembered for longer, since they contain
+    tokens.
     """
-    end = data.find(b"\r\n\r\n")
-    head = data[:end]
+
+    def __init__(self, timers: Timers | None = None) -> None:
+        self._timers = timers or LoopTimers()
+        self._known: dict[bytes, WholeRequest] = {}
+
+    def read(self, data: bytes) -> WholeRequest | None:
+        """Returns a request if `data` is exactly one, which every HTTP parser delimits in the same way; else None.
+
+        The caller drops the bytes. If the request ended elsewhere for a proxy, the rest of a body would be taken for the next request. So
+        the parser gets all that is unusual: transfer codings, headers that occur twice, bare line ends, folded lines, and names with spaces.
+        """
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return None
+        head = data[:end]
+        request = self._known.get(head)
+        if request is None:
+            request = _read_head(head)
+            if request is None:
+                return None
+            self._remember(head, request)
+        return request if len(data) == end + 4 + request.length else None
+
+    def _remember(self, head: bytes, request: WholeRequest) -> None:
+        if len(self._known) >= KNOWN_MAX or len(head) > KNOWN_BYTES_MAX:
+            return
+        if not self._known:
+            self._timers.later(FORGET_SECONDS, self._known.clear)
+        self._known[head] = request
+
+
+def _read_head(head: bytes) -> WholeRequest | None:
+    """Returns the request that begins with `head`, or None if its head is unusual."""
     lines = head.split(b"\r\n")
-    if end < 0 or head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         return None
     method, _, rest = lines[0].partition(b" ")
     target, _, version = rest.partition(b" ")
@@ -36,7 +73,7 @@ def read_whole_request(data: bytes) -> WholeRequest | None:
     if len(headers) != len(lines) - 1 or b"".join(headers).translate(None, TOKEN) or not PARSED.isdisjoint(headers):
         return None
     length = headers.get(b"content-length", b"0").strip(b" \t")
-    if not length.isdigit() or len(length) > LENGTH_DIGITS or len(data) != end + 4 + int(length):
+    if not length.isdigit() or len(length) > LENGTH_DIGITS:
         return None
     known = (headers.get(name, b"").strip(b" \t") for name in (b"authorization", b"cookie"))
-    return WholeRequest(target.partition(b"?")[0], *known)
+    return WholeRequest(target.partition(b"?")[0], *known, int(length))
