@@ -40,8 +40,8 @@ def _refusal_bytes(seconds: int, headers: tuple[Header, ...]) -> bytes:
 class RefusalBatch:
     """Refusals that are written together, after all requests of an iteration of the event loop were read.
 
-    Reading and writing in turns costs twice the time: each evicts the other's code from the processor's caches, and a client that is waiting
-    is woken for each answer.
+    Reading and writing in turns costs twice the time: each evicts the other's code from the processor's caches, and a waiting client is
+    woken for each answer.
     """
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ class WholeRequests:
         """Returns a request if `data` is exactly one, which every HTTP parser delimits in the same way; else None.
 
         The caller drops the bytes. If the request ended elsewhere for a proxy, the rest of a body would be taken for the next request. So
-        the parser gets all that is unusual: transfer codings, headers that occur twice, bare line ends, folded lines, and names with spaces.
+        the parser gets all that is unusual: transfer codings, headers that occur twice, bare line ends, folded lines, names with spaces.
         """
         end = data.find(b"\r\n\r\n")
         if end < 0:
@@ -75,5 +75,5 @@ def _read_head(head: bytes) -> WholeRequest | None:
     length = headers.get(b"content-length", b"0").strip(b" \t")
     if not length.isdigit() or len(length) > LENGTH_DIGITS:
         return None
-    known = (headers.get(name, b"").strip(b" \t") for name in (b"authorization", b"cookie"))
-    return WholeRequest(target.partition(b"?")[0], *known, int(length))
+    authorization, cookie = (headers.get(name, b"").strip(b" \t") for name in (b"authorization", b"cookie"))
+    return WholeRequest(target.partition(b"?")[0], authorization, cookie, int(length))

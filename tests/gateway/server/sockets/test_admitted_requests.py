@@ -103,6 +103,7 @@ async def test_a_refused_request_is_answered_before_it_is_read_by_the_gateway(pr
     client = process.connect()
     process.overload()
     WAYS[way](client, post())
+    await until(lambda: client.status > 0)
     head, _, body = client.wire.sent.partition(b"\r\n\r\n")
     assert client.status == 503 and b"retry-after: " in head and b"application/problem+json" in head
     assert json.loads(body)["reason_id"] == "overloaded" and not process.app.paths and process.counted == ["known"]
@@ -206,6 +207,7 @@ async def test_a_flood_by_one_user_refuses_that_user_and_serves_another() -> Non
         client.send(post())
     bob = process.connect()
     bob.send(post(token="bob-token"))
+    process.requests.refusal_batch.write()
     assert bob.status == 0 and sum(client.status == 503 for client in flood) == 250
     process.calm()
     await bob.answered()
@@ -218,6 +220,7 @@ async def test_unknown_tokens_share_the_place_of_their_address() -> None:
     process.overload()
     for number, client in enumerate(strangers):
         client.send(post(token=f"made-up-{number}"))
+    process.requests.refusal_batch.write()
     assert sum(client.status == 503 for client in strangers) == 150 and set(process.counted) == {"unknown"}
 
 
@@ -254,6 +257,42 @@ async def test_pipelined_requests_are_refused_one_after_the_other(process: Proce
     process.overload()
     client.send(post() * 3)
     assert statuses(client) == [503, 503, 503]
+
+
+async def test_refusals_are_written_after_all_requests_of_an_iteration_were_read(process: Process) -> None:
+    clients = [process.connect() for _ in range(3)]
+    process.overload()
+    for client in clients:
+        client.send(post())
+    assert not any(client.wire.sent for client in clients)
+    await until(lambda: clients[0].status > 0)
+    assert [statuses(client) for client in clients] == [[503], [503], [503]]
+
+
+async def test_the_answer_to_the_next_request_never_overtakes_a_refusal(process: Process) -> None:
+    client = process.connect()
+    process.overload()
+    client.send(post())
+    client.send(b"not HTTP\r\n\r\n")
+    assert statuses(client) == [503, 400] and client.wire.closed
+
+
+async def test_a_refusal_for_a_client_that_has_gone_stops_no_other(process: Process) -> None:
+    gone, waiting = process.connect(), process.connect()
+    process.overload()
+    gone.send(post())
+    waiting.send(post())
+    gone.wire.closed = "by the client"
+    await until(lambda: waiting.status > 0)
+    assert (statuses(gone), statuses(waiting)) == ([], [503])
+
+
+async def test_a_process_that_stops_writes_its_last_refusals(process: Process) -> None:
+    client = process.connect()
+    process.overload()
+    client.send(post())
+    client.protocol.shutdown()
+    assert statuses(client) == [503] and client.wire.closed
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.server.sockets.whole_requests import read_whole_request
+from gateway.server.sockets.whole_requests import FORGET_SECONDS, KNOWN_MAX, WholeRequests
+from tests.gateway.concurrency.test_admission import Loop
 
 PLAIN = b"POST /mcp/echo?x=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc\r\nContent-Length: 5\r\n\r\nhello"
 PIECES = (
@@ -43,10 +44,42 @@ class Parsed:
         self.complete += 1
 
 
-def test_path_authorization_and_cookie_of_a_plain_request_are_read() -> None:
-    assert read_whole_request(PLAIN) == (b"/mcp/echo", b"Bearer abc", b"")
-    assert read_whole_request(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n") == (b"/livez", b"", b"")
-    assert read_whole_request(b"GET /console HTTP/1.1\r\nhost: x\r\nCookie: a=b\r\n\r\n") == (b"/console", b"", b"a=b")
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def requests(loop: Loop) -> WholeRequests:
+    return WholeRequests(loop)
+
+
+def test_path_authorization_and_cookie_of_a_plain_request_are_read(requests: WholeRequests) -> None:
+    assert requests.read(PLAIN) == (b"/mcp/echo", b"Bearer abc", b"", 5)
+    assert requests.read(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n") == (b"/livez", b"", b"", 0)
+    assert requests.read(b"GET /console HTTP/1.1\r\nhost: x\r\nCookie: a=b\r\n\r\n") == (b"/console", b"", b"a=b", 0)
+
+
+def test_an_equal_head_is_read_once_until_it_is_forgotten(requests: WholeRequests, loop: Loop) -> None:
+    first = requests.read(PLAIN)
+    assert requests.read(PLAIN) is first
+    loop.iterate(FORGET_SECONDS)
+    assert requests.read(PLAIN) == first and requests.read(PLAIN) is not first
+
+
+# attack PRO-01
+def test_a_known_head_with_another_body_is_left_to_the_parser(requests: WholeRequests) -> None:
+    assert requests.read(PLAIN)
+    assert requests.read(PLAIN + PLAIN) is None and requests.read(PLAIN[:-1]) is None
+
+
+def test_what_is_known_of_heads_is_bounded(requests: WholeRequests) -> None:
+    heads = [PLAIN.replace(b"Bearer abc", b"Bearer %d" % number) for number in range(KNOWN_MAX + 1)]
+    read = [requests.read(head) for head in heads]
+    assert requests.read(heads[0]) is read[0] and requests.read(heads[-1]) is not read[-1]
+    forgetful = WholeRequests(Loop())
+    long = PLAIN.replace(b"Bearer abc", b"Bearer " + b"a" * 5000)
+    assert forgetful.read(long) is not forgetful.read(long)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +102,15 @@ def test_path_authorization_and_cookie_of_a_plain_request_are_read() -> None:
     ],
 )
 # attack PRO-01
-def test_an_unusual_request_is_left_to_the_parser(data: bytes) -> None:
-    assert read_whole_request(data) is None
+def test_an_unusual_request_is_left_to_the_parser(requests: WholeRequests, data: bytes) -> None:
+    assert requests.read(data) is None
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=14), st.integers(0, 3))
 # attack PRO-01
 def test_the_parser_ends_the_request_where_the_bytes_end(pieces: list[bytes], body: int) -> None:
     for data in (b"".join(pieces), b"POST /a HTTP/1.1\r\n" + b"\r\n".join(pieces) + b"\r\n\r\n" + b"x" * body):
-        request = read_whole_request(data)
+        request = WholeRequests(Loop()).read(data)
         if request is None:
             continue
         parsed = Parsed(data)
