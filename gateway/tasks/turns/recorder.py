@@ -174,7 +174,7 @@ class TurnRecorder:
         Returns the superseding state if another request or process has moved the task, else None.
         While the database is away, the events stay pending.
         """
-        unwritten, row = journal.unwritten_events(), journal.row
+        unwritten, row = journal.unwritten_events(), journal.progress_row()
         try:
             superseding = await self._append_events(journal.written_row, row, unwritten, None)
         except (WriteFailed, ReadFailed) as error:

@@ -1,4 +1,4 @@
-"""Events that arrive together are written together."""
+"""Events that arrive together are written together, and a turn that makes progress moves its task's time in steps."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -6,6 +6,7 @@ import pytest
 
 from adapters.contract import Call, Done, Event, Progress, RefLearned, Turn, VendorRef
 from gateway.storage.database import Database
+from gateway.tasks.turns.journal import UPDATED_STEP_US
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.turning import Desk, Scripted, piece, words
 
@@ -49,3 +50,13 @@ async def test_each_batch_is_one_commit_and_the_last_one_brings_the_ending(desk:
     record = await desk.ended()
     assert agent.writes == [1, 2] and desk.shaky.begun == 3
     assert [event.kind for event in record.events] == ["message", "status", "status", *["artifact"] * 4, "status"]
+
+
+async def test_a_task_is_updated_in_steps_while_its_turn_makes_progress(desk: Desk) -> None:
+    start, step = desk.clock.us(), UPDATED_STEP_US / 1e6
+    pieces = [(piece(str(number)),) for number in range(5)]
+    agent = Batching(desk, (Progress(),), *pieces, (Done(),), seconds=step * 0.4)
+    await run(desk, agent)
+    steps = [round((time - start) / UPDATED_STEP_US, 1) for time in agent.times]
+    assert steps == [0.4, 0.4, 0.4, 1.6, 1.6, 1.6]  # its state changes at once, and pieces of an artifact wait for the step
+    assert (await desk.ended()).row.updated == desk.clock.us()
