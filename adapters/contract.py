@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -361,6 +361,13 @@ class Adapter(Protocol):
         Raises CannotCancel, and UpstreamFault when it is unknown whether the agent was reached.
         """
         ...
+
+
+@runtime_checkable
+class BatchingAdapter(Protocol):
+    """An Adapter whose events often arrive together. A batch may be empty."""
+
+    def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]: ...
 
 
 class Challenged(UpstreamFault):

@@ -1,7 +1,7 @@
 """The adapter for A2A agents, in the binding and version that the agent's card names."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Final
 
@@ -12,10 +12,11 @@ from adapters.a2a_client.peers import A2APeers
 from adapters.a2a_client.push_wakeups import PushWakeup, PushWakeups
 from adapters.a2a_client.wire.reading import A2ATurnReader
 from adapters.a2a_client.wire.tolerant import UnknownState
-from adapters.a2a_client.wire.transport import ANSWER_LIMIT, UNSUPPORTED_OPERATION, A2APeer, PeerError, Transport
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, UNSUPPORTED_OPERATION, PeerError, PeerEvents, Transport
 from adapters.contract import (
     Adapter,
     AnswerRefused,
+    BatchingAdapter,
     Call,
     CannotReattach,
     Event,
@@ -72,26 +73,31 @@ class A2AAgent:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Sends the message, then polls the task until it ends. Raises UpstreamFault."""
+        async with aclosing(self.run_in_batches(turn, call)) as batches:
+            async for events in batches:
+                for event in events:
+                    yield event
+
+    async def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+        """Yields the events of `run`, those of one response or of one read of a stream together."""
         reading = A2ATurnReader(turn.ref, self._peers.peer(call).url)
         with self._register_wakeup(turn, call) as wakeup:
             notify = wakeup.url if wakeup else ""
             try:
                 if turn.stream:
-                    async with aclosing(self._stream_or_send(turn, call, reading, notify)) as events:
-                        async for event in events:
-                            yield event
+                    async with aclosing(self._stream_or_send(turn, call, reading, notify)) as batches:
+                        async for events in batches:
+                            yield events
                 else:
-                    for event in await self._send_and_read(turn, call, reading, notify):
-                        yield event
+                    yield await self._send_and_read(turn, call, reading, notify)
             except PeerError as error:
-                for event in await self._events_after_refused_answer(turn, call, reading, error):
-                    yield event
+                yield await self._events_after_refused_answer(turn, call, reading, error)
             except UpstreamFault as fault:
                 fault.had_no_effect = fault.is_unsent and not reading.task_id
                 raise
             if not reading.has_ended:
                 async for event in self._poll_until_ended(call, reading, wakeup):
-                    yield event
+                    yield (event,)
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """Continues a turn, see Reattachable: GetTask, then SubscribeToTask where the agent streams, else polling."""
@@ -113,12 +119,10 @@ class A2AAgent:
         """Yields the events of a subscription while it lasts; none where the agent has none, or the task has ended."""
         answers = self._peers.transport(call).subscribe(self._peers.peer(call), call, reader.task_id)
         try:
-            async with aclosing(answers):
-                async for answer in answers:
-                    for event in reader.events(answer):
+            async with aclosing(_read_answers(answers, reader)) as batches:
+                async for events in batches:
+                    for event in events:
                         yield event
-                    if reader.has_ended:
-                        return
         except (PeerError, UnknownState, Unreachable):
             return
 
@@ -155,40 +159,39 @@ class A2AAgent:
         """Sends CancelTask, see Stoppable. Does not wait until a task that is being canceled has ended."""
         return bool(ref.task_id) and await request_cancellation(self._peers, call, ref.task_id)
 
-    async def _stream_or_send(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> AsyncGenerator[Event, None]:
+    async def _stream_or_send(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> AsyncGenerator[Sequence[Event], None]:
         """Yields the events of a stream, or of one response without streaming. Without an ending, the task's id is then known."""
         stream = True
         while stream and (peer := self._peers.peer(call, push_url, turn.metadata)).can_stream:
+            answers = self._peers.transport(call).stream(peer, call, _outgoing_message(turn), turn.accepted_output_modes)
             try:
-                async with aclosing(self._stream_events(peer, turn, call, reader)) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(_read_answers(answers, reader)) as batches:
+                    async for events in batches:
+                        yield events
                 break
             except PeerError as error:
                 if reader.task_id or not self._peers.should_retry_downgraded(peer, error, True):
                     raise
                 stream = peer.is_v03 is not self._peers.peer(call).is_v03  # another version first, then without streaming
             except UnknownState as unknown:
-                for event in reader.learn_ids_of(unknown):
-                    yield event
+                yield reader.learn_ids_of(unknown)
                 break
         else:
-            for event in await self._send_and_read(turn, call, reader, push_url):
-                yield event
+            yield await self._send_and_read(turn, call, reader, push_url)
 
-    async def _send_and_read(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> list[Event]:
+    async def _send_and_read(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> Sequence[Event]:
         """The events of one response. Without an ending, the task's id is then known."""
         while True:
             peer = self._peers.peer(call, push_url, turn.metadata)
             try:
-                return list(
-                    reader.events(await self._peers.transport(call).send(peer, call, _outgoing_message(turn), turn.accepted_output_modes))
+                return reader.events(
+                    await self._peers.transport(call).send(peer, call, _outgoing_message(turn), turn.accepted_output_modes)
                 )
             except PeerError as error:
                 if reader.task_id or not self._peers.should_retry_downgraded(peer, error, False):
                     raise
             except UnknownState as unknown:
-                return list(reader.learn_ids_of(unknown))
+                return reader.learn_ids_of(unknown)
 
     async def _events_after_refused_answer(self, turn: Turn, call: Call, reader: A2ATurnReader, error: PeerError) -> list[Event]:
         """The events after an agent refused an answer: AnswerRefused while the task waits, else its progress. Raises `error` otherwise."""
@@ -198,7 +201,7 @@ class A2AAgent:
         task = await self._peers.task(call, task_id)
         if task.status.state in INTERRUPTED:
             return [AnswerRefused(ANSWER_REFUSED_TEXT, f"{error.public} {error.detail}".strip())]
-        return list(reader.events(task))
+        return reader.events(task)
 
     async def _get_task(self, call: Call, task_id: str) -> Task:
         """The current task. Retries while the agent is briefly unreachable."""
@@ -213,15 +216,6 @@ class A2AAgent:
                 await self._sleep(delay)
         return await self._peers.task(call, task_id)
 
-    async def _stream_events(self, peer: A2APeer, turn: Turn, call: Call, reader: A2ATurnReader) -> AsyncGenerator[Event, None]:
-        answers = self._peers.transport(call).stream(peer, call, _outgoing_message(turn), turn.accepted_output_modes)
-        async with aclosing(answers):
-            async for answer in answers:
-                for event in reader.events(answer):
-                    yield event
-                if reader.has_ended:
-                    return
-
     def _register_wakeup(self, turn: Turn, call: Call) -> AbstractContextManager[PushWakeup | None]:
         """A context manager for a wakeup URL, for an agent that will push; otherwise for None."""
         target = call.target
@@ -229,6 +223,24 @@ class A2AAgent:
             return _NO_WAKEUP
         fit = target.card.push_notifications and not (turn.stream and self._peers.peer(call).can_stream)
         return self._push_wakeups.register(target.name) if fit else _NO_WAKEUP
+
+
+async def _read_answers(answers: AsyncGenerator[PeerEvents, None], reader: A2ATurnReader) -> AsyncGenerator[list[Event], None]:
+    """Yields the events of a stream's answers, those that arrived together in one list, until one ends the turn."""
+    async with aclosing(answers):
+        async for arrived in answers:
+            events = list[Event]()
+            try:
+                for answer in arrived:
+                    events += reader.events(answer)
+                    if reader.has_ended:
+                        break
+            except UpstreamFault:
+                yield events  # what the agent sent before it counts
+                raise
+            yield events
+            if reader.has_ended:
+                return
 
 
 def _outgoing_message(turn: Turn) -> Message:
@@ -241,6 +253,7 @@ def _outgoing_message(turn: Turn) -> Message:
 
 
 _: type[Adapter] = A2AAgent
+_batches: type[BatchingAdapter] = A2AAgent
 _watches: type[Watcher] = A2AAgent
 _reattaches: type[Reattachable] = A2AAgent
 _stops: type[Stoppable] = A2AAgent

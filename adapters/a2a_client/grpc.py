@@ -28,6 +28,7 @@ from adapters.a2a_client.wire.transport import (
     UNSUPPORTED_OPERATION,
     A2APeer,
     PeerError,
+    PeerEvents,
     Transport,
     seconds_left,
 )
@@ -76,23 +77,21 @@ class GrpcTransport:
             _read_event, peer, await self._call_unary("SendMessage", peer, call, await _encode_send_request(peer, message, modes))
         )
 
-    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvents, None]:
         async with aclosing(
             self._stream_events(peer, call, "SendStreamingMessage", await _encode_send_request(peer, message, modes))
-        ) as events:
-            async for event in events:
-                yield event
+        ) as batches:
+            async for events in batches:
+                yield events
 
-    async def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+    def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvents, None]:
         if peer.is_v03:
             method, request = "TaskSubscription", pb03.TaskSubscriptionRequest(name=f"tasks/{task_id}")
         else:
             method, request = "SubscribeToTask", pb1.SubscribeToTaskRequest(tenant=peer.tenant, id=task_id)
-        async with aclosing(self._stream_events(peer, call, method, request)) as events:
-            async for event in events:
-                yield event
+        return self._stream_events(peer, call, method, request)
 
-    async def _stream_events(self, peer: A2APeer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
+    async def _stream_events(self, peer: A2APeer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvents, None]:
         channel, stub = await self._connected_channel_and_stub(peer, call)
         metadata = _call_metadata(peer, call)
         arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=metadata)
@@ -102,7 +101,7 @@ class GrpcTransport:
             async for response in arriving:
                 has_response = True
                 _record_response(record, response)
-                yield await _decode_answer(_read_event, peer, response)
+                yield (await _decode_answer(_read_event, peer, response),)
         except grpc.aio.AioRpcError as error:
             if not (has_response and error.code() in _STREAM_CUT_CODES):
                 raise _fault_of_status(channel, error) from None
@@ -186,7 +185,7 @@ def _read_event(peer: A2APeer, message: Protobuf) -> PeerEvent:
     if peer.is_v03:
         return tolerant.read_event(v03_proto.lift_event(value))
     response = _convert_or_none(value, StreamResponse)
-    return v1.only_member(response) if response and v1.is_clean(response) else tolerant.read_event(value)
+    return (v1.clean_member(response) if response else None) or tolerant.read_event(value)
 
 
 def _read_task(peer: A2APeer, message: Protobuf) -> Task:

@@ -3,12 +3,13 @@
 import itertools
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
-from adapters.a2a_client.stream_batching import batch_chunks
+from adapters.a2a_client.stream_batching import read_batches
 from adapters.a2a_client.wire import rpc
 from adapters.a2a_client.wire.tolerant import PeerEvent
-from adapters.a2a_client.wire.transport import ANSWER_LIMIT, A2APeer, Transport, seconds_left
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, A2APeer, PeerEvents, Transport, seconds_left
 from adapters.contract import Call, UpstreamFault
 from adapters.task import Message, Task
 from adapters.upstream.aws_access import AWS_OPTION
@@ -16,7 +17,6 @@ from adapters.upstream.egress import Egress, StreamedResponse
 from adapters.upstream.http1.responses import HttpResponse
 from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.retry_after import add_retry_after
-from adapters.upstream.sse import read_events_until_cut
 from policies.strict_json import LARGE, run_off_loop
 
 
@@ -36,19 +36,15 @@ class JsonRpcTransport:
         body, request_id = await self._request(peer, call, dialect.send, params)
         return rpc.read_event(body, request_id) if len(body) <= LARGE else await run_off_loop(rpc.read_event, body, request_id)
 
-    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+    def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvents, None]:
         dialect = _dialect(peer)
         params = dialect.send_params(message, modes, peer.tenant, "", peer.metadata)
-        async with aclosing(self._stream_events(peer, call, dialect.stream, params)) as events:
-            async for event in events:
-                yield event
+        return self._stream_events(peer, call, dialect.stream, params)
 
-    async def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._stream_events(peer, call, _dialect(peer).subscribe, _task_params(peer, task_id))) as events:
-            async for event in events:
-                yield event
+    def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvents, None]:
+        return self._stream_events(peer, call, _dialect(peer).subscribe, _task_params(peer, task_id))
 
-    async def _stream_events(self, peer: A2APeer, call: Call, method: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+    async def _stream_events(self, peer: A2APeer, call: Call, method: str, params: Any) -> AsyncGenerator[PeerEvents, None]:
         request_id = next(self._ids)
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
@@ -61,11 +57,12 @@ class JsonRpcTransport:
                 response_body = await answer.read(self._limit)
                 if answer.status != 200:
                     raise _refusal(answer, response_body)
-                yield await run_off_loop(rpc.read_event, response_body, request_id)
+                yield (await run_off_loop(rpc.read_event, response_body, request_id),)
                 return
-            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.on_activity)) as events:
-                async for event in events:
-                    yield await run_off_loop(rpc.read_event, event.data, request_id)
+            decode = partial(rpc.read_event, request_id=request_id)
+            async with aclosing(read_batches(answer, self._limit, call.on_activity, decode)) as batches:
+                async for events in batches:
+                    yield events
 
     async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
         return await run_off_loop(rpc.read_task, *await self._request(peer, call, _dialect(peer).get, _task_params(peer, task_id)))

@@ -3,12 +3,13 @@
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import msgspec
 
-from adapters.a2a_client.stream_batching import batch_chunks
+from adapters.a2a_client.stream_batching import read_batches
 from adapters.a2a_client.wire import tolerant, v03_proto, v1
 from adapters.a2a_client.wire.rpc import V1, check_size
 from adapters.a2a_client.wire.tolerant import PeerEvent
@@ -19,6 +20,7 @@ from adapters.a2a_client.wire.transport import (
     TASK_NOT_FOUND,
     A2APeer,
     PeerError,
+    PeerEvents,
     Transport,
     seconds_left,
 )
@@ -28,7 +30,6 @@ from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import Egress
 from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.retry_after import add_retry_after
-from adapters.upstream.sse import read_events_until_cut
 from policies.strict_json import LARGE, BadJson, parse, run_off_loop
 
 _SEND: Final = "/message:send"
@@ -54,17 +55,13 @@ class RestTransport:
         body = await self._request("POST", peer, call, _SEND, _send_params(peer, message, modes))
         return _read_event(body, peer) if len(body) <= LARGE else await run_off_loop(_read_event, body, peer)
 
-    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._stream_events(peer, call, _STREAM, _send_params(peer, message, modes))) as events:
-            async for event in events:
-                yield event
+    def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvents, None]:
+        return self._stream_events(peer, call, _STREAM, _send_params(peer, message, modes))
 
-    async def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._stream_events(peer, call, f"/tasks/{quote(task_id, safe='')}:subscribe", {})) as events:
-            async for event in events:
-                yield event
+    def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvents, None]:
+        return self._stream_events(peer, call, f"/tasks/{quote(task_id, safe='')}:subscribe", {})
 
-    async def _stream_events(self, peer: A2APeer, call: Call, path: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+    async def _stream_events(self, peer: A2APeer, call: Call, path: str, params: Any) -> AsyncGenerator[PeerEvents, None]:
         body, url = encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
         if AWS_OPTION in call.target.upstream:
@@ -76,11 +73,11 @@ class RestTransport:
                     raise _challenge_in(answer) or _fault_of_status(
                         answer, response_body, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND
                     )
-                yield await run_off_loop(_read_event, response_body, peer)
+                yield (await run_off_loop(_read_event, response_body, peer),)
                 return
-            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.on_activity)) as events:
-                async for event in events:
-                    yield await run_off_loop(_read_event, event.data, peer)
+            async with aclosing(read_batches(answer, self._limit, call.on_activity, partial(_read_event, peer=peer))) as batches:
+                async for events in batches:
+                    yield events
 
     async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
         return await run_off_loop(_read_task, await self._request("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"), peer)
@@ -135,8 +132,8 @@ def _read_event(body: bytes, peer: A2APeer) -> PeerEvent:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            if v1.is_clean(response):
-                return v1.only_member(response)
+            if (member := v1.clean_member(response)) is not None:
+                return member
     value = _parse_json(body)
     if isinstance(value, dict) and "error" in value:
         raise _error_in(value, "an error", -32603)

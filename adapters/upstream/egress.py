@@ -225,22 +225,26 @@ class StreamedResponse:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yields chunks as they arrive, none of them empty. Raises UpstreamFault."""
-        while chunk := await self._next_chunk():
+        while chunk := await self.next_chunk():
             yield chunk
 
     async def read(self, limit: int = BODY_MAX) -> bytes:
         """The whole response, at most `limit` bytes. Raises UpstreamFault."""
         chunks, size = list[bytes](), 0
         while size <= limit:
-            chunk = await self._next_chunk()
+            chunk = await self.next_chunk()
             if not chunk:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
         raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
 
-    async def _next_chunk(self) -> bytes:
-        """What has arrived; empty at the end."""
+    def pause_until(self, when: float) -> None:
+        """Reads nothing until `when`, on the event loop's clock. What arrives meanwhile becomes one chunk."""
+        self._body.pause_until(when)
+
+    async def next_chunk(self) -> bytes:
+        """What has arrived, as soon as there is anything; empty at the end. Raises UpstreamFault."""
         try:
             chunk = await self._body.read()
         except (ResponseTooLarge, OSError, ValueError) as error:

@@ -3,12 +3,12 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from adapters.contract import ENDPOINT_KEY, Call, NotSent, RefLearned, Unreachable, UpstreamFault, VendorRef
+from adapters.contract import ENDPOINT_KEY, Call, Event, NotSent, RefLearned, Unreachable, UpstreamFault, VendorRef
 from adapters.upstream.breaker import Breaker
 from registry.cards.card import Registration
 
@@ -197,17 +197,21 @@ class CallAttempts:
             return RECONNECT_SECONDS
         return fault.retry_after if fault.retryable and fault.retry_after is not None and fault.retry_after <= WAIT_MAX else None
 
-    def with_endpoint(self, event: RefLearned) -> RefLearned:
-        """The event with the endpoint, if that is not the registered one."""
+    def with_endpoint(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events, of which each RefLearned names the endpoint, if that is not the registered one."""
         if not self._call.target.endpoints or self.url == _url(self._call.target):
-            return event
-        return replace(event, ref=replace(event.ref, extra={**event.ref.extra, ENDPOINT_KEY: self.url}))
+            return events
+        return [_with_endpoint(event, self.url) if isinstance(event, RefLearned) else event for event in events]
 
     def end(self) -> None:
         """Ends the call, whatever its outcome."""
         self._agent.in_flight -= 1
         if self._holds_breaker:
             self._resilience.breaker.release(_endpoint_key(self._call.target, self.url))
+
+
+def _with_endpoint(event: RefLearned, url: str) -> RefLearned:
+    return replace(event, ref=replace(event.ref, extra={**event.ref.extra, ENDPOINT_KEY: url}))
 
 
 def weights_of(target: Registration) -> Mapping[str, int]:

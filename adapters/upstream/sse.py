@@ -1,18 +1,14 @@
 """Server-sent events (WHATWG HTML s9.2): read from arbitrary chunks, and written."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from adapters.contract import InvalidAnswer, UpstreamFault
+from adapters.contract import InvalidAnswer
 
 EVENT_LIMIT: Final = 8 << 20  # bytes of one event
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """A dispatched event. `id` is the last one seen on the stream, as the standard defines."""
 
     data: bytes
@@ -47,30 +43,33 @@ class SseReader:
         if not chunk:
             return []
         self._size += len(chunk)
-        events = []
+        events = list[ServerSentEvent]()
         for line in self._lines(chunk):
-            event = self._read_line(line)
-            if event is not None:
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif line:
+                self._read_field(line)
+            elif (event := self._dispatch()) is not None:
                 events.append(event)
         if self._size > self._limit:
             raise InvalidAnswer("The agent's stream has an event that is too large", f"an event of more than {self._limit} bytes")
         return events
 
     def _lines(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes, without their ends."""
         if b"\n" not in chunk and b"\r" not in chunk:
             self._tail.append(chunk)
             return []
         self._after_cr = chunk.endswith(b"\r")
-        lines = (b"".join(self._tail) + chunk).splitlines(keepends=True)
-        self._tail = [] if lines[-1].endswith((b"\n", b"\r")) else [lines.pop()]
+        lines = (b"".join(self._tail) + chunk).splitlines() if self._tail else chunk.splitlines()
+        self._tail = [] if chunk.endswith((b"\n", b"\r")) else [lines.pop()]
         if self._at_start:
             lines[0] = lines[0].removeprefix(_BOM)
             self._at_start = False
-        return [line.rstrip(b"\r\n") for line in lines]
+        return lines
 
-    def _read_line(self, line: bytes) -> ServerSentEvent | None:
-        if not line:
-            return self._dispatch()
+    def _read_field(self, line: bytes) -> None:
+        """Reads a line other than `data:`."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -81,7 +80,6 @@ class SseReader:
             self.retry = int(value)
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
-        return None
 
     def _dispatch(self) -> ServerSentEvent | None:
         data, event = self._data, self._event
@@ -98,26 +96,3 @@ def one_line(data: bytes) -> bytes:
     if data.isascii():
         return data
     return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
-
-
-async def read_events_until_cut(
-    chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT, on_activity: Callable[[], None] = lambda: None
-) -> AsyncGenerator[ServerSentEvent, None]:
-    """Yields the events until the connection ends or breaks. Calls `on_activity` for each chunk, also for comments.
-
-    Raises UpstreamFault only when an event exceeds the limit.
-    """
-    reader = SseReader(limit)
-    async with aclosing(_until_broken(chunks)) as arriving:
-        async for chunk in arriving:
-            on_activity()
-            for event in reader.feed(chunk):
-                yield event
-
-
-async def _until_broken(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except UpstreamFault:
-        return

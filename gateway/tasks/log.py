@@ -91,8 +91,7 @@ _ADVANCE = GuardedUpdate(
     ("tenant", "id", "last_seq", "runner"),  # a process whose turn another one has taken up moves nothing any more
     TaskMoved,
 )
-
-
+_ADVANCE_SEQ = GuardedUpdate(tasks, ("last_seq",), _ADVANCE.keys, TaskMoved)  # five indexes stay as they are
 _NEW_TASK_FIELDS = tuple(name for name in TaskRow.__struct_fields__ if name not in ("state", "awaited_connection_id"))
 _new_task_values = attrgetter(*_NEW_TASK_FIELDS)
 _NEW_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS))
@@ -144,10 +143,13 @@ class TaskLog:
         """Appends events and updates the task. Raises TaskMoved if the task has moved since `previous` or has ended."""
         if previous.has_ended:
             raise TaskMoved
-        refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
-        values = (row.state.value, row.updated, row.last_seq, row.runner, *refs)
-        batch.update(_ADVANCE, (*values, previous.tenant, previous.id, previous.last_seq, previous.runner))
-        _write_prompts(batch, previous, row)
+        keys = (previous.tenant, previous.id, previous.last_seq, previous.runner)
+        if row == replace(previous, last_seq=row.last_seq):
+            batch.update(_ADVANCE_SEQ, (row.last_seq, *keys))
+        else:
+            refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
+            batch.update(_ADVANCE, (row.state.value, row.updated, row.last_seq, row.runner, *refs, *keys))
+            _write_prompts(batch, previous, row)
         self._add_events(batch, row, events)
         if row.has_ended:
             record_ending(batch, self._recorder, row)

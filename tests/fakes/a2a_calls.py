@@ -91,11 +91,13 @@ class _Streamed:
     def __init__(self, status: int, headers: Mapping[str, str], chunks: list[bytes]) -> None:
         self.status = status
         self.headers = headers
-        self._chunks = chunks
+        self._chunks = iter(chunks)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
+    async def next_chunk(self) -> bytes:
+        return next(self._chunks, b"")
+
+    def pause_until(self, when: float) -> None:
+        pass
 
     async def read(self, limit: int = 0) -> bytes:
         return b"".join(self._chunks)

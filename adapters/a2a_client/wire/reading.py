@@ -1,6 +1,6 @@
 """Reads an A2A agent's responses in one turn as events of the contract. Pure: no network, no clock."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -24,7 +24,7 @@ from adapters.contract import (
 )
 from adapters.redaction.error_text import ErrorTextFilter, filter_failure, filter_progress_text
 from adapters.redaction.reserved_metadata import without_reserved_members, without_reserved_names
-from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
+from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus, TaskStatusUpdateEvent
 
 _UNSUCCESSFUL_STATES = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
 _INTERRUPT_ARTIFACT = "Interrupt"  # LangGraph puts its question into an artifact with this name
@@ -57,38 +57,45 @@ class A2ATurnReader:
         if not isinstance(known.status.message, UnsetType):
             self._seen_message_ids.add(known.status.message.message_id)
 
-    def events(self, answer: PeerEvent) -> Iterator[Event]:
-        """Yields the events that `answer` adds. Raises UpstreamFault when it is about another task."""
+    def events(self, answer: PeerEvent) -> list[Event]:
+        """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
         self._usage = _usage_in_answer(answer) or self._usage
+        if isinstance(answer, TaskArtifactUpdateEvent):  # most answers of a stream
+            return [*self._learn_ids(answer.context_id, answer.task_id), without_reserved_names(self._read_artifact_update(answer))]
+        events = list[Event]()
         for read in self._read_answer(answer):
             event = without_reserved_names(read)
             self.has_ended = isinstance(event, ENDINGS)
-            if self._usage is not None and self.has_ended:
-                event = with_usage(event, self._usage)
-            yield event
             if self.has_ended:
-                return
+                events.append(event if self._usage is None else with_usage(event, self._usage))
+                break
+            events.append(event)
+        return events
 
-    def learn_ids_of(self, unknown: UnknownState) -> Iterator[Event]:
+    def learn_ids_of(self, unknown: UnknownState) -> Sequence[Event]:
         """Notes the ids of a response with an unknown state, so that the task can be polled. Raises `unknown` when it has none."""
         if not unknown.task_id:
             raise unknown
-        yield from self._learn_ids(unknown.context_id, unknown.task_id)
+        return self._learn_ids(unknown.context_id, unknown.task_id)
 
-    def _learn_ids(self, context_id: str, task_id: str) -> Iterator[Event]:
+    def _learn_ids(self, context_id: str, task_id: str) -> Sequence[Event]:
+        """A RefLearned for ids that differ from the known ones, else nothing. Raises InvalidAnswer for another task."""
+        if self.task_id == task_id and context_id in ("", self.ref.context_id):
+            return ()
         if self.task_id and task_id != self.task_id:
             raise InvalidAnswer("The agent answered about another task")
         self.task_id = task_id
         ref = VendorRef(context_id or self.ref.context_id, task_id, self.ref.extra)
-        if ref != self.ref:
-            self.ref = ref
-            yield RefLearned(ref)
+        if ref == self.ref:
+            return ()
+        self.ref = ref
+        return (RefLearned(ref),)
 
-    def _read_answer(self, answer: PeerEvent) -> Iterator[Event]:
+    def _read_answer(self, answer: Task | Message | TaskStatusUpdateEvent) -> Iterator[Event]:
         if isinstance(answer, Message):
             yield from self._read_message(answer)
             return
-        if not isinstance(answer, TaskArtifactUpdateEvent) and answer.status.state in _UNSUCCESSFUL_STATES:
+        if answer.status.state in _UNSUCCESSFUL_STATES:
             self._error_text_filter = ErrorTextFilter(self._agent_url)
         if isinstance(answer, Task):
             yield from self._learn_ids(answer.context_id, answer.id)
@@ -98,11 +105,8 @@ class A2ATurnReader:
             return
         yield from self._learn_ids(answer.context_id, answer.task_id)
         metadata = _metadata_of_the_agent(answer.metadata)
-        if isinstance(answer, TaskArtifactUpdateEvent):
-            yield self._read_artifact_update(answer, metadata)
-        else:
-            self._seen_metadata |= metadata or {}
-            yield from self._read_status(answer.status, (), metadata)
+        self._seen_metadata |= metadata or {}
+        yield from self._read_status(answer.status, (), metadata)
 
     def _new_metadata(self, declared: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
         """The members of a task's metadata that are new or changed since the last response; None without any."""
@@ -126,9 +130,9 @@ class A2ATurnReader:
             self._seen_artifacts[artifact.artifact_id] = artifact
             yield ArtifactPiece(self._error_text_filter.with_filtered_metadata(artifact) if self._error_text_filter else artifact)
 
-    def _read_artifact_update(self, update: TaskArtifactUpdateEvent, metadata: Mapping[str, Any] | None) -> Event:
+    def _read_artifact_update(self, update: TaskArtifactUpdateEvent) -> Event:
         self._seen_artifacts[update.artifact.artifact_id] = None if update.append else update.artifact
-        return ArtifactPiece(update.artifact, append=update.append, last_chunk=update.last_chunk, metadata=metadata)
+        return ArtifactPiece(update.artifact, update.append, update.last_chunk, _metadata_of_the_agent(update.metadata))
 
     def _read_status(self, status: TaskStatus, history: tuple[Message, ...], metadata: Mapping[str, Any] | None) -> Iterator[Event]:
         message = None if isinstance(status.message, UnsetType) else _without_ids(status.message)

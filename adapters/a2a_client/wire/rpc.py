@@ -107,9 +107,11 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
     """
     check_size(body)
     answer = _decode_or_none(_decode_send, body)
-    if answer and answer.error is None and not isinstance(answer.result, UnsetType) and v1.is_clean(answer.result):
-        _check_id(answer.id, request_id)
-        return v1.only_member(answer.result)
+    if answer and answer.error is None and not isinstance(answer.result, UnsetType):
+        member = v1.clean_member(answer.result)
+        if member is not None:
+            _check_id(answer.id, request_id)
+            return member
     return tolerant.read_event(_result_in(body, request_id))
 
 

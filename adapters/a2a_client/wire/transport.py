@@ -1,7 +1,7 @@
 """The Transport interface for A2A agents, one implementation per protocol binding, each for 1.0 and 0.3."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -44,6 +44,10 @@ CODES_BY_REASON: Final = {  # reasons of google.rpc.ErrorInfo (A2A 1.0 s5.4), by
     "EXTENSION_SUPPORT_REQUIRED": -32008,
     "VERSION_NOT_SUPPORTED": -32009,
 }
+
+
+PeerEvents = Iterable[PeerEvent]
+"""The events of a stream that arrived together, at least one. Iterating decodes each, so that it raises what Transport does."""
 
 
 class PeerError(UpstreamFault):
@@ -94,11 +98,11 @@ class Transport(Protocol):
         """SendMessage, blocking. `modes`: the accepted output modes; empty: any."""
         ...
 
-    def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+    def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvents, None]:
         """SendStreamingMessage. The events just end where the connection breaks: the task may continue without a listener."""
         ...
 
-    def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+    def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvents, None]:
         """SubscribeToTask. The events just end where the connection breaks."""
         ...
 

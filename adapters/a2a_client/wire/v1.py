@@ -113,29 +113,20 @@ def part_problem(part: Part) -> str:
     return ""
 
 
-def is_clean(value: Task | Message | StreamResponse) -> bool:
-    """Whether a response decoded by type is complete 1.0; otherwise `tolerant` has to read it."""
-    if isinstance(value, Task):
-        return _is_clean_task(value)
-    if isinstance(value, Message):
-        return _is_clean_message(value)
-    members = (value.task, value.message, value.status_update, value.artifact_update)
-    if sum(member is not UNSET for member in members) != 1:
-        return False
-    if isinstance(value.task, Task):
-        return _is_clean_task(value.task)
-    if isinstance(value.message, Message):
-        return _is_clean_message(value.message)
-    if not isinstance(value.status_update, UnsetType):
-        return (
-            bool(value.status_update.task_id) and _is_clean_status(value.status_update.status) and is_bounded(value.status_update.metadata)
-        )
-    assert not isinstance(value.artifact_update, UnsetType)
-    return (
-        bool(value.artifact_update.task_id)
-        and _is_clean_artifact(value.artifact_update.artifact)
-        and is_bounded(value.artifact_update.metadata)
-    )
+def clean_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent | None:
+    """The only member of a response decoded by type; None unless it is complete 1.0: then `tolerant` has to read it."""
+    members = (response.artifact_update, response.status_update, response.task, response.message)
+    found = [member for member in members if not isinstance(member, UnsetType)]
+    return found[0] if len(found) == 1 and is_clean(found[0]) else None
+
+
+def is_clean(value: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent) -> bool:
+    """Whether a value decoded by type is complete 1.0."""
+    if isinstance(value, TaskArtifactUpdateEvent):
+        return bool(value.task_id) and _is_clean_artifact(value.artifact) and is_bounded(value.metadata)
+    if isinstance(value, TaskStatusUpdateEvent):
+        return bool(value.task_id) and _is_clean_status(value.status) and is_bounded(value.metadata)
+    return _is_clean_task(value) if isinstance(value, Task) else _is_clean_message(value)
 
 
 def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
@@ -207,7 +198,10 @@ def _is_clean_artifact(artifact: Artifact) -> bool:
 
 
 def _are_clean_parts(parts: tuple[Part, ...]) -> bool:
-    return bool(parts) and all(not part_problem(part) and is_bounded(part.data) and is_bounded(part.metadata) for part in parts)
+    for part in parts:
+        if part_problem(part) or not (is_bounded(part.data) and is_bounded(part.metadata)):
+            return False
+    return bool(parts)
 
 
 def convert_params(params: Any, kind: type[S]) -> S:

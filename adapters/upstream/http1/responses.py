@@ -18,13 +18,14 @@ class HttpResponse(NamedTuple):
 class ArrivingBody:
     """A body while it arrives. The connection pauses while more than WAITING_MAX bytes wait for their reader."""
 
-    __slots__ = ("_chunks", "_error", "_is_discarded", "_is_paused", "_size", "_transport", "_waiter", "is_complete")
+    __slots__ = ("_chunks", "_error", "_is_discarded", "_is_paused", "_pause_timer", "_size", "_transport", "_waiter", "is_complete")
 
     def __init__(self, transport: asyncio.ReadTransport) -> None:
         self._transport = transport
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_paused = False
+        self._pause_timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_discarded = False
@@ -42,6 +43,14 @@ class ArrivingBody:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._clear()
         return data
+
+    def pause_until(self, when: float) -> None:
+        """Leaves what the peer sends in the socket until `when`, on the event loop's clock, so that it is read in one piece."""
+        if self._is_paused or self.is_complete or self._error is not None:
+            return
+        self._is_paused = True
+        self._transport.pause_reading()
+        self._pause_timer = asyncio.get_running_loop().call_at(when, self._resume)
 
     def discard(self) -> asyncio.Future[None]:
         """Drops the rest, of which nothing is read any more. The future is done at its end, or when it is more than WAITING_MAX bytes."""
@@ -70,13 +79,21 @@ class ArrivingBody:
         """Ends the body, with an error unless it is complete."""
         if not self.is_complete and self._error is None:
             self._error, self.is_complete = error, error is None
+            if self._pause_timer is not None:
+                self._resume()
             self._wake()
 
     def _clear(self) -> None:
         self._chunks, self._size = [], 0
         if self._is_paused:
-            self._is_paused = False
-            self._transport.resume_reading()
+            self._resume()
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
+        self._transport.resume_reading()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

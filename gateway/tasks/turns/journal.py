@@ -10,6 +10,7 @@ from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_event
 UNPACED_EVENTS_MAX = 1000  # a turn with fewer events is written as fast as the database commits
 PAUSE_PER_EVENT_SECONDS = 1e-4  # seconds between two commits, for each event of a longer turn
 PAUSE_MAX_SECONDS = 1.0  # seconds
+UPDATED_STEP_US = 500_000  # by which `updated` advances at least while a turn makes progress: five indexes of tasks have it
 
 
 Retry = tuple[int, str]  # when an attempt failed, in microseconds since 1970, and the problem
@@ -102,6 +103,12 @@ class TurnJournal:
         """Returns the events that are not written yet. From now on, no text joins them."""
         self._close_piece()
         return tuple(self._events[self._written_count :])
+
+    def progress_row(self) -> TaskRow:
+        """Returns the row to write with the unwritten events of a turn that goes on: its `updated` may be UPDATED_STEP_US behind."""
+        row, written = self.row, self.written_row
+        keeps_time = row.state is written.state and row.updated - written.updated < UPDATED_STEP_US
+        return replace(row, updated=written.updated) if keeps_time else row
 
     def mark_written(self, row: TaskRow, count: int) -> None:
         """Records that the database has `count` more events, and `row`."""

@@ -1,10 +1,9 @@
 """Records one turn of an agent: its events become entries of the task's log, and exactly one ending ends the turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import cast
 
 import msgspec
 import structlog
@@ -29,6 +28,7 @@ from adapters.contract import (
     UpstreamFault,
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
+from adapters.upstream.guarded import batches_of
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
@@ -97,22 +97,19 @@ class TurnRecorder:
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
         ref_timer = _VendorRefTimer(self._stores)
         try:
-            async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
-                async for event in events:
-                    if isinstance(event, AnswerRefused):
-                        await self._restore_waiting_state(journal, opening.row, event)
+            async with aclosing(batches_of(adapter, turn, call)) as batches:
+                async for events in batches:
+                    ending = self._add_events(journal, events, ref_timer)
+                    if ending is not None:
+                        event = ending
                         break
-                    self._add_event(journal, event)
-                    if isinstance(event, ENDINGS) or journal.is_full:
-                        event = self._ending_of(journal, event)
-                        break
-                    ref_timer.on_event(event, journal.row)
-                    _log_event(opening.row, event)
-                    if _is_written_at_once(turn, event):
+                    if any(_is_written_at_once(turn, event) for event in events):
                         writer = writer or ProgressWriter(partial(self._write_pending, journal), lambda: journal.pause_seconds)
                         writer.write()
                 else:
                     event = self._add_failure(journal, Failed("The agent ended its turn without an outcome.", kind=INVALID_ANSWER))
+            if isinstance(event, AnswerRefused):
+                await self._restore_waiting_state(journal, opening.row, event)
         except asyncio.CancelledError:
             if writer is None or not writer.was_superseded():
                 raise
@@ -177,7 +174,7 @@ class TurnRecorder:
         Returns the superseding state if another request or process has moved the task, else None.
         While the database is away, the events stay pending.
         """
-        unwritten, row = journal.unwritten_events(), journal.row
+        unwritten, row = journal.unwritten_events(), journal.progress_row()
         try:
             superseding = await self._append_events(journal.written_row, row, unwritten, None)
         except (WriteFailed, ReadFailed) as error:
@@ -244,6 +241,19 @@ class TurnRecorder:
         if started is not None or row.has_ended:
             stores.grants.invalidate(row.tenant, row.grant_id)
         stores.tasks.publish(row, events)
+        return None
+
+    def _add_events(self, journal: TurnJournal, events: Sequence[Event], ref_timer: "_VendorRefTimer") -> Event | None:
+        """Adds events that came together. Returns the one that ends the turn, if any; a refused answer is not added."""
+        for event in events:
+            if isinstance(event, AnswerRefused):
+                return event
+            self._add_event(journal, event)
+            if isinstance(event, ENDINGS) or journal.is_full:
+                return self._ending_of(journal, event)
+            if not isinstance(event, ArtifactPiece):
+                ref_timer.on_event(event, journal.row)
+                _log_event(journal.row, event)
         return None
 
     def _add_event(self, journal: TurnJournal, event: Event) -> None:

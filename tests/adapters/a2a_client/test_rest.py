@@ -118,8 +118,9 @@ async def test_a_stream_that_ends_with_an_error_says_so() -> None:
     events = b"data: " + json.dumps({"task": TASK}).encode() + b"\n\ndata: " + json.dumps(error("UNSUPPORTED_OPERATION")).encode() + b"\n\n"
     heard = []
     with pytest.raises(PeerError) as raised:
-        async for event in transport(200, events, "text/event-stream").stream(NEW, call_to("x"), HELLO, ()):
-            heard.append(event)
+        async for batch in transport(200, events, "text/event-stream").stream(NEW, call_to("x"), HELLO, ()):
+            for event in batch:
+                heard.append(event)
     assert len(heard) == 1
     assert raised.value.code == -32004
 

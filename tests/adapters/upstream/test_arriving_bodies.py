@@ -12,7 +12,7 @@ from adapters.upstream.http1.pool import ConnectionPool
 from adapters.upstream.http1.responses import WAITING_MAX, ArrivingBody, ConnectionDropped, OpenedResponse, ResponseTooLarge
 from tests.adapters.upstream.test_http1 import pooled, saying
 from tests.fakes.upstream import Upstream, answer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import SECONDS, until
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -136,6 +136,28 @@ async def test_a_slow_reader_stops_its_connection() -> None:
     body.feed(b"x")
     assert not transport.reads
     assert len(await body.read()) == WAITING_MAX + 1 and transport.reads
+
+
+async def test_what_arrives_during_a_pause_is_read_in_one_piece() -> None:
+    transport = PausableTransport()
+    body, loop = ArrivingBody(transport), asyncio.get_running_loop()
+    body.pause_until(loop.time() + SECONDS)
+    assert not transport.reads
+    body.feed(b"two, ")
+    assert await body.read() == b"two, " and transport.reads  # what has come already need not wait
+    body.pause_until(loop.time())
+    assert not transport.reads
+    await until(lambda: transport.reads)
+
+
+async def test_a_connection_whose_body_has_ended_is_not_paused() -> None:
+    transport = PausableTransport()
+    body, later = ArrivingBody(transport), asyncio.get_running_loop().time() + SECONDS
+    body.pause_until(later)
+    body.end()
+    assert transport.reads
+    body.pause_until(later)
+    assert transport.reads and await body.read() == b""
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Whatever an adapter does, a turn has one ending, in time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -349,3 +349,31 @@ async def test_time_that_the_reader_of_events_takes_is_not_the_agents_silence() 
     assert await anext(events) == Progress()
     await asyncio.sleep(0.3)
     assert await anext(events) == Done()
+
+
+class Batching(Acting):
+    """An adapter whose events all arrive in one batch after an empty one; then it breaks."""
+
+    def __init__(self, *events: Event) -> None:
+        super().__init__(breaks)
+        self._events = events
+
+    async def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+        yield ()
+        yield self._events
+        raise UpstreamFault("it broke", f"secret {call.headers['Authorization']}")
+
+
+async def batches_of(*events: Event) -> list[Sequence[Event]]:
+    return [batch async for batch in GuardedAdapter(Batching(*events)).run_in_batches(turn("hi"), call_to("http://a.example/"))]
+
+
+async def test_events_that_arrive_together_stay_together_up_to_the_first_ending() -> None:
+    learned = RefLearned(VendorRef("c", "t"))
+    assert await batches_of(learned, Progress(), Done(), Failed("too late")) == [[learned, Progress(), Done()]]
+
+
+async def test_a_fault_after_a_batch_ends_the_turn_without_the_credential_of_the_call() -> None:
+    (batch, (failed,)) = await batches_of(Progress(), Progress(detail="sent Bearer hop"))
+    assert batch[0] == Progress() and isinstance(batch[1], Progress) and isinstance(failed, Failed)
+    assert "hop" not in batch[1].detail + failed.detail and failed.reason == "it broke"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.a2a_client.wire import v1
-from adapters.task import Message, Part, Role, StreamResponse, Task, encode
+from adapters.task import Message, Part, Role, StreamResponse, Task, TaskState, TaskStatus, encode
 from policies.strict_json import parse
 from tests.strategies import messages, peer_events, tasks
 
@@ -34,7 +34,13 @@ def test_a_message_crosses_the_wire_unchanged(message: Message) -> None:
 def test_a_task_crosses_the_wire_unchanged(task: Task) -> None:
     read = msgspec.json.decode(encode(v1.send_result(task)), type=StreamResponse)
     assert read.task == task
-    assert v1.is_clean(read)
+    assert v1.clean_member(read) == task
+
+
+def test_a_response_with_two_members_or_none_is_not_clean() -> None:
+    message = Message("m1", Role.AGENT, (Part(text="hi"),))
+    both = StreamResponse(message=message, task=Task("t", "c", TaskStatus(TaskState.WORKING)))
+    assert [v1.clean_member(each) for each in (StreamResponse(), both, StreamResponse(message=message))] == [None, None, message]
 
 
 @given(peer_events)
