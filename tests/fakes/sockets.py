@@ -74,6 +74,9 @@ class FakeLoop:
         self.timers.append(Handle(self.now + seconds, act))
         return self.timers[-1]
 
+    def call_soon(self, act: Callable[[], None]) -> None:
+        self.soon.append(act)
+
     def create_task(self, work: Any, **more: Any) -> "asyncio.Task[Any]":
         return asyncio.get_running_loop().create_task(work, **more)
 
@@ -88,7 +91,7 @@ class FakeLoop:
         self.now = until
 
     def run_soon(self) -> None:
-        """Tells the protocols of connections that were closed."""
+        """Ends an iteration: sends heads that wait for a body, and tells the protocols of connections that were closed."""
         soon, self.soon = self.soon, []
         for act in soon:
             act()

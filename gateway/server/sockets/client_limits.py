@@ -1,9 +1,8 @@
 """Limits on client connections: time, size and number, and which connection is closed when all are in use."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.server.sockets.admitted_requests import RequestAdmission
 
@@ -83,21 +82,6 @@ class Connections:
     def leave(self, connection: Connection) -> None:
         """Records that the connection has a request in flight."""
         self._waiting.pop(connection, None)
-
-
-class CountingTransport:
-    """Detects a client that does not read the bytes in the connection's write buffer."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.written = 0
-
-    def write(self, data: bytes) -> None:
-        self.written += len(data)
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 class UnreadTimer:

@@ -17,7 +17,8 @@ from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import InvalidRequest, describe
 from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
 from gateway.server.sockets.admission_protocol import AdmissionProtocol
-from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, CountingTransport, UnreadTimer
+from gateway.server.sockets.answer_transport import AnswerTransport
+from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, UnreadTimer
 from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
@@ -58,7 +59,7 @@ class HttpProtocol(AdmissionProtocol):
         self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(CountingTransport(transport))  # type: ignore[arg-type]  # it has all that a transport has
+        super().connection_made(AnswerTransport(transport, self.loop))  # type: ignore[arg-type]  # it has all that a transport has
         self._enter(Phase.OPENED)
         self._has_room = self._connections.enter(self)
         self._look = self.loop.call_later(self._limits.look_seconds, self._check)
@@ -199,7 +200,7 @@ class HttpProtocol(AdmissionProtocol):
         """Checks periodically whether the client is too slow to send or to read."""
         now = self.loop.time()
         self._look = self.loop.call_later(self._limits.look_seconds, self._check)
-        written = cast("CountingTransport", self.transport).written
+        written = cast("AnswerTransport", self.transport).written
         if self._unread.is_overdue(written, self.transport.get_write_buffer_size(), now):
             self._connections.count_drop("not-read")
             self.transport.abort()
