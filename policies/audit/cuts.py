@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, tuple_
 
 from policies.audit.heads import StatementVerifier
 from policies.delegation.history import keep_before_prune
@@ -60,7 +60,8 @@ def delete_records(connection: Connection, cut: AuditCut) -> int:
     """Deletes the records of the cut, oldest first, in committed batches, and returns their number.
 
     An interruption leaves a chain that the statement of the cut still covers. The deleted decisions are first copied to the history of
-    their transactions, which policies count for as long as a transaction lasts.
+    their transactions, which policies count for as long as a transaction lasts. With a record goes its row of `refusals`: those of other
+    chains may be older and stay.
     """
     table, gone = audit_table.c, 0
     while True:
@@ -70,10 +71,11 @@ def delete_records(connection: Connection, cut: AuditCut) -> int:
             return gone
         going = (table.chain == cut.chain, table.seq <= upto)
         decisions = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
-        last_at = connection.execute(select(func.max(table.at)).where(*going)).scalar_one()
         keep_before_prune(connection, (tuple(row) for row in connection.execute(decisions).all()), cut.last_at)
+        refused = tuple_(refusals.c.tenant, refusals.c.at, refusals.c.decision_id)
+        of_records = select(table.tenant, table.at, table.decision_id).where(*going)
+        connection.execute(delete(refusals).where(refused.in_(of_records)))
         gone += connection.execute(delete(audit_table).where(*going)).rowcount
-        connection.execute(delete(refusals).where(refusals.c.at <= last_at))
         connection.commit()
 
 

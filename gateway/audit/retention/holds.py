@@ -7,6 +7,7 @@ import structlog
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
+from gateway.audit.retention.task_rows import owner_of_deleted
 from gateway.audit.retention.terms import UnknownHold
 from gateway.storage.batch import Batch
 from gateway.storage.database import Database
@@ -16,6 +17,7 @@ from policies.delegation.chain import Principal
 
 NAMES_AT_ONCE: Final = 500
 HOLDS_LOCK: Final = 4_242_004  # a lock of the database: a hold is placed before a deletion looks for holds, or after its commit
+_EXISTING: Final = "SELECT 1 FROM tasks WHERE tenant = ? AND id = ? AND owner <> ?"
 HoldKind = Literal["tenant", "person", "task"]
 log = structlog.get_logger()
 
@@ -64,7 +66,7 @@ class LegalHolds:
             known = _read_all(batch.connection, by.tenant)
             if same := next((hold for hold in known if (hold.kind, hold.name) == (kind, name)), None):
                 return same
-            if kind == "task" and batch.fetch("SELECT 1 FROM tasks WHERE tenant = ? AND id = ?", (by.tenant, name)) is None:
+            if kind == "task" and batch.fetch(_EXISTING, (by.tenant, name, owner_of_deleted(by.tenant))) is None:
                 raise UnknownTask
             batch.add(legal_holds, {field: getattr(wanted, field) for field in Hold.__struct_fields__})
             self._record_audit(batch, _audit_record(by, wanted, "placed", wanted.placed_at))

@@ -15,7 +15,14 @@ from gateway.audit.retention.leftovers import LEFTOVERS, Leftover
 from gateway.audit.retention.selection import START, Place, count_due, find_cutoff, find_due, list_tenants
 from gateway.audit.retention.slices import Slice, SliceWriter, next_slice
 from gateway.audit.retention.sole_process import SoleProcess
-from gateway.audit.retention.task_rows import count_rows, delete_some_rows, delete_tasks, lock_ended_tasks
+from gateway.audit.retention.task_rows import (
+    count_rows,
+    delete_some_rows,
+    delete_tasks,
+    find_hidden_tasks,
+    hide_task,
+    lock_ended_tasks,
+)
 from gateway.audit.retention.terms import RetentionTerms, TermsByTenant
 from gateway.storage.batch import Batch
 from gateway.storage.database import Database, raise_epoch
@@ -85,7 +92,7 @@ class Retention:
     async def run_once(self) -> None:
         """Prunes every tenant until nothing is due. Raises ReadFailed and WriteFailed; the next round tries again."""
         for tenant in await self._database.read(lambda connection: list_tenants(connection, tasks.c.tenant)):
-            if not self._terms.of(tenant).keeps_all:
+            if not self._terms.of(tenant).keeps_all or await self._database.read(partial(find_hidden_tasks, tenant=tenant)):
                 await self.prune(tenant)
 
     async def find_due(self, tenant: str, terms: RetentionTerms | None = None) -> Due:
@@ -111,6 +118,8 @@ class Retention:
         """
         pruned, ends = Pruned(records={}), None if seconds is None else self._clock() + seconds
         async with self._sole_process.alone() as is_alone:
+            for task_id in await self._database.read(partial(find_hidden_tasks, tenant=tenant)) if is_alone else ():
+                await self._delete_hidden(tenant, task_id)
             cutoff, held = await self._database.read(partial(self._begin, tenant=tenant, terms=terms or self._terms.of(tenant)))
             if not is_alone or cutoff is None or held.whole_tenant:
                 pruned.is_complete = is_alone
@@ -144,11 +153,11 @@ class Retention:
                 waiting = waiting[len(chosen.task_ids) :]
 
     async def _prune_slice(self, current: _Round, chosen: Slice) -> int:
-        """Archives and deletes some tasks. A large task loses its rows in several commits, and its own row in the last one."""
+        """Archives and deletes some tasks, and returns how many.
+
+        A large task needs several commits. The first hides it and records its deletion, so that a hold finds it whole or not at all.
+        """
         part = await self._archive_tasks(current.tenant, chosen.task_ids)
-        if chosen.is_large:
-            while await self._write(current, partial(delete_some_rows, tenant=current.tenant, task_id=chosen.task_ids[0])):
-                pass
 
         def work(batch: Batch, rows_max: int) -> int:
             going = lock_ended_tasks(batch.connection, current.tenant, chosen.task_ids)
@@ -156,9 +165,21 @@ class Retention:
                 return 0
             self._record_audit(batch, _audit_record(current, going, part))
             raise_epoch(batch, EPOCH)
+            if chosen.is_large:
+                hide_task(batch, current.tenant, going[0])
+                return 1
             return delete_tasks(batch, current.tenant, going)
 
-        return await self._write(current, work, rows=1 if chosen.is_large else chosen.rows)
+        count = await self._write(current, work, rows=1 if chosen.is_large else chosen.rows)
+        if count and chosen.is_large:
+            await self._delete_hidden(current.tenant, chosen.task_ids[0])
+        return count
+
+    async def _delete_hidden(self, tenant: str, task_id: str) -> None:
+        """Deletes a hidden task, its own row last. No hold keeps it: it was gone before the hold."""
+        while await self._write_slice(partial(delete_some_rows, tenant=tenant, task_id=task_id, rows_max=self._slices.size.rows)):
+            pass
+        await self._write_slice(lambda batch: delete_tasks(batch, tenant, [task_id]), rows=1)
 
     async def _prune_leftover(self, current: _Round, leftover: Leftover, pruned: Pruned) -> None:
         while not current.is_over():
@@ -181,7 +202,10 @@ class Retention:
                 raise _HoldsChanged
             return work(batch, rows_max=rows_max)
 
-        counted, seconds = await self._slices.write(checked, lambda count: count if rows is None else rows, _HoldsChanged)
+        return await self._write_slice(checked, rows)
+
+    async def _write_slice(self, work: Callable[[Batch], int], rows: int | None = None) -> int:
+        counted, seconds = await self._slices.write(work, lambda count: count if rows is None else rows, _HoldsChanged)
         await asyncio.sleep(seconds * PAUSE_SHARE)
         return counted
 

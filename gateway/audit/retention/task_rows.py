@@ -11,6 +11,7 @@ from gateway.storage.batch import Batch
 from gateway.storage.tables import ENDED_STATES, metadata, task_events, tasks
 
 READ_AT_ONCE: Final = 100  # rows of the archive
+_HIDE: Final = "UPDATE tasks SET owner = ?, txn = '', context_id = '', parent_id = '', idempotency_key = NULL WHERE tenant = ? AND id = ?"
 
 
 @cache
@@ -53,6 +54,22 @@ def lock_ended_tasks(connection: Connection, tenant: str, task_ids: Sequence[str
     is_over = (tasks.c.runner == "") & tasks.c.state.in_(ENDED_STATES)
     query = select(tasks.c.id).where(tasks.c.tenant == tenant, tasks.c.id.in_(task_ids), is_over).with_for_update()
     return sorted(connection.execute(query).scalars())
+
+
+def owner_of_deleted(tenant: str) -> str:
+    """The owner of a task of which only a part is deleted yet: a person with no issuer, whom no token can name."""
+    return f"{tenant}||deleted"
+
+
+def hide_task(batch: Batch, tenant: str, task_id: str) -> None:
+    """Takes a task from its owner, its transaction and its context, so that it is gone for people, traces and holds."""
+    batch.run(_HIDE, (owner_of_deleted(tenant), tenant, task_id))
+
+
+def find_hidden_tasks(connection: Connection, tenant: str) -> list[str]:
+    """Returns the tasks whose deletion has begun and was interrupted."""
+    query = select(tasks.c.id).where(tasks.c.tenant == tenant, tasks.c.owner == owner_of_deleted(tenant))
+    return [*connection.execute(query).scalars()]
 
 
 def delete_tasks(batch: Batch, tenant: str, task_ids: Sequence[str]) -> int:

@@ -1,6 +1,5 @@
 """The gateway's home folder: created if missing, closed to other users, locked for one process, and recording the public URL."""
 
-import fcntl
 import os
 import stat
 from pathlib import Path
@@ -8,8 +7,11 @@ from typing import IO
 
 import msgspec
 
+from gateway.storage.files.file_locks import FileLocked, lock_file
+
 DATABASE_FILE = "interlock.db"
 OTHERS_MODE = 0o077
+HOME_LOCK = "lock"
 OWN_FILES = (f"{DATABASE_FILE}*", "audit.*", "lock", "serving.json")  # keys are checked where they are read
 
 
@@ -59,9 +61,8 @@ def _restrict_mode(home: Path) -> None:
 
 def lock_home(home: Path) -> IO[str]:
     """Locks the home for this process until the result is closed. Raises HomeInUse."""
-    lock = (home / "lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock = lock_file(home / HOME_LOCK)
+    except FileLocked:
         raise HomeInUse(f"another gateway runs on {home}") from None
     return lock

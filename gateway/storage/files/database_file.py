@@ -1,6 +1,5 @@
 """Locks the file of a SQLite database, so that one process at a time works on it, whichever home folder it has."""
 
-import fcntl
 import os
 import socket
 from datetime import UTC, datetime
@@ -10,9 +9,9 @@ from typing import IO, Final
 from sqlalchemy.engine import URL, make_url
 
 from gateway.storage.files.data_folder import HomeInUse
+from gateway.storage.files.file_locks import FileLocked, lock_file
 
 LOCK_SUFFIX: Final = ".lock"  # appended to the name of the database file
-HOLDER_MAX: Final = 1000  # characters
 
 
 class DatabaseInUse(HomeInUse):
@@ -27,6 +26,11 @@ def sqlite_path(url: str | URL) -> Path | None:
     return Path(parsed.database).resolve() if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
+def lock_path(file: Path) -> Path:
+    """The lock of a SQLite file."""
+    return file.with_name(f"{file.name}{LOCK_SUFFIX}")
+
+
 def lock_database_file(url: str, home: Path) -> IO[str] | None:
     """Locks the database file for this process until the result is closed; returns None for Postgres.
 
@@ -36,13 +40,10 @@ def lock_database_file(url: str, home: Path) -> IO[str] | None:
     file = sqlite_path(url)
     if file is None:
         return None
-    lock = file.with_name(file.name + LOCK_SUFFIX).open("a+")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with lock:
-            lock.seek(0)
-            raise DatabaseInUse(f"another gateway uses the database {file}: {lock.read(HOLDER_MAX) or 'unknown process'}") from None
+        lock = lock_file(lock_path(file))
+    except FileLocked as error:
+        raise DatabaseInUse(f"another gateway uses the database {file}: {error.holder or 'unknown process'}") from None
     os.fchmod(lock.fileno(), 0o600)
     lock.truncate(0)
     since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -238,6 +238,20 @@ def test_refusals_go_with_the_records_of_their_decisions(stored: Connection) -> 
     assert stored.execute(select(refusals.c.decision_id)).scalars().all() == [row["decision_id"] for row in rows[20:]]
 
 
+def test_refusals_of_other_chains_and_tenants_stay(stored: Connection) -> None:
+    """A cut takes records of its own chain only, and another chain's last record stays however old it is."""
+    cut_chain, other = chain_of(30, "a_1", 100), chain_of([{**record(90, 50), "tenant": "u"}, {**record(91, 51), "tenant": "u"}], "a_2")
+    texts = {"owner": "o|i|alice", "hidden": 0}
+    stored.execute(audit_table.insert(), [*cut_chain, *other])
+    rows = [*cut_chain, *other, {"tenant": "u", "at": cut_chain[3]["at"], "decision_id": cut_chain[3]["decision_id"]}]
+    told = [{**texts, **{name: row[name] for name in ("tenant", "at", "decision_id")}} for row in rows]
+    stored.execute(refusals.insert(), told)
+    cut = next(each for each in find_due_cuts(stored, cut_chain[20]["at"]) if each.chain == "a_1")
+    delete_records(stored, cut)
+    left = stored.execute(select(refusals.c.decision_id).where(refusals.c.tenant == "u").order_by(refusals.c.at)).scalars().all()
+    assert left == ["d_90", "d_91", "d_3"] and stored.execute(select(func.count()).select_from(refusals)).scalar_one() == 13
+
+
 def test_an_interrupted_deletion_leaves_the_refusals_of_the_records_that_are_left(
     stored: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

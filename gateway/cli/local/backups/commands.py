@@ -9,7 +9,7 @@ import typer
 
 from adapters.version import VERSION
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import CommandFailed, WrongUsage
+from gateway.cli.exit_codes import CommandFailed
 from gateway.cli.local import installation as home
 from gateway.cli.local.backups.steps import explained_errors, format_size, read_passphrase, show_steps
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from gateway.storage.files.backups.archive import Manifest
     from gateway.storage.files.backups.restoration import Restored
 
-PassphraseFile = Annotated[Path | None, typer.Option("--passphrase-file", help="A file whose first line encrypts the keys in the backup.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="A file whose first line encrypts the keys in the backup, and seals all of it.")
+]
 
 
 def backup(
@@ -30,8 +32,6 @@ def backup(
     as_json: screen.AsJson = False,
 ) -> None:
     """Back up database, keys and audit heads as one file, while the gateway runs. PostgreSQL: needs pg_dump."""
-    if without_keys and passphrase_file is not None:
-        raise WrongUsage("--without-keys leaves no keys to encrypt", "give one of the two options")
     chosen, passphrase, now = home.load_settings(config), read_passphrase(passphrase_file), datetime.now(UTC)
     target = file or Path(now.strftime("interlock-backup-%Y%m%dT%H%M%SZ.tar.gz"))
     _refuse_missing_database(chosen)
@@ -48,7 +48,7 @@ def backup(
             manifest = make_backup(origin, target, BackupOptions(not without_keys, passphrase, other), step)
         finally:
             engine.dispose()
-    _print_backup(target, manifest, chosen, as_json)
+    _print_backup(target, manifest, chosen, as_json, is_sealed=bool(passphrase))
 
 
 def _refuse_missing_database(settings: "Settings") -> None:
@@ -58,10 +58,10 @@ def _refuse_missing_database(settings: "Settings") -> None:
         raise CommandFailed(f"there is no database {file}", "is INTERLOCK_HOME right? the first interlock serve creates it")
 
 
-def _print_backup(target: Path, manifest: "Manifest", settings: "Settings", as_json: bool) -> None:
+def _print_backup(target: Path, manifest: "Manifest", settings: "Settings", as_json: bool, *, is_sealed: bool) -> None:
     size, records = target.stat().st_size, sum(manifest.audit.values())
     if as_json:
-        screen.print_json({"file": str(target), "size": size, **_summary(manifest), "parts": len(manifest.parts)})
+        screen.print_json({"file": str(target), "size": size, **_summary(manifest), "parts": len(manifest.parts), "sealed": is_sealed})
         return
     screen.print_text(f"{target}  {format_size(size)}, schema {manifest.revision}, {screen.format_count(records, 'audit record')}")
     if manifest.keys == "included":
@@ -89,12 +89,14 @@ def _summary(manifest: "Manifest") -> dict[str, object]:
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that interlock backup has written.")],
     force: Annotated[bool, typer.Option("--force", help="Move aside what is in the home and the database, and restore there.")] = False,
-    accept_flaws: Annotated[bool, typer.Option("--accept-flaws", help="Restore although the audit in the backup is not sound.")] = False,
+    accept_flaws: Annotated[
+        bool, typer.Option("--accept-flaws", help="Restore although the audit in the backup is not sound, or its seal can't be checked.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Restore a backup into an empty home and database, after its hashes, schema and audit were verified. Stop the gateway first."""
+    """Restore a backup into an empty home and database, after its seal, hashes, schema and audit were verified. Stop the gateway first."""
     chosen, passphrase = home.load_settings(config), read_passphrase(passphrase_file)
     from gateway.storage.files.backups.restoration import Destination, restore_backup
 
@@ -106,13 +108,23 @@ def restore(
     todo = list(_next_steps(restored, chosen))
     replaced = to.replaced_name if restored.has_replaced else ""
     if as_json:
-        proved = {"sound": restored.proof.is_sound, "flaws": len(restored.proof.flaws), "replaced": replaced, "next": todo}
+        proved = {
+            "authentic": restored.is_authentic,
+            "sound": restored.proof.is_sound,
+            "flaws": len(restored.proof.flaws),
+            "replaced": replaced,
+            "next": todo,
+        }
         screen.print_json({"file": str(file), **_summary(restored.manifest), **proved})
         return
     screen.print_text(
         f"restored the state of {screen.format_time(restored.manifest.created)} into {chosen.home}; "
         f"the audit is {'sound' if restored.proof.is_sound else 'not sound'}: {screen.format_count(restored.proof.records, 'record')}"
     )
+    if not restored.is_authentic:
+        screen.print_note(
+            "no passphrase proves who made this backup: whoever could write the file could have changed it, the audit included"
+        )
     if replaced:
         screen.print_note(f"what was there is called {replaced} now, in the home and at the database; delete it when you need it no more")
     for number, line in enumerate(todo, 1):

@@ -7,27 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from sqlalchemy import Engine
 
 from gateway.storage.files.backups import home_files, key_encryption
-from gateway.storage.files.backups.archive import FORMAT, Manifest, PartSource, Report, describe_parts, write_archive
-from gateway.storage.files.backups.snapshot import PART_OF, DatabaseState, open_snapshot
+from gateway.storage.files.backups.archive import (
+    FORMAT,
+    BackupUnusable,
+    Manifest,
+    PartSource,
+    Report,
+    describe_parts,
+    encode_manifest,
+    write_archive,
+)
+from gateway.storage.files.backups.manifest_seal import seal_manifest
+from gateway.storage.files.backups.part_names import ENCRYPTED_KEYS, HOME, PART_OF, PUBLIC_KEYS, SECRETS, is_of_home
+from gateway.storage.files.backups.snapshot import DatabaseState, open_snapshot
 from gateway.storage.files.database_file import sqlite_path
 from policies.audit.heads import StatementVerifier, read_heads
 
-PUBLIC_KEYS: Final = "public-keys.json"
-ENCRYPTED_KEYS: Final = "secrets/keys.encrypted"
-HOME: Final = "home/"
-SECRETS: Final = "secrets/"
 Step = Callable[[str], Report]  # announces a step, and returns what its progress is reported to
 
 
 @dataclass(frozen=True, slots=True)
 class BackupOptions:
-    """`other_heads`: signed heads of gateways with another home. `passphrase`: empty leaves the keys as they are."""
+    """`other_heads`: signed heads of gateways with another home. `passphrase` encrypts the keys and seals the backup."""
 
     has_keys: bool = True
     passphrase: str = ""
@@ -56,7 +62,12 @@ def make_backup(origin: BackupOrigin, target: Path, options: BackupOptions, step
     """
     if target.exists():
         raise FileExistsError(f"{target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.is_dir():
+        raise BackupUnusable(
+            f"the folder {target.parent.absolute()} does not exist", f"mount its disk, or make it: mkdir -p {target.parent.absolute()}"
+        )
+    if options.passphrase:
+        key_encryption.refuse_short_passphrase(options.passphrase)
     with tempfile.TemporaryDirectory(prefix=".interlock-backup-", dir=target.parent) as folder:
         work, home = Path(folder), origin.home
         keys, heads, spool = (
@@ -77,7 +88,8 @@ def make_backup(origin: BackupOrigin, target: Path, options: BackupOptions, step
         sources = [*_stage_parts(work, parts), *_stage_files(work, origin), PartSource(PART_OF[kind], work / "database")]
         step("reading what was copied")
         manifest = _describe(origin, options, kind, state, sources)
-        write_archive(target, manifest, sources, step("writing the archive"))
+        seal = seal_manifest(encode_manifest(manifest), options.passphrase) if options.passphrase else b""
+        write_archive(target, manifest, seal, sources, step("writing the archive"))
     return manifest
 
 
@@ -110,9 +122,17 @@ def _stage_files(work: Path, origin: BackupOrigin) -> list[PartSource]:
     """Copies the other files of the home, since they may change before they are written."""
     sources = []
     for number, path in enumerate(home_files.list_other_files(origin.home, sqlite_path(origin.database_url))):
-        sources.append(PartSource(f"{HOME}{path.relative_to(origin.home).as_posix()}", work / f"file-{number}"))
+        sources.append(PartSource(f"{HOME}{_name_in(origin.home, path)}", work / f"file-{number}"))
         shutil.copyfile(path, sources[-1].path)
     return sources
+
+
+def _name_in(home: Path, path: Path) -> str:
+    """Returns the path of a file in the home. Raises BackupUnusable for one that is no UTF-8, which a manifest can't have."""
+    name = path.relative_to(home).as_posix()
+    if not name.isprintable():
+        raise BackupUnusable(f"the home has a file with an unprintable name: {name!a}", "rename or remove it")
+    return name
 
 
 def pack_keys(keys: Mapping[str, bytes]) -> bytes:
@@ -120,4 +140,11 @@ def pack_keys(keys: Mapping[str, bytes]) -> bytes:
 
 
 def unpack_keys(packed: bytes) -> dict[str, bytes]:
-    return {name: base64.b64decode(data) for name, data in msgspec.json.decode(packed, type=dict[str, str]).items()}
+    """Returns the files of keys by their path in the home. Raises BackupUnusable."""
+    try:
+        keys = {name: base64.b64decode(data) for name, data in msgspec.json.decode(packed, type=dict[str, str]).items()}
+    except ValueError as error:  # also of msgspec
+        raise BackupUnusable("the keys in the backup can't be read", "nothing was restored; use another backup") from error
+    if strange := [name for name in keys if not is_of_home(f"{SECRETS}{name}")]:
+        raise BackupUnusable(f"the backup has a key that is none: {ascii(strange[0])[:200]}", "nothing was restored; use another backup")
+    return keys

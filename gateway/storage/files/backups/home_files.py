@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from gateway.storage.files.data_folder import DATABASE_FILE
@@ -13,9 +13,8 @@ from policies.audit.heads import HEAD_JWT_TYPE, StatementVerifier, read_heads
 HEADS: Final = "audit.heads"
 SPOOL: Final = "reductions.spool"
 KEYS: Final = "keys"
-LEFT_OUT: Final = frozenset(
-    {"metrics", "sandbox", "lock", "serving.json", SPOOL, HEADS}
-)  # in the home; the last two are read by themselves
+READ_APART: Final = frozenset({SPOOL, HEADS})
+LEFT_OUT: Final = frozenset({"metrics", "sandbox", "lock", "serving.json", *READ_APART})  # in the home
 UNFINISHED: Final = (LOCK_SUFFIX, ".new", ".part")
 REPLACED: Final = "replaced-"  # folders of files that a restoration with --force has moved away
 PREFIXES_LEFT_OUT: Final = (DATABASE_FILE, REPLACED, "interlock-backup-")
@@ -34,15 +33,15 @@ def read_keys(home: Path) -> dict[str, bytes]:
 
 def list_other_files(home: Path, database: Path | None) -> list[Path]:
     """Returns the files that are neither keys, heads nor spool: archives of the audit, and what operators keep there."""
-    return [path for path in _paths(home) if not is_key(path.relative_to(home).as_posix()) and not _is_of_database(path, database)]
+    return [path for path in _paths(home) if not is_key(path.relative_to(home).as_posix()) and not is_of_database(path, database)]
 
 
 def list_present(home: Path, database: Path | None) -> list[str]:
     """Returns the paths in a home of all files that a backup would have."""
     if not home.is_dir():
         return []
-    own = [home / name for name in (HEADS, SPOOL) if (home / name).exists()]
-    paths = [*own, *(path for path in _paths(home) if not _is_of_database(path, database))]
+    own = [home / name for name in READ_APART if (home / name).exists()]
+    paths = [*own, *(path for path in _paths(home) if not is_of_database(path, database))]
     return sorted(path.relative_to(home).as_posix() for path in paths)
 
 
@@ -51,15 +50,20 @@ def is_key(name: str) -> bool:
     return name.startswith(f"{KEYS}/")
 
 
+def is_backed_up(name: str) -> bool:
+    """Whether a backup has the file with this path in the home, apart from those that are read by themselves."""
+    steps = PurePosixPath(name).parts
+    is_left_out = steps[0] in LEFT_OUT or steps[0].startswith(PREFIXES_LEFT_OUT) or any(step.startswith(".") for step in steps)
+    return not is_left_out and not name.endswith(UNFINISHED) and steps[-1] != "lock"
+
+
 def _paths(home: Path) -> Iterator[Path]:
     for path in sorted(home.rglob("*")):
-        steps = path.relative_to(home).parts
-        is_left_out = steps[0] in LEFT_OUT or steps[0].startswith(PREFIXES_LEFT_OUT) or any(step.startswith(".") for step in steps)
-        if not is_left_out and not path.name.endswith(UNFINISHED) and path.name != "lock" and path.is_file():
+        if is_backed_up(path.relative_to(home).as_posix()) and path.is_file():
             yield path
 
 
-def _is_of_database(path: Path, database: Path | None) -> bool:
+def is_of_database(path: Path, database: Path | None) -> bool:
     """Whether a file is the SQLite database, its write-ahead log or its lock."""
     return database is not None and path.parent.resolve() == database.parent and path.name.startswith(database.name)
 

@@ -4,18 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 
 from gateway.storage.files.backups.archive import BackupUnusable, Report
+from gateway.storage.files.backups.part_names import POSTGRES, SQLITE
 from gateway.storage.files.backups.postgres_tools import PostgresTools
 from gateway.storage.files.backups.sqlite_copy import copy_database
 from policies.tables import audit_records
-
-SQLITE: Final = "sqlite"
-POSTGRES: Final = "postgresql"
-PART_OF: Final = {SQLITE: "database/interlock.db", POSTGRES: "database/interlock.dump"}
 
 
 @dataclass(frozen=True, slots=True)

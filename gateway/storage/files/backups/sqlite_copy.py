@@ -34,10 +34,18 @@ def check_copy(file: Path) -> None:
     """Raises BackupUnusable if SQLite finds the file damaged."""
     copy = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
     try:
+        copy.execute("PRAGMA trusted_schema = OFF")
         problem = str(copy.execute("PRAGMA quick_check(1)").fetchone()[0])
+        code = copy.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
     except sqlite3.DatabaseError as error:
-        problem = str(error)
+        problem, code = str(error), None
     finally:
         copy.close()
     if problem != "ok":
         raise BackupUnusable(f"the database in the backup is damaged: {problem[:200]}", "nothing was restored; use another backup")
+    if code is not None:
+        kind, name = code
+        raise BackupUnusable(
+            f"the database in the backup has a {kind}, which the gateway does not make: {ascii(name)[:200]}",
+            "nothing was restored; use another backup",
+        )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from gateway.storage.database import engine_for
 from gateway.storage.files.backups.archive import BackupUnusable, Report
+from gateway.storage.files.backups.placement import Moves
 from gateway.storage.files.backups.postgres_tools import PostgresTools
 from gateway.storage.files.backups.snapshot import tables_of
 from gateway.storage.files.backups.sqlite_copy import check_copy
@@ -44,13 +45,13 @@ class SqliteTarget:
         with _connect(f"sqlite:///{self._staged}") as connection:
             yield connection
 
-    def accept(self) -> None:
+    def accept(self, moves: Moves) -> None:
         """Puts the database in its place."""
         for suffix in SQLITE_SUFFIXES:
             there = self._path.with_name(f"{self._path.name}{suffix}")
             if there.exists():
-                there.rename(self._path.with_name(f"{self._path.name}.{self._replaced}{suffix}"))
-        self._staged.replace(self._path)
+                moves.move(there, self._path.with_name(f"{self._path.name}.{self._replaced}{suffix}"))
+        moves.move(self._staged, self._path)
 
     def discard(self) -> None:
         """Removes what was not accepted."""
@@ -93,7 +94,7 @@ class PostgresTarget:
         with _connect(self._url) as connection:
             yield connection
 
-    def accept(self) -> None:
+    def accept(self, _moves: Moves) -> None:
         """Keeps the tables, which are in their place already."""
         self._moved = None
 

@@ -175,11 +175,13 @@ class HoldBeforeDeletion:
         return ArchivedPart("file", "digest", 1)
 
 
-async def test_a_hold_that_is_placed_during_a_round_counts_at_once(database: Database) -> None:
-    await database.write(lambda batch: add_task(batch, "held"))
+@pytest.mark.parametrize("events", [2, 150], ids=["small", "large"])
+async def test_a_hold_that_is_placed_during_a_round_counts_at_once(database: Database, events: int) -> None:
+    await database.write(lambda batch: add_task(batch, "held", events=events))
     archive: Any = HoldBeforeDeletion(holds_of(database, []))
     pruned = await pruning(database, archive=archive).prune("t")
     assert not pruned.tasks and not pruned.is_complete and await task_ids(database) == {"held"}
+    assert await count(database, "task_events") == events
 
 
 class TakeoverBeforeDeletion:

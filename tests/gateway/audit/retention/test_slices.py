@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from gateway.audit.retention import slices
 from gateway.audit.retention.archive import TaskArchive
+from gateway.audit.retention.holds import LegalHolds
 from gateway.audit.retention.pruner import Retention
 from gateway.audit.retention.slices import ROWS_MAX, ROWS_MIN, SECONDS_AIMED_AT, SliceSize, next_slice
 from gateway.audit.retention.terms import ArchiveUnwritable, RetentionTerms, TermsByTenant
 from gateway.storage.database import Batch, Database
+from gateway.tasks.log import UnknownTask
+from policies.delegation.chain import Principal
 from tests.fakes.old_tasks import NOW, add_task, count, task_ids
 
 T = TypeVar("T")
@@ -50,12 +53,13 @@ def _rows_of(batch: Batch) -> int:
     return sum(int((batch.fetch(f"SELECT COUNT(*) FROM {table}", ()) or [0])[0]) for table in ("tasks", "task_events"))
 
 
-def pruning(database: Any, records: list[Any], archive: TaskArchive | None = None) -> Retention:
+def pruning(database: Any, records: list[Any], archive: TaskArchive | None = None, terms: RetentionTerms | None = None) -> Retention:
     def record(_batch: Batch, one: Mapping[str, Any]) -> None:
         records.append(one)
 
-    terms = TermsByTenant(RetentionTerms(days=50), {})
-    return Retention(database, terms, record, now=lambda: NOW, clock=lambda: 0.0, archive=archive)
+    return Retention(
+        database, TermsByTenant(terms or RetentionTerms(days=50), {}), record, now=lambda: NOW, clock=lambda: 0.0, archive=archive
+    )
 
 
 @pytest.fixture
@@ -83,9 +87,28 @@ async def test_what_an_interruption_leaves_goes_in_the_next_round(database: Data
     await database.write(lambda batch: add_task(batch, "large", events=5 * LIMIT))
     with pytest.raises(ConnectionError):
         await pruning(CountedDatabase(database, writes_max=2), []).prune("t")
-    assert await task_ids(database) == {"large"} and await count(database, "task_events") == 3 * LIMIT
-    assert (await pruning(database, []).prune("t")).tasks == 1
+    assert await task_ids(database) == {"large"} and await count(database, "task_events") == 4 * LIMIT
+    await pruning(database, []).prune("t")
     assert await task_ids(database) == set() and await count(database, "task_events") == 0
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_a_hold_finds_a_large_task_whole_or_not_at_all(database: Database) -> None:
+    """Its deletion was recorded with its first slice, and goes on whoever is held afterwards, even where nothing is due any more."""
+    await database.write(lambda batch: add_task(batch, "large", events=5 * LIMIT))
+    records: list[Any] = []
+    with pytest.raises(ConnectionError):
+        await pruning(CountedDatabase(database, writes_max=2), records).prune("t")
+    assert [one["task_ids"] for one in records] == [["large"]]
+    ids = iter("abc")
+    holds = LegalHolds(database, lambda _batch, _one: None, lambda kind: kind + next(ids), lambda: NOW)
+    with pytest.raises(UnknownTask):
+        await holds.place(Principal("t", "i", "olga", ()), "task", "large", "")
+    await holds.place(Principal("t", "i", "olga", ()), "person", "t|i|alice", "")
+    await holds.place(Principal("t", "i", "olga", ()), "tenant", "", "")
+    assert (await database.query("SELECT owner, txn FROM tasks", (), lambda rows: rows)) == [("t||deleted", "")]
+    await pruning(database, records, terms=RetentionTerms()).run_once()
+    assert await task_ids(database) == set() and await count(database, "task_events") == 0 and len(records) == 1
 
 
 async def test_a_request_deletes_for_a_bounded_time_and_says_that_more_is_due(database: Database) -> None:

@@ -6,7 +6,8 @@ import json
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,18 @@ def parts_of(file: Path) -> dict[str, bytes]:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]  # all are files
 
 
-def rewritten(file: Path, change: Callable[[str, bytes], bytes]) -> None:
-    """Writes the archive anew with parts that `change` returns."""
-    parts = {name: change(name, data) for name, data in parts_of(file).items()}
-    with gzip.open(file, "wb") as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
-        for name, data in parts.items():
+def with_members(file: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """Writes the archive anew with these members."""
+    with gzip.open(file, "wb") as packed, tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+        for name, data in members:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+
+
+def rewritten(file: Path, change: Callable[[str, bytes], bytes]) -> None:
+    """Writes the archive anew with parts that `change` returns."""
+    with_members(file, [(name, change(name, data)) for name, data in parts_of(file).items()])
 
 
 def with_manifest(file: Path, **members: Any) -> None:
@@ -92,8 +97,8 @@ def test_keys_are_encrypted_with_a_passphrase(interlock: CommandLine, home: Path
     assert not any(secret in part or json.loads(secret)["d"].encode() in part for part in parts_of(file).values())
     assert "encrypted" in elsewhere("restore", str(file)).err
     refused = elsewhere("restore", str(file), "--passphrase-file", str(wrong))
-    assert refused.code == 1 and "passphrase" in refused.err and not (tmp_path / "other" / "keys").exists()
-    assert elsewhere("restore", str(file), "--passphrase-file", str(right)).code == 0
+    assert refused.code == 1 and "passphrase" in refused.err and not (tmp_path / "other").exists()
+    assert elsewhere("restore", str(file), "--passphrase-file", str(right), "--json").json["authentic"] is True
     assert SigningKeys.open(tmp_path / "other").active_kid == SigningKeys.open(home).active_kid
 
 
@@ -149,7 +154,50 @@ def test_a_changed_part_is_noticed(made: Path, elsewhere: CommandLine, tmp_path:
     rewritten(made, lambda part, data: data[:-2] + b"!\n" if part == name else data)
     ran = elsewhere("restore", str(made))
     assert ran.code == 1 and f"damaged or was changed: {name}" in ran.err
-    assert not (tmp_path / "other" / "interlock.db").exists() and not (tmp_path / "other" / "audit.heads").exists()
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_failed_restoration_leaves_no_new_lock_or_folder(made: Path, elsewhere: CommandLine, tmp_path: Path) -> None:
+    with_manifest(made, audit={"a_1": 7})
+    url = f"sqlite:///{tmp_path / 'data' / 'deep' / 'x.db'}"
+    ran = CommandLine({**elsewhere.environment, "INTERLOCK_DATABASE__URL": url})("restore", str(made))
+    assert ran.code == 1 and "not that of its manifest" in ran.err
+    assert not (tmp_path / "other").exists() and not (tmp_path / "data").exists()
+
+
+def test_a_failed_restoration_leaves_an_empty_home_empty(made: Path, elsewhere: CommandLine, tmp_path: Path) -> None:
+    with_manifest(made, audit={"a_1": 7})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".restoring-killed").mkdir()  # by a restoration that was killed
+    assert elsewhere("restore", str(made)).code == 1
+    assert [*(tmp_path / "other").iterdir()] == []
+
+
+def test_files_are_moved_back_where_one_of_them_has_no_place(
+    made: Path, home: Path, interlock: CommandLine, elsewhere: CommandLine
+) -> None:
+    (home / "notes.txt").write_text("of the operator")
+    file, other = made.with_name("notes.tar.gz"), made.parent / "other"
+    assert interlock("backup", str(file)).code == 0
+    (other / "notes.txt").mkdir(parents=True)
+    (other / "audit.heads").write_text("of another gateway")
+    ran = elsewhere("restore", str(file), "--force")
+    assert ran.code == 1 and "notes.txt" in ran.err
+    assert {path.name for path in other.rglob("*")} == {"notes.txt", "audit.heads"}
+    assert (other / "audit.heads").read_text() == "of another gateway"
+
+
+def test_an_archive_is_read_whole_before_the_home_is_touched(made: Path, home: Path, interlock: CommandLine) -> None:
+    rewritten(made, lambda part, data: data[:-2] + b"!\n" if part == "database/interlock.db" else data)
+    with lock_home(home):
+        ran = interlock("restore", str(made), "--force")
+    assert ran.code == 1 and "damaged or was changed: database/interlock.db" in ran.err
+
+
+def test_a_backup_makes_no_folder(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    ran = interlock("backup", str(tmp_path / "unmounted" / "b.tar.gz"))
+    assert ran.code == 1 and "unmounted does not exist" in ran.err and "mkdir -p" in ran.err
+    assert not (tmp_path / "unmounted").exists()
 
 
 def test_a_file_that_does_not_exist_is_named(elsewhere: CommandLine) -> None:
@@ -167,10 +215,99 @@ def test_an_archive_that_was_cut_off_is_refused(made: Path, elsewhere: CommandLi
     assert "damaged" in elsewhere("restore", str(made)).err
 
 
-def test_a_part_cannot_leave_the_home(made: Path, elsewhere: CommandLine) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "home/../../escaped",
+        "home//etc/passwd",
+        "home/lock",
+        "home/interlock.db",
+        "home/keys/planted.json",
+        "secrets/audit.heads",
+        "database/other.db",
+        "home/a\x1b[2Jb",
+        "manifest.json",
+        "public-keys.json",
+    ],
+)
+def test_a_part_that_no_backup_has_is_refused(made: Path, elsewhere: CommandLine, tmp_path: Path, name: str) -> None:
     parts = json.loads(parts_of(made)["manifest.json"])["parts"]
-    with_manifest(made, parts=[*parts, {"name": "home/../../escaped", "size": 0, "sha256": ""}])
-    assert "damaged" in elsewhere("restore", str(made)).err
+    with_manifest(made, parts=[*parts, {"name": name, "size": 0, "sha256": sha256(b"").hexdigest()}])
+    with_members(made, [*parts_of(made).items(), (name, b"")])
+    ran = elsewhere("restore", str(made))
+    assert ran.code == 1 and "damaged or was changed" in ran.err and "\x1b" not in ran.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_backup_without_a_database_is_refused(made: Path, elsewhere: CommandLine) -> None:
+    parts = [part for part in json.loads(parts_of(made)["manifest.json"])["parts"] if not part["name"].startswith("database/")]
+    with_manifest(made, parts=parts)
+    assert "damaged or was changed: database/interlock.db" in elsewhere("restore", str(made)).err
+
+
+def test_a_backup_that_unpacks_to_more_than_the_disk_is_refused_at_once(made: Path, elsewhere: CommandLine, tmp_path: Path) -> None:
+    parts = json.loads(parts_of(made)["manifest.json"])["parts"]
+    with_manifest(made, parts=[{**part, "size": 1 << 60} if part["name"].startswith("database/") else part for part in parts])
+    ran = elsewhere("restore", str(made))
+    assert ran.code == 1 and "MB free" in ran.err and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_that_would_fill_the_memory_are_refused_unread(made: Path, elsewhere: CommandLine, kind: bytes) -> None:
+    text = "x" * 99_985
+    content = b"manifest.json".ljust(100_000, b"\0") if kind == tarfile.GNUTYPE_LONGNAME else f"100000 comment={text}\n".encode()[:100_000]
+    header = tarfile.TarInfo("header")
+    header.type, header.size = kind, len(content)
+    members = gzip.decompress(made.read_bytes())
+    made.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + content.ljust(100_352, b"\0") + members, 1))
+    ran = elsewhere("restore", str(made))
+    assert ran.code == 1 and "damaged, cut off, or not a backup" in ran.err
+
+
+def test_a_database_with_a_trigger_is_refused(interlock: CommandLine, home: Path, elsewhere: CommandLine, tmp_path: Path) -> None:
+    with sqlite3.connect(home / "interlock.db") as connection:
+        connection.execute("CREATE TRIGGER planted AFTER INSERT ON audit BEGIN DELETE FROM grants; END")
+    connection.close()
+    assert interlock("backup", str(tmp_path / "b.tar.gz")).code == 0
+    ran = elsewhere("restore", str(tmp_path / "b.tar.gz"))
+    assert ran.code == 1 and "has a trigger" in ran.err
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> str:
+    (tmp_path / "passphrase").write_text(f"{PASSPHRASE}\n")
+    return str(tmp_path / "passphrase")
+
+
+@pytest.fixture
+def sealed(interlock: CommandLine, home: Path, tmp_path: Path, passphrase: str) -> Path:
+    """A backup without keys that is sealed."""
+    file = tmp_path / "sealed.tar.gz"
+    assert interlock("backup", str(file), "--without-keys", "--passphrase-file", passphrase, "--json").json["sealed"] is True
+    return file
+
+
+def test_a_forged_part_breaks_the_seal(sealed: Path, elsewhere: CommandLine, passphrase: str, tmp_path: Path) -> None:
+    parts = json.loads(parts_of(sealed)["manifest.json"])["parts"]
+    forged = [
+        {**part, "size": 7, "sha256": sha256(b"forged\n").hexdigest()} if part["name"] == "home/audit.heads" else part for part in parts
+    ]
+    with_manifest(sealed, parts=forged)
+    rewritten(sealed, lambda name, data: b"forged\n" if name == "home/audit.heads" else data)
+    ran = elsewhere("restore", str(sealed), "--passphrase-file", passphrase, "--accept-flaws")
+    assert ran.code == 1 and "the backup was changed" in ran.err and not (tmp_path / "other").exists()
+
+
+def test_a_passphrase_is_never_ignored(sealed: Path, elsewhere: CommandLine, passphrase: str) -> None:
+    with_members(sealed, [(name, data) for name, data in parts_of(sealed).items() if name != "manifest.seal"])
+    ran = elsewhere("restore", str(sealed), "--passphrase-file", passphrase, "--accept-flaws")
+    assert ran.code == 1 and "its seal was removed" in ran.err
+
+
+def test_a_seal_without_its_passphrase_is_left_unchecked_on_request_only(sealed: Path, elsewhere: CommandLine) -> None:
+    ran = elsewhere("restore", str(sealed))
+    assert ran.code == 1 and "sealed with a passphrase" in ran.err and "--accept-flaws" in ran.err
+    assert elsewhere("restore", str(sealed), "--accept-flaws", "--json").json["authentic"] is False
 
 
 def test_a_backup_of_a_newer_version_is_refused(made: Path, elsewhere: CommandLine) -> None:
@@ -187,7 +324,7 @@ def test_an_audit_with_flaws_is_restored_on_request_only(
     connection.close()
     assert interlock("backup", str(tmp_path / "b.tar.gz")).code == 0
     ran = elsewhere("restore", str(tmp_path / "b.tar.gz"))
-    assert ran.code == 1 and "not sound" in ran.err and not (tmp_path / "other" / "interlock.db").exists()
+    assert ran.code == 1 and "not sound" in ran.err and not (tmp_path / "other").exists()
     assert elsewhere("restore", str(tmp_path / "b.tar.gz"), "--accept-flaws", "--json").json["sound"] is False
 
 
