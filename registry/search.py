@@ -98,7 +98,7 @@ class AgentSearch:
 
 def best_first(scored: Iterable[Scored]) -> list[Scored]:
     """Returns scored agents in the order of their relevance, and then of their names."""
-    return sorted(scored, key=lambda one: (-one[0], one[1].name))
+    return [(-score, entry) for score, _, entry in sorted((-score, entry.name, entry) for score, entry in scored)]  # names differ
 
 
 def relevance(entry: Registration, terms: Sequence[str]) -> int:

@@ -76,11 +76,15 @@ class _Credentials:
     jwks: str
 
 
+_IndexRow = tuple[str, str, int, str]  # tenant, name, time of the last change, client id
+
+
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     tenants: Mapping[str, Names]  # each in the order of names
     clients: Mapping[str, Registration]
     credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
+    index: Sequence["_IndexRow"] = ()  # what the rows were
     lists: dict[tuple[str, Family | None], Sequence[Registration]] = field(default_factory=dict, repr=False)  # those asked for so far
 
 
@@ -260,10 +264,10 @@ class Registry:
     async def reload(self) -> None:
         """Reads the rows that changed since the last snapshot. Called at start, after each change and when the epoch was raised."""
         async with self._loading:
-            self._snapshot = await self._database.read(
-                lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration)
-            )
-            self.generation += 1
+            found = await self._database.read(lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration))
+            if found is not self._snapshot:
+                self._snapshot = found
+                self.generation += 1
 
     async def _update_row(
         self,
@@ -337,28 +341,35 @@ def _write_first_version(connection: Connection, candidate: Candidate, now: int)
 
 def _read_snapshot(connection: Connection, previous: _Snapshot, to_registration: Callable[[Row[Any]], Registration]) -> _Snapshot:
     """Reads the current rows. Unchanged rows are taken from the snapshot before, so that one change among many costs little."""
-    columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash, table.c.client_jwks)
-    index = sorted(
-        connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name)
-    )  # the order of texts differs between databases
-    known = {(row.tenant, row.name): previous.clients.get(row.client_id) for row in index}
-    fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
-    read = _read_rows(connection, sorted(fresh), to_registration)
+    rows = connection.execute(select(table.c.tenant, table.c.name, table.c.updated, table.c.client_id))
+    index: list[_IndexRow] = sorted(map(tuple, rows))  # the order of texts differs between databases
+    if index == previous.index:
+        return previous
+    fresh = {
+        (tenant, name)
+        for tenant, name, updated, client_id in index
+        if (entry := previous.clients.get(client_id)) is None or entry.updated != updated
+    }
+    read, secrets_read = _read_rows(connection, sorted(fresh), to_registration)
     tenants: dict[str, dict[str, Registration]] = {}
-    for row in index:
-        entry = read.get((row.tenant, row.name)) or known[row.tenant, row.name]
-        if entry is not None:
-            tenants.setdefault(row.tenant, {})[row.name] = entry
-    clients = {entry.client_id: entry for names in tenants.values() for entry in names.values()}
-    credentials = {row.client_id: _Credentials(row.client_secret_hash, row.client_jwks) for row in index}
-    return _Snapshot(tenants, clients, credentials)
+    clients: dict[str, Registration] = {}
+    for tenant, name, _, client_id in index:
+        entry = read.get((tenant, name)) if (tenant, name) in fresh else previous.clients.get(client_id)
+        if entry is not None:  # it was removed after the index was read
+            tenants.setdefault(tenant, {})[name] = clients[entry.client_id] = entry
+    credentials = {client_id: secrets_read.get(client_id) or previous.credentials[client_id] for client_id in clients}
+    return _Snapshot(tenants, clients, credentials, index)
 
 
 def _read_rows(
     connection: Connection, keys: Sequence[tuple[str, str]], to_registration: Callable[[Row[Any]], Registration]
-) -> dict[tuple[str, str], Registration]:
+) -> tuple[dict[tuple[str, str], Registration], dict[str, _Credentials]]:
+    """Reads entries by tenant and name, and their credentials by client id."""
     found: dict[tuple[str, str], Registration] = {}
+    credentials: dict[str, _Credentials] = {}
     for start in range(0, len(keys), READ_AT_ONCE):
         wanted = select(table).where(tuple_(table.c.tenant, table.c.name).in_(keys[start : start + READ_AT_ONCE]))
-        found |= {(row.tenant, row.name): to_registration(row) for row in connection.execute(wanted)}
-    return found
+        for row in connection.execute(wanted):
+            found[row.tenant, row.name] = to_registration(row)
+            credentials[row.client_id] = _Credentials(row.client_secret_hash, row.client_jwks)
+    return found, credentials

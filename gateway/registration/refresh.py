@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import structlog
 
 from adapters.contract import UpstreamFault
 from adapters.upstream.egress import EgressRefused
+from gateway.calls.limits.slices import Slices
 from gateway.concurrency.background import run_in_background
 from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
@@ -60,6 +62,8 @@ class EntryRefresher:
         self._probes = probes
         self.absences = absences or Absences(time.monotonic)
         self._refreshes_by_key: dict[EntryKey, asyncio.Task[None]] = {}  # of requested entries
+        self._watched: frozenset[EntryKey] = frozenset()
+        self._watched_generation = -1  # of the registry
 
     async def refresh_agent(self, entry: Registration, registry_change: RegistryChange = REFRESHED) -> Registration:
         """Fetches the agent's card again and returns the updated agent. Raises BadRequest, BadCard, UpstreamFault and EgressRefused."""
@@ -133,9 +137,9 @@ class EntryRefresher:
 
     async def run_once(self) -> None:
         """Refreshes each agent and server that is due. The processes of a gateway share the work."""
-        entries = {(entry.tenant, entry.name): entry for tenant in self._registry.tenants() for entry in self._watched_entries(tenant)}
-        due = await self._probes.claim_due(list(entries), CONCURRENT_MAX) if entries else []
-        await asyncio.gather(*(self._refresh_and_log(entries[key], key) for key in due))
+        keys = await self._watched_keys()
+        due = await self._probes.claim_due(keys, CONCURRENT_MAX) if keys else []
+        await asyncio.gather(*(self._refresh_due(key) for key in due))
 
     async def refresh_requested(self) -> None:
         """Starts a refresh of each entry that is down and was requested, so that it is usable seconds after its return."""
@@ -167,8 +171,19 @@ class EntryRefresher:
         if entry.family is Family.SERVER and entry.status in WATCHED_STATUSES and needs_no_person(entry):
             await self._refresh_and_log(entry, key)
 
-    def _watched_entries(self, tenant: str) -> list[Registration]:
-        return [entry for entry in self._registry.list(tenant) if entry.status in WATCHED_STATUSES and _is_watched(entry)]
+    async def _watched_keys(self) -> frozenset[EntryKey]:
+        """Returns the keys of the entries that are checked: the same object until the registry changes."""
+        if self._watched_generation != (generation := self._registry.generation):
+            entries = Slices(entry for tenant in self._registry.tenants() for entry in self._registry.list(tenant))
+            self._watched = frozenset([(entry.tenant, entry.name) async for entry in entries if _is_checked(entry)])
+            self._watched_generation = generation
+        return self._watched
+
+    async def _refresh_due(self, key: EntryKey) -> None:
+        """Refreshes an entry, unless it was removed or changed its status after `_watched_keys`."""
+        with suppress(UnknownName):
+            if _is_checked(entry := self._registry.find(*key)):
+                await self._refresh_and_log(entry, key)
 
     async def _refresh_within_time(self, entry: Registration, key: EntryKey) -> None:
         try:
@@ -197,6 +212,10 @@ def _cause_of(error: Exception) -> str:
 
 def _remove_finished(refreshes: dict[EntryKey, asyncio.Task[None]], key: EntryKey, _done: "asyncio.Task[None]") -> None:
     refreshes.pop(key, None)
+
+
+def _is_checked(entry: Registration) -> bool:
+    return entry.status in WATCHED_STATUSES and _is_watched(entry)
 
 
 def _is_watched(entry: Registration) -> bool:

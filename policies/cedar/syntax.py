@@ -59,12 +59,13 @@ class ActClasses:
 
     def class_of(self, act: Act, roles: Collection[str]) -> tuple[Any, ...] | None:
         """Returns the class of an act for a caller with these roles; None for an act that is ruled on by itself."""
-        if any(_may_concern(policy, roles) and may_apply(policy, act) for policy in self._distinguishing):
+        if self._distinguishing and any(_may_concern(policy, roles) and may_apply(policy, act) for policy in self._distinguishing):
             return None
         uids = ((act.kind, act.resource), ("Action", act.resource), *ancestors_of(act))  # `Action` names a tool
+        if self._naming.keys().isdisjoint(uids):
+            return act.action, act.kind, ()
         naming = {number for uid in uids for number in self._naming.get(uid, ())}
-        matching = tuple(sorted(number for number in naming if may_apply(self._policies[number], act))) if naming else ()
-        return act.action, act.kind, matching
+        return act.action, act.kind, tuple(sorted(number for number in naming if may_apply(self._policies[number], act)))
 
 
 _UNDERSTOOD_SCOPES = ({"op"}, {"op", "entity"}, {"op", "entities"}, {"op", "entity_type"}, {"op", "entity_type", "in"})

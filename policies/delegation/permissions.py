@@ -49,7 +49,8 @@ class Permissions:
 
     def covers(self, permission: str) -> bool:
         """Whether this set permits `permission`, which may itself be a pattern."""
-        return permission in self.patterns or any(_covers(pattern, permission) for pattern in self.patterns)
+        patterns = self.patterns
+        return permission in patterns or "*" in patterns or any(_covers(pattern, permission) for pattern in patterns)
 
     def intersect(self, other: "Permissions") -> "Permissions":
         """The permissions that both sets cover: of two patterns the narrower, when one covers the other."""

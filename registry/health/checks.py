@@ -1,7 +1,8 @@
 """Health checks of agents and servers: the time and result of the last one, and the time of the next."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import count
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -12,6 +13,7 @@ INTERVAL_SECONDS = 60.0  # seconds between two checks of an entry that responds
 INTERVAL_MAX_SECONDS = 900.0  # the maximum for an entry that does not
 DOWN_AFTER = 3  # failures in a row
 NAMED_MAX = 1000  # entries that a query names; more of them are picked from all entries of their tenants
+DUE_AT_ONCE = 200  # due checks that a query returns: some are of entries that are not watched
 CLAIM_SECONDS = 120.0  # seconds for which a check claimed by another process is left to it
 EntryKey = tuple[str, str]  # tenant, name
 
@@ -44,22 +46,29 @@ class Probes:
     def __init__(self, database: RegistryDatabase, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
+        self._planned: Collection[EntryKey] = ()  # the keys of which each is known to have a next check
 
     async def read_state(self, key: EntryKey) -> ProbeState:
         return (await self._read_known([key])).get(key, ProbeState())
 
-    async def claim_due(self, keys: Sequence[EntryKey], limit: int) -> list[EntryKey]:
-        """The keys whose check is due, claimed for this process. A new key's first check is due one interval later."""
-        known, now = await self._read_known(keys), self._now()
-        fresh = [key for key in keys if key not in known]
-        ripe = sorted((known[key].next_at, key) for key in known if known[key].next_at <= now)[:limit]
+    async def claim_due(self, keys: Set[EntryKey], limit: int) -> list[EntryKey]:
+        """The keys whose check is due, claimed for this process. A new key's first check is due one interval later.
+
+        New keys are looked for only when `keys` is another object than the last time, so a caller keeps it until the registry changes.
+        """
+        now, is_new = self._now(), keys is not self._planned
+        fresh, ripe = await self._database.read(
+            lambda connection: (_keys_without_check(connection, keys) if is_new else (), _due_checks(connection, keys, now, limit))
+        )
 
         def work(batch: RegistryBatch) -> list[EntryKey]:
             for key in fresh:
                 _upsert(batch.connection, key, ProbeState(next_at=now + _to_us(INTERVAL_SECONDS)))
             return [key for at, key in ripe if _claim(batch.connection, key, at, now + _to_us(CLAIM_SECONDS))]
 
-        return await self._database.write(work) if fresh or ripe else []
+        claimed = await self._database.write(work) if fresh or ripe else []
+        self._planned = keys
+        return claimed
 
     async def record_success(self, key: EntryKey, found: ProbeState) -> ProbeState:
         """Records a success; `found` has the validators of the next conditional request."""
@@ -101,6 +110,23 @@ class Probes:
             return {(row[0], row[1]): ProbeState(*row[2:]) for row in rows if (row[0], row[1]) in wanted}
 
         return await self._database.read(work)
+
+
+def _keys_without_check(connection: Connection, keys: Set[EntryKey]) -> Set[EntryKey]:
+    return keys - {(tenant, name) for tenant, name in connection.execute(select(probes.c.tenant, probes.c.name))}
+
+
+def _due_checks(connection: Connection, keys: Set[EntryKey], now: int, limit: int) -> list[tuple[int, EntryKey]]:
+    """The checks of `keys` that are due, the longest waiting first, at most `limit`, each with its time."""
+    order = (probes.c.next_at, probes.c.tenant, probes.c.name)
+    query = select(*order).where(probes.c.next_at <= now).order_by(*order).limit(DUE_AT_ONCE)
+    found: list[tuple[int, EntryKey]] = []
+    for offset in count(step=DUE_AT_ONCE):
+        rows = connection.execute(query.offset(offset)).all()
+        found += [(at, (tenant, name)) for at, tenant, name in rows if (tenant, name) in keys]
+        if len(rows) < DUE_AT_ONCE or len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def _upsert(connection: Connection, key: EntryKey, health: ProbeState) -> None:

@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -23,6 +23,7 @@ from registry.rows import Candidate, row_of
 from registry.tables import probes, registrations
 
 BATCH: Final = 20_000  # rows of one statement
+PLAIN: Final = (tasks, task_events, costs, audit_records)  # tables of texts and numbers, with most of the rows
 DAY_US: Final = 86_400_000_000
 DAYS: Final = 28  # over which the tasks are spread
 OTHERS: Final = 500  # people beside the one with most tasks
@@ -57,8 +58,8 @@ def task_id(number: int) -> str:
     return f"t_{10**9 - number:026}"
 
 
-def fill(engine: Engine, person: str, size: Size) -> None:
-    """Fills an empty, migrated database. The newest task is that of number 0."""
+def fill(engine: Engine, person: str, size: Size, report: Callable[[str], None] = lambda line: None) -> None:
+    """Fills an empty, migrated database. The newest task is that of number 0. `report` gets a line for each table that is complete."""
     now = time.time_ns() // 1000
     _insert(engine, registrations, _registrations(size, now))
     _insert(engine, probes, _probes(size, now))
@@ -74,16 +75,31 @@ def fill(engine: Engine, person: str, size: Size) -> None:
         (subject_conflicts, _conflicts(size, now)),
         (event_starts, _dead_starts(size, now)),
     ):
-        _insert(engine, table, rows)
+        report(f"{_insert(engine, table, rows):,} rows of {table.name}")
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
 
 
-def _insert(engine: Engine, table: Table, rows: Iterator[dict[str, Any]]) -> None:
+def _insert(engine: Engine, table: Table, rows: Iterator[dict[str, Any]]) -> int:
+    """Inserts the rows. Returns how many they were."""
+    count, is_plain = 0, engine.dialect.name == "sqlite" and table in PLAIN
     while some := list(islice(rows, BATCH)):
+        count += len(some)
         with engine.begin() as connection:
-            connection.execute(insert(table), some)
+            if is_plain:
+                connection.connection.cursor().executemany(_insert_text(table, some[0]), some)
+            else:
+                connection.execute(insert(table), some)
+    return count
+
+
+def _insert_text(table: Table, row: Mapping[str, Any]) -> str:
+    """The statement for rows with these members, which the driver takes without a look at their types: a third of the time."""
+    defaults = {column.name: column.default.arg for column in table.columns if column.default is not None and column.default.is_scalar}
+    values = {name: f"'{value}'" if isinstance(value, str) else str(value) for name, value in defaults.items()}
+    values |= {name: f":{name}" for name in row}
+    return f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 
 
 def _registrations(size: Size, now: int) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -15,15 +16,20 @@ from typing import Any, Final
 from gateway.storage.database import engine_for
 from gateway.storage.migrations.run import upgrade
 from tests.bench.interlock import Home, await_ready, register
-from tests.bench.processes import asgi_server, cpu_seconds, resident_mb
+from tests.bench.processes import LOAD_CORE, asgi_server, cpu_seconds, resident_mb
+from tests.large.acts import FORBIDS, Operator, acts_of, list_all
+from tests.large.blocks import measure_acts, write_blocks
 from tests.large.contents import LargeSize, fill_large
-from tests.large.questions import NEXT_CURSOR, QUESTIONS, Side, neighbour, seconds_of
+from tests.large.questions import QUESTIONS, Side, neighbour, seconds_of
 
 OUT: Final = Path("build/large.json")
 RATIO_MAX: Final = 1.3  # of the p50 of the large gateway to that of the empty one
 BOUNDS_MS: Final = {"front_door_card": 10.0, "catalog": 10.0, "search_agents": 20.0, "search_tools": 20.0, "tools_page": 15.0}
-NEW_PEOPLE: Final = 12  # whose lists no process has made before
+NEW_PEOPLE: Final = tuple(f"new-{number}" for number in range(12))  # whose lists no process has made before
 PERSON: Final = "large-0"
+UNLIKE: Final = tuple(f"unlike-{number}" for number in range(3))
+NO_RULE: Final = FORBIDS.format("at-all")
+WATCHED: Final = ("tests.large.lag",)
 LISTED: Final = 25  # tasks that the empty gateway has too, so that a page of a list is full
 
 
@@ -32,16 +38,22 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size, such as 0.01")
     parser.add_argument("--rounds", type=int, default=60, help="times that each question is asked")
     parser.add_argument("--tasks", type=int, help="tasks, whatever the scale says")
+    parser.add_argument("--blocks", action="store_true", help="what holds the event loop of the large gateway, act by act, instead")
     chosen = parser.parse_args()
     size = LargeSize.scaled(chosen.scale) if chosen.scale != 1 else LargeSize()
     size = replace(size, tasks=chosen.tasks or size.tasks)
+    os.sched_setaffinity(0, LOAD_CORE)  # a gateway has the other core for itself
+    return _find_blocks(size) if chosen.blocks else _compare(size, chosen.rounds)
+
+
+def _compare(size: LargeSize, rounds: int) -> int:
     with tempfile.TemporaryDirectory(prefix="interlock-large-") as folder, ExitStack() as stack:
         upstream = stack.enter_context(asgi_server("tests.bench.echo:app", Path(folder)))
         sides = []
         for name in ("empty", "large"):
             sides.append(_open_side(stack, name, Path(folder), size))
             register(sides[-1].running, sides[-1].home.admin_token(), upstream)
-        report = _measure(sides, chosen.rounds)
+        report = _measure(sides, rounds)
     report |= {"size": {"agents": size.agents, "servers": size.servers, "tools": size.tools, "tasks": size.tasks}}
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(report, indent=2) + "\n")
@@ -49,17 +61,38 @@ def main() -> int:
     return int(any(figure["missed"] for figure in report["figures"]))
 
 
-def _open_side(stack: ExitStack, name: str, folder: Path, size: LargeSize) -> Side:
-    """Fills a home, starts its gateway twice, and measures the second start, when files are known to the system."""
-    home = Home.fresh(folder / name, {"sandbox": "off", "users": {PERSON: {"roles": ["operator"]}}})
+def _find_blocks(size: LargeSize) -> int:
+    """Does each act of acts.py at a large gateway that watches its event loop."""
+    with tempfile.TemporaryDirectory(prefix="interlock-large-") as folder, ExitStack() as stack:
+        upstream = stack.enter_context(asgi_server("tests.bench.echo:app", Path(folder)))
+        home = _fill_home("large", Path(folder), size)
+        running = stack.enter_context(home.serving(WATCHED))
+        await_ready(running, seconds=120)
+        admin, side = home.admin_token(), Side("large", home, running, home.tokens("large", 1)[0])
+        register(running, admin, upstream)
+        side.task_id = json.loads(side.send())["result"]["task"]["id"]
+        found = measure_acts(home.folder, acts_of(side, Operator(side, admin)))
+    write_blocks(found)
+    return 0
+
+
+def _fill_home(name: str, folder: Path, size: LargeSize) -> Home:
+    """Makes a home with keys and a database, which is empty unless `name` is large."""
+    people = {person: {"roles": ["operator", f"team-{person}"]} for person in (*NEW_PEOPLE, *UNLIKE)}  # no two share a list
+    home = Home.fresh(folder / name, {"sandbox": "off", "users": {PERSON: {"roles": ["operator"]}, **people}}, NO_RULE)
     home.admin_token()  # creates the keys
-    began = time.perf_counter()
     engine = engine_for(f"sqlite:///{folder / name / 'data' / 'interlock.db'}")
     upgrade(engine)
     if name == "large":
-        fill_large(engine, PERSON, size)
-        print(f"filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        began = time.perf_counter()
+        fill_large(engine, PERSON, size, lambda line: print(f"{time.perf_counter() - began:5.0f} s: {line}", file=sys.stderr, flush=True))
     engine.dispose()
+    return home
+
+
+def _open_side(stack: ExitStack, name: str, folder: Path, size: LargeSize) -> Side:
+    """Fills a home, starts its gateway twice, and measures the second start, when files are known to the system."""
+    home = _fill_home(name, folder, size)
     with home.serving() as once:
         await_ready(once, seconds=120)
     began = time.perf_counter()
@@ -109,22 +142,14 @@ def _measure(sides: Sequence[Side], rounds: int) -> dict[str, Any]:
 
 def _measure_new_lists(side: Side) -> list[dict[str, Any]]:
     """The pages of tools/list that people get whose list was never made, and what a neighbour feels of it."""
-    tokens = side.home.tokens("new", NEW_PEOPLE + 1)
+    tokens = side.home.tokens("new", len(NEW_PEOPLE) + 1)
     with neighbour(side, tokens[-1]) as alone:
         time.sleep(5)
-    pages = []
     with neighbour(side, tokens[-1]) as beside:
-        for token in tokens[:-1]:
-            more: dict[str, str] | None = {}
-            while more is not None:
-                began = time.perf_counter()
-                page = side.mcp("tools/list", token=token, **more)
-                pages.append((time.perf_counter() - began) * 1e3)
-                found = NEXT_CURSOR.search(page[-400:]) or NEXT_CURSOR.search(page)
-                more = {"cursor": found[1].decode()} if found else None
+        pages = [page for token in tokens[:-1] for page in list_all(side, token)]
     p99 = [quantiles(each, n=100)[98] * 1e3 for each in (alone, beside)]
     print(f"tools/list of new people: page p50 {median(pages):.1f} ms, worst {max(pages):.1f} ms of {len(pages)} pages", end="; ")
-    print(f"neighbour p99 {p99[0]:.1f} ms alone, {p99[1]:.1f} ms beside")
+    print(f"neighbour p50 {median(alone) * 1e3:.1f}, p99 {p99[0]:.1f} ms alone, {median(beside) * 1e3:.1f} and {p99[1]:.1f} ms beside")
     return [
         _figure("tools_page_new_p50_ms", median(pages), 15.0, "ms"),
         _figure("tools_page_new_worst_ms", max(pages), 50.0, "ms"),

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,9 +44,9 @@ class LargeSize:
         return cls(*(max(20, int(count * share)) for count in (10_000, 300, 10_000, 1_000_000)))
 
 
-def fill_large(engine: Engine, person: str, size: LargeSize) -> None:
-    """Fills an empty, migrated database."""
-    fill(engine, person, Size(agents=size.agents, tasks=size.tasks, runs=min(10_000, size.tasks // 100), letters=100))
+def fill_large(engine: Engine, person: str, size: LargeSize, report: Callable[[str], None] = lambda line: None) -> None:
+    """Fills an empty, migrated database. `report` gets a line after each part."""
+    fill(engine, person, Size(agents=size.agents, tasks=size.tasks, runs=min(10_000, size.tasks // 100), letters=100), report)
     rows = list(_servers(size))
     with engine.begin() as connection:
         for first in range(0, len(rows), BATCH):

@@ -3,12 +3,12 @@
 import http.client
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from multiprocessing import Pipe, get_context
 from typing import Any
 
 from tests.bench.echo_agents import AGENTS
@@ -103,17 +103,30 @@ def seconds_of(ask: Callable[[], Any]) -> float:
 
 @contextmanager
 def neighbour(side: Side, token: str) -> Iterator[list[float]]:
-    """Another person who calls a tool again and again, and how long each call took, in seconds."""
-    other, taken, is_over = Side(side.name, side.home, side.running, token), list[float](), threading.Event()
+    """Another person who calls a tool again and again, in a process of their own.
 
-    def go_on() -> None:
-        while not is_over.is_set():
-            taken.append(seconds_of(other.call))
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
+    When the block has ended, the list has how long each call took that began in it, in seconds.
+    """
+    other, taken = Side(side.name, side.home, side.running, token), list[float]()
+    ours, theirs = Pipe()
+    process = get_context("fork").Process(target=_call_until_told, args=(other, theirs), daemon=True)
+    process.start()
+    ours.recv()  # their connection is open
+    began = time.monotonic()
     try:
         yield taken
     finally:
-        is_over.set()
-        thread.join()
+        ended = time.monotonic()
+        ours.send("end")
+        taken += [seconds for at, seconds in ours.recv() if began <= at <= ended]
+        process.join()
+
+
+def _call_until_told(side: Side, pipe: Any) -> None:
+    """Calls a tool until the pipe has a message. Sends when each call began and how long it took."""
+    side.call()
+    pipe.send("begun")
+    taken = []
+    while not pipe.poll():
+        taken.append((time.monotonic(), seconds_of(side.call)))
+    pipe.send(taken)

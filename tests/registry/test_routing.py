@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.cards.card import Family, Registration, RegistrationStatus
-from registry.routing import Routes
+from registry.routing import INDEXED_AT_ONCE, SCORED_AT_ONCE, Routes
 from registry.search import claims_of, routing_words
 from tests.registry.test_search import offering, skill
 
@@ -67,7 +67,7 @@ def test_the_index_ranks_as_a_comparison_with_every_agent(seed: int, text: str) 
     routes = Routes(registry)  # type: ignore[arg-type]  # only its list and its generation are used
     registry.replace([_entry(random, f"a{number}") for number in range(8)])
     for change in range(3):
-        assert [entry.name for entry in routes.rank("default", text)] == _compared_with_all(registry.entries, text)
+        assert [entry.name for entry in routes.rank("default", text) if entry is not None] == _compared_with_all(registry.entries, text)
         kept = [entry for entry in registry.entries if random.random() < 0.6]
         registry.replace([*kept, *(_entry(random, f"b{change}x{number}") for number in range(2))])
 
@@ -79,7 +79,41 @@ def test_a_ranking_goes_on_when_an_agent_leaves_the_registry_meanwhile() -> None
     ranked = _compared_with_all(registry.entries, " ".join(WORDS))
     assert len(ranked) > 2
     ranking = routes.rank("default", " ".join(WORDS))
-    first = next(ranking).name
+    first = next(entry.name for entry in ranking if entry is not None)
     registry.replace([])
-    assert list(routes.rank("default", " ".join(WORDS))) == []
-    assert [first, *(entry.name for entry in ranking)] == ranked
+    assert list(filter(None, routes.rank("default", " ".join(WORDS)))) == []
+    assert [first, *(entry.name for entry in ranking if entry is not None)] == ranked
+
+
+def _registry_of(count: int) -> Entries:
+    registry = Entries()
+    registry.replace([_entry(Random(number), f"a{number}") for number in range(count)])
+    return registry
+
+
+def test_a_long_first_indexing_is_done_in_steps_that_waiting_requests_share() -> None:
+    count = 10 * INDEXED_AT_ONCE
+    routes = Routes(_registry_of(count))  # type: ignore[arg-type]  # only its list and its generation are used
+    first, second = (routes.rank("default", " ".join(WORDS)) for _ in range(2))
+    steps = 0
+    while next(first) is None and next(second) is None:
+        steps += 1
+    assert count / INDEXED_AT_ONCE / 2 <= steps <= count / INDEXED_AT_ONCE / 2 + 2 * len(WORDS)
+
+
+def test_an_agent_that_changes_is_the_only_one_that_is_indexed_again() -> None:
+    registry = _registry_of(10 * INDEXED_AT_ONCE)
+    routes = Routes(registry)  # type: ignore[arg-type]  # only its list and its generation are used
+    list(routes.rank("default", "no such words"))
+    registry.replace([_entry(Random(-1), "a0"), *registry.entries[1:]])
+    assert len(list(routes.rank("default", "quote", skill="none"))) == 1  # one step, and no agent has that skill
+
+
+def test_agents_that_share_a_word_are_scored_in_steps() -> None:
+    registry = Entries()
+    registry.replace([_entry(Random(1), f"a{number}") for number in range(5 * SCORED_AT_ONCE)])
+    routes = Routes(registry)  # type: ignore[arg-type]  # only its list and its generation are used
+    assert list(routes.rank("default", "no such words"))[-1:] in ([], [None])
+    ranking = list(routes.rank("default", " ".join(WORDS)))
+    first = next(number for number, entry in enumerate(ranking) if entry is not None)
+    assert first >= 2 * 5

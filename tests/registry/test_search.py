@@ -151,7 +151,7 @@ def _with_card(entry: Registration, other: Candidate) -> Registration:
 
 
 def chosen(registry: Registry, text: str, skill: str = "") -> str | None:
-    found = next(Routes(registry).rank("default", text, skill), None)
+    found = next(filter(None, Routes(registry).rank("default", text, skill)), None)
     return found.name if found else None
 
 

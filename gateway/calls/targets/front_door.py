@@ -69,7 +69,7 @@ class FrontDoor:
         allowed. Other requests run between slices of rulings.
         """
         async for entry in Slices(self._routes.rank(caller.principal.tenant, text, skill)):
-            if self._could_allow(caller, act_of_invoking_agent(entry.name)):
+            if entry is not None and self._could_allow(caller, act_of_invoking_agent(entry.name)):
                 return entry.name
         return None
 

@@ -1,6 +1,6 @@
 """One process of the gateway: builds, starts and stops the parts that all protocol servers share."""
 
-import gc
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -30,6 +30,7 @@ from gateway.calls.revocation.kill_switch import KillStorage, KillSwitch
 from gateway.calls.revocation.running import POLL_SECONDS as HALT_SECONDS
 from gateway.calls.revocation.spool import SPOOL_SECONDS
 from gateway.calls.targets.front_door import FrontDoor
+from gateway.concurrency.garbage import IDLE_CHECK_SECONDS, GarbageCollection
 from gateway.ingress.http.asgi import Receive, Send
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.ingress.http.errors import FAULT_IDS, REASON_IDS
@@ -86,6 +87,7 @@ from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
 from registry.store import Registry
 
+THREAD_SECONDS = 0.0005  # how long the event loop waits for a thread that reads many rows or builds an index
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
 RESUME_SECONDS = 1.0
@@ -157,6 +159,7 @@ class Gateway:
         self.backlog_gauges = _build_gauges(self)
         self.processes = ProcessRegistry(self.database, self.process, now_us)
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
+        self.garbage = GarbageCollection()
 
     def _build_resumers(self) -> None:
         """Builds the board, memory, approvals, and what resumes tasks after an approval, a consent, or the end of another process."""
@@ -207,7 +210,8 @@ class Gateway:
                 log.exception("start_failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        _freeze_startup_objects()
+        self.garbage.begin()
+        sys.setswitchinterval(THREAD_SECONDS)
         self.drain.take_signals()
         await send({"type": "lifespan.startup.complete"})
         on_started()
@@ -266,6 +270,7 @@ class Gateway:
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:
             self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
+        self.periodic_tasks.repeat(IDLE_CHECK_SECONDS, self.garbage.run_once)
         self.lifecycle.start()
 
     async def stop(self) -> None:
@@ -348,13 +353,6 @@ def _build_gauges(gateway: Gateway) -> telemetry.BacklogGauges:
     sources = telemetry.GaugeSources(gateway.rulings.kills, resilience, tools, streams, stopper, gateway.slots, gateway.keys, home)
     telemetry.add_gauges(gateway.metrics, sources)
     return telemetry.BacklogGauges(gateway.metrics, gateway.database, gateway.settings)
-
-
-def _freeze_startup_objects() -> None:
-    """Exempts the objects of the start from garbage collection, and makes later collections less frequent."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _build_registry_and_rulings(gateway: Gateway) -> tuple[Registry, Rulings]:

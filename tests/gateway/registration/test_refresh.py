@@ -1,7 +1,7 @@
 """Agents are looked at again by themselves: who changed is held back, who is gone is down, who is back is called again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from adapters.contract import UpstreamFault
 from gateway.registration.refresh import EntryRefresher
 from registry.cards.card import Registration, RegistrationStatus
-from registry.health.checks import INTERVAL_MAX_SECONDS, INTERVAL_SECONDS, Probes
+from registry.health.checks import INTERVAL_MAX_SECONDS, INTERVAL_SECONDS, EntryKey, Probes
 from registry.health.reachability import AGAIN_SECONDS, Absences
 from tests.fakes.a2a_agents import serving
 from tests.fakes.a2a_doors import DOORS, ask, message_of, said
@@ -235,3 +235,16 @@ async def test_keys_pinned_in_the_file_count_at_once(tmp_path: Path, database_ur
         async with house(tmp_path / "home2", database_url, agents=pinned) as home:
             await home.gateway.drift_approval.approve(home.gateway.registry.find("default", "sales"))
             assert home.gateway.registry.find("default", "sales").facts["signature"] == "verified"
+
+
+async def test_an_entry_that_leaves_while_its_check_is_claimed_is_not_checked(home: House, rounds: Rounds, host: CardHost) -> None:
+    class LeavingEntries(Probes):
+        async def claim_due(self, keys: Set[EntryKey], limit: int) -> list[EntryKey]:
+            claimed = await super().claim_due(keys, limit)
+            await home.gateway.registry.remove("default", "sales")
+            return claimed
+
+    probes, gateway, answered = LeavingEntries(home.gateway.database, rounds.clock.us), home.gateway, len(host.answered)
+    rounds.clock.now += INTERVAL_SECONDS
+    await EntryRefresher(gateway.registry, gateway.inspector, gateway.drift_approval, probes).run_once()
+    assert len(host.answered) == answered
