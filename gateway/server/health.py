@@ -14,7 +14,7 @@ from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
 from policies.tokens.verifier import TokenRefused
 
 Check = Callable[[], bool]
-Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read metrics
+Guard = Callable[[Scope], Awaitable[Exception | None]]  # why this caller may not read metrics
 
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 TOLERATED_CHECKS: Final = frozenset({"policies"})  # checks that may fail: the process works on with the last valid policies
@@ -25,19 +25,19 @@ log = structlog.get_logger()
 
 
 class Health:
-    """Serves HEALTH_PATHS. /livez and /readyz are public and name checks only; `can_read_metrics` authorizes /metrics."""
+    """Serves HEALTH_PATHS. /livez and /readyz are public and name checks only; `find_refusal` guards /metrics."""
 
     def __init__(
         self,
         checks: Mapping[str, Check],
         render_metrics: Callable[[], bytes],
-        can_read_metrics: Guard,
+        find_refusal: Guard,
         clock: Callable[[], float] = time.monotonic,
         challenge: str = "Bearer",
     ) -> None:
         self._checks = checks
         self._render_metrics = render_metrics
-        self._can_read_metrics = can_read_metrics
+        self._find_refusal = find_refusal
         self._clock = clock
         self._challenge = challenge.encode()
 
@@ -69,10 +69,12 @@ class Health:
         await respond(send, 200 if ready else 503, body, [NO_STORE])
 
     async def _respond_metrics(self, scope: Scope, send: Send) -> None:
-        if await self._can_read_metrics(scope):
+        refusal = await self._find_refusal(scope)
+        if refusal is None:
             await respond(send, 200, self._render_metrics(), [NO_STORE], METRICS_MEDIA_TYPE)
-        else:
-            await respond_problem(send, TokenRefused("metrics"), [NO_STORE, (b"www-authenticate", self._challenge)])
+            return
+        challenge = [(b"www-authenticate", self._challenge)] if isinstance(refusal, TokenRefused) else []
+        await respond_problem(send, refusal, [NO_STORE, *challenge])
 
 
 def passes(check: Check, name: str = "") -> bool:

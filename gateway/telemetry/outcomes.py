@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from gateway.telemetry.spans import ORDINARY_OUTCOMES
 
-Result = Literal["ok", "refused", "failed"]
+Result = Literal["ok", "refused", "overloaded", "failed"]
 
 DOORS: Final = frozenset({"a2a", "admin", "console", "mcp", "oauth"})
 METHODS: Final = frozenset(
@@ -56,6 +56,7 @@ METHODS: Final = frozenset(
 OUTCOMES: Final = frozenset({"ok", "asks", "canceled", "denied", "error", "failed", "question", "rejected", "timeout", "tool-error"})
 FAMILIES: Final = frozenset({"agent", "server"})
 FAULTS: Final = frozenset({"error", "failed", "timeout", "tool-error", "upstream"})  # outcomes that are failures, in any table of reasons
+OVERLOADED: Final = "overloaded"  # the outcome of a request that the gateway has no room for, and its result
 OTHER: Final = "other"
 
 
@@ -72,7 +73,12 @@ class OutcomeLabels:
         return outcome if outcome in self._names else OTHER
 
     def result_of(self, outcome: str) -> Result:
-        """Returns `ok`, `failed` where the gateway, an agent or a server failed, and `refused` for every other outcome."""
+        """Returns `ok`, `overloaded`, `failed` where the gateway, an agent or a server failed, and `refused` for every other outcome.
+
+        A gateway that refuses what it can't serve in time works as it should, so that this counts for no alert of failures.
+        """
         if outcome in ORDINARY_OUTCOMES:
             return "ok"
+        if outcome == OVERLOADED:
+            return "overloaded"
         return "failed" if outcome in self._faults or self.name_of(outcome) == OTHER else "refused"

@@ -60,6 +60,8 @@ INSIDE = {
     "registry.virtual.tool_overrides.BadOverride": "the selection, or the call, is refused with this reason",
     "gateway.registration.card_source.CardRejected": "a refresh quarantines the agent, a change names the field",
     "gateway.storage.files.backups.archive.BackupUnusable": "printed by the command line",
+    "gateway.storage.files.file_locks.FileLocked": "its callers say which lock, as HomeInUse or DatabaseInUse",
+    "gateway.audit.retention.terms.TermsTooShort": "the request names the member, with this reason",
     "gateway.storage.files.data_folder.HomeInUse": "start-up: printed by the command line",
     "gateway.storage.files.database_file.DatabaseInUse": "start-up: printed by the command line",
     "gateway.storage.files.data_folder.HomeWritableByOthers": "start-up: printed by the command line",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from ssl import SSLContext
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from adapters.upstream.http1.connection import Http1Connection, HttpTarget
@@ -13,6 +13,8 @@ from adapters.upstream.http1.responses import ArrivingBody, HttpResponse, NotCon
 UNBOUNDED = 1 << 30
 IDLE_MAX = 200  # idle connections
 _METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
+_FRAMING_FIELDS: Final = frozenset({"content-length", "transfer-encoding"})
+_OWN_FIELDS: Final = frozenset({"host", "user-agent", "accept-encoding", *_FRAMING_FIELDS})
 END_SECONDS = 1.0  # in which a body that is not read any more may end
 
 
@@ -231,6 +233,9 @@ class ConnectionPool:
 
 def _build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None) -> bytes:
     """The head of a request as bytes. Raises ValueError for a field that would break out of its line or is not Latin-1."""
+    start = target.head_start
+    if not _OWN_FIELDS.isdisjoint(map(str.lower, fields)):
+        start, fields = _replace_own_fields(start, fields)
     lines = [f"{name}: {value}" for name, value in fields.items()]
     text = "\r\n".join(lines)
     breaks = max(len(lines) - 1, 0)
@@ -238,4 +243,15 @@ def _build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body
         raise ValueError("a header has a character that it can't have")
     size = f"Content-Length: {len(body)}\r\n" if body else ("" if method in _METHODS_WITHOUT_BODY else "Content-Length: 0\r\n")
     end = "\r\n\r\n" if lines else "\r\n"
-    return f"{method}{target.head_start}{size}{text}{end}".encode("latin-1")
+    return f"{method}{start}{size}{text}{end}".encode("latin-1")
+
+
+def _replace_own_fields(start: str, fields: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """Returns the constant part without the fields that a request has itself, such as a configured User-Agent, and the request's fields.
+
+    No field is sent twice (RFC 9110 5.3), and the framing of the body is never that of a setting.
+    """
+    given = {name.lower() for name in fields}
+    first, *lines = start.split("\r\n")
+    kept = [line for line in lines if line.partition(":")[0].lower() not in given]
+    return "\r\n".join((first, *kept)), {name: value for name, value in fields.items() if name.lower() not in _FRAMING_FIELDS}

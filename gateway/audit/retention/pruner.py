@@ -92,8 +92,13 @@ class Retention:
     async def run_once(self) -> None:
         """Prunes every tenant until nothing is due. Raises ReadFailed and WriteFailed; the next round tries again."""
         for tenant in await self._database.read(lambda connection: list_tenants(connection, tasks.c.tenant)):
-            if not self._terms.of(tenant).keeps_all or await self._database.read(partial(find_hidden_tasks, tenant=tenant)):
+            hidden = await self._database.read(partial(find_hidden_tasks, tenant=tenant))
+            if hidden or not self._terms.of(tenant).keeps_all:
                 await self.prune(tenant)
+
+    def requested(self, tenant: str, days: int | None, tasks: int | None) -> RetentionTerms:
+        """Returns what a request may have deleted: the terms of the settings if it names none. Raises TermsTooShort."""
+        return self._terms.requested(tenant, days, tasks)
 
     async def find_due(self, tenant: str, terms: RetentionTerms | None = None) -> Due:
         """Returns what `prune` would delete with these terms, or else those of the settings."""

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Table, and_, func, or_, select, text
 
 from gateway.audit.retention.holds import HeldNames, held_transactions
-from gateway.audit.retention.terms import AGE_MIN_US, DAY_US, RetentionTerms
+from gateway.audit.retention.terms import DAY_US, RetentionTerms
 from gateway.state.effects.tables import subject_effects
 from gateway.storage.tables import ENDED_STATES, deliveries, metadata, push_configs, tasks
 from policies.tables import approvals
@@ -38,7 +38,7 @@ def find_cutoff(connection: Connection, tenant: str, terms: RetentionTerms, now:
         query = select(tasks.c.updated).where(tasks.c.tenant == tenant).order_by(tasks.c.updated.desc())
         over = connection.execute(query.offset(terms.tasks).limit(1)).scalar()
         cutoffs += [] if over is None else [over + 1]
-    return min(max(cutoffs), now - AGE_MIN_US) if cutoffs else None
+    return min(max(cutoffs), now - terms.min_days * DAY_US) if cutoffs else None
 
 
 def count_due(connection: Connection, tenant: str, cutoff: int) -> int:

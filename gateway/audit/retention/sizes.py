@@ -7,8 +7,9 @@ from typing import Final
 import structlog
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.storage.database import Database
+from gateway.storage.database import Database, ReadFailed
 
 AGES: Final = {  # tables -> the column of their rows' age, where an index makes its lowest value cheap
     "tasks": "updated",
@@ -107,8 +108,13 @@ class GrowthStatistics:
         self._engine = engine
 
     async def run_once(self) -> list[str]:
-        """Returns the tables that were analyzed; none on SQLite."""
-        return [] if self._engine.dialect.name == "sqlite" else await asyncio.to_thread(self._analyze)
+        """Returns the tables that were analyzed; none on SQLite. Raises ReadFailed."""
+        if self._engine.dialect.name == "sqlite":
+            return []
+        try:
+            return await asyncio.to_thread(self._analyze)
+        except SQLAlchemyError as error:
+            raise ReadFailed("the database did not answer") from error
 
     def _analyze(self) -> list[str]:
         with self._engine.connect() as opened:

@@ -128,7 +128,10 @@ class Planner:
         kind, spec = declared.kind, current["spec"]
         differing = {name: value for name, value in resolved.items() if value != _comparable(name, value, spec)}
         for name in sorted(differing.keys() & kind.fixed):
-            raise BadMember(f"/spec/{name}", f"can't be changed over HTTP: remove {declared.name} first, which ends its credentials too")
+            remove = f"{kind.approve.removesuffix('approve')}rm {declared.name}"
+            raise BadMember(
+                f"/spec/{name}", f"can't be changed: {remove}, then apply again; it is registered anew, with new credentials and approvals"
+            )
         if "url" in differing and current["status"] in WAITING:
             raise BadMember(
                 "/spec/url", f"can't be changed while {declared.name} is {current['status']}: {kind.approve} {declared.name}, or rm"

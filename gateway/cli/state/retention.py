@@ -21,9 +21,11 @@ class HoldTarget(StrEnum):
 
 def prune(
     days: Annotated[
-        int | None, typer.Option(help="Delete ended tasks that did not change for so many days, whatever the settings say.", min=1)
+        int | None, typer.Option(help="Delete ended tasks that did not change for so many days, at least retention.min_days.", min=1)
     ] = None,
-    tasks: Annotated[int | None, typer.Option(help="Keep only the newest so many tasks, whatever the settings say.", min=1)] = None,
+    tasks: Annotated[
+        int | None, typer.Option(help="Keep the newest so many tasks, and all younger than retention.min_days.", min=1)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is due, and delete nothing.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:

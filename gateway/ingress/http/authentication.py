@@ -19,6 +19,13 @@ PROTOCOLS_KEY = "interlock.protocols"  # in the scope of a request to the framew
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
+class MetricsForbidden(Exception):
+    """The caller is known, and may not read the metrics."""
+
+    def __init__(self) -> None:
+        super().__init__("The metrics need the permission audit:read, or the token of telemetry.metrics_token.")
+
+
 class WrongHost(Exception):
     """The Host header names a host that is not the gateway's."""
 
@@ -99,12 +106,14 @@ class RequestAuthentication:
             return session_caller
         return await self.authenticate_header(header(scope, b"authorization"), resource, scope)
 
-    async def is_permitted_caller(self, scope: Scope, resource: str, is_permitted: Callable[[Caller], bool]) -> bool:
-        """Returns whether `authenticate` accepts the request, and `is_permitted` its caller."""
+    async def find_metrics_refusal(self, scope: Scope, resource: str, is_permitted: Callable[[Caller], bool]) -> Exception | None:
+        """Returns why the caller of a request may not read metrics: TokenRefused where it is unknown, else MetricsForbidden; or None."""
         try:
-            return is_permitted(await self.authenticate(scope, resource))
-        except (TokenRefused, Killed, WrongHost, ForeignOrigin, BadHeader):
-            return False
+            return None if is_permitted(await self.authenticate(scope, resource)) else MetricsForbidden()
+        except Killed:
+            return MetricsForbidden()
+        except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
+            return TokenRefused("metrics")
 
     async def authenticate_header(self, authorization: str | None, resource: str, scope: Scope | None = None) -> Caller:
         """Returns the caller by the value of `Authorization`, and by the ticket or proof of the request in `scope`.

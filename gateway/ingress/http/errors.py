@@ -26,7 +26,7 @@ from gateway.calls.targets.front_door import NoAgentFits
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.calls.turns.pausing import AwaitsApproval
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
-from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
+from gateway.ingress.http.authentication import ForeignOrigin, MetricsForbidden, RequestAuthentication, WrongHost
 from gateway.ingress.http.error_row import FAILED_PRECONDITION, UNEXPECTED_ERROR
 from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
 from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
@@ -231,6 +231,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
         400, -32009, "version-not-supported", a2a_reason="VERSION_NOT_SUPPORTED", rpc_code_override=FAILED_PRECONDITION
     ),
     CallRefused: ErrorMapping(403, -32010, "denied", is_mcp_http_200=True),
+    MetricsForbidden: ErrorMapping(403, -32010, "denied"),
     Killed: ErrorMapping(403, -32010, "killed", "An operator of the gateway has stopped this.", is_mcp_http_200=True),
     RateLimited: ErrorMapping(429, -32012, "rate-limited", keeps_http_status=True),
     TooManyCalls: ErrorMapping(429, -32012, "too-many-calls", keeps_http_status=True),

@@ -131,14 +131,14 @@ def build_health(gateway: Gateway, authentication: RequestAuthentication) -> Hea
     reference = gateway.settings.telemetry.metrics_token
     scraper = ScrapeToken(lambda: resolve_credential(reference)) if reference else None
 
-    async def may_read(scope: Scope) -> bool:
+    async def find_refusal(scope: Scope) -> Exception | None:
         if scraper is not None and scraper.is_shown(scope):
-            return True
-        return await authentication.is_permitted_caller(
+            return None
+        return await authentication.find_metrics_refusal(
             scope, "/metrics", lambda caller: gateway.rulings.authority.could_allow(caller, READ_AUDIT)
         )
 
-    return Health(checks, gateway.metrics.render, may_read, challenge=authentication.challenge(""))
+    return Health(checks, gateway.metrics.render, find_refusal, challenge=authentication.challenge(""))
 
 
 def _read_check(check: Check) -> float:

@@ -10,6 +10,7 @@ class TenantRetentionSettings(BaseModel):
 
     days: int | None = Field(None, ge=1, le=36_500)  # since the last change of a task; None: for ever
     tasks: int | None = Field(None, ge=1, le=10**12)  # the newest ones; None: all
+    min_days: int = Field(30, ge=1, le=36_500)  # no request deletes what changed within so many days, unless `days` is less
 
 
 class RetentionSettings(TenantRetentionSettings):

@@ -59,6 +59,18 @@ async def test_a_request_says_where_it_goes_and_how_long_it_is() -> None:
     assert b"Content-Length: 0" in empty
 
 
+async def test_configured_fields_take_the_place_of_the_clients_own() -> None:
+    given = {"user-agent": "Ours/1", "Host": "virtual.test", "X-Mine": "1", "Content-Length": "99", "Transfer-Encoding": "chunked"}
+    async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
+        target = HttpTarget.from_url(URL(upstream.url))
+        await pool.exchange(target, "POST", given, b"{}", seconds=60.0, limit=LIMIT)
+        await pool.exchange(target, "GET", {"HOST": "virtual.test"}, None, seconds=60.0, limit=LIMIT)
+    post, get = (request.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:] for request in upstream.requests)
+    own = [b"Accept-Encoding: gzip, deflate", b"Content-Length: 2"]
+    assert sorted(post) == sorted([*own, b"user-agent: Ours/1", b"Host: virtual.test", b"X-Mine: 1"])
+    assert sorted(get) == sorted([b"Accept-Encoding: gzip, deflate", b"User-Agent: interlock", b"HOST: virtual.test"])
+
+
 @pytest.mark.parametrize(
     ("raw", "body"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.server.health import HEALTH_PATHS, Health
+from policies.tokens.verifier import TokenRefused
 
 
 class Answer:
@@ -33,8 +34,8 @@ async def ask(health: Health, path: str, method: str = "GET") -> Answer:
 
 
 def made(allowed: bool = True, clock: Callable[[], float] | None = None, **checks: Callable[[], bool]) -> Health:
-    async def guard(scope: object) -> bool:
-        return allowed
+    async def guard(scope: object) -> Exception | None:
+        return None if allowed else TokenRefused("metrics")
 
     return Health(checks, lambda: b"interlock_calls_total 1\n", guard, clock or (lambda: 0.0))
 

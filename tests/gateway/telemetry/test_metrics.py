@@ -4,6 +4,7 @@ import random
 import string
 
 from gateway.calls.limits.open_streams import OpenStreams
+from gateway.ingress.http.errors import FAULT_IDS, REASON_IDS
 from gateway.telemetry.metrics import TENANTS_MAX, UPSTREAMS_MAX, Metrics
 from gateway.telemetry.outcomes import DOORS, METHODS, OUTCOMES, OutcomeLabels
 
@@ -66,6 +67,11 @@ def test_a_refusal_is_told_from_a_failure() -> None:
     outcomes = OutcomeLabels(["unknown", "not-kept"], ["not-kept"])
     results = [outcomes.result_of(name) for name in ("ok", "question", "denied", "unknown", "not-kept", "failed", "never-heard-of")]
     assert results == ["ok", "ok", "refused", "refused", "failed", "failed", "failed"]
+
+
+def test_overload_is_neither_a_failure_nor_a_callers_mistake() -> None:
+    assert "overloaded" in FAULT_IDS
+    assert OutcomeLabels(REASON_IDS, FAULT_IDS).result_of("overloaded") == "overloaded"
 
 
 def test_each_tenant_is_timed_until_there_are_too_many() -> None:

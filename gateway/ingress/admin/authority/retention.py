@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gateway.audit.retention.holds import Hold, LegalHolds
 from gateway.audit.retention.pruner import Retention
-from gateway.audit.retention.terms import RetentionTerms
+from gateway.audit.retention.terms import TermsTooShort
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.route_descriptions import describe_json_body
@@ -27,7 +27,7 @@ ResolvePerson = Callable[[str, str], Awaitable[str]]
 
 
 class PruneBody(ApiBody):
-    """Without terms, those of the settings count."""
+    """Without terms, those of the settings count. With terms, nothing younger than `retention.min_days` is deleted."""
 
     days: int | None = Field(None, ge=1, le=36_500)
     tasks: int | None = Field(None, ge=1, le=10**12)
@@ -59,8 +59,11 @@ def prune_routes(parts: RetentionParts, authenticate: Authenticate, authorize: A
         """Deletes for about two seconds what is due in the caller's tenant. `complete` is false where a further request would go on."""
         await require_permission(caller, authorize, USE_RETENTION)
         body = await read_model(request, PruneBody, max_body)
-        given, tenant = RetentionTerms(body.days, body.tasks), caller.principal.tenant
-        terms = None if given.keeps_all else given
+        tenant = caller.principal.tenant
+        try:
+            terms = parts.pruner.requested(tenant, body.days, body.tasks)
+        except TermsTooShort as error:
+            raise BadRequest("days", str(error)) from error
         if body.dry_run:
             due = await parts.pruner.find_due(tenant, terms)
             before = None if due.cutoff is None else to_rfc3339(due.cutoff)

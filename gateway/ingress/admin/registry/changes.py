@@ -104,7 +104,7 @@ class EntryChanges:
         if patch.status == "active" and patch.url is None and entry.status in AWAITING_STATUSES:
             check_has_if_match(if_match)
         await self._check_upstream(entry, patch)
-        found = await self._read_at_new_address(entry, patch.url) if patch.url is not None else None
+        found = await self._read_at_new_address(entry, patch, patch.url) if patch.url is not None else None
         changed, jwks = self._apply_patch(entry, patch, found or entry)
         if changed.endpoints != entry.endpoints:
             await self._inspector.endpoint_check.check(changed)
@@ -251,8 +251,14 @@ class EntryChanges:
             amendment = replace(amendment, effects=parse_effects(patch.effects))
         return apply_patch(entry, amendment), jwks
 
-    async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:
-        """Reads the entry at another address. Raises BadRequest, BadCard and UpstreamFault."""
+    async def _read_at_new_address(self, entry: Registration, patch: EntryPatch, url: str) -> Candidate:
+        """Reads the entry at another address, with its new settings and keys. Raises BadRequest, BadCard and UpstreamFault."""
+        upstream, keys = _upstream_of(entry, patch), patch.trusted_keys if isinstance(patch, AgentPatch) else None
+        if upstream is not None:
+            entry = replace(entry, upstream=upstream)
+        if keys is not None:
+            self._inspector.check_keys("trusted_keys", keys)
+            entry = replace(entry, trusted_keys=tuple(keys))
         try:
             return await self._inspector.inspect_at_url(entry, url)
         except CardRejected as error:

@@ -36,11 +36,17 @@ class RetentionWork(NamedTuple):
 def terms_of(settings: RetentionSettings) -> TermsByTenant:
     """Returns the terms that the settings give to each tenant."""
     by_name = {name: _terms(given) for name, given in settings.tenants.items()}
-    return TermsByTenant(_terms(settings), by_name)
+    least_by_name = {name: _least_days(given) for name, given in settings.tenants.items()}
+    return TermsByTenant(_terms(settings), by_name, _least_days(settings), least_by_name)
 
 
 def _terms(given: TenantRetentionSettings) -> RetentionTerms:
     return RetentionTerms(given.days, given.tasks)
+
+
+def _least_days(given: TenantRetentionSettings) -> int:
+    """Returns the age below which no request deletes: a request may have deleted what the settings delete anyway."""
+    return given.min_days if given.days is None else min(given.min_days, given.days)
 
 
 def build_retention(

@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import text
 
 from gateway.audit.retention.sizes import GrowthStatistics, SizeWatch, read_database_bytes
-from gateway.storage.database import Database
+from gateway.storage.database import Database, ReadFailed, engine_for
 from tests.fakes.old_tasks import add_task
 
 
@@ -51,3 +51,8 @@ async def _report_counts(database: Database) -> None:
         batch.connection.execute(text("SELECT pg_stat_force_next_flush()"))
 
     await database.write(work)
+
+
+async def test_statistics_of_a_database_that_is_away_are_an_outage_and_no_bug() -> None:
+    with pytest.raises(ReadFailed):
+        await GrowthStatistics(engine_for("postgresql://nobody@127.0.0.1:1/nothing")).run_once()

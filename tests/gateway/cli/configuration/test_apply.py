@@ -130,7 +130,7 @@ def test_what_was_changed_meanwhile_fails_and_says_so(interlock: CommandLine, ap
         ({"kind": "Server"}, "is the name of a Server at the gateway"),
         ({"status": "quarantined", "spec": {**entry("a")["spec"], "url": "http://old.example"}}, "can't be changed while a is quarantined"),
         ({"status": "pending", "spec": {**entry("a")["spec"], "url": "http://old.example"}}, "can't be changed while a is pending"),
-        ({"spec": {**entry("a")["spec"], "kind": "langgraph"}}, "can't be changed over HTTP: remove a first"),
+        ({"spec": {**entry("a")["spec"], "kind": "langgraph"}}, "can't be changed: interlock agent rm a, then apply again"),
     ],
 )
 def test_an_entry_that_is_not_for_documents_to_change_is_left(

@@ -40,7 +40,10 @@ async def test_the_token_opens_figures_under_any_host_name(home: House) -> None:
 
 
 async def test_people_who_may_read_the_audit_need_no_scrape_token(home: House) -> None:
-    assert [await scraped(home, home.token(user)) for user in ("admin", "alice")] == [200, 401]
+    assert [await scraped(home, home.token(user)) for user in ("admin", "alice")] == [200, 403]
+    refused = await home.http.get("/metrics", headers=shown(home.token("alice")))
+    assert refused.json()["reason_id"] == "denied" and "audit:read" in refused.json()["detail"]
+    assert "www-authenticate" not in refused.headers
 
 
 async def test_the_token_opens_nothing_else(home: House) -> None:

@@ -292,6 +292,24 @@ async def test_an_operator_moves_an_agent_and_the_new_card_is_in_force_at_once(d
         assert (refused.status_code, refused.json()["reason_id"]) == (400, "egress-refused")
 
 
+async def test_a_new_address_is_read_with_the_settings_and_keys_that_come_with_it(desk: Reception, host: CardHost) -> None:
+    await desk.post("/api/agents", card=card(ELSEWHERE, "1.0"), name="sales", upstream={"headers": {"X-Key": "old"}})
+    host.key = KEY
+    async with serving(host) as url:
+        new = {"url": url, "upstream": {"headers": {"X-Key": "new"}}, "trusted_keys": [KEY.jwk()]}
+        moved = await told(desk, "PATCH", "", "admin", new)
+    assert (moved["status"], moved["signature"]) == ("active", "verified")
+    assert [asked["x-key"] for asked in host.asked] == ["new"]
+
+
+async def test_a_servers_new_address_is_read_with_the_settings_that_come_with_it(desk: Reception) -> None:
+    async with mcp_server("modern") as (first, _gate), mcp_server("modern") as (second, gate):
+        await desk.post("/api/servers", name="inventory", url=first, upstream={"headers": {"X-Key": "old"}})
+        body = {"url": second, "upstream": {"headers": {"X-Key": "new"}}}
+        assert (await desk.ask("PATCH", "/api/servers/inventory", "admin", body)).status_code == 200
+    assert gate.requests and {headers.get("x-key") for _, headers in gate.requests} == {"new"}
+
+
 async def test_a_change_of_what_was_changed_meanwhile_is_refused(desk: Reception) -> None:
     await desk.post("/api/agents", card=card(ELSEWHERE, "1.0"), name="sales")
     seen = (await desk.ask("GET", "/api/agents/sales")).headers["etag"]
