@@ -24,7 +24,7 @@ CLIENTS = $(CLIENT_LOCKS:examples/clients/%/requirements.lock=build/vendors/clie
 
 # Tests that take a minute or more each. `make test` runs them too; continuous integration leaves them out.
 LONG = tests/chaos/test_chaos.py tests/gateway/behaviour/upstreams/test_faulty_agents.py tests/gateway/telemetry/test_worker_figures.py \
-	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py test_restore.py test_upgrade.py) tests/soak/test_rolling.py
+	$(addprefix tests/journeys/,test_kill.py test_takeover.py test_drain.py test_grpc_drain.py test_mcp_tasks.py test_restore.py test_upgrade.py) tests/soak/test_rolling.py tests/deploy/test_proxy.py
 
 # Databases of tests are on a disk of memory where there is one with 4 GB free: no test cuts the power.
 IN_MEMORY = $(if $(TMPDIR),,$(shell .ci/memory-folder))

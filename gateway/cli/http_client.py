@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, NothingFound, WrongUsage
 from gateway.cli.output import print_problem, problem_lines, show_progress
+from gateway.cli.tokens.authorities import trusted_authorities
 from gateway.cli.tokens.hints import explain_rejected_token
 from gateway.cli.tokens.sessions import find_token
 
@@ -74,7 +75,14 @@ class GatewayClient:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=5.0)
         with self._translate_errors():
-            self._client = httpx.Client(base_url=self.url, headers=self.headers, timeout=timeout, trust_env=False, follow_redirects=False)
+            self._client = httpx.Client(
+                base_url=self.url,
+                headers=self.headers,
+                timeout=timeout,
+                verify=trusted_authorities(self.url),
+                trust_env=False,
+                follow_redirects=False,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -256,7 +264,10 @@ def list_all(path: str, limit: int = 1000, **params: str) -> list[Any]:
 def error_for_transport(url: str, error: Exception, http_library: ModuleType) -> CommandError:
     """Returns the error of a request without an answer. `http_library` is httpx, or httpx2, which the MCP SDK uses."""
     if isinstance(error, http_library.ConnectError) and (problem := _describe_tls_error(error)):
-        todo = "does it serve plain http? INTERLOCK_URL then begins with http://; else the certificate must be one that this machine trusts"
+        todo = (
+            "does it serve plain http? INTERLOCK_URL then begins with http://; else this machine must trust the certificate: "
+            "install the one of its issuer, or name its file in SSL_CERT_FILE"
+        )
         return GatewayUnreachable(f"no TLS connection to {url}: {problem}", todo)
     if isinstance(error, (http_library.ConnectError, http_library.ConnectTimeout)):
         return GatewayUnreachable(f"the gateway at {url} does not answer", "is the gateway running? start it with: interlock serve")

@@ -29,6 +29,7 @@ from gateway.cli.http_client import ANSWER_SECONDS, GatewayClient, error_for_doc
 from gateway.cli.output import print_problem
 from gateway.cli.terminal.elicitation import Terminal, interruptible
 from gateway.cli.terminal.progress import ProgressDisplay
+from gateway.cli.tokens.authorities import trusted_authorities
 
 REVISION = "2026-07-28"  # a stateless revision, so no handshake is needed
 PAGES_MAX = 100
@@ -90,7 +91,11 @@ class McpToolClient:
         timeout = httpx2.Timeout(ANSWER_SECONDS, connect=5.0)
         async with (
             httpx2.AsyncClient(
-                headers=self._remote.headers, timeout=timeout, trust_env=False, event_hooks={"response": [self._record_http_error]}
+                headers=self._remote.headers,
+                timeout=timeout,
+                verify=trusted_authorities(self._url),
+                trust_env=False,
+                event_hooks={"response": [self._record_http_error]},
             ) as http,
             Client(
                 streamable_http_client(self._url, http_client=http, max_sse_event_size=None),

@@ -1,5 +1,6 @@
 """Runs the gateway: the parts of gateway/server/composition behind one ASGI application."""
 
+import asyncio
 import math
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.authentication import RequestAuthentication, own_hosts
 from gateway.ingress.http.cors import Cors
@@ -27,6 +29,7 @@ from gateway.server.router import App, Handlers, Router
 from gateway.server.settings import Settings
 from gateway.server.sockets.admitted_requests import RequestAdmission
 from gateway.server.sockets.client_limits import STATE, Connections
+from gateway.server.sockets.readiness import report_ready
 from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS
 from gateway.server.watchdog import LAG_BUCKETS, Watchdog
 from gateway.storage.database import Database, engine_for
@@ -83,7 +86,7 @@ def _check_database(settings: Settings) -> None:
 
 
 class _BannerServer(uvicorn.Server):
-    """A uvicorn server that prints the banner once it accepts connections."""
+    """A uvicorn server that says that it serves once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
@@ -93,6 +96,13 @@ class _BannerServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             print_banner(self._gateway)
+            report_ready(f"serves {self._gateway.settings.public_url}", os.environ)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Closes the listener at once. uvicorn does it up to 0.1 seconds later, when requests are refused."""
+        for server in getattr(self, "servers", ()):  # uvicorn sets it when it starts
+            server.close()
+        super().handle_exit(sig, frame)
 
 
 def _uvicorn_options(settings: Settings) -> dict[str, Any]:
@@ -116,7 +126,25 @@ def build_worker_application() -> Router:
     """Returns the ASGI application of one worker."""
     settings, figures = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE]))
     gateway = Gateway(settings, figures, takes_signals=True)
-    return build_application(gateway, lambda: print_banner(gateway))  # the sockets are open before the workers start
+
+    def announce() -> None:
+        print_banner(gateway)
+        run_in_background(_report_once_listening(settings), "readiness_not_reported")
+
+    return build_application(gateway, announce)
+
+
+async def _report_once_listening(settings: Settings) -> None:
+    """Tells the service manager that the gateway serves, once its port accepts. uvicorn opens a worker's listener after the start."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(settings.host, settings.port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            report_ready(f"serves {settings.public_url}", os.environ)
+            return
 
 
 def _build_lifespan(gateway: Gateway, admission: RequestAdmission, on_started: Callable[[], None]) -> App:

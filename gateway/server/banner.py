@@ -67,13 +67,12 @@ def next_steps(gateway: Gateway) -> list[str]:
     settings, steps = gateway.settings, []
     if settings.public_url != DEFAULT_URL:
         steps.append(f"export INTERLOCK_URL={settings.public_url}")
-    if settings.home != DEFAULT_HOME:
+    if settings.home != DEFAULT_HOME and settings.is_development:  # whose command line signs tokens with the keys there
         steps.append(f"export INTERLOCK_HOME={shlex.quote(str(settings.home.absolute()))}")
     entries = gateway.registry.list("default")
     waiting = next((entry for entry in entries if entry.status is RegistrationStatus.PENDING), None)
     ready = next((entry for entry in entries if entry.family is Family.AGENT and entry.status is RegistrationStatus.ACTIVE), None)
-    user = "admin" if waiting or not ready else "alice"
-    steps.append(f"export INTERLOCK_TOKEN=$(interlock token --user {user})" if settings.is_development else "export INTERLOCK_TOKEN=…")
+    steps.append(_sign_in_step(gateway, "admin" if waiting or not ready else "alice"))
     if waiting:
         steps.append(f"interlock {waiting.family.value} show {waiting.name}   # waits for an operator's approval")
     elif ready:
@@ -81,6 +80,12 @@ def next_steps(gateway: Gateway) -> list[str]:
     else:
         steps.append("interlock agent add http://127.0.0.1:7001   # the address of an agent")
     return steps
+
+
+def _sign_in_step(gateway: Gateway, user: str) -> str:
+    if gateway.settings.is_development:
+        return f"export INTERLOCK_TOKEN=$(interlock token --user {user})"
+    return "interlock login" if gateway.settings.has_sign_in else "export INTERLOCK_TOKEN=…   # of your identity provider"
 
 
 def _describe_entries(gateway: Gateway, family: Family) -> str:

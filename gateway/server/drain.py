@@ -18,6 +18,7 @@ from gateway.ingress.http.asgi import Send
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 ANSWER_SECONDS: Final = 1.0  # how long requests may still answer after their turns and calls were handed over
+LATE_SECONDS: Final = 0.25  # how long requests are served on connections that the listener accepted last: the server needs 0.1
 SPARE_SECONDS: Final = 10.0  # after the grace, so that clients read answers before the server closes connections
 Handler = Callable[[int, FrameType | None], Any]
 Step = Callable[[], Coroutine[Any, Any, None]]
@@ -81,7 +82,9 @@ class DrainTimes:
 
 
 class Drain:
-    """Drains one process. `begun`: readiness is off. `closed`: new requests are refused, and `lifecycle` ends streams."""
+    """Drains one process. `begun`: readiness is off. `closed`: the listener closes. `refuses`: a moment later, new requests are refused,
+    and `lifecycle` ends streams.
+    """
 
     def __init__(self, times: DrainTimes, running: TurnRunner, lifecycle: Lifecycle, *, takes_signals: bool = False) -> None:
         """`takes_signals`: the drain handles SIGTERM and SIGINT."""
@@ -96,9 +99,10 @@ class Drain:
         self._ending: asyncio.TimerHandle | None = None
         self.begun = False
         self.closed = False
+        self.refuses = False
 
     def take_signals(self) -> None:
-        """Installs handlers before the server's own, which are called once requests are refused."""
+        """Installs handlers before the server's own, which are called once the listener closes."""
         if not self._takes_signals:
             return
         loop = asyncio.get_running_loop()
@@ -113,7 +117,7 @@ class Drain:
             signal.signal(number, handle)
 
     def begin(self, then: Callable[[], None], delay: float | None = None) -> None:
-        """Turns readiness off, and after `delay` seconds refuses requests and calls `then`, which closes the listener."""
+        """Turns readiness off, and after `delay` seconds calls `then`, which closes the listener, and then refuses requests."""
         self.begun = True
         seconds = self._times.delay if delay is None else delay
         log.info("drain_begun", delay=seconds, grace=self._times.grace, requests=len(self._requests), turns=self._running.in_flight_count)
@@ -173,8 +177,12 @@ class Drain:
         self.closed = True
         self._deadline = loop.time() + grace
         self._ending = loop.call_at(self._deadline, self._end)
-        self._lifecycle.drain(grace)
         then()
+        loop.call_later(LATE_SECONDS, self._refuse)
+
+    def _refuse(self) -> None:
+        self.refuses = True
+        self._lifecycle.drain(self._times.grace)
 
     def _end(self) -> None:
         self._hand_over()

@@ -130,7 +130,7 @@ class Router:
             if await self._is_preflight(cors, scope, send):
                 return
             send = cors.with_cors_headers(scope, send)
-        if drain.closed and scope["path"] not in HEALTH_PATHS:
+        if drain.refuses and scope["path"] not in HEALTH_PATHS:
             await respond_problem(send, ShuttingDown())
             return
         request = drain.enter()

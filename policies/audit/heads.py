@@ -68,7 +68,8 @@ class HeadsFile:
             fresh.unlink(missing_ok=True)
             lines = self._without_superseded(_read(self._path).splitlines())
             _append(fresh, "".join(f"{line}\n" for line in lines).encode(errors=_DECODE_ERRORS))
-            os.chown(fresh, self._path.stat().st_uid, -1)  # a compaction by another user must not lock the appending processes out
+            if (owner := self._path.stat().st_uid) != fresh.stat().st_uid:  # services may run without the system call
+                os.chown(fresh, owner, -1)  # a compaction by another user must not lock the appending processes out
             fresh.replace(self._path)
             _sync_folder(self._path.parent)
 

@@ -21,6 +21,7 @@ from tests.house.source import ROOT
 FOLDER = ROOT / "examples" / "deploy" / "systemd"
 UNIT = (FOLDER / "interlock.service").read_text()
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+SECRETS = {"CORP_CLIENT_SECRET": "of-the-provider"}  # what secrets.env has in the guide
 EXPOSURE_MAX = 20  # of 100, in tenths of the level that systemd-analyze shows
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
@@ -56,10 +57,12 @@ def test_the_unit_exposes_little(unit: Path) -> None:
 def test_the_unit_starts_what_the_guide_installs() -> None:
     (start,) = values_of("ExecStart")
     assert start.split()[:4] == ["/opt/interlock/bin/python", "-P", "-m", "gateway"]
-    assert "python3 -m venv /opt/interlock" in GUIDE and "/opt/interlock/bin/pip install --no-index --no-deps dist/*.whl" in GUIDE
+    assert (
+        "python3 -m venv /opt/interlock" in GUIDE
+        and "/opt/interlock/bin/pip install --no-index --no-deps --force-reinstall dist/*.whl" in GUIDE
+    )
     config = start.split("--config ")[1]
-    assert f"runuser -u interlock -- /opt/interlock/bin/interlock doctor --config {config}\n" in GUIDE
-    assert f"export INTERLOCK_HOME=/var/lib/{values_of('StateDirectory')[0]}\n" in GUIDE
+    assert f"install -d -o interlock -g interlock -m 0700 /var/lib/{values_of('StateDirectory')[0]} " in GUIDE
     assert f"examples/deploy/systemd/interlock.yaml {config}" in GUIDE
     assert f"useradd --system --home-dir /var/lib/{values_of('StateDirectory')[0]}" in GUIDE and f" {values_of('User')[0]}\n" in GUIDE
 
@@ -69,13 +72,46 @@ def test_the_unit_gives_time_to_drain() -> None:
     assert float(values_of("TimeoutStopSec")[0]) >= server.drain + server.drain_delay + 5
 
 
+def test_an_instance_of_several_differs_from_the_unit_by_its_port_alone() -> None:
+    instance = (FOLDER / "interlock@.service").read_text()
+    assert " --port %i\n" in instance
+    body = instance.replace(" --port %i\n", "\n").replace(", at port %i", "")
+    assert body.partition("[Unit]")[2] == UNIT.partition("[Unit]")[2]
+
+
+def test_other_commands_run_as_the_unit_does() -> None:
+    """interlock-local and the backup have the user, the variables, the secrets and the umask of the gateway."""
+    local, backup = (FOLDER / "interlock-local").read_text(), (FOLDER / "interlock-backup.service").read_text()
+    variables = values_of("Environment")[0].split()
+    assert all(f"--setenv={each}" in local and each in backup for each in variables if not each.startswith("PYTHONUNBUFFERED"))
+    for name, option in (("User", "--uid"), ("Group", "--gid")):
+        (value,) = values_of(name)
+        assert f"{option}={value} " in local and f"{name}={value}\n" in backup
+    for each in ("EnvironmentFile", "UMask"):
+        (value,) = values_of(each)
+        assert f"--property={each}={value} " in local and f"{each}={value}\n" in backup
+    for text in (local, backup):  # where interlock.yaml is found without --config
+        assert re.search(r"(?i)working-?directory=/etc/interlock\b", text) and "/opt/interlock/bin/interlock " in text
+    assert subprocess.run(["sh", "-n", str(FOLDER / "interlock-local")], check=False).returncode == 0
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["interlock@8081.service", "interlock-backup.service", "interlock-backup.timer"])
+def test_systemd_accepts_the_other_units(name: str, tmp_path: Path) -> None:
+    for file in FOLDER.glob("interlock*.*e*"):
+        text = file.read_text().replace("/opt/interlock/bin/python", sys.executable)
+        (tmp_path / file.name.replace("@.", "@8081.")).write_text(text)
+    ran = analyze("verify", unit=tmp_path / name)
+    assert (ran.returncode, name in ran.stderr) == (0, False), ran.stderr
+
+
 def test_installs_of_the_guide_take_hashes() -> None:
     installs = re.findall(r"/pip install (.*)", GUIDE)
     assert len(installs) == 3 and all("--require-hashes" in each or ("--no-index" in each and "--no-deps" in each) for each in installs)
 
 
 def test_each_file_that_the_guide_names_is_there() -> None:
-    named = set(re.findall(r"(?<![\w/])(examples/deploy/[\w./-]+)", GUIDE)) | set(re.findall(r"\]\(\.\./(examples/[^)]+)\)", GUIDE))
+    named = set(re.findall(r"(?<![\w/])(examples/deploy/[\w./@-]+)", GUIDE)) | set(re.findall(r"\]\(\.\./(examples/[^)]+)\)", GUIDE))
     missing = [name for name in named if "/mine" not in name and not (ROOT / name).exists()]
     assert len(named) > 6 and missing == []
 
@@ -84,14 +120,15 @@ def test_the_proxy_buffers_no_stream_and_keeps_the_host() -> None:
     proxy = (FOLDER / "nginx.conf").read_text()
     settings = yaml.safe_load((FOLDER / "interlock.yaml").read_text())
     assert f"server_name {settings['server']['public_url'].removeprefix('https://')};" in proxy
-    for line in ("proxy_buffering off;", "proxy_set_header Host $host;", "proxy_pass http://127.0.0.1:8080;", "proxy_read_timeout 1h;"):
+    for line in ("proxy_buffering off;", "proxy_set_header Host $host;", "server 127.0.0.1:8080 max_fails=0;", "proxy_read_timeout 1h;"):
         assert line in proxy
 
 
-def test_the_settings_are_accepted_and_secrets_are_no_part_of_them(tmp_path: Path) -> None:
+def test_the_settings_are_accepted_and_secrets_are_no_part_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*next(iter(SECRETS.items())))
     (tmp_path / "policies").mkdir()
     settings = {**yaml.safe_load((FOLDER / "interlock.yaml").read_text()), "policies": str(tmp_path / "policies")}
-    assert [trouble for trouble in find_problems(Settings(home=tmp_path, **settings), {}) if trouble.is_fatal] == []
+    assert [trouble for trouble in find_problems(Settings(home=tmp_path, **settings), os.environ) if trouble.is_fatal] == []
     assert not Settings(home=tmp_path, **settings).is_development
 
 
@@ -109,11 +146,18 @@ def test_the_gateway_of_the_unit_starts_and_answers(tmp_path: Path) -> None:
     settings.write_text((FOLDER / "interlock.yaml").read_text().replace("/etc/interlock/policies", str(tmp_path / "policies")))
     port, home = str(free_port()), str(tmp_path / "home")
     variables = dict(each.split("=", 1) for each in values_of("Environment")[0].split())
-    environment = {"PATH": os.environ["PATH"], **variables, "INTERLOCK_HOME": home, "INTERLOCK_PORT": port, "PYTHONPATH": str(ROOT)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        **variables,
+        "INTERLOCK_HOME": home,
+        "INTERLOCK_PORT": port,
+        "PYTHONPATH": str(ROOT),
+        **SECRETS,
+    }
     command = [sys.executable, *values_of("ExecStart")[0].split()[1:-1], str(settings)]
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
         try:
-            asyncio.run(until(lambda: is_ready(f"http://127.0.0.1:{port}/readyz"), seconds=300, every=0.1))
+            asyncio.run(until(lambda: is_ready(f"http://127.0.0.1:{port}/readyz"), seconds=60, every=0.1))
             card = httpx.get(
                 f"http://127.0.0.1:{port}/.well-known/agent-card.json", headers={"host": "agents.example.com"}, trust_env=False
             )

@@ -54,9 +54,7 @@ def serve(
     try:
         run(chosen)
     except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
-        raise CommandFailed(
-            f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours"
-        ) from error
+        raise _home_problem(chosen.home, error) from error
     except (DatabaseUnusable, HomeInUse) as error:
         raise CommandFailed(str(error), error.todo) from error
     except (BadPolicy, KeysUnusable, OSError) as error:
@@ -66,6 +64,14 @@ def serve(
             raise CommandFailed(
                 "the gateway did not start", "the log above says why; interlock check verifies all that it needs"
             ) from ended
+
+
+def _home_problem(home_folder: Path, error: OSError) -> CommandFailed:
+    """Returns what to say of a file or folder that can't be used: of one within the home, which exists, by its own name."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if named is not None and home_folder.is_dir() and named != home_folder:
+        return CommandFailed(f"{named} can't be used: {error.strerror}", "interlock check verifies all that the gateway needs")
+    return CommandFailed(f"INTERLOCK_HOME is {home_folder}, where no folder can be: {error.strerror}", "set it to a folder of yours")
 
 
 def _check_settings(settings: "Settings") -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.exit_codes import CommandFailed, CommandRefused, GatewayUnreachable
+from gateway.cli.tokens.authorities import trusted_authorities
 
 if TYPE_CHECKING:
     import httpx
@@ -85,7 +86,7 @@ def post_form(url: str, path: str, form: dict[str, str]) -> "httpx.Response":
     import httpx
 
     try:
-        with httpx.Client(base_url=url, timeout=30, trust_env=False, follow_redirects=False) as client:
+        with httpx.Client(base_url=url, timeout=30, verify=trusted_authorities(url), trust_env=False, follow_redirects=False) as client:
             return client.post(path, data=form)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise GatewayUnreachable(

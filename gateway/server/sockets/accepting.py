@@ -47,8 +47,10 @@ class BatchServer:
         return self._server.sockets  # type: ignore[no-any-return]  # of uvloop
 
     def close(self) -> None:
-        """Accepts no more connections. Those that were accepted stay."""
+        """Accepts the connections that wait, which the kernel would reset, and no more. Those that were accepted stay."""
         for listener in self._listeners:
+            while self._accept(listener):
+                pass
             self._loop.remove_reader(listener)
             listener.close()
         self._listeners.clear()
@@ -58,19 +60,21 @@ class BatchServer:
         """Waits until uvloop has closed its listeners."""
         await self._server.wait_closed()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accepts up to BATCH_MAX connections, and returns whether more may wait."""
         for _ in range(BATCH_MAX):
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 self._pause(listener, error)
-                return
+                return False
             connection.setblocking(False)
             task = self._loop.create_task(self._connect(connection))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+        return True
 
     async def _connect(self, connection: socket.socket) -> None:
         try:

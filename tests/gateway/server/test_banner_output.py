@@ -97,3 +97,12 @@ def test_the_line_comes_when_the_gateway_can_be_reached(tmp_path: Path, database
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=300)
+
+
+async def test_with_sign_in_of_a_provider_the_next_step_is_to_log_in(tmp_path: Path, database_url: str) -> None:
+    issuer = {"issuer": "https://login.example", "jwks_url": "https://login.example/jwks"}
+    provider = {"issuer": "https://login.example", "client_id": "interlock"}
+    given = {"identity": {"development": "off", "issuers": [issuer]}, "sign_in": {"development": "off", "providers": {"corp": provider}}}
+    async with house(tmp_path / "home", database_url, **given) as home:
+        said = told(home)
+    assert "interlock login" in said and "INTERLOCK_HOME" not in said and "interlock token" not in said

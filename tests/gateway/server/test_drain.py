@@ -173,3 +173,19 @@ async def test_each_answer_says_that_its_connection_is_not_used_again() -> None:
     await with_connection_close(send)({"type": "http.response.body", "body": b"x"})
     assert sent[0]["headers"] == [(b"a", b"b"), (b"connection", b"close")]
     assert sent[1] == {"type": "http.response.body", "body": b"x"}
+
+
+async def test_requests_are_served_for_a_moment_after_the_listener_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that it accepted last bring their first request only then."""
+    monkeypatch.setattr(drain_module, "LATE_SECONDS", 0.01)
+    ended, lifecycle = asyncio.Event(), Lifecycle()
+
+    async def end_streams(_: float) -> None:
+        ended.set()
+
+    lifecycle.on_drain(end_streams)
+    drain = build_drain(Work(), lifecycle=lifecycle)
+    await close(drain)
+    assert (drain.closed, drain.refuses) == (True, False)
+    await ended.wait()
+    assert drain.refuses

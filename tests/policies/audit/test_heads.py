@@ -199,3 +199,16 @@ def test_processes_that_share_a_heads_file_lose_none_of_each_others_heads(path: 
     HeadsFile(path, keys, Clock().us).compact()
     kept = [keys.verify(line, HEAD_JWT_TYPE) for line in read_heads(path)]
     assert sorted((each["chain"], each["seq"]) for each in kept) == [(chain, 30) for chain in "abcd"]
+
+
+def test_a_compaction_of_ones_own_file_changes_no_owner(file: HeadsFile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units of systemd take the system call away from a service."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    file.write_head(head("a", 1))
+    file.write_head(head("a", 2))
+    file.compact()
+    assert len(read_heads(path)) == 1

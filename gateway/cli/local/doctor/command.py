@@ -42,7 +42,8 @@ def doctor(
             write_bundle(bundle, config, findings, running, log)
     _print_findings(findings, bundle, as_json=as_json)
     if problems := sum(finding.kind.severity == "problem" for finding in findings):
-        raise CommandFailed(f"{screen.format_count(problems, 'problem')} found", "mend the first one, then look again: interlock doctor")
+        again = f"interlock doctor --config {config}" if config else "interlock doctor"
+        raise CommandFailed(f"{screen.format_count(problems, 'problem')} found", f"mend the first one, then look again: {again}")
 
 
 def _print_findings(findings: list[DoctorFinding], bundle: Path | None, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gateway.cli.exit_codes import CommandError
 from gateway.cli.local import installation as home
 from gateway.cli.local.doctor.kinds import DoctorFinding
+from gateway.cli.tokens.authorities import trusted_authorities
 
 if TYPE_CHECKING:
     from adapters.upstream.egress import Egress
@@ -89,7 +90,8 @@ def check_public_address(settings: "Settings", is_running: bool) -> Iterator[Doc
     if not is_running:
         return
     try:
-        answer = httpx.get(f"{settings.public_url}/.well-known/jwks.json", timeout=ANSWER_SECONDS, trust_env=False)
+        verify, url = trusted_authorities(settings.public_url), f"{settings.public_url}/.well-known/jwks.json"
+        answer = httpx.get(url, timeout=ANSWER_SECONDS, verify=verify, trust_env=False)
         published = {str(key["kid"]) for key in answer.json()["keys"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         detail = f"{settings.public_url} does not answer as a gateway: {type(error).__name__}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from adapters.version import find_commit
 from gateway.cli.exit_codes import CommandError
 from gateway.cli.local.doctor.kinds import DoctorFinding
+from gateway.cli.tokens.authorities import trusted_authorities
 
 if TYPE_CHECKING:
     import httpx
@@ -53,7 +54,7 @@ def ask_gateway(settings: "Settings") -> Running:
     import httpx
 
     url = os.environ.get("INTERLOCK_URL") or local_url(settings)
-    with httpx.Client(base_url=url.rstrip("/"), timeout=ANSWER_SECONDS, trust_env=False) as client:
+    with httpx.Client(base_url=url.rstrip("/"), timeout=ANSWER_SECONDS, verify=trusted_authorities(url), trust_env=False) as client:
         try:
             answer = client.get("/readyz")
             readiness = answer.json()

@@ -99,7 +99,7 @@ def test_what_is_no_origin_is_refused(given: str, database_url: str) -> None:
 
 async def test_a_page_reads_that_the_gateway_is_stopping(open_to_page: House) -> None:
     drain = open_to_page.gateway.drain
-    drain.begun = drain.closed = True
+    drain.begun = drain.refuses = True
     preflight = await open_to_page.http.options("/agents/sales", headers=PREFLIGHT)
     answer = await sent(open_to_page, origin=PAGE)
     assert (preflight.status_code, cors_of(preflight)["access-control-allow-origin"]) == (200, PAGE)

@@ -106,3 +106,17 @@ def test_a_process_without_descriptors_looks_again_later(listener: socket.socket
         server.close()
 
     run(exhaust())
+
+
+def test_a_server_that_closes_accepts_the_connections_that_wait(listener: socket.socket) -> None:
+    async def close() -> None:
+        counter = Counter()
+        server = await serve(listener, counter)
+        with ExitStack() as clients:
+            connect(listener, clients, WAITING)
+            server.close()
+            for _ in range(12):
+                await asyncio.sleep(0)
+            assert len(counter.made) == WAITING and listener.fileno() == -1
+
+    run(close())
