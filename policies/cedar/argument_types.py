@@ -1,5 +1,6 @@
 """Converts the JSON Schema of a tool's arguments to a Cedar type, and names the parts that have no Cedar type."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,18 @@ class ArgumentTypes:
         for name in path:
             known = (known or {}).get("attributes", {}).get(name)
         return known is not None
+
+    def kind_at(self, path: Path) -> str:
+        """A text that is equal for tools whose arguments Cedar's validator can't tell apart at this path."""
+        known: CedarType = self.record
+        steps: list[bool | None] = []
+        for name in path:
+            member = known.get("attributes", {}).get(name)
+            if member is None:
+                return json.dumps([*steps, "none", {} if known["type"] == "Record" else known], sort_keys=True)
+            steps.append(member.get("required"))
+            known = member
+        return json.dumps([*steps, known], sort_keys=True)
 
     def path_names(self) -> Iterator[str]:
         """Yields the dotted name of every path."""

@@ -96,10 +96,7 @@ def _insert(engine: Engine, table: Table, rows: Iterator[dict[str, Any]]) -> int
 
 def _insert_text(table: Table, row: Mapping[str, Any]) -> str:
     """The statement for rows with these members, which the driver takes without a look at their types: a third of the time."""
-    defaults = {column.name: column.default.arg for column in table.columns if column.default is not None and column.default.is_scalar}
-    values = {name: f"'{value}'" if isinstance(value, str) else str(value) for name, value in defaults.items()}
-    values |= {name: f":{name}" for name in row}
-    return f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+    return f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
 
 
 def _registrations(size: Size, now: int) -> Iterator[dict[str, Any]]:

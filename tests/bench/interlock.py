@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +76,12 @@ class Home:
 
     def tokens(self, prefix: str, count: int) -> list[str]:
         """Tokens of `count` different people, as `interlock token` makes them."""
+        return self.tokens_of([f"{prefix}-{number}" for number in range(count)])
+
+    def tokens_of(self, people: Sequence[str]) -> list[str]:
+        """Tokens of these people."""
         keys = SigningKeys.open(self._data)
-        people = [Principal(_TENANT, DEVELOPMENT_ISSUER, f"{prefix}-{number}") for number in range(count)]
-        return [mint_development_token(keys, person, self.url) for person in people]
+        return [mint_development_token(keys, Principal(_TENANT, DEVELOPMENT_ISSUER, person), self.url) for person in people]
 
     @contextmanager
     def serving(self, module: tuple[str, ...] = ("gateway",)) -> Iterator[Running]:

@@ -30,6 +30,7 @@ PERSON: Final = "large-0"
 UNLIKE: Final = tuple(f"unlike-{number}" for number in range(3))
 NO_RULE: Final = FORBIDS.format("at-all")
 WATCHED: Final = ("tests.large.lag",)
+USUAL: Final = "person7"  # one of the 500 others of the fixture
 LISTED: Final = 25  # tasks that the empty gateway has too, so that a page of a list is full
 
 
@@ -70,7 +71,7 @@ def _find_blocks(size: LargeSize) -> int:
         await_ready(running, seconds=120)
         admin, side = home.admin_token(), Side("large", home, running, home.tokens("large", 1)[0])
         register(running, admin, upstream)
-        side.task_id = json.loads(side.send())["result"]["task"]["id"]
+        side.task_id, side.usual = json.loads(side.send())["result"]["task"]["id"], home.tokens_of([USUAL])[0]
         found = measure_acts(home.folder, acts_of(side, Operator(side, admin)))
     write_blocks(found)
     return 0
@@ -98,7 +99,7 @@ def _open_side(stack: ExitStack, name: str, folder: Path, size: LargeSize) -> Si
     began = time.perf_counter()
     running = stack.enter_context(home.serving())
     await_ready(running, seconds=120)
-    side = Side(name, home, running, home.tokens("large", 1)[0])
+    side = Side(name, home, running, home.tokens("large", 1)[0], usual=home.tokens_of([USUAL])[0])
     side.started_s = round(time.perf_counter() - began, 2)
     return side
 
@@ -107,7 +108,9 @@ def _measure(sides: Sequence[Side], rounds: int) -> dict[str, Any]:
     rows, figures = [], []
     for side in sides:
         side.task_id = [json.loads(side.send())["result"]["task"]["id"] for _ in range(LISTED)][-1]
-    print(f"{'question':22}{'empty ms':>10}{'large ms':>10}{'ratio':>8}{'p99':>9}{'cpu ms':>9}")
+        for _ in range(LISTED):
+            side.send(token=side.usual)
+    print(f"{'question':26}{'empty ms':>10}{'large ms':>10}{'ratio':>8}{'p99':>9}{'cpu ms':>9}")
     for question, ask in QUESTIONS.items():
         taken: dict[str, list[float]] = {side.name: [] for side in sides}
         used = dict.fromkeys(taken, 0.0)
@@ -121,10 +124,10 @@ def _measure(sides: Sequence[Side], rounds: int) -> dict[str, Any]:
         p50 = {name: median(values) for name, values in taken.items()}
         p99, ratio = quantiles(taken["large"], n=100)[98], p50["large"] / p50["empty"]
         rows.append({"question": question, "empty_ms": p50["empty"], "large_ms": p50["large"], "p99_ms": p99, "cpu_ms": used["large"]})
-        print(f"{question:22}{p50['empty']:10.2f}{p50['large']:10.2f}{ratio:8.2f}{p99:9.1f}{used['large']:9.2f}", flush=True)
+        print(f"{question:26}{p50['empty']:10.2f}{p50['large']:10.2f}{ratio:8.2f}{p99:9.1f}{used['large']:9.2f}", flush=True)
         if question in BOUNDS_MS:
             figures.append(_figure(f"{question}_ms", p50["large"], BOUNDS_MS[question], "ms"))
-        else:
+        elif not question.endswith("_busiest"):  # a person with a million tasks: shown, and without a bound
             figures.append(_figure(f"{question}_ratio", ratio, RATIO_MAX, "times"))
     large = sides[1]
     figures += _measure_new_lists(large)

@@ -194,15 +194,28 @@ def test_what_reads_arguments_fits_the_tools_it_can_meet_or_not() -> None:
     assert {**validator.shown[1][0]["r"], "action": READER["action"]} == READER
 
 
-def test_a_policy_on_any_arguments_is_reviewed_with_every_described_action() -> None:
+def test_a_policy_on_any_arguments_is_reviewed_with_every_kind_of_described_action() -> None:
     validator = Validator()
     wide = policy("when { context has input && context.input has quantity }", "forbid(principal, action, resource)")
     assert review_policies({"r": wide}, TYPES, validator).mismatches == {}
     ((shown, _),) = validator.shown
     scope = shown["r"]["action"]
     assert scope["op"] == "in" and {entity["type"] for entity in scope["entities"]} == {"Action"}
-    described = {"inventory.reserve", "inventory.check", "inventory.loose"}
+    described = {"inventory.reserve", "inventory.check"}  # which stands for inventory.loose, without a quantity too
     assert {entity["id"] for entity in scope["entities"]} == (ACTIONS - {"callTool", "getPrompt"}) | described
+
+
+def test_tools_with_equal_arguments_where_a_policy_reads_are_reviewed_once() -> None:
+    same = [tool(f"a{number}", {"quantity": {"type": "integer"}, f"other{number}": {"type": "string"}}) for number in range(20)]
+    unlike = [tool("needed", {"quantity": {"type": "integer"}}, "quantity"), tool("odd", {"quantity": {"type": "string"}})]
+    without = [tool(f"b{number}", {f"other{number}": {"type": "string"}}) for number in range(20)]
+    condition = 'when { context has input && context.input has quantity } unless { resource == Tool::"inventory.a7" }'
+    reads = policy(condition, "forbid(principal, action, resource)")
+    validator = Validator()
+    review_policies({"r": reads}, argument_types_by_action((*same, *unlike, *without)), validator)
+    ((shown, _),) = validator.shown
+    reviewed = {entity["id"] for entity in shown["r"]["action"]["entities"]}
+    assert {name for name in reviewed if "." in name} == {f"inventory.{name}" for name in ("a0", "a7", "needed", "odd", "b0")}
 
 
 def test_actions_of_a_list_are_shown_beside_the_tools() -> None:
