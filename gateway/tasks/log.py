@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
@@ -385,8 +384,12 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
     """As many of the first events as have BATCH_SIZE characters together, at least one."""
-    sizes = accumulate(event.text_length for event in events)
-    return events[: max(1, sum(1 for size in sizes if size <= BATCH_SIZE))]
+    size = 0
+    for count, event in enumerate(events):
+        size += event.text_length
+        if size > BATCH_SIZE:
+            return events[: max(1, count)]
+    return events
 
 
 def _read_events(connection: Connection, row: TaskRow, after_seq: int, most: int | None = None) -> tuple[TaskEvent, ...]:

@@ -116,7 +116,7 @@ def part_problem(part: Part) -> str:
 def clean_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent | None:
     """The only member of a response decoded by type; None unless it is complete 1.0: then `tolerant` has to read it."""
     members = (response.artifact_update, response.status_update, response.task, response.message)
-    found = [member for member in members if not isinstance(member, UnsetType)]
+    found: list[Any] = [member for member in members if member is not UNSET]
     return found[0] if len(found) == 1 and is_clean(found[0]) else None
 
 

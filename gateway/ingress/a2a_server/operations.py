@@ -20,7 +20,7 @@ from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_meta
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.storage.paging import BadCursor
-from gateway.tasks.events.entries import OPENING_EVENTS, encoded_response, lone_reply
+from gateway.tasks.events.entries import OPENING_EVENTS, encoded_response, is_shown, lone_reply
 from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, stream_response, task_from_events
 from gateway.tasks.pages import TaskFilter, TaskPages
 from gateway.tasks.reader import TaskReader
@@ -289,7 +289,7 @@ async def _sequenced_events(
         first_event = None  # a quiet stream must not keep the event in memory
     async with aclosing(batches):
         async for events in batches:
-            shown = [SequencedEvent(event.seq, entry=(row, event)) for event in events if encoded_response(row, event) is not None]
+            shown = [SequencedEvent(event.seq, entry=(row, event)) for event in events if is_shown(event)]
             if shown:
                 yield [_with_number(each) for each in shown] if marked else shown
             del events, shown

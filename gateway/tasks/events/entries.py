@@ -26,6 +26,7 @@ from adapters.task import (
 from gateway.tasks.events.chunks import ArtifactParts
 
 T = TypeVar("T")
+_UPDATES = ("status", "artifact")  # kinds of events that are updates of a stream
 WITHHELD = "withheld"  # kind of an event that only operators see: output that breaks the agent's contract
 PROMPTS_MARK = '"prompts":['  # in a `vendor_ref` with open prompts
 LAST_MOMENT = 253_402_300_799_999_999  # microseconds since 1970: the end of the year 9999, the last that a date can name
@@ -183,6 +184,11 @@ def stream_response(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
     return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
 
 
+def is_shown(event: TaskEvent) -> bool:
+    """Whether `stream_response` returns an update for the entry."""
+    return event.kind in _UPDATES or (event.kind != WITHHELD and event.message.role is Role.AGENT)
+
+
 def encoded_response(row: TaskRow, event: TaskEvent) -> bytes | None:
     """Returns the JSON of `stream_response`, with the stored JSON in it as it is. Composed once for all readers of this process."""
     memo = event.__dict__
@@ -192,7 +198,7 @@ def encoded_response(row: TaskRow, event: TaskEvent) -> bytes | None:
 
 
 def _encode_response(row: TaskRow, event: TaskEvent) -> bytes | None:
-    if event.kind not in ("status", "artifact"):
+    if event.kind not in _UPDATES:
         response = stream_response(row, event)
         return None if response is None else encode(response)
     marks = (',"append":true' if event.is_append else "") + (',"lastChunk":true' if event.is_last_chunk else "")

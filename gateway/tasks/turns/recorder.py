@@ -109,7 +109,7 @@ class TurnRecorder:
                 else:
                     event = self._add_failure(journal, Failed("The agent ended its turn without an outcome.", kind=INVALID_ANSWER))
             if isinstance(event, AnswerRefused):
-                await self._restore_waiting_state(journal, opening.row, event)
+                await _restore_waiting_state(self._stores, self.transitions, journal, opening.row, event)
         except asyncio.CancelledError:
             if writer is None or not writer.was_superseded():
                 raise
@@ -263,17 +263,6 @@ class TurnRecorder:
         else:
             journal.add(self.transitions.apply_event(journal.row, event))
 
-    async def _restore_waiting_state(self, journal: TurnJournal, previous: TaskRow, refusal: AnswerRefused) -> None:
-        """Adds the event that the task waits as before: the agent took no answer, so its former ids and prompts apply."""
-        try:
-            record = await self._stores.tasks.read_record(previous.tenant, previous.owner, previous.id)
-        except ReadFailed:
-            record = None
-        statuses = (_decode_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
-        waiting_status = next((status for status in statuses if status.state in INTERRUPTED), None)
-        journal.row = replace(journal.row, vendor_ref=previous.vendor_ref, awaited_connection_id=previous.awaited_connection_id)
-        journal.add(self.transitions.waiting_state(journal.row, waiting_status, refusal))
-
     def _ending_of(self, journal: TurnJournal, last: Event) -> Event:
         """Returns the event that ends the turn: its last one if that is an ending, and otherwise the failure of a turn that is too long."""
         return last if isinstance(last, ENDINGS) else self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
@@ -282,6 +271,20 @@ class TurnRecorder:
         """Adds the failure that ends a turn whose agent sent no ending."""
         self._add_event(journal, event)
         return event
+
+
+async def _restore_waiting_state(
+    stores: TaskStores, transitions: TaskTransitions, journal: TurnJournal, previous: TaskRow, refusal: AnswerRefused
+) -> None:
+    """Adds the event that the task waits as before: the agent took no answer, so its former ids and prompts apply."""
+    try:
+        record = await stores.tasks.read_record(previous.tenant, previous.owner, previous.id)
+    except ReadFailed:
+        record = None
+    statuses = (_decode_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
+    waiting_status = next((status for status in statuses if status.state in INTERRUPTED), None)
+    journal.row = replace(journal.row, vendor_ref=previous.vendor_ref, awaited_connection_id=previous.awaited_connection_id)
+    journal.add(transitions.waiting_state(journal.row, waiting_status, refusal))
 
 
 async def _leave_to_another_turn(

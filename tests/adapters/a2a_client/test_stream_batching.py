@@ -58,9 +58,9 @@ async def test_a_large_event_is_a_batch_of_its_own() -> None:
 
 
 async def test_what_came_before_a_broken_event_is_read() -> None:
-    batches = read_batches(Arriving(b"data: 1\n\ndata: broken\n\n"), LIMIT, lambda: None, decode)  # type: ignore[arg-type]
+    batches = read_batches(Arriving(b"data: 1\n\ndata: broken\n\n"), LIMIT, lambda: None, decode)  # type: ignore[arg-type]  # see `read`
     events = iter(await anext(batches))
-    assert next(events).message_id == "1"  # type: ignore[union-attr]
+    assert next(events).message_id == "1"  # type: ignore[union-attr]  # a message
     with pytest.raises(InvalidAnswer):
         next(events)
 
@@ -72,5 +72,5 @@ async def test_an_event_over_the_limit_ends_the_stream() -> None:
 
 async def test_every_read_is_a_sign_of_life() -> None:
     signs = list[int]()
-    batches = read_batches(Arriving(b": comment\n\n", b"data: 1\n\n"), LIMIT, lambda: signs.append(1), decode)  # type: ignore[arg-type]
+    batches = read_batches(Arriving(b": comment\n\n", b"data: 1\n\n"), LIMIT, lambda: signs.append(1), decode)  # type: ignore[arg-type]  # see `read`
     assert [list(batch) for batch in [batch async for batch in batches]] == [[decode(b"1")]] and len(signs) == 2
