@@ -81,11 +81,8 @@ RowsByTarget = Mapping[RowTarget, Sequence[tuple[Any, ...]]]
 class BulkInsert(Protocol):
     """A faster way to write rows, which also commits if no transaction has begun."""
 
-    def write(self, connection: Connection, rows: RowsByTarget) -> bool:
-        """Writes all rows, updates first, and returns True; or writes none and returns False if it cannot handle these rows.
-
-        Raises what `write_each` raises, and WriteFailed and CommitUncertain.
-        """
+    def write(self, connection: Connection, rows: RowsByTarget) -> None:
+        """Writes all rows, updates first. Raises what `write_each` raises, and WriteFailed and CommitUncertain."""
         ...
 
 
@@ -168,15 +165,14 @@ class Batch:
         if self._rows:
             self._begin()
             rows, self._rows = self._rows, {}
-            if self._bulk_insert is None or not self._bulk_insert.write(self._connection, rows):
-                write_each(self._connection, rows)
+            write = write_each if self._bulk_insert is None else self._bulk_insert.write
+            write(self._connection, rows)
 
     def commit(self) -> None:
         """Writes the collected rows and commits. Raises what `flush` raises, and WriteFailed and CommitUncertain."""
         if self._rows and not self._has_begun and self._bulk_insert is not None:
-            if self._bulk_insert.write(self._connection, self._rows):
-                return
-            self._bulk_insert = None
+            self._bulk_insert.write(self._connection, self._rows)
+            return
         self.flush()
         try:
             self._connection.commit()
@@ -194,40 +190,37 @@ class Batch:
 
 
 def write_each(connection: Connection, rows: RowsByTarget) -> None:
-    """Writes each row by its own statement, the guarded changes first. PostgreSQL gets all of them before it answers the first.
+    """Writes each row by a statement of PostgreSQL, the guarded changes first. The database gets all of them before it answers the first.
 
     Raises DBAPIError, and `missed_error` of the first guarded change that met none of its rows.
     """
     errors, kinds, text = connection.dialect.loaded_dbapi.Error, sorted(rows, key=write_order), ""
-    is_postgres = connection.dialect.name == "postgresql"
     driver: Any = connection.connection.dbapi_connection
     with ExitStack() as stack:
         cursors = [stack.enter_context(closing(driver.cursor())) for _ in kinds]
         try:
-            with driver.pipeline() if is_postgres and len(kinds) > 1 else nullcontext():
+            with driver.pipeline() if len(kinds) > 1 else nullcontext():
                 for kind, cursor in zip(kinds, cursors, strict=True):
-                    text = _postgres_statement(kind) if is_postgres else _single_row_statement(kind)
+                    text = _postgres_statement(kind)
                     ordered = sorted(rows[kind]) if isinstance(kind, GuardedUpsert) else rows[kind]  # so that processes wait in one order
                     cursor.executemany(text, ordered)
-                    if not is_postgres and (missed := _missed_errors(rows, [kind], [cursor])):
-                        raise missed[0]
         except errors as error:
             if getattr(error, "sqlstate", "") == _MISSED_STATE:
                 raise _missed_errors(rows, kinds, cursors)[0] from None
             raise DBAPIError.instance(text, None, error, errors) from error
 
 
-def _is_checked(target: RowTarget) -> bool:
-    """Whether it is an error that a change does not meet each of its rows."""
-    return isinstance(target, GuardedChange) and target.missed_error is not None
+def missed_error_of(target: RowTarget) -> type[Exception] | None:
+    """The error for a change that does not meet each of its rows; None for rows that are inserted, and for changes that may miss."""
+    return target.missed_error if isinstance(target, GuardedChange) else None
 
 
 def _missed_errors(rows: RowsByTarget, kinds: Sequence[RowTarget], cursors: Sequence[Any]) -> list[type[Exception]]:
     """The errors of checked changes that have not met each of their rows, in the order in which they were to run."""
     return [
-        kind.missed_error
+        missed
         for kind, cursor in zip(kinds, cursors, strict=True)
-        if isinstance(kind, GuardedChange) and kind.missed_error is not None and cursor.rowcount != len(rows[kind])
+        if (missed := missed_error_of(kind)) is not None and cursor.rowcount != len(rows[kind])
     ]
 
 
@@ -238,12 +231,6 @@ def write_order(target: RowTarget) -> int:
         return 0
     table = target if isinstance(target, Table) else target.table
     return 1 + max((write_order(key.column.table) for key in table.foreign_keys if key.column.table is not table), default=0)
-
-
-def insert_into(target: Table | PartialInsert | GuardedUpsert) -> tuple[str, int]:
-    """The beginning of an INSERT, up to its values, and how many columns it names."""
-    table, names = (target, column_names(target)) if isinstance(target, Table) else (target.table, target.columns)
-    return f"INSERT INTO {table.name} ({','.join(names)})", len(names)
 
 
 @cache
@@ -259,15 +246,21 @@ def _with_driver_marks(connection: Connection, statement: str) -> str:
 @cache
 def _postgres_statement(target: RowTarget) -> str:
     """For one row. It fails with _MISSED_STATE where a checked change misses the row, so that nothing after it is written."""
-    statement = _single_row_statement(target).replace("?", "%s")
-    return f"WITH changed AS ({statement} RETURNING 1) SELECT 1 / COUNT(*) FROM changed" if _is_checked(target) else statement  # noqa: S608 (our own text)
+    statement = statement_for(target, 1).replace("?", "%s")
+    is_checked = missed_error_of(target) is not None
+    return f"WITH changed AS ({statement} RETURNING 1) SELECT 1 / COUNT(*) FROM changed" if is_checked else statement  # noqa: S608 (our own text)
 
 
 @cache
-def _single_row_statement(target: RowTarget) -> str:
-    """For one row given by marks."""
+def statement_for(target: RowTarget, count: int) -> str:
+    """The statement that writes `count` rows, whose values are given by `?` marks, one row after the other."""
     if isinstance(target, GuardedUpdate):
-        return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")
-    statement, count = insert_into(target)
+        return target.build_statement(_marks(count, len(target.values + target.keys)))
+    table, columns = (target, column_names(target)) if isinstance(target, Table) else (target.table, target.columns)
     end = f" {target.on_conflict}" if isinstance(target, GuardedUpsert) else ""
-    return f"{statement} VALUES ({','.join('?' * count)}){end}"
+    return f"INSERT INTO {table.name} ({','.join(columns)}) {_marks(count, len(columns))}{end}"
+
+
+def _marks(rows: int, columns: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return f"VALUES {','.join([row] * rows)}"

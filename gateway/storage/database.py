@@ -16,6 +16,7 @@ from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
 from gateway.storage.paging import DRIVER
 from gateway.storage.readers import READER_THREADS, ReaderThreads, Rows
+from gateway.storage.sqlite_insert import PREPARED_MAX
 from gateway.storage.tables import schema_bounds
 from gateway.storage.transactions import Participant
 from gateway.storage.writer import Writer
@@ -55,7 +56,8 @@ def engine_for(url: str, process: str = "interlock") -> Engine:
     """
     if url.startswith("sqlite"):
         hinted = url.replace("sqlite:", f"{DRIVER}:", 1)
-        engine = create_engine(hinted, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, hide_parameters=True)
+        options = {"check_same_thread": False, "timeout": BUSY_MS / 1000, "cached_statements": PREPARED_MAX}
+        engine = create_engine(hinted, connect_args=options, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

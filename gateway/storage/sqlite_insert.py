@@ -1,28 +1,26 @@
-"""Writes all rows of a SQLite transaction by one statement, which also commits them."""
+"""Writes all rows of a SQLite transaction by one statement for each table and each kind of update."""
 
-import re
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError
 
 from gateway.storage.batch import (
     CommitUncertain,
-    GuardedUpdate,
-    GuardedUpsert,
     RowsByTarget,
     RowTarget,
     WriteFailed,
-    insert_into,
+    missed_error_of,
+    statement_for,
     write_order,
 )
 
-JSON_BYTES_MAX = 64 << 10  # larger batches are written row by row, because JSON needs several times its length in memory
+ROWS_MAX: Final = 32  # of one statement: SQLite keeps each prepared statement, so that there are at most as many for each target
+PREPARED_MAX: Final = 256  # statements that SQLite keeps for a connection
 UNWRITABLE_ERRORS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")  # the statement wrote nothing
-_MISSED_PREFIX = "rows have moved: "
-_encode_json = msgspec.json.Encoder().encode
-_find_nul = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search  # SQLite's JSON functions end a text at a NUL
 
 
 def bulk_insert_for(connection: Connection) -> "SqliteBulkInsert | None":
@@ -34,85 +32,60 @@ def bulk_insert_for(connection: Connection) -> "SqliteBulkInsert | None":
 
 
 class SqliteBulkInsert:
-    """Writes rows through a temporary view whose trigger takes JSON: one column for each table and each kind of update.
+    """Writes the rows of all jobs of a commit by few statements, with their values as parameters.
 
-    SQLite releases the interpreter's lock for each statement, and a busy event loop is slow to return it. Ten statements wait for the
-    lock about thirty times, this one three times.
+    SQLite releases the interpreter's lock for every statement, and a busy event loop is slow to return it. So a statement writes up to
+    ROWS_MAX rows, and the rows of a single statement commit themselves.
     """
 
-    def __init__(self) -> None:
-        self._targets: list[RowTarget] = []
-        self._statement = ""
-
-    def write(self, connection: Connection, rows: RowsByTarget) -> bool:
-        bodies = {kind: _encode_rows(values) for kind, values in rows.items()}
-        if sum(map(len, bodies.values())) > JSON_BYTES_MAX:
-            return False
-        within, errors = connection.in_transaction(), connection.dialect.loaded_dbapi.Error
-        execute = connection.connection.dbapi_connection.execute  # type: ignore[union-attr]  # sqlite3 has it
+    def write(self, connection: Connection, rows: RowsByTarget) -> None:
+        parts = [
+            (target, rows[target][at : at + ROWS_MAX])
+            for target in sorted(rows, key=write_order)
+            for at in range(0, len(rows[target]), ROWS_MAX)
+        ]
+        driver: Any = connection.connection.dbapi_connection
+        errors, is_own = connection.dialect.loaded_dbapi.Error, not connection.in_transaction()
+        begins = is_own and (len(parts) > 1 or missed_error_of(parts[0][0]) is not None)  # such a change may turn out not to be committed
+        must_roll_back = is_own
         try:
-            if not rows.keys() <= set(self._targets):
-                if within:
-                    return False  # a rollback would remove the view
-                self._create_view(execute, [*self._targets, *(kind for kind in rows if kind not in self._targets)])
-            execute(self._statement, [bodies[kind].decode() if kind in bodies else None for kind in self._targets])
+            if begins:
+                driver.execute("BEGIN IMMEDIATE")
+            for target, part in parts:
+                _write_part(driver, target, part)
+            if begins:
+                driver.execute("COMMIT")
+            must_roll_back = False
         except errors as error:
-            _, found, number = str(error).partition(_MISSED_PREFIX)
-            if found:
-                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr,misc]  # only guarded changes raise it
-            if isinstance(error, connection.dialect.loaded_dbapi.OperationalError) and not within:
+            if is_own and isinstance(error, connection.dialect.loaded_dbapi.OperationalError):
                 _raise_commit_error(error)
-            raise DBAPIError.instance(self._statement, None, error, errors) from error
-        return True
+            raise DBAPIError.instance("", None, error, errors) from error
+        finally:
+            if must_roll_back:
+                with suppress(errors):  # a connection that can't roll back can't begin either
+                    driver.rollback()
 
-    def _create_view(self, execute: Any, targets: list[RowTarget]) -> None:
-        targets.sort(key=write_order)
-        columns = [f"given{number}" for number in range(len(targets))]
-        steps = " ".join(_trigger_step(kind, number) for number, kind in enumerate(targets))
-        execute("DROP VIEW IF EXISTS temp.intake")
-        execute(f"CREATE TEMP VIEW intake AS SELECT {','.join(f'NULL AS {column}' for column in columns)}")
-        execute(f"CREATE TEMP TRIGGER intake_rows INSTEAD OF INSERT ON intake BEGIN {steps} END")
-        self._statement = f"INSERT INTO temp.intake ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608 (our names)
-        self._targets = targets
+
+def _write_part(driver: Any, target: RowTarget, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Writes rows by one statement. Raises `missed_error` of a guarded change that has not met all of them, and DataError for a NUL.
+
+    PostgreSQL stores no NUL in a text, and SQLite's functions end a text there.
+    """
+    values = tuple(chain.from_iterable(rows))
+    if "\0" in "".join([value for value in values if isinstance(value, str)]):  # one search costs a third of a search in each text
+        raise DataError("a text holds a NUL", None, ValueError("NUL"))
+    changed = driver.execute(statement_for(target, len(rows)), values).rowcount
+    if (missed := missed_error_of(target)) is not None and changed != len(rows):
+        raise missed
 
 
 def _raise_commit_error(error: Exception) -> None:
-    """Raises WriteFailed or CommitUncertain for the error of a statement that also commits.
+    """Raises WriteFailed or CommitUncertain for the error of a transaction that also commits.
 
-    Returns if the statement certainly wrote nothing because of its own data.
+    Returns if it certainly wrote nothing because of its own data.
     """
     name = str(getattr(error, "sqlite_errorname", ""))
     if name.startswith(UNWRITABLE_ERRORS):
         raise WriteFailed("the database can't be reached") from error
     if name != "SQLITE_FULL":
         raise CommitUncertain from error
-
-
-def _encode_rows(rows: Any) -> bytes:
-    """Returns the rows as JSON. Raises DataError if a text contains a NUL, like PostgreSQL."""
-    body = _encode_json(rows)
-    if b"\\u0000" in body and _find_nul(body):
-        raise DataError("a text holds a NUL", None, ValueError("NUL"))
-    return body
-
-
-def _trigger_step(target: RowTarget, number: int) -> str:
-    """For all rows of that column of the view; the whole statement ends where not each of them is met."""
-    json_rows = f"json_each(NEW.given{number})"
-    if isinstance(target, GuardedUpdate):
-        update = target.build_statement(f"SELECT {_json_columns(len(target.values + target.keys))} FROM {json_rows}")  # noqa: S608 (our own names)
-        return f"{update}; {_missed_step(number)}" if target.missed_error is not None else f"{update};"
-    statement, count = insert_into(target)
-    if isinstance(target, GuardedUpsert):  # `WHERE true` tells SQLite that ON begins no join
-        rows = f"SELECT {_json_columns(count)} FROM {json_rows} WHERE true"  # noqa: S608 (names of our own tables)
-        return f"{statement} {rows} {target.on_conflict}; {_missed_step(number)}"
-    return f"{statement} SELECT {_json_columns(count)} FROM {json_rows};"  # noqa: S608 (names of our own tables)
-
-
-def _missed_step(number: int) -> str:
-    """Ends the statement where not each row of the column was met."""
-    return f"SELECT RAISE(ABORT, '{_MISSED_PREFIX}{number}') WHERE changes() <> json_array_length(NEW.given{number});"
-
-
-def _json_columns(count: int) -> str:
-    return ",".join(f"json_extract(value, '$[{position}]') AS column{position + 1}" for position in range(count))

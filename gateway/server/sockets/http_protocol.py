@@ -97,12 +97,8 @@ class HttpProtocol(AdmissionProtocol):
         super().on_message_begin()
         self._enter(Phase.HEAD)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Ignores trailers of a chunked body, since a trailer is not a header of the request (RFC 9110 s6.5.1)."""
-        if self._phase is Phase.HEAD:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
+        """Starts the request. Trailers of a chunked body are not headers of the request (RFC 9110 s6.5.1), so they get another list."""
         self._check_head()
         if not self.url.startswith(b"/") and (found := _ABSOLUTE.match(self.url)) is not None:
             self.headers[:] = [(name, found[1] if name == b"host" else value) for name, value in self.headers]
@@ -113,6 +109,7 @@ class HttpProtocol(AdmissionProtocol):
         self._field_bytes = self._body_bytes = 0
         self._shares_read = False
         super().on_headers_complete()
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
-from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, RowsByTarget, WriteFailed, write_each
+from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, RowsByTarget, WriteFailed
 from gateway.storage.database import engine_for
 from gateway.storage.sqlite_insert import bulk_insert_for
 from gateway.storage.tables import processes
@@ -56,16 +56,16 @@ class Breaking:
         self._intake = intake
         self._faults = faults
 
-    def write(self, connection: Connection, rows: RowsByTarget) -> bool:
+    def write(self, connection: Connection, rows: RowsByTarget) -> None:
         if connection.in_transaction() or not self._faults.commits:
-            return self._intake.write(connection, rows)
+            self._intake.write(connection, rows)
+            return
         connection.begin()
-        write_each(connection, rows)
+        self._intake.write(connection, rows)
         try:
             connection.commit()
         except OperationalError as error:
             raise CommitUncertain from error
-        return True
 
 
 def kept(connection: Connection) -> None:
