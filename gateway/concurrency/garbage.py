@@ -62,10 +62,9 @@ class GarbageCollection:
             self._collect_all()
 
     def _collect_all(self) -> None:
-        """Looks at all objects. If that takes long, the next time is spared those that are left, such as a large registry."""
+        """Looks at all objects but those of the start. No others are exempt: what became garbage later would stay for ever."""
         began = self._clock()
         self._collector.collect()
         seconds = self._clock() - began
         if seconds > LONG_SECONDS:
-            self._collector.freeze()
             log.debug("garbage_collected", seconds=round(seconds, 3))

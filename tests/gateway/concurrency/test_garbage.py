@@ -78,7 +78,7 @@ async def test_a_process_that_is_never_idle_does_it_when_it_is_overdue(process: 
     assert process.done == ["collect"]
 
 
-async def test_what_is_left_after_a_long_look_is_exempt_from_the_next(process: Process) -> None:
+async def test_what_is_left_after_a_long_look_is_looked_at_again(process: Process) -> None:
     process.rounds, process.seconds = DUE_ROUNDS, LONG_SECONDS * 2
     await process.pass_second(used=0)
-    assert process.done == ["collect", "freeze"]
+    assert process.done == ["collect"]
