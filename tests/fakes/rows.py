@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
 from gateway.storage.batch import Batch
+from gateway.storage.sqlite_insert import bulk_insert_for
 from policies.tables import metadata
 
 T = TypeVar("T")
@@ -16,7 +17,7 @@ class Rows:
     """A reader and a writer; `reads` counts what was read. `meanwhile` is what happens once while the next answer is on its way."""
 
     def __init__(self) -> None:
-        self._engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        self._engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False, "isolation_level": None})
         metadata.create_all(self._engine)
         self.reads = 0
         self.meanwhile: Callable[[], Any] | None = None
@@ -32,7 +33,7 @@ class Rows:
 
     def keep(self, work: Callable[[Batch], T]) -> T:
         with self._engine.connect() as connection:
-            batch = Batch(connection)
+            batch = Batch(connection, bulk_insert_for(connection))
             answer = work(batch)
             batch.commit()
             return answer

@@ -236,7 +236,7 @@ async def test_an_agent_that_was_suspended_is_no_client_any_more(house: House) -
 async def test_an_agent_with_a_registered_key_needs_no_secret(house: House) -> None:
     client_id = house.registry.find("acme", "sales").client_id
     agent = FakeIssuer(client_id, f"{GW}/oauth/token", house.clock)
-    registered = update(registrations).where(registrations.c.name == "sales").values(client_jwks=agent.jwks().body.decode())
+    registered = update(registrations).where(registrations.c.name == "sales").values(client_jwks=agent.jwks().body.decode(), updated=1)
     await house.database.write(lambda batch: batch.connection.execute(registered).rowcount)
     await house.registry.reload()
     assertion = agent.mint({"typ": "JWT"}, sub=client_id, exp=int(house.clock.now) + 60)

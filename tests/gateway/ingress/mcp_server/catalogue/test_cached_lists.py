@@ -44,7 +44,7 @@ async def test_a_list_is_made_in_slices(permitted: bool) -> None:
 
     async with counter.watch():
         made = await lists.find_or_make(KEY, entries)
-    assert (counter.total, counter.most_in_one_iteration) == (ENTRIES, SLICE)
+    assert counter.total == ENTRIES and 0 < counter.most_in_one_iteration <= SLICE
     assert len(made) == (ENTRIES if permitted else 0)
 
 
@@ -59,7 +59,7 @@ async def test_listeners_of_one_view_share_one_list_and_its_digest() -> None:
     async with counter.watch():
         digests = await asyncio.gather(*(lists.digest(KEY, entries) for _ in range(10)))
     assert len(set(digests)) == 1 and len(digests[0]) == 64
-    assert (counter.total, counter.most_in_one_iteration) == (ENTRIES, SLICE)
+    assert counter.total == ENTRIES and 0 < counter.most_in_one_iteration <= SLICE
 
 
 async def test_a_digest_is_computed_in_slices() -> None:
@@ -75,7 +75,7 @@ async def test_a_digest_is_computed_in_slices() -> None:
     lists._lists[KEY].definitions = CountedList([Raw(b"{}")] * ENTRIES)
     async with counter.watch():
         await lists.digest(KEY, list)
-    assert (counter.total, counter.most_in_one_iteration) == (ENTRIES, SLICE)
+    assert counter.total == ENTRIES and 0 < counter.most_in_one_iteration <= SLICE
 
 
 async def test_a_digest_changes_with_the_list() -> None:
