@@ -82,8 +82,10 @@ class DrainTimes:
 
 
 class Drain:
-    """Drains one process. `begun`: readiness is off. `closed`: the listener closes. `refuses`: a moment later, new requests are refused,
-    and `lifecycle` ends streams.
+    """Drains one process.
+
+    `begun`: readiness is off. `closed`: the listener closes. `refuses`: a moment later, new requests are refused and `lifecycle` ends
+    streams.
     """
 
     def __init__(self, times: DrainTimes, running: TurnRunner, lifecycle: Lifecycle, *, takes_signals: bool = False) -> None:
@@ -182,7 +184,7 @@ class Drain:
 
     def _refuse(self) -> None:
         self.refuses = True
-        self._lifecycle.drain(self._times.grace)
+        self._lifecycle.drain(max(0.0, self._deadline - asyncio.get_running_loop().time()))  # what is left of the grace
 
     def _end(self) -> None:
         self._hand_over()

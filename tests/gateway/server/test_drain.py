@@ -136,7 +136,7 @@ async def test_streams_without_an_end_are_ended_with_the_seconds_that_other_work
     drain = build_drain(Work(), grace=30.0, lifecycle=lifecycle)
     await close(drain)
     await done.wait()
-    assert ended == [30.0]
+    assert len(ended) == 1 and 0 < ended[0] < 30.0  # some of the grace passed before requests were refused
 
 
 async def test_a_process_that_drains_takes_up_no_turns() -> None:

@@ -16,6 +16,7 @@ FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 SEAL: Final = "manifest.seal"
 COMPRESSION: Final = 1  # the fastest: a database with texts becomes about a fifth of its size
+USE_ANOTHER: Final = "nothing was restored; use another backup"
 Report = Callable[[int, int], None]  # bytes done, and bytes to do
 
 

@@ -12,7 +12,7 @@ from typing import IO, Final, Self
 
 import msgspec
 
-from gateway.storage.files.backups.archive import FORMAT, MANIFEST, SEAL, BackupUnusable, Manifest, Report
+from gateway.storage.files.backups.archive import FORMAT, MANIFEST, SEAL, USE_ANOTHER, BackupUnusable, Manifest, Report
 from gateway.storage.files.backups.manifest_seal import is_sealed_with
 from gateway.storage.files.backups.part_names import unknown_part
 
@@ -20,7 +20,6 @@ MANIFEST_MAX: Final = 4 << 20  # bytes
 SMALL_MAX: Final = 8192  # bytes of a seal, or of a long name
 CHUNK: Final = 1 << 20
 DAMAGES: Final = (gzip.BadGzipFile, EOFError, tarfile.TarError, zlib.error)
-TODO_OTHER: Final = "nothing was restored; use another backup"
 
 
 @contextmanager
@@ -119,7 +118,7 @@ class OpenArchive:
         return manifest
 
     def _damaged(self, name: str) -> BackupUnusable:
-        return BackupUnusable(f"{self._path} is damaged or was changed: {name[:200]}", TODO_OTHER)
+        return BackupUnusable(f"{self._path} is damaged or was changed: {name[:200]}", USE_ANOTHER)
 
 
 def _copy(source: IO[bytes], target: Path | None, report: Callable[[int], None]) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from gateway.storage.files.backups import home_files, key_encryption
 from gateway.storage.files.backups.archive import (
     FORMAT,
+    USE_ANOTHER,
     BackupUnusable,
     Manifest,
     PartSource,
@@ -144,7 +145,7 @@ def unpack_keys(packed: bytes) -> dict[str, bytes]:
     try:
         keys = {name: base64.b64decode(data) for name, data in msgspec.json.decode(packed, type=dict[str, str]).items()}
     except ValueError as error:  # also of msgspec
-        raise BackupUnusable("the keys in the backup can't be read", "nothing was restored; use another backup") from error
+        raise BackupUnusable("the keys in the backup can't be read", USE_ANOTHER) from error
     if strange := [name for name in keys if not is_of_home(f"{SECRETS}{name}")]:
-        raise BackupUnusable(f"the backup has a key that is none: {ascii(strange[0])[:200]}", "nothing was restored; use another backup")
+        raise BackupUnusable(f"the backup has a key that is none: {ascii(strange[0])[:200]}", USE_ANOTHER)
     return keys

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.storage.files.backups import home_files, key_encryption
-from gateway.storage.files.backups.archive import BackupUnusable, Manifest, Report
+from gateway.storage.files.backups.archive import USE_ANOTHER, BackupUnusable, Manifest, Report
 from gateway.storage.files.backups.archive_reader import OpenArchive, open_archive
 from gateway.storage.files.backups.creation import Step, unpack_keys
 from gateway.storage.files.backups.part_names import ENCRYPTED_KEYS, HOME, PART_OF, POSTGRES, PUBLIC_KEYS, SECRETS, SQLITE
@@ -233,12 +233,12 @@ def _verify(target: SqliteTarget | PostgresTarget, manifest: Manifest, parts: Pa
     try:
         keys = PublishedKeys(msgspec.json.decode((parts / PUBLIC_KEYS).read_bytes()))
     except (OSError, msgspec.MsgspecError, BadKeySet) as error:
-        raise BackupUnusable(f"the backup has no public keys: {error}", "nothing was restored; use another backup") from error
+        raise BackupUnusable(f"the backup has no public keys: {error}", USE_ANOTHER) from error
     with target.connect() as connection:
         reader = connection.execution_options(interlock_read=True)
         state = read_state(reader)
         if (state.revision, state.audit) != (manifest.revision, manifest.audit):
-            raise BackupUnusable("the database in the backup is not that of its manifest", "nothing was restored; use another backup")
+            raise BackupUnusable("the database in the backup is not that of its manifest", USE_ANOTHER)
         return verify_chains(read_rows(reader), read_heads(parts / HOME / home_files.HEADS), keys, allow_empty=not manifest.audit)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.storage.files.backups.archive import BackupUnusable, Report
+from gateway.storage.files.backups.archive import USE_ANOTHER, BackupUnusable, Report
 
 PAGES: Final = 2048  # of one step: 8 MB
 
@@ -42,10 +42,10 @@ def check_copy(file: Path) -> None:
     finally:
         copy.close()
     if problem != "ok":
-        raise BackupUnusable(f"the database in the backup is damaged: {problem[:200]}", "nothing was restored; use another backup")
+        raise BackupUnusable(f"the database in the backup is damaged: {problem[:200]}", USE_ANOTHER)
     if code is not None:
         kind, name = code
         raise BackupUnusable(
             f"the database in the backup has a {kind}, which the gateway does not make: {ascii(name)[:200]}",
-            "nothing was restored; use another backup",
+            USE_ANOTHER,
         )
