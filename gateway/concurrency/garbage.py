@@ -30,6 +30,8 @@ class Collector(Protocol):
 
     def freeze(self) -> None: ...
 
+    def unfreeze(self) -> None: ...
+
     def get_count(self) -> tuple[int, int, int]: ...
 
     def set_threshold(self, young: int, rounds: int, old: int, /) -> None: ...
@@ -59,13 +61,20 @@ class GarbageCollection:
         self._checked_at, self._used = now, used
         rounds = self._collector.get_count()[2]
         if rounds >= (DUE_ROUNDS if is_idle else OVERDUE_ROUNDS):
-            self._collect_all()
+            self._collect_all(is_idle)
 
-    def _collect_all(self) -> None:
-        """Looks at all objects. If that takes long, the next time is spared those that are left, such as a large registry."""
+    def _collect_all(self, is_idle: bool) -> None:
+        """Looks at all objects. If that takes long, the next time is spared those that are left, such as a large registry.
+
+        Exempt objects that have become garbage since, such as those of closed connections, would stay for ever: an idle process looks at
+        them before it exempts more.
+        """
         began = self._clock()
         self._collector.collect()
         seconds = self._clock() - began
         if seconds > LONG_SECONDS:
+            if is_idle:
+                self._collector.unfreeze()
+                self._collector.collect()
             self._collector.freeze()
             log.debug("garbage_collected", seconds=round(seconds, 3))

@@ -33,6 +33,9 @@ class Process:
     def freeze(self) -> None:
         self.done.append("freeze")
 
+    def unfreeze(self) -> None:
+        self.done.append("unfreeze")
+
     def get_count(self) -> tuple[int, int, int]:
         return (0, 0, self.rounds)
 
@@ -79,6 +82,13 @@ async def test_a_process_that_is_never_idle_does_it_when_it_is_overdue(process: 
 
 
 async def test_what_is_left_after_a_long_look_is_exempt_from_the_next(process: Process) -> None:
+    process.rounds, process.seconds = OVERDUE_ROUNDS, LONG_SECONDS * 2
+    await process.pass_second(used=1)
+    assert process.done == ["collect", "freeze"]
+
+
+async def test_an_idle_process_looks_at_exempt_objects_before_it_exempts_more(process: Process) -> None:
+    """Else those of a wave of connections would stay when they are closed, and each further wave would add its own."""
     process.rounds, process.seconds = DUE_ROUNDS, LONG_SECONDS * 2
     await process.pass_second(used=0)
-    assert process.done == ["collect", "freeze"]
+    assert process.done == ["collect", "unfreeze", "collect", "freeze"]
