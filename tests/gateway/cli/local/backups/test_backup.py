@@ -240,9 +240,7 @@ def test_a_part_that_no_backup_has_is_refused(made: Path, elsewhere: CommandLine
 
 
 @pytest.mark.parametrize("suffix", ["-journal", "-wal"])
-def test_no_log_from_a_backup_stays_beside_the_restored_database(
-    made: Path, elsewhere: CommandLine, tmp_path: Path, suffix: str
-) -> None:
+def test_no_log_from_a_backup_stays_beside_the_restored_database(made: Path, elsewhere: CommandLine, tmp_path: Path, suffix: str) -> None:
     """SQLite would write its pages into the database at the next start, after the audit was verified."""
     name, content = f"home/own.db{suffix}", b"pages"
     parts = json.loads(parts_of(made)["manifest.json"])["parts"]
