@@ -87,5 +87,5 @@ def _watch_loops(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
 
 if __name__ == "__main__":
     sys.setswitchinterval(0.0005)  # the thread gets its turn while a callback runs
-    BatchAcceptingLoop.run_forever = _watch_loops(BatchAcceptingLoop.run_forever)  # type: ignore[method-assign,assignment]
+    BatchAcceptingLoop.run_forever = _watch_loops(BatchAcceptingLoop.run_forever)  # type: ignore[method-assign,assignment]  # watched in this process
     main()
