@@ -46,9 +46,12 @@ class AdmissionProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def drop(self, reason: str) -> None:
-        """Closes the connection without an answer, and counts `reason`."""
+        """Closes the connection without a further answer, and counts `reason`."""
         self._connections.count_drop(reason)
-        if self.transport.get_write_buffer_size():  # the client may never read the buffer
+        has_unread = self.transport.get_write_buffer_size()
+        if self.transport in self._batch:  # the answer to the request before
+            self._batch.write()
+        if has_unread:  # the client may never read the buffer
             self.transport.abort()
         else:
             self.transport.close()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from gateway.audit.decisions import READ_AUDIT
+from gateway.audit.retention.task_rows import owner_of_deleted
 from gateway.calls.turns.cancellation import CANCEL_TASK
 from gateway.ingress.admin.demand import require_permission
 from gateway.storage.database import Database
@@ -42,6 +43,8 @@ class Oversight:
             raise UnknownTask
         tenant = caller.principal.tenant
         row = await self._database.read(lambda connection: find_task(connection, tenant, task_id))
+        if row.owner == owner_of_deleted(tenant):  # its deletion has begun, and is recorded
+            raise UnknownTask
         await self._authorize_on_task(caller, act, row.id)
         return row
 

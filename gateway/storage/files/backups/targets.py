@@ -14,7 +14,7 @@ from gateway.storage.files.backups.postgres_tools import PostgresTools
 from gateway.storage.files.backups.snapshot import tables_of
 from gateway.storage.files.backups.sqlite_copy import check_copy
 
-SQLITE_SUFFIXES: Final = ("", "-wal", "-shm")
+SQLITE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")  # SQLite writes what is in a log or journal beside a database into it
 PROCESS_PREFIX: Final = "p_"  # of the names that processes of gateways give their sessions
 _SESSIONS = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
 

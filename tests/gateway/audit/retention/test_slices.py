@@ -17,9 +17,13 @@ from gateway.audit.retention.holds import LegalHolds
 from gateway.audit.retention.pruner import Retention
 from gateway.audit.retention.slices import ROWS_MAX, ROWS_MIN, SECONDS_AIMED_AT, SliceSize, next_slice
 from gateway.audit.retention.terms import ArchiveUnwritable, RetentionTerms, TermsByTenant
+from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import UnknownTask
-from policies.delegation.chain import Principal
+from policies.callers import Caller
+from policies.delegation.chain import Delegation, Principal
+from policies.delegation.permissions import ALL_PERMISSIONS
+from policies.delegation.rulings import Act
 from tests.fakes.old_tasks import NOW, add_task, count, task_ids
 
 T = TypeVar("T")
@@ -109,6 +113,21 @@ async def test_a_hold_finds_a_large_task_whole_or_not_at_all(database: Database)
     assert (await database.query("SELECT owner, txn FROM tasks", (), lambda rows: rows)) == [("t||deleted", "")]
     await pruning(database, records, terms=RetentionTerms()).run_once()
     assert await task_ids(database) == set() and await count(database, "task_events") == 0 and len(records) == 1
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_operators_do_not_find_what_is_left_of_a_large_task(database: Database) -> None:
+    await database.write(lambda batch: add_task(batch, "large", events=5 * LIMIT))
+    with pytest.raises(ConnectionError):
+        await pruning(CountedDatabase(database, writes_max=2), []).prune("t")
+    olga = Principal("t", "i", "olga", ())
+    caller = Caller(olga, Delegation(olga, ALL_PERMISSIONS, 60.0), "", "", 60.0, "")
+    with pytest.raises(UnknownTask):
+        await Oversight(database, lambda _caller, _act: True, authorize_any).find_any_task(caller, "large")
+
+
+async def authorize_any(_caller: Caller, _act: Act, _task_id: str) -> None:
+    """Refuses nobody."""
 
 
 async def test_a_request_deletes_for_a_bounded_time_and_says_that_more_is_due(database: Database) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ class Application:
 class Process:
     """The sockets of a gateway whose writer the test holds, so that nothing starts."""
 
-    def __init__(self, waiting_max: int = 0) -> None:
+    def __init__(self, waiting_max: int = 0, limits: ClientLimits = LIMITS) -> None:
         self.app = Application()
         self.turns = Loop()
         self.writer_wait = 0.0
@@ -53,7 +54,7 @@ class Process:
         release = asyncio.get_running_loop().call_soon_threadsafe
         self.reports = RefusalReports(self.admission, self.counted.append, self.reported.__setitem__, lambda: release(self.released.set))
         self.requests = RequestAdmission(self.admission, lambda token: OWNERS.get(token, ""), self.reports)
-        self._connections = Connections(LIMITS, admission=self.requests)
+        self._connections = Connections(limits, admission=self.requests)
         self._loop = FakeLoop()
 
     def connect(self) -> Client:
@@ -212,6 +213,15 @@ async def test_a_flood_by_one_user_refuses_that_user_and_serves_another() -> Non
     process.calm()
     await bob.answered()
     assert bob.status == 200
+
+
+async def test_a_refused_client_is_answered_before_its_connection_makes_room() -> None:
+    process = Process(limits=replace(LIMITS, connections=1))
+    refused = process.connect()
+    process.overload()
+    refused.send(post())
+    process.connect()
+    assert refused.wire.closed and refused.status == 503
 
 
 async def test_unknown_tokens_share_the_place_of_their_address() -> None:

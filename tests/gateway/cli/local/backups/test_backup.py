@@ -239,6 +239,19 @@ def test_a_part_that_no_backup_has_is_refused(made: Path, elsewhere: CommandLine
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("suffix", ["-journal", "-wal"])
+def test_no_log_from_a_backup_stays_beside_the_restored_database(made: Path, elsewhere: CommandLine, tmp_path: Path, suffix: str) -> None:
+    """SQLite would write its pages into the database at the next start, after the audit was verified."""
+    name, content = f"home/own.db{suffix}", b"pages"
+    parts = json.loads(parts_of(made)["manifest.json"])["parts"]
+    with_manifest(made, parts=[*parts, {"name": name, "size": len(content), "sha256": sha256(content).hexdigest()}])
+    with_members(made, [*parts_of(made).items(), (name, content)])
+    database = tmp_path / "other/own.db"
+    own = CommandLine({**elsewhere.environment, "INTERLOCK_DATABASE__URL": f"sqlite:///{database}"})
+    assert own("restore", str(made)).code == 0
+    assert database.exists() and not database.with_name(f"own.db{suffix}").exists()
+
+
 def test_a_backup_without_a_database_is_refused(made: Path, elsewhere: CommandLine) -> None:
     parts = [part for part in json.loads(parts_of(made)["manifest.json"])["parts"] if not part["name"].startswith("database/")]
     with_manifest(made, parts=parts)
