@@ -265,9 +265,8 @@ class Registry:
         """Reads the rows that changed since the last snapshot. Called at start, after each change and when the epoch was raised."""
         async with self._loading:
             found = await self._database.read(lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration))
-            if found is not self._snapshot:
-                self._snapshot = found
-                self.generation += 1
+            self._snapshot = found
+            self.generation += 1  # also where nothing is new: a listener that was woken before the change was visible is woken again
 
     async def _update_row(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 CONFIRM_SECONDS = 10.0  # how long an acknowledgement waits for a server
 Publish = Callable[[Mapping[str, bool]], None]
@@ -15,6 +16,7 @@ class Confirmations:
 
     def __init__(self, publish: Publish = lambda _: None) -> None:
         self.interest_changed = asyncio.Event()  # set when the client's interest has changed
+        self.lists_read = asyncio.Event()  # set when each later change of a list will be noticed
         self._publish = publish
         self._confirmed: dict[str, bool] = {}
         self._updated = asyncio.Event()
@@ -40,6 +42,12 @@ class Confirmations:
         except TimeoutError:
             pass
         return {uri: held for uri, held in self._confirmed.items() if uri in wanted}
+
+    async def wait_until_lists_read(self, seconds: float = CONFIRM_SECONDS) -> None:
+        """Returns when later changes of lists will be noticed, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.lists_read.wait()
 
     async def wait_until_gone(self, uri: str, seconds: float = CONFIRM_SECONDS) -> None:
         """Returns when the resource is not followed any more, or the time is over."""

@@ -171,6 +171,7 @@ class NotificationFeed:
                         if wanted.tools or wanted.prompts or wanted.resources:
                             watch(await self._catalogue.visible_entries.visible_servers(subscriber.caller, subscriber.server_path))
                         notified, polls_left = await self._notify_changed_lists(subscriber, wanted, notified), polls_left - 1
+                        subscriber.confirmations.lists_read.set()
                     polls_left = (
                         2
                         if await _wait_for_change(moved, interest_changed, SECOND_POLL_SECONDS if polls_left else POLL_SECONDS)

@@ -108,7 +108,7 @@ class _RunningStreams:
     ) -> None:
         """Runs `work` until the client disconnects, `stop` is done, the caller's token expires or `work` ends.
 
-        `begin_stream` sends the first event once the servers have confirmed the subscriptions of the stream.
+        `begin_stream` sends the first event once changes of lists are noticed and the servers have confirmed its subscriptions.
         """
         work_task = run_in_background(work, "mcp_stream_broke")
         self._callers_by_stop[stop] = caller
@@ -175,6 +175,7 @@ class NotificationStreams:
         following = run_in_background(self._task_feed.run(message, tasks, subscription.notify), "mcp_tasks_not_followed")
 
         async def begin_stream() -> None:
+            await audience.confirmations.wait_until_lists_read()
             holds = await audience.confirmations.wait_until_known(granted.uris)
             held = frozenset(uri for uri, holds_now in holds.items() if holds_now)
             subscription.acknowledge(Interest(granted.tools, granted.prompts, granted.resources, held), tasks)
@@ -216,6 +217,7 @@ class NotificationStreams:
             session = await self._sessions.record_stream_opened(session, self._process)
 
         async def begin_stream() -> None:
+            await holding.wait_until_lists_read()
             await holding.wait_until_known(session.uris)
             response.send_event(OPENING_COMMENT + stream.priming_event())
 
