@@ -265,8 +265,9 @@ class Registry:
         """Reads the rows that changed since the last snapshot. Called at start, after each change and when the epoch was raised."""
         async with self._loading:
             found = await self._database.read(lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration))
-            self._snapshot = found
-            self.generation += 1  # also where nothing is new: a listener that was woken before the change was visible is woken again
+            if found is not self._snapshot:
+                self._snapshot = found
+                self.generation += 1
 
     async def _update_row(
         self,

@@ -37,6 +37,7 @@ class _ListChangeListener:
     async def on_acknowledged(self, granted: ListenFilter) -> None:
         if granted == ListenFilter():
             raise _NoChangeNotifications
+        self._changed()  # a change after the last listing and before this moment was not announced
 
     async def notify(self, method: str, params: Raw) -> None:
         self._changed()
@@ -46,7 +47,10 @@ class _ListChangeListener:
 
 
 async def watch_modern(http: McpHttp, url: str, credentials: Mapping[str, str], changed: OnListChanged) -> None:
-    """Calls `changed` for each list change; returns if the server announces none. Raises UpstreamFault and WrongEra."""
+    """Calls `changed` when the server begins to announce list changes, and for each of them; returns if the server announces none.
+
+    Raises UpstreamFault and WrongEra.
+    """
     try:
         await ModernStream(http, url, credentials, _ListChangeListener(changed)).run(ALL_LISTS, OPEN_SECONDS)
     except _NoChangeNotifications:
@@ -65,6 +69,7 @@ async def watch_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], 
         async with http.open_stream("GET", url, get_headers, b"") as answer:
             if answer.status != 200 or not is_stream(answer.headers):
                 return
+            changed()  # as in `_ListChangeListener`
             async for message in read_messages(answer):
                 if message.method in CHANGE_METHODS:
                     changed()

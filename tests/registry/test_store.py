@@ -221,6 +221,16 @@ async def test_of_two_who_take_a_name_at_once_one_gets_it(registry: Registry, da
     assert outcomes[1] is None
 
 
+async def test_a_reload_that_finds_nothing_new_leaves_what_was_derived_in_force(registry: Registry, database: Database) -> None:
+    await registry.add(agent("sales"))
+    generation, listed = registry.generation, registry.list("default")
+    await registry.reload()
+    assert registry.generation == generation and registry.list("default") is listed
+    await registry_on(database).add(agent("travel"))
+    await registry.reload()
+    assert registry.generation == generation + 1 and len(registry.list("default")) == 2
+
+
 async def test_credentials_of_others_stay_when_one_entry_changes(registry: Registry) -> None:
     (sales, secret), (travel, _) = await registry.add(agent("sales")), await registry.add(agent("travel"))
     renewed = await registry.renew_secret("default", "travel")

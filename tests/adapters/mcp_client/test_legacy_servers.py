@@ -250,3 +250,16 @@ async def test_a_client_that_does_not_read_holds_up_only_its_own_call(pool: McpP
         assert len(peer.heard) == 49
         with pytest.raises(UpstreamFault, match="in time"):
             await stalled
+
+
+async def test_a_server_that_begins_to_report_changes_may_have_changed_before(pool: McpPool) -> None:
+    async def silent(server: OldServer, _: dict[str, Any]) -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+    changed = asyncio.Event()
+    async with OldServer(asks, silent).serve() as url:
+        watching = asyncio.create_task(pool.watch(call_of(url, "legacy").target, {}, changed.set))
+        await asyncio.wait_for(changed.wait(), 60)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

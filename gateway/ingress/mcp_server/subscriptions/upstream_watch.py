@@ -23,7 +23,11 @@ log = structlog.get_logger()
 
 
 class UpstreamWatcher:
-    """Watches servers. `listen` returns when a server does not report list changes, or stops to."""
+    """Watches servers.
+
+    `listen` calls its function when a server begins to report list changes, since earlier ones may have been missed, and for each change.
+    It returns when the server does not report them, or stops to.
+    """
 
     def __init__(self, registry: Registry, listen: ListenToServer, relister: Relister) -> None:
         self._registry = registry
@@ -99,4 +103,3 @@ class UpstreamWatcher:
             lasted = asyncio.get_running_loop().time() - began
             patience = RETRY_SECONDS if lasted > RETRY_MAX_SECONDS else min(RETRY_MAX_SECONDS, 2 * patience)
             await asyncio.sleep(patience)
-            self._relister.relist_soon(*key)  # a change during the pause was missed

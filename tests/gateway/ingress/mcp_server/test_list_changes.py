@@ -72,6 +72,16 @@ async def test_clients_hear_that_what_they_may_see_has_changed(open_home: House,
         assert "think" not in [tool.name for tool in (await client.list_tools()).tools]
 
 
+async def test_a_change_before_a_server_reports_changes_is_noticed(open_home: House) -> None:
+    talker = Talker()
+    await upstream(open_home, "modern", talker.server)
+    talker.server.remove_tool("think")  # reported to nobody
+    async with client_of(open_home, "admin", "2026-07-28", "desk") as client, client.listen(tools_list_changed=True) as subscription:
+        event = await asyncio.wait_for(anext(aiter(subscription)), 60)
+        assert type(event).__name__ == "ToolsListChanged"
+        assert "think" not in [tool.name for tool in (await client.list_tools()).tools]
+
+
 async def test_an_older_servers_word_in_a_session_is_enough(open_home: House) -> None:
     await upstream(open_home, "legacy", Talker().server)
     async with client_of(open_home, "admin", "legacy", "desk", **Person().able()) as client:
