@@ -96,9 +96,9 @@ class Retention:
             if hidden or not self._terms.of(tenant).keeps_all:
                 await self.prune(tenant)
 
-    def requested(self, tenant: str, days: int | None, tasks: int | None) -> RetentionTerms:
+    def terms_for_request(self, tenant: str, days: int | None, tasks: int | None) -> RetentionTerms:
         """Returns what a request may have deleted: the terms of the settings if it names none. Raises TermsTooShort."""
-        return self._terms.requested(tenant, days, tasks)
+        return self._terms.terms_for_request(tenant, days, tasks)
 
     async def find_due(self, tenant: str, terms: RetentionTerms | None = None) -> Due:
         """Returns what `prune` would delete with these terms, or else those of the settings."""

@@ -61,7 +61,7 @@ def prune_routes(parts: RetentionParts, authenticate: Authenticate, authorize: A
         body = await read_model(request, PruneBody, max_body)
         tenant = caller.principal.tenant
         try:
-            terms = parts.pruner.requested(tenant, body.days, body.tasks)
+            terms = parts.pruner.terms_for_request(tenant, body.days, body.tasks)
         except TermsTooShort as error:
             raise BadRequest("days", str(error)) from error
         if body.dry_run:

@@ -78,12 +78,12 @@ class OpenArchive:
                 part = parts.pop(member.name, None)
                 file = tar.extractfile(member)
                 if part is None or file is None or member.size != part.size:
-                    raise self._damaged(member.name)
+                    raise self._damage_error(member.name)
                 if _copy(file, place_of.get(part.name), lambda count: report(done + count, total)) != part.sha256:  # noqa: B023 (called at once)
-                    raise self._damaged(member.name)
+                    raise self._damage_error(member.name)
                 done += part.size
         if parts:
-            raise self._damaged(min(parts))
+            raise self._damage_error(min(parts))
 
     @contextmanager
     def _open_tar(self) -> Iterator[tarfile.TarFile]:
@@ -108,16 +108,16 @@ class OpenArchive:
         try:
             manifest = msgspec.json.decode(self._encoded, type=Manifest)
         except msgspec.MsgspecError as error:
-            raise self._damaged(MANIFEST) from error
+            raise self._damage_error(MANIFEST) from error
         if manifest.format > FORMAT:
             raise BackupUnusable(
                 f"{self._path} was made by the newer version {manifest.version}", "restore it with that version or a newer one"
             )
         if (unknown := unknown_part(manifest)) is not None:
-            raise self._damaged(unknown)
+            raise self._damage_error(unknown)
         return manifest
 
-    def _damaged(self, name: str) -> BackupUnusable:
+    def _damage_error(self, name: str) -> BackupUnusable:
         return BackupUnusable(f"{self._path} is damaged or was changed: {name[:200]}", USE_ANOTHER)
 
 

@@ -34,7 +34,7 @@ def missing_paths(paths: Iterable[Path]) -> frozenset[Path]:
 
 
 @contextmanager
-def removed_on_failure(made: Collection[Path]) -> Iterator[None]:
+def remove_on_failure(made: Collection[Path]) -> Iterator[None]:
     """Removes files, and folders without files of others, where the block fails."""
     try:
         yield
@@ -46,7 +46,7 @@ def removed_on_failure(made: Collection[Path]) -> Iterator[None]:
 
 
 @contextmanager
-def undone_on_failure() -> Iterator["Moves"]:
+def undo_on_failure() -> Iterator["Moves"]:
     """Yields moves, which are undone where the block fails."""
     moves = Moves()
     try:

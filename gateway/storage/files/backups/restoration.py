@@ -16,7 +16,7 @@ from gateway.storage.files.backups.archive import USE_ANOTHER, BackupUnusable, M
 from gateway.storage.files.backups.archive_reader import OpenArchive, open_archive
 from gateway.storage.files.backups.creation import Step, unpack_keys
 from gateway.storage.files.backups.part_names import ENCRYPTED_KEYS, HOME, PART_OF, POSTGRES, PUBLIC_KEYS, SECRETS, SQLITE
-from gateway.storage.files.backups.placement import Moves, missing_paths, refuse_without_room, removed_on_failure, undone_on_failure
+from gateway.storage.files.backups.placement import Moves, missing_paths, refuse_without_room, remove_on_failure, undo_on_failure
 from gateway.storage.files.backups.postgres_tools import PostgresTools
 from gateway.storage.files.backups.snapshot import read_state
 from gateway.storage.files.backups.targets import PostgresTarget, SqliteTarget
@@ -103,7 +103,7 @@ def _restore(opened: OpenArchive, to: Destination, target: SqliteTarget | Postgr
             "nothing was restored; use another backup, or --accept-flaws to have this one all the same",
         )
     new_paths = [to.home / name for name in files] + [to.home / to.replaced_name / name for name in differing]
-    with removed_on_failure(missing_paths(new_paths)), undone_on_failure() as moves:
+    with remove_on_failure(missing_paths(new_paths)), undo_on_failure() as moves:
         _place_files(to, files, differing, moves)
         target.accept(moves)
     return proof, bool(differing)
@@ -160,7 +160,7 @@ def _locked(to: Destination) -> Iterator[None]:
     """Makes the folders, and keeps gateways away from a SQLite file and its home. A failure removes what was made. Raises HomeInUse."""
     path = sqlite_path(to.database_url)
     folders = [to.home, *([] if path is None else [path.parent])]
-    with removed_on_failure(missing_paths(folders)):
+    with remove_on_failure(missing_paths(folders)):
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with nullcontext() if path is None else _lock_both(to, path):
@@ -171,9 +171,9 @@ def _locked(to: Destination) -> Iterator[None]:
 def _lock_both(to: Destination, path: Path) -> Iterator[None]:
     """Locks the home and the SQLite file. A failure removes lock files that were made, while they are locked."""
     home_lock = missing_paths([to.home / HOME_LOCK])
-    with lock_home(to.home), removed_on_failure(home_lock):
+    with lock_home(to.home), remove_on_failure(home_lock):
         file_lock = missing_paths([lock_path(path)])
-        with lock_database_file(to.database_url, to.home) or nullcontext(), removed_on_failure(file_lock):
+        with lock_database_file(to.database_url, to.home) or nullcontext(), remove_on_failure(file_lock):
             for left_over in to.home.glob(f"{UNPACKED}*"):  # of a restoration that was killed
                 shutil.rmtree(left_over)
             yield
