@@ -98,7 +98,7 @@ class Retention:
 
     def terms_for_request(self, tenant: str, days: int | None, tasks: int | None) -> RetentionTerms:
         """Returns what a request may have deleted: the terms of the settings if it names none. Raises TermsTooShort."""
-        return self._terms.terms_for_request(tenant, days, tasks)
+        return self._terms.for_request(tenant, days, tasks)
 
     async def find_due(self, tenant: str, terms: RetentionTerms | None = None) -> Due:
         """Returns what `prune` would delete with these terms, or else those of the settings."""

@@ -50,7 +50,7 @@ class TermsByTenant(Struct, frozen=True):
         """Returns the age in days below which no request deletes a task of the tenant."""
         return self.least_by_name.get(tenant, self.default_least)
 
-    def terms_for_request(self, tenant: str, days: int | None, tasks: int | None) -> RetentionTerms:
+    def for_request(self, tenant: str, days: int | None, tasks: int | None) -> RetentionTerms:
         """Returns what a request may have deleted: the terms of the settings if it names none. Raises TermsTooShort."""
         if days is None and tasks is None:
             return self.of(tenant)

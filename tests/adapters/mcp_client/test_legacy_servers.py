@@ -260,6 +260,6 @@ async def test_a_server_that_begins_to_report_changes_may_have_changed_before(po
     changed = asyncio.Event()
     async with OldServer(asks, silent).serve() as url:
         watching = asyncio.create_task(pool.watch(call_of(url, "legacy").target, {}, changed.set))
-        await asyncio.wait_for(changed.wait(), 60)
+        assert await asyncio.wait_for(changed.wait(), 60)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

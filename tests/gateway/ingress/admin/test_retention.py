@@ -49,10 +49,10 @@ async def test_a_tenant_has_a_minimum_of_its_own_and_never_above_its_days() -> N
     given = RetentionSettings(days=10, tenants={"a": TenantRetentionSettings(), "b": TenantRetentionSettings(days=400, min_days=90)})
     terms = terms_of(given)
     assert [terms.least_days(name) for name in ("other", "a", "b")] == [10, 30, 90]
-    assert terms.terms_for_request("b", None, 5) == RetentionTerms(None, 5, 90) and terms.terms_for_request("b", None, None) == RetentionTerms(400)
-    assert terms.terms_for_request("other", 10, None).days == 10
+    assert terms.for_request("b", None, 5) == RetentionTerms(None, 5, 90) and terms.for_request("b", None, None) == RetentionTerms(400)
+    assert terms.for_request("other", 10, None).days == 10
     with pytest.raises(TermsTooShort, match="90 at least"):
-        terms.terms_for_request("b", 89, None)
+        terms.for_request("b", 89, None)
 
 
 async def test_a_hold_is_placed_listed_and_released_over_http(home: House) -> None:
