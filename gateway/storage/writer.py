@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.concurrency.thread_policy import avoid_preemption
 from gateway.storage.batch import Batch, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.transactions import JobOutcome, Participant, TransactionRunner, is_database_away
@@ -130,6 +131,7 @@ class Writer:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        avoid_preemption()
         try:
             self._run_until_closed()
         finally:
