@@ -1,16 +1,44 @@
-"""How the operating system schedules the threads beside the event loop."""
+"""How the operating system schedules a thread beside the event loop."""
 
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
+
+LONG_SECONDS: Final = 0.02  # of work, with the wait for its turn, after which a thread waits no longer
+PREEMPTING_SECONDS: Final = 10.0  # for which it then interrupts others
 
 
-def avoid_preemption() -> None:
-    """Lets the calling thread wait, when it wakes, until the thread that runs on its processor sleeps or has used up its turn.
+class PatientThread:
+    """The policy of a thread that wakes often and runs for microseconds.
 
-    The share of the processor stays the same (SCHED_BATCH of sched(7)). A thread that wakes often, and runs for microseconds, would
-    otherwise interrupt the event loop each time, only to wait for the interpreter's lock. Does nothing where the system has no such
-    policy, or forbids to change it.
+    When it wakes, it waits until the thread that runs on its processor sleeps or has used up its turn (SCHED_BATCH of sched(7)). It
+    would otherwise interrupt the event loop, only to wait for the interpreter's lock. Its share of the processor stays the same. While
+    the event loop never sleeps, each wait takes milliseconds: then the thread interrupts it again.
+
+    All methods are called in the thread. They do nothing where the system has no such policy, or forbids to change it.
     """
-    if hasattr(os, "SCHED_BATCH"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_patient = False
+        self._preempts_until = 0.0
+
+    def begin(self) -> None:
+        """Makes the calling thread wait when it wakes."""
+        self._set_patient(True)
+
+    def adapt(self, seconds: float) -> None:
+        """Decides whether the thread waits from now on. `seconds` is how long its last work took, from the request to the end."""
+        now = self._clock()
+        if seconds > LONG_SECONDS:
+            self._preempts_until = now + PREEMPTING_SECONDS
+        if (is_patient := now >= self._preempts_until) is not self._is_patient:
+            self._set_patient(is_patient)
+
+    def _set_patient(self, is_patient: bool) -> None:
+        self._is_patient = is_patient
+        if hasattr(os, "SCHED_BATCH"):
+            with suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_BATCH if is_patient else os.SCHED_OTHER, os.sched_param(0))

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from gateway.concurrency.thread_policy import avoid_preemption
-
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 READER_THREADS = 4
@@ -22,7 +20,7 @@ class ReaderThreads:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._threads = ThreadPoolExecutor(READER_THREADS, "interlock-reader", avoid_preemption)
+        self._threads = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="interlock-reader")
         self._own: dict[int, Connection] = {}  # by thread
 
     async def run(self, work: Callable[[], T]) -> T:

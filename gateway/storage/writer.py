@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.concurrency.thread_policy import avoid_preemption
+from gateway.concurrency.thread_policy import PatientThread
 from gateway.storage.batch import Batch, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.transactions import JobOutcome, Participant, TransactionRunner, is_database_away
@@ -58,6 +58,7 @@ class Writer:
         self._retry_after = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._thread_policy = PatientThread()
         self._is_running = False  # asked for at each write, and cheaper than the thread's `is_alive`
         self.is_healthy = True  # whether the database took the last write
         self._thread = threading.Thread(target=self._run, name="interlock-writer", daemon=True)
@@ -131,7 +132,7 @@ class Writer:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        avoid_preemption()
+        self._thread_policy.begin()
         try:
             self._run_until_closed()
         finally:
@@ -143,7 +144,9 @@ class Writer:
             jobs, since, last, lists = self._take_jobs()
             self._run_jobs(jobs)
             if since:
-                self._observe_commit(time.monotonic() - since)
+                seconds = time.monotonic() - since
+                self._observe_commit(seconds)
+                self._thread_policy.adapt(seconds)
             for _ in range(lists):
                 self._handed_over.popleft()
         while self._deferred and self.is_healthy:
