@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import UNSET, Raw
@@ -26,7 +26,7 @@ from adapters.mcp_client.wire.messages import (
     read_answer,
     read_envelope,
 )
-from adapters.upstream.egress import BODY_MAX, Egress, StreamedResponse
+from adapters.upstream.egress import BODY_MAX, Egress, ResponseStream, StreamedResponse
 from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import SseReader
 from policies.strict_json import LARGE, run_off_loop
@@ -143,22 +143,11 @@ class McpHttp:
         if exchange.answer is not None and len(self._json_urls) < URLS_MAX:
             self._json_urls.add(url)
 
-    @asynccontextmanager
-    async def open_stream(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[StreamedResponse]:
-        """Opens a request whose response has no time limit. Raises NotSent above the limits of concurrent streams."""
-        if self._open_streams.total() >= STREAMS_MAX or self._open_streams[url] >= STREAMS_PER_URL:
-            raise NotSent(
-                "Too many streams with servers are open", f"{self._open_streams[url]} of {self._open_streams.total()} with this one"
-            )
-        self._open_streams[url] += 1
-        try:
-            posts, egress = method == "POST", self._egress.for_long_streams()  # a GET stream may serve other calls too
-            async with egress.stream(method, url, headers=headers, body=body or None, timeout=0, carries_call=posts) as answer:
-                yield answer
-        finally:
-            self._open_streams[url] -= 1
-            if not self._open_streams[url]:
-                del self._open_streams[url]
+    def open_stream(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> "CountedStream":
+        """Opens a request whose response has no time limit. Entering raises NotSent above the limits of concurrent streams."""
+        posts, egress = method == "POST", self._egress.for_long_streams()  # a GET stream may serve other calls too
+        stream = egress.stream(method, url, headers=headers, body=body or None, timeout=0, carries_call=posts)
+        return CountedStream(stream, url, self._open_streams)
 
     async def notify(self, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> int:
         """Sends a notification and returns the status."""
@@ -181,6 +170,38 @@ class McpHttp:
             if found is not None:
                 return Exchange(answer.status, answer.headers, found)
         return _raise_cut()
+
+
+class CountedStream:
+    """The context of a stream, which counts as open, by its URL, until it is left."""
+
+    __slots__ = ("_open_streams", "_stream", "_url")
+
+    def __init__(self, stream: ResponseStream, url: str, open_streams: Counter[str]) -> None:
+        self._stream = stream
+        self._url = url
+        self._open_streams = open_streams
+
+    async def __aenter__(self) -> StreamedResponse:
+        """Raises NotSent above the limits of concurrent streams, and UpstreamFault."""
+        counts, url = self._open_streams, self._url
+        if counts.total() >= STREAMS_MAX or counts[url] >= STREAMS_PER_URL:
+            raise NotSent("Too many streams with servers are open", f"{counts[url]} of {counts.total()} with this one")
+        counts[url] += 1
+        try:
+            return await self._stream.__aenter__()
+        except BaseException:
+            self._count_down()
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._count_down()
+        await self._stream.__aexit__(kind, error, traceback)
+
+    def _count_down(self) -> None:
+        self._open_streams[self._url] -= 1
+        if not self._open_streams[self._url]:
+            del self._open_streams[self._url]
 
 
 class _StreamCursor:
