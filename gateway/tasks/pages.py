@@ -4,6 +4,7 @@ Their SQL is text, because a page is asked for often, and SQLAlchemy takes longe
 """
 
 import dataclasses
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask, task_from_events
 from policies.callers import Caller
 from policies.delegation.permissions import Permissions
 
-LONG: Final = 20_000  # tasks: counting fewer takes less than 4 ms
+SLOW_SECONDS: Final = 0.005  # a list that takes longer is long: as many tasks were looked at, even if few belong to it
 LISTS_MAX: Final = 1_000  # long lists whose numbers are remembered
 AGE_US: Final = 60_000_000  # of a task whose creation every process knows of
 KEPT_US: Final = AGE_US + 300_000_000  # for which a number is used: each task created since then is looked at for each total
@@ -128,10 +129,10 @@ class TaskCounts:
             self._known[key] = _OldTasks(total - new, since)
         return int(total)
 
-    def note_total(self, matches: _Matches, total: int) -> None:
-        """Has a long list counted by `read` from the next time on."""
+    def note_seconds(self, matches: _Matches, seconds: float) -> None:
+        """Has a long list counted by `read` from the next time on. `seconds`: what its page took with its total."""
         key = (matches.where, matches.values)
-        if total >= LONG and key not in self._known:
+        if seconds >= SLOW_SECONDS and key not in self._known:
             self._known[key] = None
             if len(self._known) > LISTS_MAX:
                 self._known.popitem(last=False)
@@ -156,14 +157,14 @@ class TaskPages:
         known = await counts.read(self._database, matches) if counts is not None else None
         (count, values), page = matches.count(is_sqlite) if known is None else ("0", ()), matches.after(filters.cursor)
         statement = f"{page.select(f'{_ROW}, ({count})', is_sqlite)} {_page_order(filters)}"
+        began = time.perf_counter()
         found = await self._database.query(statement, (*values, *page.values), list)
         if known is not None:
             return *_page_of(found, caller, filters), known
         if found or not filters.cursor:
-            total = found[0][-1] if found else 0
             if counts is not None:
-                counts.note_total(matches, total)
-            return *_page_of(found, caller, filters), total
+                counts.note_seconds(matches, time.perf_counter() - began)
+            return *_page_of(found, caller, filters), found[0][-1] if found else 0
         return [], None, await self._database.query(count, matches.values, _number_of)
 
     async def read_events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:

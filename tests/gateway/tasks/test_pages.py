@@ -168,7 +168,7 @@ class LongList:
 
 @pytest.fixture
 async def long_list(home: House, monkeypatch: pytest.MonkeyPatch) -> LongList:
-    monkeypatch.setattr(pages, "LONG", 3)
+    monkeypatch.setattr(pages, "SLOW_SECONDS", 0.0)
     found = LongList(home)
     await found.fill()
     return found
@@ -200,7 +200,7 @@ async def test_the_total_of_a_long_list_forgets_deleted_tasks(long_list: LongLis
 
 
 async def test_a_total_that_was_read_before_a_deletion_is_not_remembered(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "LONG", 3)
+    monkeypatch.setattr(pages, "SLOW_SECONDS", 0.0)
     found = LongList(home)
     for number in range(3):
         await found.add(number, OLD)
