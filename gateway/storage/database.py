@@ -171,6 +171,10 @@ class Database:
         """For how long the oldest write that is not committed has waited; 0 while the database is away."""
         return self._writer.wait_seconds
 
+    def call_after_commit(self, callback: Callable[[], object]) -> bool:
+        """Calls `callback` after the commit under way, or returns False; see Writer.call_after_commit."""
+        return self._writer.call_after_commit(callback)
+
     def post(self, work: Callable[[Batch], Any]) -> None:
         """Runs `work` later without a result; see Writer.post."""
         self._writer.post(work)

@@ -52,6 +52,8 @@ class Writer:
         self._observe_commit = observe_commit
         self._jobs: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._submitted: list[_Job] = []
+        self._under_way = 0  # jobs whose callers wait, handed over or about to be; only the event loop counts them
+        self._after_commit: dict[Callable[[], object], None] = {}  # each once, in the order in which they asked
         self._handed_over: deque[float] = deque()  # when each list in `_jobs` and in the commit under way was handed over
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
@@ -85,6 +87,7 @@ class Writer:
         if not self._submitted:
             self._loop.call_soon(self._submit)
         self._submitted.append(_Job(work, future, on_abandoned))
+        self._under_way += 1
         try:
             return await future
         except asyncio.CancelledError:
@@ -112,6 +115,16 @@ class Writer:
             return time.monotonic() - self._handed_over[0]
         except IndexError:  # the writer's thread has removed the last one
             return 0.0
+
+    def call_after_commit(self, callback: Callable[[], object]) -> bool:
+        """Calls `callback` on the event loop after the commit under way, when its callers were woken.
+
+        Returns False, and calls nothing, if no caller waits for a commit.
+        """
+        if not self._under_way:
+            return False
+        self._after_commit[callback] = None
+        return True
 
     def post(self, work: Work[Any]) -> None:
         """Runs `work` with the next commit or within 50 ms, without a result.
@@ -216,9 +229,17 @@ class Writer:
     def _wake_callers(self, done: list[tuple[_Job, JobOutcome]]) -> None:
         try:
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(_resolve_futures, done)
+                self._loop.call_soon_threadsafe(self._end_commit, done)
         except RuntimeError:
             log.debug("callers_gone", jobs=len(done))  # the event loop is closed
+
+    def _end_commit(self, done: list[tuple[_Job, JobOutcome]]) -> None:
+        """Wakes the callers of a commit, and then calls what waits for its end. Runs on the event loop."""
+        self._under_way -= sum(job.future is not None for job, _ in done)
+        _resolve_futures(done)
+        callbacks, self._after_commit = self._after_commit, {}
+        for callback in callbacks:
+            callback()
 
 
 def _describe_error(error: Exception) -> str:

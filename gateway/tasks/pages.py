@@ -4,9 +4,11 @@ Their SQL is text, because a page is asked for often, and SQLAlchemy takes longe
 """
 
 import dataclasses
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 from sqlalchemy import Connection, select
@@ -15,11 +17,16 @@ from adapters.task import TaskState, encode
 from gateway.storage.database import Database
 from gateway.storage.paging import format_place, parse_place
 from gateway.storage.tables import UNUSUAL, tasks
+from gateway.tasks.ended_tasks import PruningNotice
 from gateway.tasks.events.encoded_tasks import EncodedForm, EncodedTasks
 from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask, task_from_events
 from policies.callers import Caller
 from policies.delegation.permissions import Permissions
 
+SLOW_SECONDS: Final = 0.005  # a list that takes longer is long: as many tasks were looked at, even if few belong to it
+LISTS_MAX: Final = 1_000  # long lists whose numbers are remembered
+AGE_US: Final = 60_000_000  # of a task whose creation every process knows of
+KEPT_US: Final = AGE_US + 300_000_000  # for which a number is used: each task created since then is looked at for each total
 BEFORE_ANY_ID = "0"  # ids of tasks begin with a letter
 _ROW: Final = ", ".join(TaskRow.__struct_fields__)
 _EVENT: Final = "task_id, seq, at, kind, body, append, last_chunk, replied, metadata"
@@ -70,27 +77,95 @@ class _Matches:
         where = f"{self.where} AND (updated < ? OR (updated = ? AND id < ?))"
         return dataclasses.replace(self, where=where, values=(*self.values, updated, updated, task_id))
 
+    def created_since(self, moment: int) -> "_Matches":
+        """Returns the tasks that were created at `moment` or after it. The index finds them by `updated`, by the clock of any process."""
+        where = f"{self.where} AND updated >= ? AND created >= ?"
+        return dataclasses.replace(self, where=where, values=(*self.values, moment - AGE_US, moment))
+
+    def count(self, is_sqlite: bool) -> tuple[str, tuple[Any, ...]]:
+        """Returns the query of their number, and its values."""
+        return self.select("count(*)", is_sqlite), self.values
+
     def select(self, columns: str, is_sqlite: bool) -> str:
         """Returns the query. PostgreSQL chooses the index by its figures."""
         return f"SELECT {columns} FROM tasks {f'INDEXED BY {self.index} ' if is_sqlite else ''}WHERE {self.where}"  # noqa: S608 (our own text)
 
 
-class TaskPages:
-    """Reads pages with their total and their events, for listings of whole tasks."""
+class _OldTasks(NamedTuple):
+    """How many of the tasks of a list were created before a moment. The number stays until tasks are deleted."""
 
-    def __init__(self, database: Database) -> None:
+    number: int
+    created_before: int  # microseconds since 1970
+
+
+class TaskCounts:
+    """Remembers how many old tasks long lists have, so that only the new ones are counted again. For one event loop.
+
+    A task keeps its owner, agent and parent, and it is never created in the past by more than AGE_US: the clocks of processes
+    differ by less, and commits take less. `now` returns microseconds since 1970.
+    """
+
+    def __init__(self, pruning: PruningNotice, now: Callable[[], int]) -> None:
+        pruning.subscribe(self._forget_all)
+        self._now = now
+        self._known: OrderedDict[tuple[str, tuple[Any, ...]], _OldTasks | None] = OrderedDict()  # None: a long list, not counted yet
+        self._generation = 0  # how often all numbers were forgotten
+
+    async def read(self, database: Database, matches: _Matches) -> int | None:
+        """Returns the number of tasks of a list that is known to be long; None for others, which are counted as a whole."""
+        key, generation = (matches.where, matches.values), self._generation
+        if key not in self._known or not database.is_fresh():
+            return None
+        known = self._known[key]
+        if known is not None and known.created_before > self._now() - KEPT_US:
+            new = await database.query(*matches.created_since(known.created_before).count(database.is_sqlite), _number_of)
+            return known.number + new
+        since = self._now() - AGE_US
+        new_ones = matches.created_since(since)
+        (everything, values), (new_query, new_values) = matches.count(database.is_sqlite), new_ones.count(database.is_sqlite)
+        statement = f"SELECT ({everything}), ({new_query})"
+        total, new = await database.query(statement, (*values, *new_values), lambda rows: rows[0])
+        if generation == self._generation:  # else some may have been deleted since
+            self._known[key] = _OldTasks(total - new, since)
+        return int(total)
+
+    def note_seconds(self, matches: _Matches, seconds: float) -> None:
+        """Has a long list counted by `read` from the next time on. `seconds`: what its page took with its total."""
+        key = (matches.where, matches.values)
+        if seconds >= SLOW_SECONDS and key not in self._known:
+            self._known[key] = None
+            if len(self._known) > LISTS_MAX:
+                self._known.popitem(last=False)
+
+    def _forget_all(self) -> None:
+        self._known.clear()
+        self._generation += 1
+
+
+class TaskPages:
+    """Reads pages with their total and their events, for listings of whole tasks. Without `counts`, each total is counted anew."""
+
+    def __init__(self, database: Database, counts: TaskCounts | None = None) -> None:
         self._database = database
+        self._counts = counts
         self._encoded = EncodedTasks()
 
     async def read_page_and_total(self, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None, int]:
         """Returns a page, the cursor of the next, and the number of matching tasks. Raises BadCursor."""
         is_sqlite, matches = self._database.is_sqlite, _matching_tasks(caller, filters)
-        count, page = matches.select("count(*)", is_sqlite), matches.after(filters.cursor)
+        counts = self._counts if _has_stable_members(filters) else None
+        known = await counts.read(self._database, matches) if counts is not None else None
+        (count, values), page = matches.count(is_sqlite) if known is None else ("0", ()), matches.after(filters.cursor)
         statement = f"{page.select(f'{_ROW}, ({count})', is_sqlite)} {_page_order(filters)}"
-        found = await self._database.query(statement, (*matches.values, *page.values), list)
+        began = time.perf_counter()
+        found = await self._database.query(statement, (*values, *page.values), list)
+        if known is not None:
+            return *_page_of(found, caller, filters), known
         if found or not filters.cursor:
+            if counts is not None:
+                counts.note_seconds(matches, time.perf_counter() - began)
             return *_page_of(found, caller, filters), found[0][-1] if found else 0
-        return [], None, await self._database.query(count, matches.values, lambda rows: int(rows[0][0]))
+        return [], None, await self._database.query(count, matches.values, _number_of)
 
     async def read_events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
         """Returns the events of these kinds by task, in their order."""
@@ -140,6 +215,15 @@ def _matching_tasks(caller: Caller, filters: TaskFilter) -> _Matches:
     if filters.updated_since:
         return _Matches(" AND ".join((*conditions, "updated >= ?")), (*values, filters.updated_since), _index_for(filters))
     return _Matches(" AND ".join(conditions), tuple(values), _index_for(filters))
+
+
+def _has_stable_members(filters: TaskFilter) -> bool:
+    """Returns whether a task that once belonged to the list always does, and new ones are found by an index."""
+    return not (filters.state or filters.context_id or filters.updated_since)
+
+
+def _number_of(rows: Sequence[Sequence[Any]]) -> int:
+    return int(rows[0][0])
 
 
 def _is_unusual(state: str) -> bool:

@@ -34,7 +34,7 @@ from gateway.ingress.mcp_server.tasks.store import AnswerStore, ServerTaskStore
 from gateway.ingress.mcp_server.upstream_requests import CallTargets, UpstreamRequests
 from gateway.server.composition.process import SWEEP_SECONDS, Gateway
 from gateway.server.composition.upstreams import upstream_headers
-from gateway.tasks.pages import TaskPages
+from gateway.tasks.pages import TaskCounts, TaskPages
 from policies.ids import now_us
 from registry.cards.card import Registration
 
@@ -52,7 +52,9 @@ def build_endpoint(gateway: Gateway, authentication: RequestAuthentication) -> M
     )
     relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, task_store, legacy_tasks)
     agent_tasks = AgentTasks(gateway.calls.agents, log, AnswerStore(gateway.database), state_cipher)
-    tasks = TaskMethods(catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database), agent_tasks, relayed))
+    tasks = TaskMethods(
+        catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database, TaskCounts(log.pruning, now_us)), agent_tasks, relayed)
+    )
     upstream_requests = UpstreamRequests(
         gateway.calls.servers,
         catalogue,

@@ -20,6 +20,7 @@ from gateway.calls.limits import open_files
 from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
 from gateway.calls.limits.open_streams import OpenStreams
+from gateway.calls.limits.slices import give_way_to
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.resumption.approved import ApprovedTaskResumer
 from gateway.calls.resumption.consented import ConsentedTaskResumer
@@ -222,6 +223,7 @@ class Gateway:
     async def start(self) -> None:
         """Starts the database, begins the audit chain, loads the caches and starts the periodic tasks."""
         self.database.start()
+        give_way_to(self.database)
         await self.database.refresh_epochs()
         await self.registry.reload()
         await self.search.index_missing()

@@ -27,7 +27,7 @@ from gateway.server.health import Check, Health, passes
 from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
 from gateway.server.sockets.admitted_requests import RefusalReports, RequestAdmission
-from gateway.tasks.pages import TaskPages
+from gateway.tasks.pages import TaskCounts, TaskPages
 from gateway.tasks.reader import TaskReader
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
@@ -71,7 +71,7 @@ def build_operations(gateway: Gateway) -> Operations:
     extended = ExtendedCards(PublishedCards(gateway).extended, gateway.front_door, gateway.rulings.authority.could_allow)
     dependencies = OperationDependencies(
         TaskReader(gateway.stores.tasks),
-        TaskPages(gateway.database),
+        TaskPages(gateway.database, TaskCounts(gateway.stores.tasks.pruning, now_us)),
         gateway.webhooks.configs,
         extended.extended_card,
         gateway.open_streams,

@@ -218,3 +218,34 @@ async def test_without_the_writers_thread_every_write_is_refused(database_url: s
     with pytest.raises(WriteFailed):
         await database.write(add("late"))
     assert kept_in(database_url) == 1
+
+
+async def test_what_waits_for_a_commit_is_called_once_at_its_end(database: Database) -> None:
+    gate, seen, ended = threading.Event(), list[str](), asyncio.Event()
+
+    def slow(batch: Batch) -> None:
+        gate.wait(SECONDS)
+        add("slow")(batch)
+
+    def note() -> None:
+        seen.append("commit ended")
+        ended.set()
+
+    writing = asyncio.ensure_future(database.write(slow))
+    await asyncio.sleep(0)
+    assert database.call_after_commit(note)
+    assert database.call_after_commit(note)
+    gate.set()
+    async with asyncio.timeout(SECONDS):
+        await ended.wait()
+        await writing
+        await database.write(add("next"))
+    assert len(seen) == 1
+
+
+async def test_nothing_waits_for_a_commit_where_no_caller_does(database: Database) -> None:
+    await database.write(add("first"))
+    called = list[int]()
+    assert not database.call_after_commit(lambda: called.append(1))
+    await database.write(add("second"))
+    assert called == []

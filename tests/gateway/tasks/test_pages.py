@@ -2,13 +2,19 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, text, update
+import pytest
+from sqlalchemy import Connection, delete, insert, text, update
 
+from gateway.audit.retention.pruner import EPOCH
+from gateway.storage.database import raise_epoch
 from gateway.storage.tables import UNUSUAL, task_events, tasks
-from gateway.tasks.pages import TaskFilter, TaskPages, read_page
+from gateway.tasks import pages
+from gateway.tasks.pages import AGE_US, KEPT_US, TaskCounts, TaskFilter, TaskPages, read_page
 from tests.fakes.house import URL, CallbackAgent, House
 
 OTHERS = 3000
+NOW = 10 * KEPT_US
+OLD, NEW = NOW - 2 * AGE_US, NOW - 1  # when tasks were created
 
 
 def _row(number: int, owner: str, state: str) -> dict[str, object]:
@@ -132,3 +138,83 @@ async def test_an_agents_totals_count_only_tasks_of_its_own_transaction(home: Ho
     for _ in range(2):  # the agent's tasks of the first transaction are not among those of the second
         await home.send(home.token("alice"), "desk", "go")
     assert [(page["totalSize"], len(page["tasks"])) for page in seen] == [(1, 1)] * 2
+
+
+class LongList:
+    """A person's list of two old tasks and a new one, which counts as long, and is known to be."""
+
+    def __init__(self, home: House) -> None:
+        self.home = home
+        self.now = NOW
+        counts = TaskCounts(home.gateway.stores.tasks.pruning, lambda: self.now)
+        self.database, self._pages = home.gateway.database, TaskPages(home.gateway.database, counts)
+
+    async def fill(self) -> None:
+        for number, created in enumerate((OLD, OLD, NEW)):
+            await self.add(number, created)
+        for _ in range(2):
+            assert await self.total() == 3
+
+    async def add(self, number: int, created: int) -> None:
+        alice = await self.home.gateway.rulings.caller_resolver.authenticate(self.home.token("alice"), (URL,))
+        row = _row(number, alice.principal.owner_key, "TASK_STATE_WORKING") | {"created": created, "updated": created}
+        with self.database.engine.begin() as connection:
+            connection.execute(insert(tasks), [row])
+
+    async def total(self, **filters: Any) -> int:
+        alice = await self.home.gateway.rulings.caller_resolver.authenticate(self.home.token("alice"), (URL,))
+        return (await self._pages.read_page_and_total(alice, TaskFilter(agent="sales", limit=1, **filters)))[2]
+
+
+@pytest.fixture
+async def long_list(home: House, monkeypatch: pytest.MonkeyPatch) -> LongList:
+    monkeypatch.setattr(pages, "SLOW_SECONDS", 0.0)
+    found = LongList(home)
+    await found.fill()
+    return found
+
+
+async def test_the_total_of_a_long_list_counts_new_tasks_and_those_that_move_once(long_list: LongList) -> None:
+    await long_list.add(10, NEW)
+    with long_list.database.engine.begin() as connection:
+        connection.execute(update(tasks).values(updated=NOW))
+    assert await long_list.total() == 4
+    assert await long_list.total(cursor=f"{NOW}.t_00000") == 4
+    assert await long_list.total(state="TASK_STATE_WORKING") == 4
+    assert await long_list.total(state="TASK_STATE_FAILED") == 0
+
+
+async def test_old_tasks_of_a_long_list_are_not_counted_for_each_page(long_list: LongList) -> None:
+    await long_list.add(10, OLD)  # no gateway creates a task in the past: it shows what is counted
+    assert await long_list.total() == 3
+    long_list.now += KEPT_US
+    assert await long_list.total() == 4
+
+
+async def test_the_total_of_a_long_list_forgets_deleted_tasks(long_list: LongList) -> None:
+    with long_list.database.engine.begin() as connection:
+        connection.execute(delete(tasks).where(tasks.c.id == "t_00000"))
+    await long_list.database.write(lambda batch: raise_epoch(batch, EPOCH))
+    await long_list.database.refresh_epochs()
+    assert await long_list.total() == 2
+
+
+async def test_a_total_that_was_read_before_a_deletion_is_not_remembered(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "SLOW_SECONDS", 0.0)
+    found = LongList(home)
+    for number in range(3):
+        await found.add(number, OLD)
+    assert await found.total() == 3
+    query = found.database.query
+
+    async def query_before_a_deletion(*terms: Any) -> Any:
+        result = await query(*terms)
+        home.gateway.stores.tasks.pruning.forget_tasks()
+        return result
+
+    monkeypatch.setattr(found.database, "query", query_before_a_deletion)
+    assert await found.total() == 3
+    monkeypatch.undo()
+    with found.database.engine.begin() as connection:
+        connection.execute(delete(tasks).where(tasks.c.id == "t_00000"))
+    assert await found.total() == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -33,12 +34,10 @@ class CachedList:
     async def extend(self, length: int | None) -> None:
         """Makes more of the list, until `has` is true."""
         while self.rest is not None and not self.has(length):
-            try:
-                definition = await anext(self.rest)
-            except StopAsyncIteration:
+            taken = await self.rest.next_slice(sys.maxsize if length is None else length - len(self.definitions))
+            if not taken:
                 self.rest = None
-            else:
-                self.definitions += () if definition is None else (definition,)
+            self.definitions += [definition for definition in taken if definition is not None]
 
 
 class CachedLists:

@@ -2,9 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from gateway.calls.limits.slices import SLICE, SLICE_SECONDS, Slices
+import pytest
+
+from gateway.calls.limits import slices
+from gateway.calls.limits.slices import SLICE, SLICE_SECONDS, Slices, give_way_to
 from tests.fakes.slices import StepCounter
 
 ITEMS = 3 * SLICE
@@ -79,3 +82,56 @@ async def test_an_iteration_begins_no_further_item_when_its_time_is_over() -> No
     async with counter.watch():
         assert len(await read(slow_items())) == 20
     assert counter.most_in_one_iteration <= 4
+
+
+async def test_slices_have_all_items_in_order_and_at_most_the_length_asked_for() -> None:
+    counter, items, taken = StepCounter(), list[int](), list[list[int]]()
+    async with counter.watch():
+        numbers = Slices(counted(counter))
+        while part := await numbers.next_slice(7):
+            taken.append(part)
+            items += part
+    assert items == list(range(ITEMS))
+    assert max(map(len, taken)) == 7
+    assert counter.most_in_one_iteration <= SLICE
+
+
+class CommitUnderWay:
+    """A commit that ends when the test says so, or never."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+        self.is_awaited = asyncio.Event()
+        self.is_under_way = True
+
+    def call_after_commit(self, callback: Callable[[], object]) -> bool:
+        if self.is_under_way:
+            self.waiting.append(callback)
+            self.is_awaited.set()
+        return self.is_under_way
+
+    def end(self) -> None:
+        self.is_under_way = False
+        for callback in self.waiting:
+            callback()
+
+
+async def test_a_list_waits_for_the_commit_under_way_and_goes_on_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "PAUSE_SECONDS", 3600.0)
+    commit, counter = CommitUnderWay(), StepCounter()
+    give_way_to(commit)
+    reading = asyncio.create_task(read(counted(counter)))
+    await commit.is_awaited.wait()
+    before = counter.total
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert counter.total == before <= SLICE
+    commit.end()
+    assert await reading == list(range(ITEMS))
+
+
+async def test_a_list_goes_on_beside_commits_that_never_end() -> None:
+    commit = CommitUnderWay()
+    give_way_to(commit)
+    assert await read(iter(range(ITEMS))) == list(range(ITEMS))
+    assert commit.waiting
