@@ -216,6 +216,7 @@ class ResponseStream:
 
     def __init__(self, opening: Callable[[], Awaitable[tuple[OpenedResponse, ExchangeRecord | None]]]) -> None:
         self._opening = opening
+        self._answer: OpenedResponse | None = None
 
     async def __aenter__(self) -> "StreamedResponse":
         self._answer, record = await self._opening()
@@ -223,7 +224,8 @@ class ResponseStream:
 
     async def __aexit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> None:
         """Ends the response. The rest is read where its reader was content: also if it closed its generator after the last event."""
-        self._answer.close(kind is None or issubclass(kind, GeneratorExit))
+        if self._answer is not None:
+            self._answer.close(kind is None or issubclass(kind, GeneratorExit))
 
 
 class StreamedResponse:
