@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from gateway.cli.exit_codes import BadConfiguration
 from gateway.cli.local.checks.configuration import find_problems
 from gateway.server.settings import Settings
 from tests.fakes.ports import free_port
@@ -98,6 +99,12 @@ def test_the_upgrade_backs_up_before_it_migrates_and_brings_units_after_code() -
     places = [upgrade.index(step) for step in (*steps, "systemctl restart interlock")]
     assert places == sorted(places)
     assert back.index("interlock-local restore") < back.rindex('ln -sfn "$(cat /opt/interlock-before)" /opt/interlock')
+
+
+def test_no_unit_restarts_a_gateway_that_its_settings_keep_from_starting() -> None:
+    restarted = [text for file in FOLDER.glob("*.service") if "\nRestart=" in (text := file.read_text())]
+    assert len(restarted) == 2
+    assert all(f"\nRestartPreventExitStatus={BadConfiguration.exit_code}\n" in text for text in restarted) and "exit code 78" in GUIDE
 
 
 def test_the_unit_gives_time_to_drain() -> None:
