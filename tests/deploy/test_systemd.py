@@ -85,7 +85,8 @@ def test_a_running_gateway_keeps_its_code_when_the_link_moves_to_another_release
         make_release(folder)
     link.symlink_to(releases[0])
     command = values_of("ExecStart")[0].replace("/opt/interlock/", f"{link}/").split()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+    own = {"PATH": os.environ["PATH"]}  # without a PYTHONPATH of the tests
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=own) as running:
         assert running.stdin is not None and running.stdout is not None and running.stdout.readline() == "started\n"
         subprocess.run(["ln", "-sfn", str(releases[1]), str(link)], check=True)  # as the guide does
         running.stdin.write("\n")

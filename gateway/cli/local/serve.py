@@ -35,7 +35,10 @@ def serve(
     """Run the gateway until it is interrupted."""
     chosen = home.load_settings(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
     if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
-        problem, todo = f"{chosen.workers} workers need Postgres: SQLite is written by one process", "set INTERLOCK_DATABASE__URL=postgresql://…"
+        problem, todo = (
+            f"{chosen.workers} workers need Postgres: SQLite is written by one process",
+            "set INTERLOCK_DATABASE__URL=postgresql://…",
+        )
         raise WrongUsage(problem, f"{todo}, or remove --workers") if workers else BadConfiguration(problem, f"{todo}, or workers: 1")
     _check_settings(chosen)
     _check_port_free(chosen.host, chosen.port, "--port")

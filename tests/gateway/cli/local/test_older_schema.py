@@ -1,4 +1,4 @@
-"""The steps of an upgrade before the start: commands of this version on the database that the last release left."""
+"""The steps of an upgrade before the start: commands of this version on the database that an older one left."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +6,20 @@ from pathlib import Path
 import pytest
 
 from gateway.storage.database import engine_for
-from gateway.storage.migrations import HEAD, USABLE_FROM
+from gateway.storage.migrations import HEAD
 from gateway.storage.migrations.run import downgrade
 from tests.fakes.postgres_databases import PostgresDatabases
 from tests.fakes.postgres_programs import path_with
 from tests.gateway.cli.conftest import CommandLine
 
+OLDER = "0028"  # a revision of a release
+
 
 @pytest.fixture
 def older(interlock: CommandLine, database_url: str) -> CommandLine:
-    """The command line over a database with the schema of the last release, with the signing keys of its gateway."""
+    """The command line over a database with an older schema, with the signing keys of its gateway."""
     engine = engine_for(database_url)
-    downgrade(engine, USABLE_FROM)
+    downgrade(engine, OLDER)
     engine.dispose()
     made = CommandLine({**interlock.environment, "INTERLOCK_DATABASE__URL": database_url, "PATH": path_with()})
     assert made("token", "--user", "alice", "--create-keys").code == 0
@@ -41,7 +43,7 @@ def database_of(checked: CommandLine) -> tuple[bool, str, str]:
 
 def test_a_schema_that_the_next_start_migrates_is_no_problem(older: CommandLine) -> None:
     ok, detail, todo = database_of(older)
-    assert ok and detail.startswith(f"at {USABLE_FROM},") and "the next start" in todo
+    assert ok and detail.startswith(f"at {OLDER},") and "the next start" in todo
     (found,) = [each for each in older("doctor", "--json").json["findings"] if each["id"].startswith("database.")]
     assert (found["id"], found["severity"]) == ("database.migration", "note")
     assert older("migrate", "--json").json["after"] == HEAD
@@ -54,4 +56,4 @@ def test_a_backup_of_an_older_schema_is_restored_with_that_schema(older: Command
     home = str(tmp_path / "restored")
     restored = CommandLine({**older.environment, "INTERLOCK_HOME": home, "INTERLOCK_DATABASE__URL": empty_url})
     assert restored("restore", file).code == 0
-    assert f"at {USABLE_FROM}," in database_of(restored)[1]
+    assert f"at {OLDER}," in database_of(restored)[1]
