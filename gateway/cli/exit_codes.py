@@ -29,6 +29,16 @@ class CommandFailed(CommandError):
     """The command was tried and failed."""
 
 
+class BadConfiguration(CommandFailed):
+    """Settings, policies or keys can't be used, and trying again does not help: EX_CONFIG of sysexits(3).
+
+    The units do not restart the gateway after it.
+    """
+
+    exit_code = 78
+    code = "bad-configuration"
+
+
 class NothingFound(CommandFailed):
     """The gateway knows nothing of this name or id, or the caller may not see it."""
 

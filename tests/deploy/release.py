@@ -2,12 +2,13 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 TAG: Final = re.compile(r"v(\d+\.\d+\.\d+)")
+MANIFESTS: Final = ("overlays/production", "migration")  # below examples/deploy/kubernetes, whose images have the version as tag
 HEADING: Final = re.compile(r"^## \[(Unreleased|\d+\.\d+\.\d+)\](?: - (\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
 
 
@@ -36,11 +37,24 @@ def notes_of(tag: str, version: str, changelog: str) -> str:
     return f"{notes}\n"
 
 
+def refuse_other_tags(version: str, manifests: Mapping[str, str]) -> None:
+    """Compares the tags of images in kustomizations, by path. Raises NotReleasable for those of another version."""
+    wrong = [path for path, text in manifests.items() if re.findall(r"newTag: ([\w.-]+)", text) != [version]]
+    if wrong:
+        raise NotReleasable(f"newTag is not {version} in {' and '.join(wrong)}")
+
+
 def main(arguments: Sequence[str]) -> int:
     version = re.search(r'^VERSION = "(.+)"$', (ROOT / "adapters" / "version.py").read_text(), re.MULTILINE)
     assert version is not None
+    if len(arguments) != 1:
+        print("usage: python -m tests.deploy.release vX.Y.Z", file=sys.stderr)
+        return 2
+    paths = [f"examples/deploy/kubernetes/{name}/kustomization.yaml" for name in MANIFESTS]
     try:
-        print(notes_of(arguments[0], version[1], (ROOT / "CHANGELOG.md").read_text()), end="")
+        notes = notes_of(arguments[0], version[1], (ROOT / "CHANGELOG.md").read_text())
+        refuse_other_tags(version[1], {path: (ROOT / path).read_text() for path in paths})
+        print(notes, end="")
     except NotReleasable as problem:
         print(problem, file=sys.stderr)
         return 1

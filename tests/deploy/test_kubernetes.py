@@ -74,8 +74,8 @@ def test_what_pods_mount_is_made_by_the_overlay_or_by_the_guide(production: list
     maps = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
     assert maps == {each["metadata"]["name"] for each in production if each["kind"] == "ConfigMap"}
     assert one(production, "Ingress")["spec"]["tls"][0]["secretName"] in re.findall(r"kubectl create secret tls (\S+)", guide)
-    files = set(re.findall(r"/secrets/gateway/([\w-]+)", json.dumps(production)))
-    assert files == set(re.findall(r"--from-file secrets/([\w-]+)(?= |$)", guide, re.MULTILINE))
+    files = set(re.findall(r"/data/([\w-]+)", json.dumps(production))) - {"keys"}
+    assert "corp-client-secret" in files and files == set(re.findall(r"--from-file secrets/([\w-]+)(?= |$)", guide, re.MULTILINE))
 
 
 @needs_builder
@@ -120,7 +120,10 @@ def test_every_variable_is_a_setting_and_the_settings_are_accepted(production: l
     (tmp_path / "rules").mkdir()
     for name, text in one(production, "ConfigMap", "interlock-policies")["data"].items():
         (tmp_path / "rules" / name).write_text(text)
+    (tmp_path / "corp-client-secret").write_text("of-the-provider\n")  # where the init container puts it
+    document = json.loads(json.dumps(document).replace("/data/", f"{tmp_path}/"))
     given = Settings(home=tmp_path / "home", host="0.0.0.0", **{**document, "policies": str(tmp_path / "rules")})
+    assert given.has_sign_in and not given.is_development
     assert [trouble for trouble in find_problems(given, {}) if trouble.is_fatal] == []
 
 
@@ -150,7 +153,8 @@ def test_the_init_container_makes_secrets_that_the_gateway_accepts(production: l
     try:
         secrets = tmp_path / "secrets"
         (secrets / "gateway").mkdir(parents=True)
-        for name in ("vault-key", "pgpass", "metrics-token"):
+        names = ("vault-key", "pgpass", "metrics-token", "corp-client-secret", "of-another-agent")
+        for name in names:
             (secrets / "gateway" / name).write_text("x" * 44)
         KeyFolder(tmp_path / "home" / "keys").create(1)
         (secrets / "signing").mkdir()
@@ -164,6 +168,7 @@ def test_the_init_container_makes_secrets_that_the_gateway_accepts(production: l
     finally:
         os.umask(umask)
     assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path / "data").rglob("*"))
+    assert {file.name for file in (tmp_path / "data").iterdir()} == {"keys", *names}
     assert len(KeyFolder(tmp_path / "data" / "keys").read()) == 1
 
 

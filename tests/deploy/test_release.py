@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from adapters.version import VERSION
-from tests.deploy.release import NotReleasable, notes_of, versions_in
+from tests.deploy.release import MANIFESTS, NotReleasable, notes_of, refuse_other_tags, versions_in
 from tests.house.source import ROOT
 
 WORKFLOWS: Final = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -138,8 +138,22 @@ def test_a_tag_that_is_not_the_version_or_has_no_notes_is_refused(tag: str, vers
         notes_of(tag, version, text)
 
 
+def test_a_release_with_images_of_another_version_is_refused() -> None:
+    refuse_other_tags("1.2.3", {"a": "images:\n  - {name: interlock, newTag: 1.2.3} # by digest\n"})
+    for text in ("images:\n  - {name: interlock, newTag: 1.2.2}\n", "resources: []\n"):
+        with pytest.raises(NotReleasable, match=r"newTag is not 1\.2\.3 in b"):
+            refuse_other_tags("1.2.3", {"a": "newTag: 1.2.3", "b": text})
+
+
+def test_the_guide_makes_a_release_the_one_that_the_next_is_an_upgrade_from() -> None:
+    guide = (ROOT / "docs" / "releasing.md").read_text()
+    named = re.findall(r"`((?:tests|gateway|examples|adapters)/[\w./]+\.?\w*)`", guide)
+    assert {"tests/journeys/last_release", "gateway/storage/migrations/__init__.py"} <= set(named)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_the_guide_names_the_workflow_and_its_files() -> None:
     guide = (ROOT / "docs" / "releasing.md").read_text()
     assert "../.github/workflows/release.yml" in guide and "gh attestation verify" in guide
-    overlay = (ROOT / "examples" / "deploy" / "kubernetes" / "overlays" / "production" / "kustomization.yaml").read_text()
-    assert f"newTag: {VERSION}" in overlay
+    folder = ROOT / "examples" / "deploy" / "kubernetes"
+    refuse_other_tags(VERSION, {name: (folder / name / "kustomization.yaml").read_text() for name in MANIFESTS})

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from gateway.cli.exit_codes import BadConfiguration
 from gateway.cli.local.checks.configuration import find_problems
 from gateway.server.settings import Settings
 from tests.fakes.ports import free_port
@@ -38,7 +39,7 @@ def analyze(*arguments: str, unit: Path) -> subprocess.CompletedProcess[str]:
 def unit(tmp_path: Path) -> Path:
     """The unit with a Python that there is."""
     file = tmp_path / "interlock.service"
-    file.write_text(UNIT.replace("/opt/interlock/bin/python", sys.executable))
+    file.write_text(UNIT.replace("/opt/interlock/bin/interlock", sys.executable))
     return file
 
 
@@ -56,15 +57,55 @@ def test_the_unit_exposes_little(unit: Path) -> None:
 
 def test_the_unit_starts_what_the_guide_installs() -> None:
     (start,) = values_of("ExecStart")
-    assert start.split()[:4] == ["/opt/interlock/bin/python", "-P", "-m", "gateway"]
-    assert (
-        "python3 -m venv /opt/interlock" in GUIDE
-        and "/opt/interlock/bin/pip install --no-index --no-deps --force-reinstall dist/*.whl" in GUIDE
-    )
+    assert start.split()[:2] == ["/opt/interlock/bin/interlock", "serve"] and "PYTHONSAFEPATH=1" in values_of("Environment")[0]
+    assert "python3 -m venv $release" in GUIDE and "$release/bin/pip install --no-index --no-deps dist/*.whl" in GUIDE
+    assert GUIDE.count("ln -sfn $release /opt/interlock\n") == 2
     config = start.split("--config ")[1]
     assert f"install -d -o interlock -g interlock -m 0700 /var/lib/{values_of('StateDirectory')[0]} " in GUIDE
     assert f"examples/deploy/systemd/interlock.yaml {config}" in GUIDE
     assert f"useradd --system --home-dir /var/lib/{values_of('StateDirectory')[0]}" in GUIDE and f" {values_of('User')[0]}\n" in GUIDE
+
+
+def make_release(folder: Path) -> None:
+    """An environment as pip makes it, whose `interlock` and `python -m gateway` wait for a line and then print the version of a module."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "gateway").mkdir()
+    (packages / "gateway" / "__main__.py").write_text("print('started', flush=True)\ninput()\nimport part\nprint(part.VERSION)\n")
+    (packages / "part.py").write_text(f"VERSION = {folder.name!r}\n")
+    script = folder / "bin" / "interlock"
+    script.write_text(f"#!{folder}/bin/python\nimport gateway.__main__\n")
+    script.chmod(0o755)
+
+
+def test_a_running_gateway_keeps_its_code_when_the_link_moves_to_another_release(tmp_path: Path) -> None:
+    """What it imports after the change is of the release that it was started from, never of the next one."""
+    releases, link = [tmp_path / "old", tmp_path / "new"], tmp_path / "interlock"
+    for folder in releases:
+        make_release(folder)
+    link.symlink_to(releases[0])
+    command = values_of("ExecStart")[0].replace("/opt/interlock/", f"{link}/").split()
+    own = {"PATH": os.environ["PATH"]}  # without a PYTHONPATH of the tests
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=own) as running:
+        assert running.stdin is not None and running.stdout is not None and running.stdout.readline() == "started\n"
+        subprocess.run(["ln", "-sfn", str(releases[1]), str(link)], check=True)  # as the guide does
+        running.stdin.write("\n")
+        running.stdin.close()
+        assert running.stdout.read() == "old\n"
+
+
+def test_the_upgrade_backs_up_before_it_migrates_and_brings_units_after_code() -> None:
+    upgrade, _, back = GUIDE.partition("### Upgrade\n")[2].partition("### Backup\n")[0].partition("#### Going back\n")
+    steps = ["ln -sfn $release /opt/interlock", "interlock-local backup ", "interlock-local check", "interlock.service ", "daemon-reload"]
+    places = [upgrade.index(step) for step in (*steps, "systemctl restart interlock")]
+    assert places == sorted(places)
+    assert back.index("interlock-local restore") < back.rindex('ln -sfn "$(cat /opt/interlock-before)" /opt/interlock')
+
+
+def test_no_unit_restarts_a_gateway_that_its_settings_keep_from_starting() -> None:
+    restarted = [text for file in FOLDER.glob("*.service") if "\nRestart=" in (text := file.read_text())]
+    assert len(restarted) == 2
+    assert all(f"\nRestartPreventExitStatus={BadConfiguration.exit_code}\n" in text for text in restarted) and "exit code 78" in GUIDE
 
 
 def test_the_unit_gives_time_to_drain() -> None:
@@ -99,7 +140,7 @@ def test_other_commands_run_as_the_unit_does() -> None:
 @pytest.mark.parametrize("name", ["interlock@8081.service", "interlock-backup.service", "interlock-backup.timer"])
 def test_systemd_accepts_the_other_units(name: str, tmp_path: Path) -> None:
     for file in FOLDER.glob("interlock*.*e*"):
-        text = file.read_text().replace("/opt/interlock/bin/python", sys.executable)
+        text = file.read_text().replace("/opt/interlock/bin/interlock", sys.executable)
         (tmp_path / file.name.replace("@.", "@8081.")).write_text(text)
     ran = analyze("verify", unit=tmp_path / name)
     assert (ran.returncode, name in ran.stderr) == (0, False), ran.stderr
@@ -154,7 +195,7 @@ def test_the_gateway_of_the_unit_starts_and_answers(tmp_path: Path) -> None:
         "PYTHONPATH": str(ROOT),
         **SECRETS,
     }
-    command = [sys.executable, *values_of("ExecStart")[0].split()[1:-1], str(settings)]
+    command = [sys.executable, "-m", "gateway", *values_of("ExecStart")[0].split()[1:-1], str(settings)]
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
         try:
             asyncio.run(until(lambda: is_ready(f"http://127.0.0.1:{port}/readyz"), seconds=60, every=0.1))

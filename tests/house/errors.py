@@ -104,6 +104,7 @@ INSIDE = {
     "gateway.storage.database_start.DatabaseUnusable": "start-up: printed by the command line",
     "gateway.server.settings.BadSettings": "start-up: printed by the command line",
     "gateway.cli.exit_codes.CommandFailed": "an exit code of the command line",
+    "gateway.cli.exit_codes.BadConfiguration": "an exit code of the command line",
     "gateway.cli.exit_codes.NothingFound": "an exit code of the command line",
     "gateway.cli.exit_codes.GatewayUnreachable": "an exit code of the command line",
     "gateway.cli.exit_codes.CommandRefused": "an exit code of the command line",

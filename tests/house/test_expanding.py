@@ -15,7 +15,7 @@ def migration(upgrade: str, mark: str = "") -> Source:
 
 def test_migrations_since_the_last_release_only_add() -> None:
     fresh = [path for path in sorted(VERSIONS.glob("0*.py")) if path.name[:4] > USABLE_FROM]
-    assert [path.name[:4] for path in fresh][-1] == HEAD > USABLE_FROM
+    assert [path.name[:4] for path in fresh][-1:] == ([HEAD] if HEAD > USABLE_FROM else [])  # none yet, right after a release
     assert [problem for path in fresh for problem in contractions(Source(path.name, path.read_text()))] == []
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.exit_codes import CommandFailed
+from gateway.cli.exit_codes import BadConfiguration, CommandFailed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -26,7 +26,7 @@ def load_settings(config: Path | None, **flags: str | int | None) -> "Settings":
     try:
         return load_settings(config, **flags)
     except BadSettings as error:
-        raise CommandFailed(str(error), "correct the setting; interlock check verifies all of them") from error
+        raise BadConfiguration(str(error), "correct the setting; interlock check verifies all of them") from error
 
 
 def open_signing_keys(settings: "Settings", create: bool = False) -> "SigningKeys":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import CommandFailed, CommandRefused, WrongUsage
+from gateway.cli.exit_codes import BadConfiguration, CommandFailed, CommandRefused, WrongUsage
 from gateway.cli.local import installation as home
 from gateway.cli.local.checks import configuration as examine
 
@@ -35,10 +35,11 @@ def serve(
     """Run the gateway until it is interrupted."""
     chosen = home.load_settings(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
     if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
-        raise WrongUsage(
+        problem, todo = (
             f"{chosen.workers} workers need Postgres: SQLite is written by one process",
-            "set INTERLOCK_DATABASE__URL=postgresql://…, or remove --workers",
+            "set INTERLOCK_DATABASE__URL=postgresql://…",
         )
+        raise WrongUsage(problem, f"{todo}, or remove --workers") if workers else BadConfiguration(problem, f"{todo}, or workers: 1")
     _check_settings(chosen)
     _check_port_free(chosen.host, chosen.port, "--port")
     if chosen.grpc_port:
@@ -57,7 +58,9 @@ def serve(
         raise _home_problem(chosen.home, error) from error
     except (DatabaseUnusable, HomeInUse) as error:
         raise CommandFailed(str(error), error.todo) from error
-    except (BadPolicy, KeysUnusable, OSError) as error:
+    except (BadPolicy, KeysUnusable) as error:
+        raise BadConfiguration(str(error), "interlock check verifies all that the gateway needs") from error
+    except OSError as error:
         raise CommandFailed(str(error), "interlock check verifies all that the gateway needs") from error
     except SystemExit as ended:
         if ended.code:
@@ -75,14 +78,15 @@ def _home_problem(home_folder: Path, error: OSError) -> CommandFailed:
 
 
 def _check_settings(settings: "Settings") -> None:
-    """Prints warnings, and raises CommandFailed for fatal problems."""
+    """Prints warnings, and raises BadConfiguration for fatal problems, or CommandFailed where all of them may pass."""
     found = list(examine.find_problems(settings, os.environ))
     for trouble in found:
         if not trouble.is_fatal:
             screen.print_problem(f"warning: {trouble}", trouble.todo)
     fatal = [trouble for trouble in found if trouble.is_fatal]
     if fatal:
-        raise CommandFailed("\n".join(str(trouble) for trouble in fatal), fatal[0].todo)
+        kind = CommandFailed if all(trouble.may_pass for trouble in fatal) else BadConfiguration
+        raise kind("\n".join(str(trouble) for trouble in fatal), fatal[0].todo)
 
 
 def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:

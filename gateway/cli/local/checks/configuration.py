@@ -79,11 +79,12 @@ def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:
     if settings.database.url.startswith("sqlite:///"):
         folder = Path(settings.database.url.removeprefix("sqlite:///")).absolute().parent
         if not folder.is_dir():
-            yield SettingsProblem("database.url", f"the folder {folder} does not exist", "create it, or correct database.url")
-        elif not os.access(folder, os.W_OK):
             yield SettingsProblem(
-                "database.url", f"this user may not write to {folder}", "change its owner or modes, or correct database.url"
+                "database.url", f"the folder {folder} does not exist", "create it, or correct database.url", may_pass=True
             )
+        elif not os.access(folder, os.W_OK):
+            problem, todo = f"this user may not write to {folder}", "change its owner or modes, or correct database.url"
+            yield SettingsProblem("database.url", problem, todo, may_pass=True)
 
 
 def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:

@@ -27,7 +27,6 @@ _KINDS_BY_PREFIX: Final = {
     "sign_in.providers.": ("sign-in.unusable", "sign-in.doubtful"),
 }
 _OTHERWISE: Final = ("settings.invalid", "settings.unwise")
-MIGRATE: Final = "interlock migrate"
 
 
 def check_as_installed(config: Path | None) -> Iterator[DoctorFinding]:
@@ -38,7 +37,7 @@ def check_as_installed(config: Path | None) -> Iterator[DoctorFinding]:
         if not found.ok and found.name == "keys" and "accessible to other users" in found.detail:
             continue
         id_ = _kinds_of(found.name)[1 if found.ok else 0]
-        if found.name == "database" and found.todo == MIGRATE:
+        if found.name == "database" and found.todo == check.MIGRATE_TODO:
             id_ = "database.migration"
         yield DoctorFinding(id_, f"{found.name}: {found.detail}", found.todo)
 

@@ -46,7 +46,6 @@ _PROBLEMS = {
     "keys.readable": ("Others can read a key, and make tokens with it.", "chmod -R go= KEYS; then interlock keys rotate"),
     "vault.unusable": ("Stored credentials can't be decrypted.", "check vault.keys, or restore keys/vault from the backup"),
     "database.unusable": ("The database can't be reached or used.", "start it, or correct database.url; interlock check"),
-    "database.migration": ("The schema is not the one of this version.", "interlock migrate"),
     "policies.invalid": ("The policies have an error; a running gateway works on with the last valid ones.", "interlock policy check"),
     "workflows.invalid": ("A workflow document is refused.", "correct the document; interlock check"),
     "sign-in.unusable": ("People can't sign in with this provider.", "correct sign_in.providers"),
@@ -120,6 +119,10 @@ _WARNINGS = {
     "doctor.incomplete": ("A check could not be made.", "see what is said; run as the user of the gateway"),
 }
 _NOTES = {
+    "database.migration": (
+        "The database has the schema of an older version.",
+        "restart the gateway, which migrates it; or interlock migrate",
+    ),
     "gateway.not-running": ("No gateway answers at its address, so nothing of it was looked at.", "interlock serve; or set INTERLOCK_URL"),
     "gateway.metrics-unread": (
         "The metrics of the running gateway were not looked at.",

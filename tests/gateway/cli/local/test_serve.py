@@ -141,7 +141,7 @@ def test_serve_says_that_a_port_is_taken(interlock: CommandLine) -> None:
 def test_a_bad_setting_is_named(interlock: CommandLine, tmp_path: Path, text: str) -> None:
     (tmp_path / "interlock.yaml").write_text(text)
     ran = interlock("migrate")
-    assert ran.code == 1
+    assert ran.code == 78
     assert ran.err
 
 
@@ -182,9 +182,8 @@ def _open_keys(home: Path) -> None:
         path.chmod(0o644)
 
 
-def _old_database(home: Path) -> None:
-    (home / "interlock.db").unlink()
-    (home / "interlock.db").touch()
+def _damaged_database(home: Path) -> None:
+    (home / "interlock.db").write_bytes(b"no database" * 100)
 
 
 def _broken_policy(home: Path) -> None:
@@ -199,7 +198,7 @@ def _bad_setting(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "name"),
-    [(_open_keys, "keys"), (_old_database, "database"), (_broken_policy, "policies"), (_bad_setting, "settings")],
+    [(_open_keys, "keys"), (_damaged_database, "database"), (_broken_policy, "policies"), (_bad_setting, "settings")],
 )
 def test_check_names_what_is_wrong_and_what_to_do(interlock: CommandLine, home: Path, spoil: object, name: str) -> None:
     interlock("migrate")

@@ -78,7 +78,7 @@ servers:
 def test_a_mistake_in_the_file_is_said_with_its_line(interlock: CommandLine, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "interlock.yaml").write_text(text)
     ran, checked = interlock("serve", "--port", "1"), interlock("check", "--json")
-    assert (ran.code, checked.code) == (1, 1)
+    assert (ran.code, checked.code) == (1 if "/no/such/folder" in text else 78, 1)  # a folder may be mounted later
     assert said in " ".join(ran.err.split())
     assert any(said in f"{one['name']}: {one['detail']}" for one in checked.json["checks"] if not one["ok"])
 
@@ -95,7 +95,7 @@ servers:
 def test_a_credential_that_the_environment_lacks_is_said_before_the_gateway_starts(interlock: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "interlock.yaml").write_text(UPSTREAMS)
     ran = interlock("serve", "--port", "1")
-    assert ran.code == 1
+    assert ran.code == 78
     found = {one["name"]: one["detail"] for one in interlock("check", "--json").json["checks"] if not one["ok"]}
     assert found == {
         "agents[0] one: upstream.headers.Authorization": "the environment variable NOT_SET_ANYWHERE is not set",
@@ -121,7 +121,7 @@ def test_a_database_that_is_away_is_one_line(interlock: CommandLine, workers: st
 def test_a_mistake_in_the_environment_is_said_with_its_variable(interlock: CommandLine) -> None:
     interlock.environment["INTERLOCK_PORT"] = "many"
     ran = interlock("migrate")
-    assert ran.code == 1
+    assert ran.code == 78
     assert "INTERLOCK_PORT" in ran.err
     assert "port (INTERLOCK_PORT or a flag): must be a whole number" in ran.err
 
@@ -129,7 +129,7 @@ def test_a_mistake_in_the_environment_is_said_with_its_variable(interlock: Comma
 def test_entries_that_can_not_be_are_named_before_the_gateway_starts(interlock: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "interlock.yaml").write_text(SEEDS)
     ran = interlock("serve", "--port", "1")
-    assert ran.code == 1
+    assert ran.code == 78
     for said in (
         "agents[0] A B: name must be",
         "agents[0] A B: ceiling: 'nonsense' is not a permission",
@@ -246,7 +246,7 @@ def test_short_help_and_the_version_are_there_and_help_tells_of_the_environment(
 
 def test_an_address_of_every_interface_is_said_to_open_the_gateway_to_the_network(interlock: CommandLine) -> None:
     ran = interlock("serve", "--host", "0.0.0.0", "--port", "1")
-    assert ran.code == 1
+    assert ran.code == 78
     assert "every network interface of this machine" in ran.err and "TLS" in ran.err and "server.public_url" in ran.err
 
 

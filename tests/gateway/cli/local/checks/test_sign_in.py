@@ -66,7 +66,7 @@ def test_a_gateway_where_sign_in_can_not_work_does_not_start(
 ) -> None:
     write(tmp_path, settings)
     ran = interlock("serve", "--port", str(free_port()))
-    assert ran.code == 1 and said in " ".join(ran.err.split())
+    assert ran.code == 78 and said in " ".join(ran.err.split())
     assert "Traceback" not in ran.err
 
 

@@ -33,4 +33,4 @@ def test_a_folder_that_is_none_is_told_before_the_start(interlock: CommandLine, 
     (tmp_path / "interlock.yaml").write_text("workflows: ./flows\n")
     assert said in interlock("check", "--json").out
     served = interlock("serve", "--port", "1")
-    assert served.code == 1 and said in served.err
+    assert served.code == 78 and said in served.err
