@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway.ingress.console.sign_in.links import PER_PERSON_MAX
 from tests.journeys.kills import MCP, META, VERSION
 
 LEGACY = "2025-11-25"
@@ -39,6 +40,7 @@ class AnyProcessClients:
         self._headers = {"authorization": f"Bearer {token}", "host": host}
         self._numbers = itertools.count(1)
         self._stopped = asyncio.Event()
+        self._visits = asyncio.Semaphore(PER_PERSON_MAX)  # the clients are one person, whose oldest open link gives way to the eleventh
         self.outcome = Outcome()
 
     async def run(self, count: int) -> Outcome:
@@ -141,13 +143,14 @@ class AnyProcessClients:
 
     async def _visit_console(self, _said: str) -> None:
         """A link of one process opens a session at another, whose pages a third one shows."""
-        _, link = await self._request("POST", "/api/console/links", {})
-        secret, own = json.loads(link)["url"].partition("link=")[2], {"origin": f"http://{self._headers['host']}"}
-        opened, _ = await self._request("POST", "/console/sign-in", own, form={"link": secret})
-        cookie = {"cookie": opened["set-cookie"].partition(";")[0]}
-        _, page = await self._request("GET", "/console/tasks", cookie)
-        if b"Sign out" not in page and b"sign-out" not in page:
-            raise NotServed(f"a page of the console: {page[:200]!r}")
+        async with self._visits:
+            _, link = await self._request("POST", "/api/console/links", {})
+            secret, own = json.loads(link)["url"].partition("link=")[2], {"origin": f"http://{self._headers['host']}"}
+            opened, _ = await self._request("POST", "/console/sign-in", own, form={"link": secret})
+            cookie = {"cookie": opened["set-cookie"].partition(";")[0]}
+            _, page = await self._request("GET", "/console/tasks", cookie)
+            if b"Sign out" not in page and b"sign-out" not in page:
+                raise NotServed(f"a page of the console: {page[:200]!r}")
 
     async def _listen(self) -> None:
         """Holds the GET stream of a session, and opens it again, at any process, whenever a process closes it."""
