@@ -116,7 +116,7 @@ def test_every_alert_has_its_runbook_and_its_case_and_no_other_has() -> None:
     assert len(alerts) > 20 and len(set(alerts)) == len(alerts)
     assert re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE) == alerts
     cases = [re.findall(r"alertname='(\w+)'", case["promql_expr_test"][0]["expr"])[0] for case in CASES]
-    assert cases == alerts
+    assert list(dict.fromkeys(cases)) == alerts  # one may have several cases, side by side
 
 
 def test_every_runbook_says_symptom_look_and_do() -> None:
