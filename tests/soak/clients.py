@@ -48,6 +48,7 @@ class AnyProcessClients:
         acts: Mapping[str, Callable[[str], Awaitable[None]]] = {
             "SendMessage": self._send_and_read,
             "SendStreamingMessage": self._stream,
+            "SubscribeToTask": self._resume_stream,
             "tools/call": self._call,
             "tools/call in a session": self._call_in_session,
             "administration": self._read_tasks,
@@ -102,15 +103,29 @@ class AnyProcessClients:
         if again["status"]["state"] != "TASK_STATE_COMPLETED" or said not in json.dumps(again["artifacts"]):
             raise NotServed(f"GetTask: {again}")
         _, events = await self._request("GET", f"/api/tasks/{task['id']}/events", {"accept": "text/event-stream"})
-        seqs = [int(line[3:]) for line in events.decode().splitlines() if line.startswith("id:")]
+        seqs = _event_numbers(events)
         if not seqs or seqs != list(range(seqs[0], seqs[0] + len(seqs))):
             raise NotServed(f"events of a task have gaps: {seqs}")
 
     async def _stream(self, said: str) -> None:
+        await self._read_stream(said)
+
+    async def _read_stream(self, said: str) -> bytes:
+        """Returns the server-sent events of a whole turn."""
         body = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": _message(said)}
         _, events = await self._request("POST", "/agents/agent", VERSION, body)
         if said.encode() not in events or b"TASK_STATE_COMPLETED" not in events:
             raise NotServed(f"a stream ended early: {events[-300:]!r}")
+        return events
+
+    async def _resume_stream(self, said: str) -> None:
+        """A client that lost a stream after its first event gets the others from any process, each once."""
+        events = await self._read_stream(said)
+        numbers, task = _event_numbers(events), json.loads(events.partition(b"data:")[2].split(b"\n")[0])["result"]["task"]["id"]
+        body = {"jsonrpc": "2.0", "id": 2, "method": "SubscribeToTask", "params": {"id": task}}
+        _, rest = await self._request("POST", "/agents/agent", {**VERSION, "last-event-id": str(numbers[0])}, body)
+        if len(numbers) < 2 or _event_numbers(rest) != numbers[1:]:
+            raise NotServed(f"a stream of the events {numbers} goes on with {_event_numbers(rest)}: {rest[-300:]!r}")
 
     async def _call(self, said: str) -> None:
         params = {"name": "echo", "arguments": {"text": said}, "_meta": META}
@@ -167,6 +182,11 @@ class AnyProcessClients:
                 self.outcome.reopened += not stopped.done()
         except (NotServed, *BROKEN_OFF) as error:
             self.outcome.failed.append(f"the stream of a session: {error!r}"[:1000])
+
+
+def _event_numbers(events: bytes) -> list[int]:
+    """The ids of server-sent events."""
+    return [int(line[3:]) for line in events.decode().splitlines() if line.startswith("id:")]
 
 
 def _message(said: str) -> dict[str, Any]:

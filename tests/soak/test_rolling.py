@@ -11,7 +11,7 @@ from tests.fakes.waiting import until
 from tests.soak.balancer import NONE_READY
 from tests.soak.rolling import pair, roll
 
-KINDS = {"SendMessage", "SendStreamingMessage", "tools/call", "tools/call in a session", "administration", "console"}
+KINDS = {"SendMessage", "SendStreamingMessage", "SubscribeToTask", "tools/call", "tools/call in a session", "administration", "console"}
 REASONS = ("not-read", "not-kept", "NOT_READ", "NOT_KEPT", "its records now", NONE_READY)
 _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
