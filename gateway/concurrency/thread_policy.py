@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-LONG_SECONDS: Final = 0.05  # of work, with the wait for its turn, after which a thread waits no longer
+LONG_SECONDS: Final = 0.02  # of work, with the wait for its turn, after which a thread waits no longer
 PREEMPTING_SECONDS: Final = 10.0  # for which it then interrupts others
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,12 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far of a process, its threads and its children."""
-    return sum(_cpu_ticks(member) for member in _tree(pid)) / _TICK
+    """User and system time so far of a process, its threads and its children, but those that end meanwhile."""
+    ticks = _cpu_ticks(pid)
+    for child in list(_tree(pid))[1:]:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a worker of a database lives for a moment
+            ticks += _cpu_ticks(child)
+    return ticks / _TICK
 
 
 def resident_mb(pid: int) -> float:
