@@ -119,7 +119,7 @@ class AnyProcessClients:
         return events
 
     async def _resume_stream(self, said: str) -> None:
-        """A client that lost a stream after its first event gets the others from any process, each once."""
+        """The events of a turn after its first one are sent again by any process, each once, as to a client that lost its stream."""
         events = await self._read_stream(said)
         numbers, task = _event_numbers(events), json.loads(events.partition(b"data:")[2].split(b"\n")[0])["result"]["task"]["id"]
         body = {"jsonrpc": "2.0", "id": 2, "method": "SubscribeToTask", "params": {"id": task}}

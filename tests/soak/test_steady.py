@@ -28,14 +28,16 @@ def test_a_soak_that_loses_nothing_and_stays_level_meets_its_figures() -> None:
 
 def test_growth_leaks_losses_and_failures_are_missed_figures() -> None:
     assert missed(Soaked(samples=samples(100, 100, 103, 103))) == ["memory, second half over first"]
-    assert missed(Soaked(samples=samples(100, 100, descriptors=(10, 15)))) == ["more descriptors, second half than first"]
+    assert missed(Soaked(samples=samples(100, 100, descriptors=(10, 15)))) == ["more descriptors at the end"]
     assert missed(Soaked(lost=1, failed=["x"], samples=samples(1, 1))) == ["events lost", "calls and streams failed"]
     assert missed(Soaked(samples=samples(1, 1)), Outcome(failed=["x"])) == ["rolling restart: requests failed"]
 
 
 def test_one_sample_with_many_descriptors_is_no_leak() -> None:
-    level = [Sample(10.0 * number, 100.0, 30 if number in (1, 5) else 10, 0.0) for number in range(6)]
+    level = [Sample(10.0 * number, 100.0, 30 if number in (1, 14) else 10, 0.0) for number in range(15)]
     assert missed(Soaked(samples=level)) == []
+    leak = [Sample(10.0 * number, 100.0, 10 + number // 2, 0.0) for number in range(15)]
+    assert missed(Soaked(samples=leak)) == ["more descriptors at the end"]
 
 
 def test_memory_growth_is_the_slope_of_a_line() -> None:
