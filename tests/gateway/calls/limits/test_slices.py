@@ -1,16 +1,27 @@
 """Long lists leave the event loop to other requests."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from gateway.calls.limits import slices
-from gateway.calls.limits.slices import SLICE, SLICE_SECONDS, Slices, give_way_to
+from gateway.calls.limits.slices import SLICE, Slices, give_way_to
+from tests.fakes.house import house
 from tests.fakes.slices import StepCounter
 
 ITEMS = 3 * SLICE
+WRITE_SECONDS_MAX = 60
+ENDLESS_SECONDS = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice ends by its items alone, however slow the machine is."""
+    monkeypatch.setattr(slices, "SLICE_SECONDS", ENDLESS_SECONDS)
 
 
 def counted(counter: StepCounter, items: int = ITEMS) -> Iterator[int]:
@@ -68,8 +79,9 @@ async def test_the_last_item_of_an_abandoned_list_gives_the_quota_back() -> None
     assert counter.total == ITEMS
 
 
-async def test_an_iteration_begins_no_further_item_when_its_time_is_over() -> None:
-    counter, seconds = StepCounter(), SLICE_SECONDS / 2
+async def test_an_iteration_begins_no_further_item_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter, seconds = StepCounter(), 0.005
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 2 * seconds)
 
     def slow_items() -> Iterator[int]:
         for number in range(20):
@@ -117,7 +129,7 @@ class CommitUnderWay:
 
 
 async def test_a_list_waits_for_the_commit_under_way_and_goes_on_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(slices, "PAUSE_SECONDS", ENDLESS_SECONDS)
     commit, counter = CommitUnderWay(), StepCounter()
     give_way_to(commit)
     reading = asyncio.create_task(read(counted(counter)))
@@ -135,3 +147,19 @@ async def test_a_list_goes_on_beside_commits_that_never_end() -> None:
     give_way_to(commit)
     assert await read(iter(range(ITEMS))) == list(range(ITEMS))
     assert commit.waiting
+
+
+async def test_lists_of_a_started_gateway_wait_for_its_commits(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "PAUSE_SECONDS", ENDLESS_SECONDS)
+    has_begun, may_end, counter = threading.Event(), threading.Event(), StepCounter()
+    async with house(tmp_path / "home", database_url) as home:
+        writing = asyncio.create_task(home.gateway.database.write(lambda _: (has_begun.set(), may_end.wait(WRITE_SECONDS_MAX))))
+        await asyncio.to_thread(has_begun.wait)
+        reading = asyncio.create_task(read(counted(counter)))
+        for _ in range(10 * ITEMS):
+            await asyncio.sleep(0)
+        seen = counter.total
+        may_end.set()
+        assert await reading == list(range(ITEMS))
+        await writing
+    assert 0 < seen <= SLICE
