@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from adapters.a2a_client.cancellation import cancel_task, request_cancellation
-from adapters.a2a_client.peers import A2APeers
+from adapters.a2a_client.peers import A2APeers, url_of
 from adapters.a2a_client.push_wakeups import PushWakeup, PushWakeups
 from adapters.a2a_client.wire.reading import A2ATurnReader
 from adapters.a2a_client.wire.tolerant import UnknownState
@@ -80,7 +80,7 @@ class A2AAgent:
 
     async def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
         """Yields the events of `run`, those of one response or of one read of a stream together."""
-        reading = A2ATurnReader(turn.ref, self._peers.peer(call).url)
+        reading = A2ATurnReader(turn.ref, url_of(call))
         with self._register_wakeup(turn, call) as wakeup:
             notify = wakeup.url if wakeup else ""
             try:

@@ -64,8 +64,7 @@ class A2APeers:
 
     def peer(self, call: Call, push_url: str = "", metadata: Mapping[str, Any] | None = None) -> A2APeer:
         """The address, version and capabilities for a call."""
-        facts = call.target.facts
-        url = facts.get("interface") or call.target.url
+        facts, url = call.target.facts, url_of(call)
         older = str(facts.get("version", "1.0")).startswith("0.") or url in self._v03_urls
         return A2APeer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), push_url, metadata)
 
@@ -78,3 +77,8 @@ class A2APeers:
                 raise UpstreamFault(_NO_GRPC_TEXT if binding == GRPC else "The agent's protocol binding is not supported")
             found = self._transports[GRPC] = self._grpc()
         return found
+
+
+def url_of(call: Call) -> str:
+    """The URL of the agent's interface."""
+    return call.target.facts.get("interface") or call.target.url

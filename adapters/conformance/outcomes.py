@@ -32,7 +32,7 @@ INPUT_MEMBERS: Final = ("send", "stream", "answers")  # members of an expected t
 
 def outcome(events: Sequence[Event]) -> dict[str, Any]:
     """State, artifacts, prompts, reason, message and metadata. Raises AssertionError unless the last event is the only ending."""
-    if [isinstance(event, ENDINGS) for event in events] != [False] * (len(events) - 1) + [True]:
+    if [type(event) in ENDINGS for event in events] != [False] * (len(events) - 1) + [True]:
         raise AssertionError(f"a turn has one ending, and it is the last event: {events}")
     ending = events[-1]
     document: dict[str, Any] = {"state": _state(ending), "artifacts": _artifacts(events)}

@@ -160,7 +160,7 @@ class Egress:
         timeout: float,  # covers reading too
         carries_call: bool = False,
     ) -> "ResponseStream":
-        """Sends one request and yields the response while it arrives; leaving the context ends it. `carries_call`: see RequestBounds."""
+        """Returns the context of one request: entering it sends, leaving it ends the response. `carries_call`: see RequestBounds."""
         return ResponseStream(partial(self._open, method, url, headers, body, timeout or ENDLESS_SECONDS, carries_call=carries_call))
 
     async def _open(

@@ -93,7 +93,7 @@ class GuardedAdapter:
                         ref = learned[-1] if learned else ref
                         begun = begun or len(learned) < len(events)
                         yield attempts.with_endpoint(events) if learned else events
-                        if isinstance(events[-1], ENDINGS):
+                        if type(events[-1]) in ENDINGS:
                             if bound.last_fault is not None:
                                 attempts.record_broken_answer(bound.last_fault)
                             return
@@ -139,7 +139,7 @@ class GuardedAdapter:
                     ref = event.ref if isinstance(event, RefLearned) else ref
                     await self._stop_if_late(bound, ref, sent)
                     yield event
-                    if isinstance(event, ENDINGS):
+                    if type(event) in ENDINGS:
                         return
         finally:
             bound.cancel()
@@ -175,7 +175,7 @@ class GuardedWatcher(GuardedAdapter):
                     ref = event.ref if isinstance(event, RefLearned) else ref
                     await self._stop_if_late(bound, ref, call)
                     yield event
-                    if isinstance(event, ENDINGS):
+                    if type(event) in ENDINGS:
                         return
         finally:
             bound.cancel()
@@ -312,7 +312,7 @@ def _check_events(events: Sequence[Event], headers: Mapping[str, str]) -> Sequen
         if isinstance(event, ERROR_EVENTS) or (isinstance(event, Progress) and event.detail):
             event = CallRedactor(headers).redact_event(event)
         checked.append(event)
-        if isinstance(event, ENDINGS):
+        if type(event) in ENDINGS:
             break
     return checked
 

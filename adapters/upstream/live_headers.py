@@ -2,7 +2,7 @@
 
 import time
 from collections import ChainMap, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from typing import Final
 
 SENT_MAX: Final = 8  # credentials of one call that are masked: at half a life each, those before them have expired long ago
@@ -52,6 +52,10 @@ class LiveHeaders(Mapping[str, str]):
             self._values[name] = self._make()
             self._credentials.append(self._values[name])
         return self._values[name]
+
+    def keys(self) -> KeysView[str]:
+        """The names, as the dictionary has them: copies read them three times as fast as those of a Mapping."""
+        return self._values.keys()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -97,7 +97,7 @@ async def _poll_status(kickoff: str, connection: VendorConnection[CrewAIOptions]
         async for value in values:
             for event in reader.read(JsonBody(value)):
                 yield event
-                if isinstance(event, ENDINGS):
+                if type(event) in ENDINGS:
                     return
 
 

@@ -102,7 +102,7 @@ class ContractEnforcingAdapter:
                     if len(held) <= self._limits.events_max and size <= self._limits.bytes_max:
                         continue
                     event = Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG)
-                if not isinstance(event, ENDINGS):
+                if type(event) not in ENDINGS:
                     yield event
                     continue
                 for each in self._release_or_fail([piece.joined_piece() for piece in held], event, is_continued):

@@ -35,6 +35,21 @@ def card(url: str, *versions: str) -> dict[str, Any]:
     return agent_card_to_dict(described(url, *versions))
 
 
+def streaming_card(name: str, url: str, skill: str) -> dict[str, Any]:
+    """The 1.0 card of an agent that streams over JSON-RPC."""
+    described = {"id": skill, "name": skill.title(), "description": f"Can {skill}.", "tags": [skill]}
+    return {
+        "name": name,
+        "description": f"Can {skill}.",
+        "version": "1",
+        "supportedInterfaces": [{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+        "capabilities": {"streaming": True},
+        "defaultInputModes": ["text/plain"],
+        "defaultOutputModes": ["text/plain"],
+        "skills": [described],
+    }
+
+
 def card_app(*versions: str, path: str = "/.well-known/agent-card.json") -> Starlette:
     async def show(request: Request) -> JSONResponse:
         return JSONResponse(card(str(request.base_url), *versions))

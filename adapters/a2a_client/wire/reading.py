@@ -65,7 +65,7 @@ class A2ATurnReader:
         events = list[Event]()
         for read in self._read_answer(answer):
             event = without_reserved_names(read)
-            self.has_ended = isinstance(event, ENDINGS)
+            self.has_ended = type(event) in ENDINGS
             if self.has_ended:
                 events.append(event if self._usage is None else with_usage(event, self._usage))
                 break

@@ -195,8 +195,10 @@ class CountedStream:
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._count_down()
-        await self._stream.__aexit__(kind, error, traceback)
+        try:
+            await self._stream.__aexit__(kind, error, traceback)
+        finally:
+            self._count_down()
 
     def _count_down(self) -> None:
         self._open_streams[self._url] -= 1

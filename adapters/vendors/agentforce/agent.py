@@ -66,7 +66,7 @@ class Agentforce:
         reader = AgentforceReader()
         async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
-                if reader.has_session_ended and isinstance(event, ENDINGS):
+                if reader.has_session_ended and type(event) in ENDINGS:
                     yield RefLearned(VendorRef(session, over=True))
                 yield event
 

@@ -80,7 +80,7 @@ class Dify:
                     raise CannotReattach
                 for event in reader.read_run(run):
                     yield event
-                    if isinstance(event, ENDINGS):
+                    if type(event) in ENDINGS:
                         return
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> CancelOutcome:

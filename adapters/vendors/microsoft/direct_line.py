@@ -70,7 +70,7 @@ class DirectLine:
         kept_values = dict(ref.kept or {})
         async with aclosing(read_events(ActivityReader(), _poll_frames(connection, ref, kept_values))) as events:
             async for event in events:
-                if isinstance(event, ENDINGS):
+                if type(event) in ENDINGS:
                     over = bool(kept_values.pop(OVER_KEY, False))
                     yield RefLearned(VendorRef(ref.context_id, ref.task_id, kept=kept_values, over=over))
                 yield event

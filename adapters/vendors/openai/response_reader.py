@@ -130,7 +130,7 @@ async def poll_response(ref: VendorRef, connection: VendorConnection[Any], path:
         async for response in responses:
             for event in reader.read(JsonBody(response)):
                 yield event
-                if isinstance(event, ENDINGS):
+                if type(event) in ENDINGS:
                     return
 
 

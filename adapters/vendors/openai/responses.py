@@ -77,7 +77,7 @@ class OpenAIResponses:
         reader = DevUiReader(session, requested) if devui else ResponseReader(session)
         async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
-                if isinstance(reader, DevUiReader) and reader.dropped_requests and isinstance(event, ENDINGS):
+                if isinstance(reader, DevUiReader) and reader.dropped_requests and type(event) in ENDINGS:
                     log.warning("question_dropped", url=connection.url, conversation=session, requests=reader.dropped_requests)
                 yield event
 

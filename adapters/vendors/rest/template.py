@@ -94,7 +94,7 @@ async def _poll_events(poll: PollTemplate, reader: RestReader, connection: Vendo
         async for value in values:
             for event in reader.read_poll(value):
                 yield event
-                if isinstance(event, ENDINGS):
+                if type(event) in ENDINGS:
                     return
 
 

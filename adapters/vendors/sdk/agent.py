@@ -169,7 +169,7 @@ def parse_events(reader: FrameReader, frames: Iterable[Frame]) -> Iterator[Event
             return
         for event in reader.read(frame):
             yield event
-            if isinstance(event, ENDINGS):
+            if type(event) in ENDINGS:
                 return
     yield Failed(NO_OUTCOME_TEXT, kind=InvalidAnswer.kind)
 
@@ -180,7 +180,7 @@ async def read_events(reader: FrameReader, frames: AsyncGenerator[Frame, None]) 
         async for frame in arriving:
             for event in parse_events(reader, (frame,)) if isinstance(frame, End) else reader.read(frame):
                 yield event
-                if isinstance(event, ENDINGS):
+                if type(event) in ENDINGS:
                     return
 
 

@@ -249,7 +249,7 @@ class TurnRecorder:
             if isinstance(event, AnswerRefused):
                 return event
             self._add_event(journal, event)
-            if isinstance(event, ENDINGS) or journal.is_full:
+            if type(event) in ENDINGS or journal.is_full:
                 return self._ending_of(journal, event)
             if not isinstance(event, ArtifactPiece):
                 ref_timer.on_event(event, journal.row)
@@ -265,7 +265,7 @@ class TurnRecorder:
 
     def _ending_of(self, journal: TurnJournal, last: Event) -> Event:
         """Returns the event that ends the turn: its last one if that is an ending, and otherwise the failure of a turn that is too long."""
-        return last if isinstance(last, ENDINGS) else self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
+        return last if type(last) in ENDINGS else self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Adds the failure that ends a turn whose agent sent no ending."""
