@@ -25,8 +25,8 @@ from policies.delegation.permissions import Permissions
 
 SLOW_SECONDS: Final = 0.005  # a list that takes longer is long: as many tasks were looked at, even if few belong to it
 LISTS_MAX: Final = 1_000  # long lists whose numbers are remembered
-AGE_US: Final = 60_000_000  # of a task whose creation every process knows of
-KEPT_US: Final = AGE_US + 300_000_000  # for which a number is used: each task created since then is looked at for each total
+SETTLED_US: Final = 60_000_000  # of a task whose creation every process knows of
+COUNT_LIFETIME_US: Final = SETTLED_US + 300_000_000  # for which a number is used: each task created since then is looked at for each total
 BEFORE_ANY_ID = "0"  # ids of tasks begin with a letter
 _ROW: Final = ", ".join(TaskRow.__struct_fields__)
 _EVENT: Final = "task_id, seq, at, kind, body, append, last_chunk, replied, metadata"
@@ -80,7 +80,7 @@ class _Matches:
     def created_since(self, moment: int) -> "_Matches":
         """Returns the tasks that were created at `moment` or after it. The index finds them by `updated`, by the clock of any process."""
         where = f"{self.where} AND updated >= ? AND created >= ?"
-        return dataclasses.replace(self, where=where, values=(*self.values, moment - AGE_US, moment))
+        return dataclasses.replace(self, where=where, values=(*self.values, moment - SETTLED_US, moment))
 
     def count(self, is_sqlite: bool) -> tuple[str, tuple[Any, ...]]:
         """Returns the query of their number, and its values."""
@@ -94,14 +94,14 @@ class _Matches:
 class _OldTasks(NamedTuple):
     """How many of the tasks of a list were created before a moment. The number stays until tasks are deleted."""
 
-    number: int
+    total: int
     created_before: int  # microseconds since 1970
 
 
 class TaskCounts:
     """Remembers how many old tasks long lists have, so that only the new ones are counted again. For one event loop.
 
-    A task keeps its owner, agent and parent, and it is never created in the past by more than AGE_US: the clocks of processes
+    A task keeps its owner, agent and parent, and it is never created in the past by more than SETTLED_US: the clocks of processes
     differ by less, and commits take less. `now` returns microseconds since 1970.
     """
 
@@ -117,15 +117,15 @@ class TaskCounts:
         if key not in self._known or not database.is_fresh():
             return None
         known = self._known[key]
-        if known is not None and known.created_before > self._now() - KEPT_US:
+        if known is not None and known.created_before > self._now() - COUNT_LIFETIME_US:
             new = await database.query(*matches.created_since(known.created_before).count(database.is_sqlite), _number_of)
-            return known.number + new
-        since = self._now() - AGE_US
+            return known.total + new
+        since = self._now() - SETTLED_US
         new_ones = matches.created_since(since)
         (everything, values), (new_query, new_values) = matches.count(database.is_sqlite), new_ones.count(database.is_sqlite)
         statement = f"SELECT ({everything}), ({new_query})"
         total, new = await database.query(statement, (*values, *new_values), lambda rows: rows[0])
-        if generation == self._generation:  # else some may have been deleted since
+        if generation == self._generation and key in self._known:  # else tasks may have been deleted, or the list is no longer remembered
             self._known[key] = _OldTasks(total - new, since)
         return int(total)
 

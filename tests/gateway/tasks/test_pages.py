@@ -9,12 +9,12 @@ from gateway.audit.retention.pruner import EPOCH
 from gateway.storage.database import raise_epoch
 from gateway.storage.tables import UNUSUAL, task_events, tasks
 from gateway.tasks import pages
-from gateway.tasks.pages import AGE_US, KEPT_US, TaskCounts, TaskFilter, TaskPages, read_page
+from gateway.tasks.pages import COUNT_LIFETIME_US, SETTLED_US, TaskCounts, TaskFilter, TaskPages, read_page
 from tests.fakes.house import URL, CallbackAgent, House
 
 OTHERS = 3000
-NOW = 10 * KEPT_US
-OLD, NEW = NOW - 2 * AGE_US, NOW - 1  # when tasks were created
+NOW = 10 * COUNT_LIFETIME_US
+OLD, NEW = NOW - 2 * SETTLED_US, NOW - 1  # when tasks were created
 
 
 def _row(number: int, owner: str, state: str) -> dict[str, object]:
@@ -187,7 +187,7 @@ async def test_the_total_of_a_long_list_counts_new_tasks_and_those_that_move_onc
 async def test_old_tasks_of_a_long_list_are_not_counted_for_each_page(long_list: LongList) -> None:
     await long_list.add(10, OLD)  # no gateway creates a task in the past: it shows what is counted
     assert await long_list.total() == 3
-    long_list.now += KEPT_US
+    long_list.now += COUNT_LIFETIME_US
     assert await long_list.total() == 4
 
 
