@@ -10,7 +10,7 @@ LONG_SECONDS: Final = 0.02  # of work, with the wait for its turn, after which a
 PREEMPTING_SECONDS: Final = 10.0  # for which it then interrupts others
 
 
-class PatientThread:
+class BatchScheduling:
     """The policy of a thread that wakes often and runs for microseconds.
 
     When it wakes, it waits until the thread that runs on its processor sleeps or has used up its turn (SCHED_BATCH of sched(7)). It
@@ -22,23 +22,23 @@ class PatientThread:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._is_patient = False
+        self._is_batch = False
         self._preempts_until = 0.0
 
     def begin(self) -> None:
-        """Makes the calling thread wait when it wakes."""
-        self._set_patient(True)
+        """Makes the calling thread wait for its turn when it wakes."""
+        self._set_batch(True)
 
     def adapt(self, seconds: float) -> None:
         """Decides whether the thread waits from now on. `seconds` is how long its last work took, from the request to the end."""
         now = self._clock()
         if seconds > LONG_SECONDS:
             self._preempts_until = now + PREEMPTING_SECONDS
-        if (is_patient := now >= self._preempts_until) is not self._is_patient:
-            self._set_patient(is_patient)
+        if (is_batch := now >= self._preempts_until) is not self._is_batch:
+            self._set_batch(is_batch)
 
-    def _set_patient(self, is_patient: bool) -> None:
-        self._is_patient = is_patient
+    def _set_batch(self, is_batch: bool) -> None:
+        self._is_batch = is_batch
         if hasattr(os, "SCHED_BATCH"):
             with suppress(OSError):
-                os.sched_setscheduler(0, os.SCHED_BATCH if is_patient else os.SCHED_OTHER, os.sched_param(0))
+                os.sched_setscheduler(0, os.SCHED_BATCH if is_batch else os.SCHED_OTHER, os.sched_param(0))

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.concurrency.thread_policy import PatientThread
+from gateway.concurrency.thread_policy import BatchScheduling
 from gateway.storage.batch import Batch, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.transactions import JobOutcome, Participant, TransactionRunner, is_database_away
@@ -60,7 +60,7 @@ class Writer:
         self._retry_after = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
-        self._thread_policy = PatientThread()
+        self._thread_policy = BatchScheduling()
         self._is_running = False  # asked for at each write, and cheaper than the thread's `is_alive`
         self.is_healthy = True  # whether the database took the last write
         self._thread = threading.Thread(target=self._run, name="interlock-writer", daemon=True)

@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from gateway.concurrency.thread_policy import LONG_SECONDS, PREEMPTING_SECONDS, PatientThread
+from gateway.concurrency.thread_policy import LONG_SECONDS, PREEMPTING_SECONDS, BatchScheduling
 from gateway.storage.database import Database, engine_for
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the operating system has no policy for batch threads")
@@ -23,12 +23,12 @@ class Clock:
         return self.now
 
 
-def policies_after(*steps: Callable[[PatientThread], object], clock: Clock) -> list[int]:
+def policies_after(*steps: Callable[[BatchScheduling], object], clock: Clock) -> list[int]:
     """The policy of a fresh thread after each step."""
     policies = []
 
     def run() -> None:
-        thread = PatientThread(clock)
+        thread = BatchScheduling(clock)
         for step in steps:
             step(thread)
             policies.append(os.sched_getscheduler(0))
@@ -38,20 +38,20 @@ def policies_after(*steps: Callable[[PatientThread], object], clock: Clock) -> l
     return policies
 
 
-def test_a_patient_thread_waits_when_it_wakes() -> None:
-    assert policies_after(PatientThread.begin, lambda thread: thread.adapt(SHORT), clock=Clock()) == [os.SCHED_BATCH, os.SCHED_BATCH]
+def test_a_thread_of_batch_scheduling_waits_when_it_wakes() -> None:
+    assert policies_after(BatchScheduling.begin, lambda thread: thread.adapt(SHORT), clock=Clock()) == [os.SCHED_BATCH, os.SCHED_BATCH]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_a_thread_whose_work_took_long_interrupts_others_for_a_while() -> None:
     clock = Clock()
 
-    def work_later(thread: PatientThread, seconds: float) -> None:
+    def work_later(thread: BatchScheduling, seconds: float) -> None:
         clock.now += seconds
         thread.adapt(SHORT)
 
-    steps: list[Callable[[PatientThread], object]] = [
-        PatientThread.begin,
+    steps: list[Callable[[BatchScheduling], object]] = [
+        BatchScheduling.begin,
         lambda thread: thread.adapt(LONG),
         lambda thread: work_later(thread, PREEMPTING_SECONDS / 2),
         lambda thread: work_later(thread, PREEMPTING_SECONDS / 2),
@@ -64,10 +64,10 @@ def test_a_system_that_forbids_the_policy_is_no_error(monkeypatch: pytest.Monkey
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", forbid)
-    assert policies_after(PatientThread.begin, clock=Clock()) == [os.SCHED_OTHER]
+    assert policies_after(BatchScheduling.begin, clock=Clock()) == [os.SCHED_OTHER]
 
 
-async def test_the_database_writer_is_patient(database_url: str) -> None:
+async def test_the_database_writer_has_batch_scheduling(database_url: str) -> None:
     database = Database(engine_for(database_url))
     database.start()
     try:
