@@ -8,15 +8,19 @@ from typing import Final
 
 import structlog
 
-from gateway.ingress.http.asgi import Header, Receive, Scope, Send, respond
+from gateway.ingress.http.asgi import BadHeader, Header, Receive, Scope, Send, respond
+from gateway.ingress.http.authentication import ForeignOrigin, MetricsForbidden, RequestAuthentication, WrongHost
 from gateway.ingress.http.error_bodies import respond_problem
 from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
+from policies.callers import Caller
+from policies.delegation.kills import Killed
 from policies.tokens.verifier import TokenRefused
 
 Check = Callable[[], bool]
 Guard = Callable[[Scope], Awaitable[Exception | None]]  # why this caller may not read metrics
 
-HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+METRICS_PATH: Final = "/metrics"
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", METRICS_PATH})
 TOLERATED_CHECKS: Final = frozenset({"policies"})  # checks that may fail: the process works on with the last valid policies
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 METRICS_MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -48,7 +52,7 @@ class Health:
             await self._respond_live(send)
         elif scope["path"] == "/readyz":
             await self._respond_ready(send)
-        elif scope["path"] == "/metrics":
+        elif scope["path"] == METRICS_PATH:
             await self._respond_metrics(scope, send)
         else:
             await respond_problem(send, UnknownPath())
@@ -75,6 +79,21 @@ class Health:
             return
         challenge = [(b"www-authenticate", self._challenge)] if isinstance(refusal, TokenRefused) else []
         await respond_problem(send, refusal, [NO_STORE, *challenge])
+
+
+async def find_metrics_refusal(
+    authentication: RequestAuthentication, scope: Scope, is_permitted: Callable[[Caller], bool]
+) -> TokenRefused | MetricsForbidden | None:
+    """Returns why the caller of a request may not read the metrics, or None.
+
+    A caller whose token is not accepted here gets TokenRefused; one who is known, or was killed, gets MetricsForbidden.
+    """
+    try:
+        return None if is_permitted(await authentication.authenticate(scope, METRICS_PATH)) else MetricsForbidden()
+    except Killed:
+        return MetricsForbidden()
+    except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
+        return TokenRefused("metrics")
 
 
 def passes(check: Check, name: str = "") -> bool:

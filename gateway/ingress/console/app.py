@@ -1,13 +1,14 @@
 """The console as an ASGI application: static files, sign-in, and pages of a session."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
 import structlog
 
 from gateway.audit.decisions import READ_AUDIT
@@ -23,6 +24,7 @@ from gateway.ingress.console.routes import NAVIGATION, READERS_ONLY, PageRoute, 
 from gateway.ingress.console.sign_in.links import ConsoleLinks
 from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, ProvenPerson, seconds_left
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name, stream_events
+from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE
 from gateway.ingress.http.state_errors import SignInNotRenewed
 from gateway.storage.database import Batch
 from gateway.telemetry.spans import current_trace_id
@@ -37,6 +39,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STREAM_HEADER = b"interlock-stream"  # a script of the page shows the answer while it comes
 REFRESH_HEADER = b"interlock-refresh"  # a script of the page asks, and not the person
 API_PREFIX = "/console/api/"
+LIVE_PATH = "/console/live"
 LOCATION_MARKS = "/?&=%:@!$'()*+,;~"  # of a location as they are; what could end the header is quoted
 log = structlog.get_logger()
 BeginSignIn = Callable[[Scope, Receive, Send, str], Awaitable[None]]
@@ -80,7 +83,7 @@ class ConsoleApp:
         self._cookie = "__Host-interlock-console" if self._is_https else f"interlock-console-{url.port or 80}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Every failure is a page, or for a reader of JSON a problem document."""
+        """Answers one request. Every failure is a page, or for the script that asks for a stream a problem document (RFC 9457)."""
         path = scope["path"]
         if path.startswith("/console/static/"):
             await self._send_static(scope, send)
@@ -99,7 +102,7 @@ class ConsoleApp:
             if failure is None:
                 log.exception("console_failed", path=path)
                 raise
-            await self._send_refusal(send, *failure)
+            await (_respond_problem(send, *failure) if path == LIVE_PATH else self._send_refusal(send, *failure))
 
     async def _serve_session(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request of a session. Raises what the table of `__call__` names."""
@@ -113,7 +116,7 @@ class ConsoleApp:
         if path == "/console/sign-out" and scope["method"] == "POST":
             await self._sign_out(scope, receive, send, session)
             return
-        is_live = path == "/console/live"
+        is_live = path == LIVE_PATH
         target = query.get("page", "") if is_live else path
         if is_live:
             target, _, raw = target.partition("?")
@@ -236,7 +239,7 @@ class ConsoleApp:
 
     async def _ask_to_sign_in(self, scope: Scope, send: Send, ended: Exception) -> None:
         """Says how to get in. A link from elsewhere brings no cookie with it, so the page offers to load itself again."""
-        if scope["path"].startswith((API_PREFIX, "/console/live")):
+        if scope["path"].startswith((API_PREFIX, LIVE_PATH)):
             await _respond(send, 401, b"", page_headers())
             return
         came_from_elsewhere = header(scope, b"sec-fetch-site") == "cross-site"
@@ -285,6 +288,10 @@ async def _respond(send: Send, status: int, body: bytes, headers: "list[Header]"
     await send({"type": "http.response.body", "body": body})
 
 
+async def _respond_problem(send: Send, status: int, problem: Mapping[str, Any]) -> None:
+    await _respond(send, status, msgspec.json.encode(problem), page_headers(), PROBLEM_MEDIA_TYPE)
+
+
 async def _pass_on(api: ApiClient, scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with what /api answers, which is the JSON twin of a page."""
     names = (b"accept", b"last-event-id")
@@ -316,7 +323,7 @@ def _navigation(request: PageRequest) -> list[tuple[str, list[tuple[str, str]]]]
 
 def _live_address(page: Page, request: PageRequest) -> str:
     """Returns the address of the stream that tells of changes of a page, or an empty text."""
-    return with_query("/console/live", {"page": request.here}) if page.is_live else ""
+    return with_query(LIVE_PATH, {"page": request.here}) if page.is_live else ""
 
 
 def _page_path(path: str) -> str:

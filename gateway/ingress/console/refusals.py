@@ -6,11 +6,14 @@ from typing import Any
 from gateway.ingress.console.api import ApiRefusal
 from gateway.ingress.console.forms import FormRefused
 from gateway.ingress.console.page import UnknownPage
-from gateway.ingress.console.sign_in.links import LinkSpent
+from gateway.ingress.console.sign_in.links import PER_PERSON_MAX, LinkSpent
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import describe
 
-SPENT_TEXT = "This link was used already, or is older than five minutes. Print another one: interlock console"
+SPENT_TEXT = (
+    "This link was used already, is older than five minutes, "
+    f"or gave way to {PER_PERSON_MAX} newer ones of yours. Print another one: interlock console"
+)
 
 
 def describe_failure(error: Exception) -> tuple[int, Mapping[str, Any]] | None:

@@ -1,9 +1,9 @@
 """Authenticates requests of all protocols: own host, allowed origin, and one bearer token made for this resource."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from gateway.ingress.http.asgi import BadHeader, Scope, header
+from gateway.ingress.http.asgi import Scope, header
 from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.http.rejected_credentials import LogRejection
@@ -105,15 +105,6 @@ class RequestAuthentication:
             note_tenant(session_caller.principal.tenant)
             return session_caller
         return await self.authenticate_header(header(scope, b"authorization"), resource, scope)
-
-    async def find_metrics_refusal(self, scope: Scope, resource: str, is_permitted: Callable[[Caller], bool]) -> Exception | None:
-        """Returns why the caller of a request may not read metrics: TokenRefused where it is unknown, else MetricsForbidden; or None."""
-        try:
-            return None if is_permitted(await self.authenticate(scope, resource)) else MetricsForbidden()
-        except Killed:
-            return MetricsForbidden()
-        except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
-            return TokenRefused("metrics")
 
     async def authenticate_header(self, authorization: str | None, resource: str, scope: Scope | None = None) -> Caller:
         """Returns the caller by the value of `Authorization`, and by the ticket or proof of the request in `scope`.

@@ -23,7 +23,7 @@ from gateway.ingress.http.request_trace import RequestTraces
 from gateway.ingress.http.scrape_token import ScrapeToken
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.server.composition.process import Gateway
-from gateway.server.health import Check, Health, passes
+from gateway.server.health import Check, Health, find_metrics_refusal, passes
 from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
 from gateway.server.sockets.admitted_requests import RefusalReports, RequestAdmission
@@ -134,9 +134,7 @@ def build_health(gateway: Gateway, authentication: RequestAuthentication) -> Hea
     async def find_refusal(scope: Scope) -> Exception | None:
         if scraper is not None and scraper.is_shown(scope):
             return None
-        return await authentication.find_metrics_refusal(
-            scope, "/metrics", lambda caller: gateway.rulings.authority.could_allow(caller, READ_AUDIT)
-        )
+        return await find_metrics_refusal(authentication, scope, lambda caller: gateway.rulings.authority.could_allow(caller, READ_AUDIT))
 
     return Health(checks, gateway.metrics.render, find_refusal, challenge=authentication.challenge(""))
 

@@ -45,13 +45,22 @@ function stop(words) {
   say(words);
 }
 
+// An EventSource does not tell why it was refused; a plain request to the same address does. An answer that is a stream is let go.
+async function explain() {
+  stop("No longer live: reload the page.");
+  const asked = new AbortController();
+  const answer = await fetch(address, { credentials: "same-origin", signal: asked.signal });
+  if (answer.headers.get("content-type") === "application/problem+json") say(`Not live: ${(await answer.json()).detail}`);
+  asked.abort();
+}
+
 function start() {
   if (source || !address) return;
   source = new EventSource(address);
   source.addEventListener("open", () => say("Live"));
   source.addEventListener("changed", renew);
   source.addEventListener("error", () => {
-    if (source && source.readyState === EventSource.CLOSED) stop("No longer live: reload the page.");
+    if (source && source.readyState === EventSource.CLOSED) explain().catch(() => {});
   });
 }
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from gateway.calls.limits.open_streams import PER_PERSON_MAX
 from tests.fakes.a2a_agents import serving
 from tests.fakes.card_host import CardHost
 from tests.fakes.console import ConsoleBrowser, console_house, furnish
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reception import Reception
+from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows
 
 CHROMIUM = "/usr/bin/chromium"
@@ -290,3 +292,20 @@ async def test_a_list_shows_what_happens_without_a_reload(chromium: Chromium) ->
     await page.wait_for_selector("#waiting >> text=inventory.refund", timeout=60_000)
     assert await page.evaluate("window.notReloaded")
     assert chromium.complaints == []
+
+
+async def test_a_page_without_a_stream_says_what_to_do(chromium: Chromium) -> None:
+    home = chromium.home
+    page = await chromium.open("admin")
+    await page.goto(f"{home.url}/console/settings")  # has no stream
+    places = home.gateway.open_streams
+    await until(lambda: places.total_count == 0)
+    held = [places.acquire("default|interlock-development|admin") for _ in range(PER_PERSON_MAX)]
+    await page.goto(f"{home.url}/console/inbox")
+    note = "Not live: You have the maximum number of streams open; close some."
+    await page.wait_for_selector(f"#live-note:text-is('{note}')")
+    assert await page.locator("#waiting").count() == 1
+    held.clear()
+    await page.reload()
+    await page.wait_for_selector("#live-note:text-is('Live')")
+    assert [each for each in chromium.complaints if "429" not in each] == []

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from gateway.calls.limits.open_streams import PER_PERSON_MAX
+from gateway.ingress.console import live
 from gateway.ingress.console.sign_in import links, sessions
 from gateway.ingress.console.sign_in.tables import console_links, console_sessions
 from policies.tables import audit_records
@@ -13,6 +15,7 @@ from tests.fakes.console import ConsoleBrowser
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reception import Reception
 
+ALICE = "default|interlock-development|alice"
 COOKIE = "__Host-interlock-console"
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -47,6 +50,39 @@ async def test_a_link_is_good_for_five_minutes(home: House, monkeypatch: pytest.
     browser = ConsoleBrowser(home)
     answer = await browser.get(await browser.link("alice"))
     assert answer.status_code == 403 and "five minutes" in answer.text
+
+
+async def test_an_eleventh_link_works_and_the_oldest_says_why_it_does_not(home: House) -> None:
+    browser, of_bob = ConsoleBrowser(home), await ConsoleBrowser(home).link("bob")
+    made = [await browser.link("alice") for _ in range(links.PER_PERSON_MAX + 1)]
+    shown = await browser.get(made[0])
+    opened = await browser.post("/console/sign-in", {"link": made[0].partition("link=")[2]}, csrf=None)
+    for answer in (shown, opened):
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+        assert f"gave way to {links.PER_PERSON_MAX} newer ones of yours" in answer.text and "interlock console" in answer.text
+    assert [(await browser.get(link)).status_code for link in (*made[1:], of_bob)] == [200] * (links.PER_PERSON_MAX + 1)
+
+
+async def test_the_oldest_of_too_many_sessions_of_a_person_ends(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "PER_PERSON_MAX", 2)
+    browsers = [await ConsoleBrowser(home).sign_in(user) for user in ("bob", "alice", "alice", "alice")]
+    assert [(await each.get("/console")).status_code for each in browsers] == [200, 401, 200, 200]
+
+
+@on_sqlite
+async def test_a_page_that_gets_no_stream_is_told_why_and_shown_all_the_same(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STREAM_SECONDS", 0.0)  # one that is opened by mistake ends
+    browser = await ConsoleBrowser(home).sign_in("alice")
+    places = home.gateway.open_streams
+    held = [places.acquire(ALICE) for _ in range(PER_PERSON_MAX)]
+    assert 'data-live="/console/live?page=' in (await browser.get("/console/inbox")).text
+    refused = await browser.get("/console/live?page=/console/inbox")
+    assert (refused.status_code, refused.headers["content-type"]) == (429, "application/problem+json")
+    assert (refused.json()["reason_id"], refused.json()["detail"]) == (
+        "too-many-streams",
+        "You have the maximum number of streams open; close some.",
+    )
+    assert len(held) == places.total_count
 
 
 @on_sqlite
