@@ -36,6 +36,8 @@ _TABLES: Final = (
     "SELECT pg_class.relname, n_live_tup, n_dead_tup, last_analyze IS NULL AND last_autoanalyze IS NULL AS is_unknown, reltuples"
     " FROM pg_stat_user_tables JOIN pg_class ON pg_class.oid = relid ORDER BY n_live_tup DESC"
 )
+# Autovacuum also needs the statistics of track_counts.
+_AUTOVACUUM_OFF: Final = "SELECT name FROM pg_settings WHERE name IN ('autovacuum', 'track_counts') AND setting = 'off' ORDER BY name"
 _CONNECTIONS: Final = "SELECT (SELECT COUNT(*) FROM pg_stat_activity) AS used, current_setting('max_connections')::int AS most"
 _RECENT: Final = "SELECT COUNT(*), (SELECT COUNT(*) FROM tasks WHERE created > :since) FROM tasks"
 _SKEWED: Final = "the database's clock is {seconds:+.1f} s from the one of this machine"
@@ -99,9 +101,8 @@ def _transactions(connection: "Connection") -> Iterator[DoctorFinding]:
 
 
 def _autovacuum(connection: "Connection") -> Iterator[DoctorFinding]:
-    ((is_on,),) = _query(connection, "SELECT current_setting('autovacuum')")
-    if is_on != "on":
-        yield DoctorFinding("database.autovacuum-off", "autovacuum is off")
+    for (name,) in _query(connection, _AUTOVACUUM_OFF):
+        yield DoctorFinding("database.autovacuum-off", f"{name} is off", f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf()")
 
 
 def _table_statistics(connection: "Connection") -> Iterator[DoctorFinding]:

@@ -79,7 +79,10 @@ _WARNINGS = {
         "end programs that hold the file open; restart",
     ),
     "database.long-transaction": ("A transaction keeps old rows and locks.", "SELECT pg_terminate_backend(PID)"),
-    "database.autovacuum-off": ("Deleted rows are never reused: tables and indexes grow.", "ALTER SYSTEM SET autovacuum = on"),
+    "database.autovacuum-off": (
+        "Deleted rows are never reused: tables and indexes grow.",
+        "ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf()",
+    ),
     "database.dead-rows": ("Autovacuum does not keep up with a table.", "VACUUM (ANALYZE) TABLE"),
     "database.no-statistics": ("PostgreSQL plans queries of a table blindly.", "ANALYZE TABLE"),
     "database.connections": ("PostgreSQL soon refuses connections.", "raise max_connections, or run fewer workers"),

@@ -1,5 +1,6 @@
 """What the doctor finds on a machine, in a home, in settings and in the database, and how it says so."""
 
+import os
 import re
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from gateway.cli.local.installation import load_settings
 from gateway.server.settings import Settings
 from policies.keys.signing import SigningKeys
 from tests.fakes.ports import free_port
+from tests.fakes.waiting import until
 from tests.gateway.cli.conftest import CommandLine
 from tests.house.source import ROOT, product
 
@@ -92,6 +94,46 @@ def test_a_disk_without_space_is_a_problem(settings: Callable[..., Settings], mo
     for free, expected in ((1 << 20, ["disk.full"]), (1 << 30, ["disk.low"]), (400 << 30, [])):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(500 << 30, (500 << 30) - free, free))  # type: ignore[attr-defined]  # its own type
         assert ids(machine.check_disk(settings())) == expected
+
+
+class SlowDisk:
+    """Stands for a disk and a clock: each write takes the next of `seconds` to be durable."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.written: list[int] = []
+        self._seconds = iter(seconds)
+        self._now = 0.0
+
+    def fsync(self, descriptor: int) -> None:
+        self.written.append(os.fstat(descriptor).st_size)
+        self._now += next(self._seconds)
+
+    def perf_counter(self) -> float:
+        return self._now
+
+
+@pytest.mark.parametrize(("slow", "expected"), [(machine.SYNCS // 2, []), (machine.SYNCS // 2 + 1, ["disk.slow"])])
+def test_a_disk_is_slow_when_most_writes_are(
+    slow: int, expected: list[str], settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, made = SlowDisk([0.05] * slow + [0.001] * (machine.SYNCS - slow)), settings()
+    monkeypatch.setattr(machine, "os", disk)
+    monkeypatch.setattr(machine, "time", disk)
+    found = list(machine.check_sync_time(made))
+    assert ids(found) == expected and [each.detail for each in found if "takes 50 ms" not in each.detail] == []
+    assert disk.written == [4096 * number for number in range(1, machine.SYNCS + 1)]
+
+
+def test_a_disk_is_measured_where_the_home_is_and_nothing_stays(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "SLOW_SYNC_SECONDS", -1.0)
+    made, home = settings(), tmp_path / "home"
+    before = sorted(home.rglob("*"))
+    (found,) = machine.check_sync_time(made)
+    assert found.detail.endswith(f" ms to be durable in {home}") and sorted(home.rglob("*")) == before
+    shutil.rmtree(home)
+    assert ids(machine.check_sync_time(made)) == []
 
 
 def test_keys_that_others_can_read_are_a_problem(settings: Callable[..., Settings], tmp_path: Path) -> None:
@@ -200,6 +242,30 @@ def test_a_long_transaction_is_named_with_its_process(
         (found,) = database.check_database(made)
     engine.dispose()
     assert found.id == "database.long-transaction" and found.detail.startswith(f"report (PID {pid})") and f"({pid})" in found.todo
+
+
+@pytest.mark.parametrize("setting", ["autovacuum", "track_counts"])
+async def test_autovacuum_that_is_off_is_told_until_its_remedy_is_run(
+    setting: str, settings: Callable[..., Settings], postgres_url: str
+) -> None:
+    made = settings(database_url=postgres_url)
+    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+
+    def run(statements: str) -> None:
+        with engine.connect() as connection:
+            for statement in statements.split("; "):
+                connection.execute(text(statement))
+
+    try:
+        run(f"ALTER SYSTEM SET {setting} = off; SELECT pg_reload_conf()")
+        await until(lambda: ids(database.check_database(made)) != [])  # the server reads its settings a moment later
+        (found,) = database.check_database(made)
+        assert (found.id, found.detail) == ("database.autovacuum-off", f"{setting} is off")
+        run(found.todo)
+        await until(lambda: ids(database.check_database(made)) == [])
+    finally:
+        run(f"ALTER SYSTEM RESET {setting}; SELECT pg_reload_conf()")
+        engine.dispose()
 
 
 def test_a_clock_that_differs_and_few_connections_are_told(
