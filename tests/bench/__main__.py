@@ -23,7 +23,7 @@ from tests.bench.console_fixture import Size
 from tests.bench.console_pages import console_runs
 from tests.bench.echo import OLDER, THOUSAND
 from tests.bench.event_runs import event_runs
-from tests.bench.figures import CallOnPostgres, Run, StateFigures, Whole, WorkflowFigures
+from tests.bench.figures import CallOnPostgres, Run, Sessions, StateFigures, Subscribers, Whole, WorkflowFigures
 from tests.bench.floor import UPSTREAM
 from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, serve_registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
@@ -126,15 +126,10 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
             print_progress(f"{plan.fresh_users} people never seen before, one call each")
             runs += fresh_user_runs(client, plan, home, gateway)
             loaded = resident_mb(gateway.running.pid)
-            waiting = held = None
             if plan.beside:
-                print_progress(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
+                print_progress("streams, tasks asked for, translation")
                 runs += beside_runs(client, plan, targets, gateway, home.tokens("lister", plan.users))
-                waiting = measure_subscribers(plan, gateway)
-        if plan.beside:
-            print_progress(f"{plan.sessions:,} sessions of the legacy era")
-            with serve_registered(Home.fresh(folder / "sessions"), upstream, plan.users) as unused:  # whose memory was never larger
-                held = measure_sessions(plan, unused)
+        waiting, held = measure_idle_clients(plan, folder, upstream) if plan.beside else (None, None)
         if "mcp" in plan.workloads:
             print_progress("50 servers more with a thousand tools")
             runs += many_tools_runs(client, plan, folder / "many", targets, upstream)
@@ -156,6 +151,16 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
         whole = Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1], shared[1], pairs[1])
         return runs + stepped[0] + shared[0], whole, client.faults
+
+
+def measure_idle_clients(plan: Plan, folder: Path, upstream: Running) -> tuple[Subscribers, Sessions]:
+    """What idle subscribers and idle sessions cost, each in a gateway whose memory was never larger. Raises BenchFailure."""
+    print_progress(f"{plan.subscribers:,} subscribers")
+    with serve_registered(Home.fresh(folder / "subscribers"), upstream, plan.users) as unused:
+        waiting = measure_subscribers(plan, unused)
+    print_progress(f"{plan.sessions:,} sessions of the legacy era")
+    with serve_registered(Home.fresh(folder / "sessions"), upstream, plan.users) as unused:
+        return waiting, measure_sessions(plan, unused)
 
 
 def profiles(plan: Plan, folder: Path) -> str:

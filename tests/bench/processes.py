@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 _TICK = os.sysconf("SC_CLK_TCK")
+_ENDED: Final = (FileNotFoundError, ProcessLookupError)  # a worker of a database lives for a moment
 _CORES = sorted(os.sched_getaffinity(0))
 GATEWAY_CORE, LOAD_CORE = frozenset(_CORES[:1]), frozenset(_CORES[1:2] or _CORES)
 """Where what is measured runs, and where the load client and the upstream run, so that neither takes time from the other."""
@@ -51,21 +53,34 @@ def cpu_seconds(pid: int) -> float:
     """User and system time so far of a process, its threads and its children, but those that end meanwhile."""
     ticks = _cpu_ticks(pid)
     for child in list(_tree(pid))[1:]:
-        with suppress(FileNotFoundError, ProcessLookupError):  # a worker of a database lives for a moment
+        with suppress(*_ENDED):
             ticks += _cpu_ticks(child)
     return ticks / _TICK
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its children, in MB of 10^6 bytes."""
-    return sum(_resident_kb(member) for member in _tree(pid)) * 1024 / 1e6
+    """Resident memory of a process and its children, but those that end meanwhile, in MB of 10^6 bytes."""
+    found = _resident_kb(pid)
+    for child in list(_tree(pid))[1:]:
+        with suppress(*_ENDED):
+            found += _resident_kb(child)
+    return found * 1024 / 1e6
 
 
 def _tree(pid: int) -> Iterator[int]:
     yield pid
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in listing.read_text().split():
-            yield from _tree(int(child))
+    for child in _children(pid):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process has started; none of one that has ended."""
+    found = list[int]()
+    with suppress(*_ENDED):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(*_ENDED):
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def _cpu_ticks(pid: int) -> int:
