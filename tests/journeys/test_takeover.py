@@ -18,20 +18,10 @@ from a2a.server.tasks import TaskUpdater
 from sqlalchemy import text
 
 from tests.fakes.a2a_agents import Recorded, a2a_agent, serving
+from tests.fakes.cards import streaming_card
 from tests.fakes.graph_server import GraphServer
 from tests.fakes.waiting import until
 from tests.journeys.kills import TERMINAL, VERSION, Gateway, is_ready, tasks_in
-
-SKILL = {"id": "work", "name": "Work", "description": "Works for a while.", "tags": ["work"]}
-CARD = {
-    "name": "desk",
-    "description": "Works for a while.",
-    "version": "1",
-    "capabilities": {"streaming": True},
-    "defaultInputModes": ["text/plain"],
-    "defaultOutputModes": ["text/plain"],
-    "skills": [SKILL],
-}
 
 
 class LongWork(AgentExecutor):
@@ -126,9 +116,8 @@ async def relay(folder: Path, database_url: str) -> AsyncIterator[Relay]:
         desk_url, graph_url = [await stack.enter_async_context(serving(app)) for app in (desk, graph)]
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)))
         gateway = Gateway(folder, database_url, desk_url)
-        interfaces = [{"url": desk_url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}]
         agents = [
-            {"name": "desk", "card": {**CARD, "supportedInterfaces": interfaces}},
+            {"name": "desk", "card": streaming_card("desk", desk_url, "work")},
             {"name": "graph", "kind": "langgraph", "url": graph_url, "upstream": {"assistant": "echo"}},
         ]
         gateway.configure(agents=agents, servers=[], server={"public_url": gateway.url, "drain": 0.2, "drain_delay": 0})
