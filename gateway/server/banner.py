@@ -10,7 +10,7 @@ import structlog
 from adapters.sandbox.isolation import Isolation
 from adapters.version import describe_version
 from gateway.server.composition.process import Gateway
-from registry.cards.card import Family, RegistrationStatus
+from registry.cards.card import WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.seeds import DEFAULT_TENANT
 
 DEFAULT_URL, DEFAULT_HOME = "http://127.0.0.1:8080", Path(".interlock")
@@ -71,15 +71,21 @@ def next_steps(gateway: Gateway) -> list[str]:
         steps.append(f"export INTERLOCK_HOME={shlex.quote(str(settings.home.absolute()))}")
     entries = gateway.registry.list("default")
     waiting = next((entry for entry in entries if entry.status is RegistrationStatus.PENDING), None)
-    ready = next((entry for entry in entries if entry.family is Family.AGENT and entry.status is RegistrationStatus.ACTIVE), None)
+    ready = next(filter(_takes_text, entries), None)
     steps.append(_sign_in_step(gateway, "admin" if waiting or not ready else "alice"))
     if waiting:
         steps.append(f"interlock {waiting.family.value} show {waiting.name}   # waits for an operator's approval")
     elif ready:
         steps.append(f'interlock send {ready.name} "hello"')
     else:
-        steps.append("interlock agent add http://127.0.0.1:7001   # the address of an agent")
+        address = "http://127.0.0.1:7001" if settings.is_development else "https://agent.example.com"  # elsewhere loopback is refused
+        steps.append(f"interlock agent add {address}   # the address of an agent")
     return steps
+
+
+def _takes_text(entry: Registration) -> bool:
+    """Returns whether an entry is an active agent. A workflow is not, because its input has members of its own."""
+    return entry.family is Family.AGENT and entry.kind != WORKFLOW_KIND and entry.status is RegistrationStatus.ACTIVE
 
 
 def _sign_in_step(gateway: Gateway, user: str) -> str:

@@ -89,4 +89,5 @@ def describe_location(engine: Engine) -> str:
     url = engine.url
     if engine.dialect.name == "sqlite":
         return f"the database {url.database}"
-    return f"the database {url.database or ''} at {url.host or 'the local socket'}:{url.port or 5432}"
+    host, port = (",".join(url.normalized_query.get(name, ())) for name in ("host", "port"))  # libpq takes both from the query too
+    return f"the database {url.database or ''} at {url.host or host or 'the local socket'}:{url.port or port or 5432}"

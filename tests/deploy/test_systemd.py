@@ -24,6 +24,7 @@ UNIT = (FOLDER / "interlock.service").read_text()
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
 SECRETS = {"CORP_CLIENT_SECRET": "of-the-provider"}  # what secrets.env has in the guide
 EXPOSURE_MAX = 20  # of 100, in tenths of the level that systemd-analyze shows
+LINKS = re.findall(r"^ln -sfn .*release.* /opt/interlock$", GUIDE, re.MULTILINE)  # what makes another version the one in use
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -59,7 +60,7 @@ def test_the_unit_starts_what_the_guide_installs() -> None:
     (start,) = values_of("ExecStart")
     assert start.split()[:2] == ["/opt/interlock/bin/interlock", "serve"] and "PYTHONSAFEPATH=1" in values_of("Environment")[0]
     assert "python3 -m venv $release" in GUIDE and "$release/bin/pip install --no-index --no-deps dist/*.whl" in GUIDE
-    assert GUIDE.count("ln -sfn $release /opt/interlock\n") == 2
+    assert len(LINKS) == 2
     config = start.split("--config ")[1]
     assert f"install -d -o interlock -g interlock -m 0700 /var/lib/{values_of('StateDirectory')[0]} " in GUIDE
     assert f"examples/deploy/systemd/interlock.yaml {config}" in GUIDE
@@ -94,9 +95,31 @@ def test_a_running_gateway_keeps_its_code_when_the_link_moves_to_another_release
         assert running.stdout.read() == "old\n"
 
 
+@pytest.mark.parametrize("line", LINKS)
+def test_a_shell_that_installed_nothing_links_nothing(line: str, tmp_path: Path) -> None:
+    """With one operand, ln would make a link in the folder of the shell, and the old version would stay in use without a word."""
+    ran = subprocess.run(
+        ["sh", "-c", line.replace("/opt/interlock", str(tmp_path / "interlock"))],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode != 0, list(tmp_path.iterdir())) == (True, []) and "install first" in ran.stderr
+
+
+def test_the_heads_of_sqlite_move_away_after_the_gateway_has_stopped() -> None:
+    """A gateway signs its last record while it stops, which would write the file anew."""
+    section = GUIDE.partition("### PostgreSQL, and more than one process\n")[2].partition("### Upgrade\n")[0]
+    steps = ["systemctl disable --now interlock\n", "mv /var/lib/interlock/audit.heads ", "systemctl enable --now interlock@8081"]
+    places = [section.index(step) for step in steps]
+    assert places == sorted(places)
+
+
 def test_the_upgrade_backs_up_before_it_migrates_and_brings_units_after_code() -> None:
     upgrade, _, back = GUIDE.partition("### Upgrade\n")[2].partition("### Backup\n")[0].partition("#### Going back\n")
-    steps = ["ln -sfn $release /opt/interlock", "interlock-local backup ", "interlock-local check", "interlock.service ", "daemon-reload"]
+    steps = ['ln -sfn "${release:?', "interlock-local backup ", "interlock-local check", "interlock.service ", "daemon-reload"]
     places = [upgrade.index(step) for step in (*steps, "systemctl restart interlock")]
     assert places == sorted(places)
     assert back.index("interlock-local restore") < back.rindex('ln -sfn "$(cat /opt/interlock-before)" /opt/interlock')

@@ -34,6 +34,14 @@ async def test_an_empty_gateway_says_where_it_is_and_how_to_register_the_first_a
     assert "interlock agent add http" in said
 
 
+async def test_outside_of_development_no_agent_of_loopback_is_suggested(tmp_path: Path, database_url: str) -> None:
+    issuer = {"issuer": "https://login.example.com", "jwks_url": "https://login.example.com/jwks.json"}
+    identity, server = {"development": "off", "issuers": [issuer]}, {"public_url": "https://agents.example.com"}
+    async with house(tmp_path / "home", database_url, identity=identity, server=server, sign_in={"development": "off"}) as home:
+        said = told(home)
+    assert "interlock agent add https://agent.example.com" in said and "127.0.0.1:7001" not in said
+
+
 async def test_what_is_registered_is_named_and_the_next_step_is_to_send_something(home: House) -> None:
     await home.agent(CallbackAgent("support"))
     await home.server("inventory", "check")

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from gateway.storage.database import engine_for
-from gateway.storage.database_start import RETRY_SECONDS, DatabaseUnusable, DatabaseWait, wait_for_database
+from gateway.storage.database_start import RETRY_SECONDS, DatabaseUnusable, DatabaseWait, describe_location, wait_for_database
 from tests.fakes.clock import Clock
 from tests.fakes.ports import free_port
 
@@ -40,6 +40,19 @@ def test_a_server_that_is_away_is_waited_for_and_then_told_of() -> None:
         assert text.startswith("the database interlock at 127.0.0.1:") and "Connection refused" in text
         assert "s3cret" not in text and "\n" not in text
     assert "database.wait" in refused.value.todo
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("interlock@db.example/shop", "db.example:5432"),
+        ("interlock@/shop?host=/var/run/postgresql&port=5433", "/var/run/postgresql:5433"),
+        ("interlock@/shop?host=one&host=two", "one,two:5432"),
+        ("/shop", "the local socket:5432"),
+    ],
+)
+def test_errors_name_the_host_and_port_that_libpq_takes(address: str, place: str) -> None:
+    assert describe_location(engine_for(f"postgresql://{address}")) == f"the database shop at {place}"
 
 
 def test_a_server_that_comes_back_is_begun_with(postgres_url: str) -> None:

@@ -11,7 +11,7 @@ from gateway.workflows.runs.store import RunStore, due_queries, lost_runs
 from gateway.workflows.runs.tables import workflow_listens, workflow_runs, workflow_waits
 
 NOW = 1_000_000
-WAITING = 1_500
+WAITING = 5_000  # with fewer, PostgreSQL may find a scan of all tasks as cheap
 TASK = {
     "context_id": "c", "owner": "o", "agent": "order", "runner": "", "decision_id": "", "grant_id": "", "parent_id": "",
     "request_digest": "", "trace": "", "txn": "", "vendor_ref": "", "created": 0, "updated": 0, "last_seq": 1,

@@ -71,6 +71,13 @@ async def test_operators_see_refused_documents_with_all_reasons(tmp_path: Path, 
         assert any("bad.yaml, torn.yaml: interlock workflow list" in line for line in banner_lines(home.gateway))
 
 
+async def test_the_start_suggests_to_send_text_to_an_agent_and_not_to_a_workflow(tmp_path: Path, database_url: str) -> None:
+    async with gateway_with(tmp_path, database_url, say=document("say", SAY)) as home:
+        assert not any("interlock send" in line for line in banner_lines(home.gateway))
+        await home.agent(CallbackAgent("support"))
+        assert any('interlock send support "hello"' in line for line in banner_lines(home.gateway))
+
+
 async def test_others_learn_nothing_of_refused_documents(tmp_path: Path, database_url: str) -> None:
     async with gateway_with(tmp_path, database_url, bad=document("worse", MISSPELT)) as home:
         assert (await asked(home, "/api/workflows", "alice"))["refused"] == []
