@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
 from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
 from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
 from gateway.ingress.a2a_server.cards import AgentCardEndpoint
-from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
+from gateway.ingress.http.asgi import SECURITY_HEADERS, App, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.ingress.http.authentication import PROTOCOLS_KEY, ForeignOrigin, RequestAuthentication, WrongHost
 from gateway.ingress.http.cors import ANY, Cors
 from gateway.ingress.http.error_bodies import respond_problem
@@ -25,7 +25,6 @@ from gateway.tasks.turns.in_flight import ShuttingDown
 from registry.names import FRONT_DOOR
 
 log = structlog.get_logger()
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC_PREFIX = "/.well-known/"  # pages of any origin may read it
 ANY_PAGE = ("/.well-known/oauth-", "/.well-known/jwks.json", "/oauth/token", "/oauth/register")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.server.sockets.admitted_requests import RequestAdmission
+from gateway.server.sockets.answer_heads import AnswerHeads
 
 STATE = "connections"  # key of Connections in the state of the ASGI lifespan
 HEADERS_MAX = 128  # header lines of one request
@@ -52,6 +53,7 @@ class Connections:
     ) -> None:
         self.limits = limits or ClientLimits()
         self.admission = admission or RequestAdmission()
+        self.answer_heads = AnswerHeads()
         self.count_drop = count_drop
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
