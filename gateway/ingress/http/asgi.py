@@ -144,7 +144,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header] = (), media_type: bytes = JSON) -> None:
-    """Sends one complete answer, in one step where the server of `send` has `write_answer` (gateway/server/sockets/exchange.py)."""
+    """Sends one complete answer, in one step where the server of `send` has `write_answer` (gateway/server/sockets/http_exchange.py)."""
     write = getattr(send, "write_answer", None)
     if write is not None and write(status, _constant_lines(media_type), headers, body):
         return

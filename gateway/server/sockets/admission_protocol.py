@@ -10,7 +10,7 @@ from gateway.concurrency.admission import Admission
 from gateway.ingress.http.asgi import App
 from gateway.server.sockets.admitted_requests import PROBE_PATHS, RESERVED_PATHS, RequestAdmission
 from gateway.server.sockets.client_connection import ClientConnection
-from gateway.server.sockets.exchange import Exchange
+from gateway.server.sockets.http_exchange import HttpExchange
 
 
 class AdmissionProtocol(ClientConnection):
@@ -29,11 +29,11 @@ class AdmissionProtocol(ClientConnection):
         self._batch.write()
         super().shutdown()
 
-    def start_request(self, exchange: Exchange, app: App) -> None:
+    def start_request(self, exchange: HttpExchange, app: App) -> None:
         """Starts an admitted request."""
         exchange.start(app, self._server_state.tasks)
 
-    def refuse_request(self, exchange: Exchange, owner: str) -> None:
+    def refuse_request(self, exchange: HttpExchange, owner: str) -> None:
         """Answers 503 without starting the request. Its body is dropped; a client that waits for leave to send one is disconnected."""
         keeps_open = exchange.end_refused()
         self._write_refusal(owner, keeps_open=keeps_open, with_body=exchange.scope["method"] != "HEAD")
@@ -52,7 +52,7 @@ class AdmissionProtocol(ClientConnection):
         else:
             self.transport.close()
 
-    def _begin_exchange(self, exchange: Exchange, app: App) -> None:
+    def _begin_exchange(self, exchange: HttpExchange, app: App) -> None:
         """Starts a request, unless the process is overloaded: then the request waits or is refused."""
         if self._admission.try_start():
             self.start_request(exchange, app)
@@ -98,7 +98,7 @@ class _WaitingRequest:
 
     __slots__ = ("_app", "_exchange", "_owner", "_protocol")
 
-    def __init__(self, protocol: AdmissionProtocol, exchange: Exchange, app: App, owner: str) -> None:
+    def __init__(self, protocol: AdmissionProtocol, exchange: HttpExchange, app: App, owner: str) -> None:
         self._protocol = protocol
         self._exchange = exchange
         self._app = app

@@ -15,7 +15,8 @@ from uvicorn.server import ServerState
 
 from gateway.ingress.http.asgi import App, Header, Scope
 from gateway.server.sockets.client_limits import STATE, Connections
-from gateway.server.sockets.exchange import Exchange
+from gateway.server.sockets.client_transport import ClientTransport
+from gateway.server.sockets.http_exchange import HttpExchange
 
 UNREAD_MAX: Final = 64 << 10  # bytes of a body that wait for the application before reading pauses
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -32,7 +33,7 @@ class Phase(Enum):
     IDLE = auto()
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientTransport):
     """One client's connection. uvicorn constructs it, and calls `shutdown` when the listener has closed.
 
     The host of an absolute request target (`GET http://host/path`) replaces the Host header (RFC 9112 s3.2.2).
@@ -41,6 +42,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
+        super().__init__(_loop or asyncio.get_event_loop())
         if not config.loaded:
             config.load()
         if STATE not in app_state:
@@ -49,27 +51,22 @@ class ClientConnection(asyncio.Protocol):
         self._app_state = app_state
         self._server_state = server_state
         self._connections: Connections = app_state[STATE]
-        self.loop = _loop or asyncio.get_event_loop()
         self._parser = _parser_for(self)
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until the connection is made, before all else
         self.client: tuple[str, int] | None = None
         self._server: tuple[str, int | None] | None = None
         self._url = b""
         self._headers: list[Header] = []
         self._awaits_continue = False
-        self._exchange: Exchange | None = None  # of the request that arrived last
-        self._pipelined: list[tuple[Exchange, App]] = []  # requests that wait until those before are answered
-        self._writable: asyncio.Event | None = None  # while the client reads more slowly than the gateway writes
-        self._is_read_paused = False
+        self._exchange: HttpExchange | None = None  # of the request that arrived last
+        self._pipelined: list[tuple[HttpExchange, App]] = []  # requests that wait until those before are answered
         self._phase = Phase.OPENED
         self._since = self._read_at = 0.0  # when the phase began, and when the last bytes came, by the event loop's clock
         self._field_bytes = 0  # bytes of the head, or between pieces of a body: trailers and chunk extensions
         self._shares_read = False  # the head began in a read with another request's end, so `_field_bytes` is too small
         self._body_bytes = 0
-        self.written = 0  # bytes of all answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # a stream's transport also writes
+        super().connection_made(transport)
         self._server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls only `shutdown`
         self._enter(Phase.OPENED, self.loop.time())
@@ -82,9 +79,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         self._parser = None  # type: ignore[assignment]  # breaks a cycle of references; nothing arrives any more
         self._pipelined = []
-        self.resume_writing()
-        if exc is None:
-            self.transport.close()
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Closes the connection as soon as its request is answered."""
@@ -93,49 +88,16 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def pause_writing(self) -> None:
-        if self._writable is None:
-            self._writable = asyncio.Event()
-
-    def resume_writing(self) -> None:
-        if self._writable is not None:
-            self._writable.set()
-            self._writable = None
-
-    # for exchanges
-
-    @property
-    def is_write_paused(self) -> bool:
-        return self._writable is not None
-
-    async def wait_until_writable(self) -> None:
-        """Waits until the client has read most of what was written, or has gone."""
-        if self._writable is not None:
-            await self._writable.wait()
-
     @property
     def is_answering(self) -> bool:
         """Whether a request is not answered yet, or the answer not complete."""
         return self._exchange is not None and not self._exchange.is_complete
 
-    def is_closing(self) -> bool:
-        return self.transport.is_closing()
-
-    def write(self, data: bytes) -> None:
-        self.written += len(data)
-        self.transport.write(data)
-
     def answer_start(self, status: int) -> bytes:
-        """Returns the first lines of an answer with this status."""
         return self._connections.answer_heads.start(status, self._server_state.default_headers)
 
-    def resume_reading(self) -> None:
-        if self._is_read_paused:
-            self._is_read_paused = False
-            self.transport.resume_reading()
-
     def end_exchange(self) -> None:
-        """Starts the next request, or waits for one, since the current one is answered."""
+        """Starts the next request, or waits for one."""
         if self._pipelined:
             if not self.transport.is_closing():
                 self.resume_reading()
@@ -146,11 +108,21 @@ class ClientConnection(asyncio.Protocol):
             self._enter(Phase.IDLE, self.loop.time())
         elif self._phase is Phase.BODY:  # the rest of the body is not read, and gets the time of a small body
             self._enter(Phase.BODY, self.loop.time())
-        if self._is_read_paused and not self.transport.is_closing():
-            self.resume_reading()
+        self.resume_reading()
 
-    def parse(self, data: bytes) -> None:
-        """Reads what the client has sent. Raises httptools.HttpParserError.
+    def read(self, data: bytes) -> None:
+        """Reads what the client has sent. Raises httptools.HttpParserError."""
+        self._read_at = self.loop.time()
+        self._field_bytes += len(data)
+        try:
+            self._parse(data)
+        finally:
+            if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
+                self._field_bytes = 0
+                self._shares_read = False
+
+    def _parse(self, data: bytes) -> None:
+        """Parses what the client has sent. Raises httptools.HttpParserError.
 
         The offer of another protocol is ignored (RFC 9110 s7.8). httptools stops behind its head, and takes all that follows for the other
         protocol, so a new parser goes on with the body.
@@ -163,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
                 self._parser = _parser_for(_HeadSkipper(self))
                 self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
             if rest := data[upgrade.args[0] :]:
-                self.parse(rest)
+                self._parse(rest)
 
     # httptools.HttpRequestParser
 
@@ -187,7 +159,7 @@ class ClientConnection(asyncio.Protocol):
         self._check_head()
         scope, keeps_open = self._build_scope(), self._parser.should_keep_alive()
         previous = self._exchange
-        exchange = self._exchange = Exchange(
+        exchange = self._exchange = HttpExchange(
             self, scope, keeps_open=keeps_open and scope["http_version"] == "1.1", awaits_continue=self._awaits_continue
         )
         self._connections.leave(self)
@@ -199,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
         if previous is None or previous.is_complete:
             self._begin_exchange(exchange, app)
         else:
-            self._pause_reading()
+            self.pause_reading()
             self._pipelined.append((exchange, app))
 
     def on_body(self, body: bytes) -> None:
@@ -208,8 +180,8 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and not exchange.is_complete:
             exchange.feed(body)
-            if exchange.body_size > UNREAD_MAX:
-                self._pause_reading()
+            if exchange.size > UNREAD_MAX:
+                self.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade() and self._exchange is not None and framing_of(self._exchange.scope["headers"]):
@@ -238,17 +210,12 @@ class ClientConnection(asyncio.Protocol):
         """Returns what answers a request for `path`."""
 
     @abstractmethod
-    def _begin_exchange(self, exchange: Exchange, app: App) -> None:
+    def _begin_exchange(self, exchange: HttpExchange, app: App) -> None:
         """Starts a request, or decides that it waits, or refuses it."""
 
     def _enter(self, phase: Phase, now: float) -> None:
         self._phase = phase
         self._since = now
-
-    def _pause_reading(self) -> None:
-        if not self._is_read_paused:
-            self._is_read_paused = True
-            self.transport.pause_reading()
 
     def _build_scope(self) -> Scope:
         """Returns the ASGI scope of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""

@@ -53,16 +53,11 @@ class HttpProtocol(AdmissionProtocol):
             self._batch.write()
         if not self._admission.can_start() and self._refuse_unparsed(data):
             return
-        self._read_at = self.loop.time()
-        self._field_bytes += len(data)
         try:
-            self.parse(data)
+            self.read(data)
         except httptools.HttpParserError as error:
             self._refuse_unreadable(error)
-        if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
-            self._field_bytes = 0
-            self._shares_read = False
-        elif self._field_bytes > self._limits.header_bytes and not self.transport.is_closing():
+        if self._field_bytes > self._limits.header_bytes and not self.transport.is_closing():
             self._refuse_fields()
 
     def _refuse_unparsed(self, data: bytes) -> bool:
@@ -158,7 +153,7 @@ class HttpProtocol(AdmissionProtocol):
 
     def _check_body(self, seconds: float) -> None:
         if self._is_read_paused:  # the gateway itself has paused reading
-            self._since += self._limits.look_seconds
+            self._enter(Phase.BODY, self._since + self._limits.look_seconds)
             return
         more = self._body_bytes / BODY_RATE if self.is_answering else 0.0
         if seconds < self._limits.body_seconds + more:

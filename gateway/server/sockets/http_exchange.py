@@ -2,70 +2,39 @@
 
 import asyncio
 from collections.abc import Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
 from gateway.ingress.http.asgi import App, Header, Scope
 from gateway.server.sockets.answer_heads import BODILESS, closes_connection, encode_headers
+from gateway.server.sockets.client_transport import ClientTransport
+from gateway.server.sockets.request_body import RequestBody
 
-if TYPE_CHECKING:
-    from gateway.server.sockets.client_connection import ClientConnection
-
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE_LINE: Final = b"connection: close\r\n"
 FAILED_LINES: Final = encode_headers([(b"content-type", b"text/plain; charset=utf-8")])
 log = structlog.get_logger()
 
 
-class Exchange:
-    """The request and the answer of one ASGI application: `receive` is its receive, and the exchange itself its send.
+class HttpExchange(RequestBody):
+    """The request and the answer of one ASGI application, whose receive is `receive`, and whose send is the exchange itself.
 
     An application of the gateway may also write a whole answer at once, by `write_answer`.
     """
 
-    __slots__ = (
-        "_awaits_continue",
-        "_body",
-        "_connection",
-        "_has_news",
-        "_head",
-        "_is_chunked",
-        "_keeps_open",
-        "_left",
-        "_more_body",
-        "_sends_body",
-        "_task",
-        "_waiters",
-        "has_begun",
-        "is_complete",
-        "is_disconnected",
-        "scope",
-    )
+    __slots__ = ("_head", "_is_chunked", "_keeps_open", "_left", "_sends_body", "_task", "has_begun", "scope")
 
-    def __init__(self, connection: "ClientConnection", scope: Scope, *, keeps_open: bool, awaits_continue: bool) -> None:
-        """`keeps_open`: the client wants to send further requests. `awaits_continue`: it sends the body after 100 (Continue)."""
-        self._connection = connection
+    def __init__(self, connection: ClientTransport, scope: Scope, *, keeps_open: bool, awaits_continue: bool) -> None:
+        """`keeps_open`: the client wants to send further requests. `awaits_continue`: see RequestBody."""
+        super().__init__(connection, awaits_continue=awaits_continue)
         self.scope = scope
         self._keeps_open = keeps_open
-        self._awaits_continue = awaits_continue
-        self._body = b""  # that the application has not received yet
-        self._more_body = True
-        self._has_news = False  # for the application: a piece of the body, its end, or the end of the exchange
-        self._waiters: list[asyncio.Future[None]] = []  # for news
+        self._task: asyncio.Task[None] | None = None
         self._head = b""  # of an answer whose body has not come yet
         self._is_chunked = False
         self._sends_body = True
         self._left: int | None = None  # bytes of the body that are still to come; None: unknown
-        self._task: asyncio.Task[None] | None = None
         self.has_begun = False  # the answer
-        self.is_complete = False  # the answer
-        self.is_disconnected = False
-
-    @property
-    def body_size(self) -> int:
-        """The number of bytes of the body that wait for the application."""
-        return len(self._body)
 
     def start(self, app: App, tasks: "set[asyncio.Task[None]]") -> None:
         """Runs the application in a task, which is in `tasks` until it ends.
@@ -91,22 +60,6 @@ class Exchange:
         finally:
             if self._task is not None:  # always: this runs after `start`
                 tasks.discard(self._task)
-
-    async def receive(self) -> MutableMapping[str, Any]:
-        """Waits for the next piece of the body, or for the end of the exchange (ASGI HTTP, `http.request` and `http.disconnect`)."""
-        if self._awaits_continue and not self._connection.transport.is_closing():
-            self._awaits_continue = False
-            self._connection.write(CONTINUE)
-        while not (self._has_news or self.is_disconnected or self.is_complete):
-            self._connection.resume_reading()
-            waiter: asyncio.Future[None] = self._connection.loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-        self._has_news = False
-        if self.is_disconnected or self.is_complete:
-            return {"type": "http.disconnect"}
-        body, self._body = self._body, b""
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         """Sends a part of the answer (ASGI HTTP, `http.response.start` and `http.response.body`).
@@ -157,38 +110,15 @@ class Exchange:
         self._finish()
         return True
 
-    def feed(self, body: bytes) -> None:
-        """Adds a piece of the request's body."""
-        self._body = self._body + body if self._body else body
-        self._tell()
-
-    def end_body(self) -> None:
-        """Notes that the request is complete."""
-        self._more_body = False
-        self._tell()
-
-    def disconnect(self) -> None:
-        """Ends the exchange: the client, or the connection to it, is gone."""
-        self.is_disconnected = True
-        self._tell()
-
     def end_refused(self) -> bool:
         """Ends the exchange: the connection answers in place of the application. Returns whether the connection may stay open."""
-        self.has_begun = self.is_complete = True
+        self.has_begun = True
+        self.end()
         return self._keeps_open and not self._awaits_continue
 
     def close_after_answer(self) -> None:
         """Closes the connection as soon as the request is answered."""
         self._keeps_open = False
-
-    def _tell(self) -> None:
-        """Wakes the application where it waits in `receive`."""
-        self._has_news = True
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
 
     def _begin(self, status: int, headers: list[Header]) -> None:
         """Prepares the head, which is sent together with the first piece of the body, or at the end of the event loop's iteration."""
@@ -205,7 +135,7 @@ class Exchange:
             lines += CLOSE_LINE
         self._keeps_open = self._keeps_open and not closes_connection(headers)
         self.has_begun = True
-        self._awaits_continue = False
+        self.decline()
         self._head = b"%b%b\r\n" % (self._connection.answer_start(status), lines)
         self._connection.loop.call_soon(self._send_head)
 
@@ -231,8 +161,7 @@ class Exchange:
             self._finish()
 
     def _finish(self) -> None:
-        self.is_complete = True
-        self._tell()
+        self.end()
         if not self._keeps_open:
             self._connection.transport.close()
         self._connection.end_exchange()
