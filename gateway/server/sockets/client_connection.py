@@ -198,10 +198,6 @@ class ClientConnection(ClientTransport):
     # what a subclass decides
 
     @abstractmethod
-    def drop(self, reason: str) -> None:
-        """Closes the connection without a further answer, and counts `reason`."""
-
-    @abstractmethod
     def _check_head(self) -> None:
         """Raises an exception for a head that is not to be answered by an application."""
 

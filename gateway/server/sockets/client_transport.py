@@ -60,6 +60,10 @@ class ClientTransport(asyncio.Protocol):
                 self.transport.resume_reading()
 
     @abstractmethod
+    def drop(self, reason: str) -> None:
+        """Closes the connection without a further answer, and counts `reason`."""
+
+    @abstractmethod
     def answer_start(self, status: int) -> bytes:
         """Returns the first lines of an answer with this status."""
 
