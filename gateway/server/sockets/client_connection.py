@@ -73,9 +73,8 @@ class ClientConnection(ClientTransport):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
-        for exchange in (self._exchange, *(waiting for waiting, _ in self._pipelined)):
-            if exchange is not None and not exchange.is_complete:
-                exchange.disconnect()
+        for exchange in filter(None, (self._exchange, *(waiting for waiting, _ in self._pipelined))):
+            exchange.disconnect()
         self._exchange = None
         self._parser = None  # type: ignore[assignment]  # breaks a cycle of references; nothing arrives any more
         self._pipelined = []
@@ -83,10 +82,10 @@ class ClientConnection(ClientTransport):
 
     def shutdown(self) -> None:
         """Closes the connection as soon as its request is answered."""
-        if self._exchange is not None and not self._exchange.is_complete:
-            self._exchange.close_after_answer()
-        else:
+        if self._exchange is None or self._exchange.is_complete:
             self.transport.close()
+        else:
+            self._exchange.close_after_answer()
 
     @property
     def is_answering(self) -> bool:
@@ -185,7 +184,7 @@ class ClientConnection(ClientTransport):
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade() and self._exchange is not None and framing_of(self._exchange.scope["headers"]):
-            return  # the body follows, see `parse`
+            return  # the body follows, see `_parse`
         self._field_bytes = 0
         self._shares_read = True
         exchange = self._exchange
@@ -194,8 +193,6 @@ class ClientConnection(ClientTransport):
         else:
             exchange.end_body()
             self._enter(Phase.ANSWER, self._read_at)
-
-    # what a subclass decides
 
     @abstractmethod
     def _check_head(self) -> None:
