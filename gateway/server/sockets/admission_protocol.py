@@ -16,6 +16,8 @@ from gateway.server.sockets.http_exchange import HttpExchange
 class AdmissionProtocol(ClientConnection):
     """One client's connection. A request that is not admitted waits, or is refused before its body is read."""
 
+    __slots__ = ("_admission", "_batch", "_requests")
+
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
     ) -> None:

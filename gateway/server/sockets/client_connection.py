@@ -39,6 +39,11 @@ class ClientConnection(ClientTransport):
     The host of an absolute request target (`GET http://host/path`) replaces the Host header (RFC 9112 s3.2.2).
     """
 
+    __slots__ = (
+        *("_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange", "_field_bytes", "_headers", "_parser"),
+        *("_phase", "_pipelined", "_read_at", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
+    )
+
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
     ) -> None:

@@ -7,10 +7,14 @@ from abc import abstractmethod
 class ClientTransport(asyncio.Protocol):
     """One client's connection without the protocol that is spoken over it."""
 
+    __slots__ = ("_is_read_paused", "_quiet_since", "_writable", "_written_before", "loop", "transport", "written")
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until the connection is made, before all else
         self.written = 0  # bytes
+        self._written_before = 0  # bytes, at `_quiet_since`
+        self._quiet_since = 0.0
         self._writable: asyncio.Event | None = None  # while the client reads more slowly than the gateway writes
         self._is_read_paused = False
 
@@ -48,6 +52,12 @@ class ClientTransport(asyncio.Protocol):
         self.written += len(data)
         self.transport.write(data)
 
+    def measure_quiet(self, now: float) -> float:
+        """Returns for how many seconds nothing was written, as far as earlier calls tell."""
+        if self.written != self._written_before:
+            self._written_before, self._quiet_since = self.written, now
+        return now - self._quiet_since
+
     def pause_reading(self) -> None:
         if not self._is_read_paused:
             self._is_read_paused = True
@@ -58,6 +68,10 @@ class ClientTransport(asyncio.Protocol):
             self._is_read_paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    @abstractmethod
+    def look(self) -> None:
+        """Checks, now and then, what the client does."""
 
     @abstractmethod
     def drop(self, reason: str) -> None:

@@ -1,7 +1,7 @@
 """One request and its answer, between a client's connection and an ASGI application."""
 
 import asyncio
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -22,7 +22,10 @@ class HttpExchange(RequestBody):
     An application of the gateway may also write a whole answer at once, by `write_answer`.
     """
 
-    __slots__ = ("_head", "_is_chunked", "_keeps_open", "_left", "_sends_body", "_task", "has_begun", "scope")
+    __slots__ = (
+        *("_comment", "_head", "_is_chunked", "_keeps_open", "_left", "_on_disconnect", "_quiet_seconds", "_sends_body", "_task"),
+        *("has_begun", "scope"),
+    )
 
     def __init__(self, connection: ClientTransport, scope: Scope, *, keeps_open: bool, awaits_continue: bool) -> None:
         """`keeps_open`: the client wants to send further requests. `awaits_continue`: see RequestBody."""
@@ -34,6 +37,9 @@ class HttpExchange(RequestBody):
         self._is_chunked = False
         self._sends_body = True
         self._left: int | None = None  # bytes of the body that are still to come; None: unknown
+        self._on_disconnect: Callable[[], None] | None = None
+        self._comment = b""  # for a stream on which nothing was written for `_quiet_seconds`
+        self._quiet_seconds = 0.0
         self.has_begun = False  # the answer
 
     def start(self, app: App, tasks: "set[asyncio.Task[None]]") -> None:
@@ -109,6 +115,23 @@ class HttpExchange(RequestBody):
             connection.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (start, lines, len(body), shown))
         self._finish()
         return True
+
+    def watch_client(self, on_disconnect: Callable[[], None], comment: bytes, quiet_seconds: float) -> None:
+        """Calls `on_disconnect` when the client has disconnected, and writes `comment` while nothing else is written for so long."""
+        self._on_disconnect, self._comment, self._quiet_seconds = on_disconnect, comment, quiet_seconds
+        if self.is_disconnected:
+            self._connection.loop.call_soon(on_disconnect)
+
+    def disconnect(self) -> None:
+        super().disconnect()
+        if self._on_disconnect is not None:
+            self._on_disconnect()
+
+    def write_comment(self, quiet: float) -> None:
+        """Writes the comment of a stream on which nothing was written for `quiet` seconds, if it is due."""
+        is_open = self.has_begun and not self.is_complete and not self._connection.is_write_paused
+        if self._comment and is_open and quiet >= self._quiet_seconds:
+            self._send_body(self._comment, more_body=True)
 
     def end_refused(self) -> bool:
         """Ends the exchange: the connection answers in place of the application. Returns whether the connection may stay open."""

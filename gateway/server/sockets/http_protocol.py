@@ -28,6 +28,8 @@ ROOM_SECONDS = 1  # Retry-After for a client above the limit of connections
 class HttpProtocol(AdmissionProtocol):
     """One client's connection, with limits on what the client may use."""
 
+    __slots__ = ("_has_room", "_limits", "_unread")
+
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
@@ -35,17 +37,13 @@ class HttpProtocol(AdmissionProtocol):
         self._limits = self._connections.limits
         self._unread = UnreadTimer(self._limits.send_seconds)
         self._has_room = True
-        self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._has_room = self._connections.enter(self)
-        self._look = self.loop.call_later(self._limits.look_seconds, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.exit(self)
-        if self._look is not None:
-            self._look.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -129,10 +127,11 @@ class HttpProtocol(AdmissionProtocol):
         self.write(head % (status, status.phrase.encode(), PROBLEM, len(body)) + body)
         self.transport.close()
 
-    def _check(self) -> None:
-        """Checks periodically whether the client is too slow to send or to read."""
+    def look(self) -> None:
+        """Checks whether the client is too slow to send or to read, and keeps a quiet stream alive."""
         now = self.loop.time()
-        self._look = self.loop.call_later(self._limits.look_seconds, self._check)
+        if self._exchange is not None:
+            self._exchange.write_comment(self.measure_quiet(now))
         if self._unread.is_overdue(self.written, self.transport.get_write_buffer_size(), now):
             self._connections.count_drop("not-read")
             self.transport.abort()
