@@ -87,9 +87,10 @@ def headers_by_name(scope: Scope) -> dict[bytes, bytes]:
 
 
 def forget_headers(scope: Scope) -> None:
-    """Drops the headers of a request whose answer is a long stream, so that they take no memory meanwhile."""
+    """Drops the headers of a request whose answer is a long stream, and the state of its server, so that they take no memory meanwhile."""
     scope["headers"] = ()
     scope.pop(_HEADERS_KEY, None)
+    scope.pop("state", None)
 
 
 def _index_headers(headers: Iterable[Header]) -> dict[bytes, bytes]:

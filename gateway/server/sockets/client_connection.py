@@ -5,6 +5,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -72,7 +73,7 @@ class ClientConnection(ClientTransport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
+        self._server, self.client = _shared(get_local_addr(self.transport)), get_remote_addr(self.transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls only `shutdown`
         self._enter(Phase.OPENED, self.loop.time())
 
@@ -237,6 +238,12 @@ class ClientConnection(ClientTransport):
             "server": self._server,
             "state": self._app_state.copy(),
         }
+
+
+@lru_cache(maxsize=64)
+def _shared(address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
+    """Returns one and the same object for equal addresses of listeners."""
+    return address
 
 
 class _HeadSkipper:
