@@ -27,7 +27,7 @@ from gateway.server.composition.storage import refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
 from gateway.server.router import Handlers, Router
 from gateway.server.settings import Settings
-from gateway.server.sockets.admitted_requests import RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import RequestAdmission
 from gateway.server.sockets.client_limits import STATE, Connections
 from gateway.server.sockets.readiness import report_ready
 from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS

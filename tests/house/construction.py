@@ -29,7 +29,7 @@ LIBRARY_OBJECTS = {
 }
 # Classes whose methods define attributes that their constructor does not.
 DEFINED_LATER = {
-    ("gateway.ingress.http.asgi", "_StreamClient"): "a context manager, whose timers run only within the block",
+    ("gateway.ingress.http.event_streams", "_ReceivingClient"): "a context manager, whose timers run only within the block",
 }
 COMPOSITION = ("gateway.server.composition", "gateway.server.app")
 MUTATORS = {"append", "extend", "insert", "update", "setdefault"}

@@ -1,7 +1,8 @@
 """Streams of server-sent events on bare ASGI, which end when their clients disconnect."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final, Protocol
 
@@ -29,58 +30,72 @@ async def stream_events(receive: Receive, send: Send, events: AsyncGenerator[byt
         await send({"type": "http.response.body", "body": b""})
 
 
+class StreamClient(Protocol):
+    """The client of a stream, as a server knows it that tells when it has gone. `comment` is for streams quiet for `quiet_seconds`."""
+
+    comment: bytes
+    quiet_seconds: float
+
+    def disconnect(self) -> None: ...
+
+
 class WatchingServer(Protocol):
-    """The sending side of a server that tells of the client (gateway/server/sockets/http_exchange.py)."""
+    """The sending side of a server that tells when the client has gone (gateway/server/sockets/http_exchange.py)."""
 
-    def watch_client(self, on_disconnect: Callable[[], None], comment: bytes, quiet_seconds: float) -> None:
-        """Calls `on_disconnect` when the client has disconnected, and writes `comment` while nothing else is written for so long."""
-        ...
+    def watch_client(self, client: StreamClient | None) -> None: ...
 
 
-class _StreamClient:
-    """The client of an event stream: cancels the block when it disconnects, and sends it keep-alive comments while the stream is quiet."""
+class _Client:
+    """The client of an event stream: cancels the block when it disconnects."""
 
     __slots__ = ("_task", "is_gone", "is_quiet")
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
         self.is_gone = False
-        self.is_quiet = False
+        self.is_quiet = False  # nothing was sent since the last look
 
     async def __aenter__(self) -> None:
-        self._begin()
+        self.begin()
 
     async def __aexit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> bool:
-        self._end()
+        self.end()
         return self.is_gone and kind is asyncio.CancelledError and self._task is not None and self._task.uncancel() == 0
 
-    def _begin(self) -> None: ...
+    @abstractmethod
+    def begin(self) -> None:
+        """Begins to watch the client."""
 
-    def _end(self) -> None: ...
+    @abstractmethod
+    def end(self) -> None:
+        """Ends what `begin` has begun."""
 
-    def _cancel(self) -> None:
+    def disconnect(self) -> None:
+        """Cancels the block, since the client has gone."""
         self.is_gone = True
         if self._task is not None:
             self._task.cancel()
 
 
-class _WatchedClient(_StreamClient):
-    """The client of a server that tells when it disconnects, and sends the comments itself."""
+class _WatchedClient(_Client):
+    """The client of a server that tells when it has gone, and that sends the comments itself."""
 
     __slots__ = ("_server",)
+    comment = KEEPALIVE_COMMENT
+    quiet_seconds = KEEPALIVE_SECONDS
 
     def __init__(self, server: WatchingServer) -> None:
         super().__init__()
         self._server = server
 
-    def _begin(self) -> None:
-        self._server.watch_client(self._cancel, KEEPALIVE_COMMENT, KEEPALIVE_SECONDS)
+    def begin(self) -> None:
+        self._server.watch_client(self)
 
-    def _end(self) -> None:
-        self._server.watch_client(_ignore, b"", KEEPALIVE_SECONDS)
+    def end(self) -> None:
+        self._server.watch_client(None)
 
 
-class _ReceivingClient(_StreamClient):
+class _ReceivingClient(_Client):
     """The client of any other server of ASGI: one task waits for the disconnect, and a timer for quiet times."""
 
     __slots__ = ("_comment_task", "_comment_timer", "_disconnect_task", "_receive", "_send")
@@ -91,12 +106,12 @@ class _ReceivingClient(_StreamClient):
         self._send = send
         self._comment_task: asyncio.Future[None] | None = None
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._disconnect_task = asyncio.create_task(wait_for_disconnect(self._receive))
         self._disconnect_task.add_done_callback(self._on_disconnect)
         self._comment_timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._send_comment_if_quiet)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._comment_timer.cancel()
         self._disconnect_task.remove_done_callback(self._on_disconnect)
         self._disconnect_task.cancel()
@@ -106,7 +121,7 @@ class _ReceivingClient(_StreamClient):
     def _on_disconnect(self, disconnect_task: "asyncio.Task[None]") -> None:
         if not disconnect_task.cancelled() and (error := disconnect_task.exception()) is not None:
             log.warning("listener_lost", error=type(error).__name__)
-        self._cancel()
+        self.disconnect()
 
     def _send_comment_if_quiet(self) -> None:
         if self.is_quiet and (self._comment_task is None or self._comment_task.done()):
@@ -119,7 +134,3 @@ class _ReceivingClient(_StreamClient):
             await self._send({"type": "http.response.body", "body": KEEPALIVE_COMMENT, "more_body": True})
         except OSError as error:  # the client is gone; _disconnect_task ends the block
             log.info("listener_lost", error=type(error).__name__)
-
-
-def _ignore() -> None:
-    """Replaces the callback of a stream that has ended."""

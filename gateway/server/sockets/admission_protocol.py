@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 
 from gateway.concurrency.admission import Admission
 from gateway.ingress.http.asgi import App
-from gateway.server.sockets.admitted_requests import PROBE_PATHS, RESERVED_PATHS, RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import PROBE_PATHS, RESERVED_PATHS, RequestAdmission
 from gateway.server.sockets.client_connection import ClientConnection
 from gateway.server.sockets.http_exchange import HttpExchange
 

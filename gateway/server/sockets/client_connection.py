@@ -18,6 +18,7 @@ from gateway.ingress.http.asgi import App, Header, Scope
 from gateway.server.sockets.client_limits import STATE, Connections
 from gateway.server.sockets.client_transport import ClientTransport
 from gateway.server.sockets.http_exchange import HttpExchange
+from gateway.server.sockets.request_parser import RequestParser
 
 UNREAD_MAX: Final = 64 << 10  # bytes of a body that wait for the application before reading pauses
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -57,7 +58,7 @@ class ClientConnection(ClientTransport):
         self._app_state = app_state
         self._server_state = server_state
         self._connections: Connections = app_state[STATE]
-        self._parser = _parser_for(self)
+        self._parser = RequestParser(self)
         self.client: tuple[str, int] | None = None
         self._server: tuple[str, int | None] | None = None
         self._url = b""
@@ -120,27 +121,16 @@ class ClientConnection(ClientTransport):
         self._read_at = self.loop.time()
         self._field_bytes += len(data)
         try:
-            self._parse(data)
+            self._parser.feed(data)
         finally:
             if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
                 self._field_bytes = 0
                 self._shares_read = False
 
-    def _parse(self, data: bytes) -> None:
-        """Parses what the client has sent. Raises httptools.HttpParserError.
-
-        The offer of another protocol is ignored (RFC 9110 s7.8). httptools stops behind its head, and takes all that follows for the other
-        protocol, so a new parser goes on with the body.
-        """
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._parser = _parser_for(self)
-            if self._exchange is not None and (framing := framing_of(self._exchange.scope["headers"])):
-                self._parser = _parser_for(_HeadSkipper(self))
-                self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
-            if rest := data[upgrade.args[0] :]:
-                self._parse(rest)
+    @property
+    def headers(self) -> Iterable[Header]:
+        """The headers of the request that arrived last."""
+        return () if self._exchange is None else self._exchange.scope["headers"]
 
     # httptools.HttpRequestParser
 
@@ -162,7 +152,7 @@ class ClientConnection(ClientTransport):
     def on_headers_complete(self) -> None:
         """Begins the exchange. Trailers of a chunked body are not headers of the request (RFC 9110 s6.5.1), so they get another list."""
         self._check_head()
-        scope, keeps_open = self._build_scope(), self._parser.should_keep_alive()
+        scope, keeps_open = self._build_scope(), self._parser.http.should_keep_alive()
         previous = self._exchange
         exchange = self._exchange = HttpExchange(
             self, scope, keeps_open=keeps_open and scope["http_version"] == "1.1", awaits_continue=self._awaits_continue
@@ -189,8 +179,8 @@ class ClientConnection(ClientTransport):
                 self.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._parser.should_upgrade() and self._exchange is not None and framing_of(self._exchange.scope["headers"]):
-            return  # the body follows, see `_parse`
+        if self._parser.has_stopped_before_body():
+            return
         self._field_bytes = 0
         self._shares_read = True
         exchange = self._exchange
@@ -218,7 +208,7 @@ class ClientConnection(ClientTransport):
 
     def _build_scope(self) -> Scope:
         """Returns the ASGI scope of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""
-        url, headers, version = self._url, self._headers, self._parser.get_http_version()
+        url, headers, version = self._url, self._headers, self._parser.http.get_http_version()
         if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:
             headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
         parsed = httptools.parse_url(url)
@@ -227,7 +217,7 @@ class ClientConnection(ClientTransport):
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
-            "method": self._parser.get_method().decode("ascii"),
+            "method": self._parser.http.get_method().decode("ascii"),
             "scheme": "http",
             "path": unquote(path) if "%" in path else path,
             "raw_path": parsed.path,
@@ -244,45 +234,3 @@ class ClientConnection(ClientTransport):
 def _shared(address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
     """Returns one and the same object for equal addresses of listeners."""
     return address
-
-
-class _HeadSkipper:
-    """Passes what a parser finds on to a connection, apart from the first head, which the connection has read already."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._has_skipped = False
-
-    def on_message_begin(self) -> None:
-        if self._has_skipped:
-            self._connection.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if self._has_skipped:
-            self._connection.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._has_skipped:
-            self._connection.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self._has_skipped:
-            self._connection.on_headers_complete()
-        self._has_skipped = True
-
-    def on_body(self, body: bytes) -> None:
-        self._connection.on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._connection.on_message_complete()
-
-
-def framing_of(headers: Iterable[Header]) -> bytes:
-    """Returns the lines of a request's headers that say where its body ends; empty for a request without a body."""
-    return b"".join(b"%b: %b\r\n" % line for line in headers if line[0] in (b"content-length", b"transfer-encoding"))
-
-
-def _parser_for(connection: ClientConnection | _HeadSkipper) -> httptools.HttpRequestParser:
-    parser = httptools.HttpRequestParser(connection)
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # else such data is an error before the answer is written
-    return parser

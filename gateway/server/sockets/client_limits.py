@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.server.sockets.admitted_requests import RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import RequestAdmission
 from gateway.server.sockets.answer_heads import AnswerHeads
 from gateway.server.sockets.look_rounds import LookRounds
 

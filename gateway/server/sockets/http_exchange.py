@@ -1,12 +1,13 @@
 """One request and its answer, between a client's connection and an ASGI application."""
 
 import asyncio
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any, Final
 
 import structlog
 
 from gateway.ingress.http.asgi import App, Header, Scope
+from gateway.ingress.http.event_streams import StreamClient
 from gateway.server.sockets.answer_heads import BODILESS, closes_connection, encode_headers
 from gateway.server.sockets.client_transport import ClientTransport
 from gateway.server.sockets.request_body import RequestBody
@@ -23,8 +24,15 @@ class HttpExchange(RequestBody):
     """
 
     __slots__ = (
-        *("_comment", "_head", "_is_chunked", "_keeps_open", "_left", "_on_disconnect", "_quiet_seconds", "_sends_body", "_task"),
-        *("has_begun", "scope"),
+        "_client",
+        "_head",
+        "_is_chunked",
+        "_keeps_open",
+        "_left",
+        "_sends_body",
+        "_task",
+        "has_begun",
+        "scope",
     )
 
     def __init__(self, connection: ClientTransport, scope: Scope, *, keeps_open: bool, awaits_continue: bool) -> None:
@@ -37,9 +45,7 @@ class HttpExchange(RequestBody):
         self._is_chunked = False
         self._sends_body = True
         self._left: int | None = None  # bytes of the body that are still to come; None: unknown
-        self._on_disconnect: Callable[[], None] | None = None
-        self._comment = b""  # for a stream on which nothing was written for `_quiet_seconds`
-        self._quiet_seconds = 0.0
+        self._client: StreamClient | None = None  # of a stream
         self.has_begun = False  # the answer
 
     def start(self, app: App, tasks: "set[asyncio.Task[None]]") -> None:
@@ -116,22 +122,22 @@ class HttpExchange(RequestBody):
         self._finish()
         return True
 
-    def watch_client(self, on_disconnect: Callable[[], None], comment: bytes, quiet_seconds: float) -> None:
-        """Calls `on_disconnect` when the client has disconnected, and writes `comment` while nothing else is written for so long."""
-        self._on_disconnect, self._comment, self._quiet_seconds = on_disconnect, comment, quiet_seconds
-        if self.is_disconnected:
-            self._connection.loop.call_soon(on_disconnect)
+    def watch_client(self, client: StreamClient | None) -> None:
+        """Tells `client` when it has disconnected, and writes its comments while the stream is quiet, until it is replaced by None."""
+        self._client = client
+        if client is not None and self.is_disconnected:
+            self._connection.loop.call_soon(client.disconnect)
 
     def disconnect(self) -> None:
         super().disconnect()
-        if self._on_disconnect is not None:
-            self._on_disconnect()
+        if self._client is not None:
+            self._client.disconnect()
 
     def write_comment(self, quiet: float) -> None:
-        """Writes the comment of a stream on which nothing was written for `quiet` seconds, if it is due."""
+        """Writes a comment on a stream on which nothing was written for `quiet` seconds, if that is long enough."""
         is_open = self.has_begun and not self.is_complete and not self._connection.is_write_paused
-        if self._comment and is_open and quiet >= self._quiet_seconds:
-            self._send_body(self._comment, more_body=True)
+        if self._client is not None and is_open and quiet >= self._client.quiet_seconds:
+            self._send_body(self._client.comment, more_body=True)
 
     def end_refused(self) -> bool:
         """Ends the exchange: the connection answers in place of the application. Returns whether the connection may stay open."""
