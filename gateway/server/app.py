@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from gateway.concurrency.background import run_in_background
-from gateway.ingress.http.asgi import Receive, Scope, Send
+from gateway.ingress.http.asgi import App, Receive, Scope, Send
 from gateway.ingress.http.authentication import RequestAuthentication, own_hosts
 from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.request_trace import RequestTraces
@@ -25,9 +25,9 @@ from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import build_admission
 from gateway.server.composition.storage import refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
-from gateway.server.router import App, Handlers, Router
+from gateway.server.router import Handlers, Router
 from gateway.server.settings import Settings
-from gateway.server.sockets.admitted_requests import RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import RequestAdmission
 from gateway.server.sockets.client_limits import STATE, Connections
 from gateway.server.sockets.readiness import report_ready
 from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS

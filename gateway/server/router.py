@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
 from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
 from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
 from gateway.ingress.a2a_server.cards import AgentCardEndpoint
-from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
+from gateway.ingress.http.asgi import SECURITY_HEADERS, App, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.ingress.http.authentication import PROTOCOLS_KEY, ForeignOrigin, RequestAuthentication, WrongHost
 from gateway.ingress.http.cors import ANY, Cors
 from gateway.ingress.http.error_bodies import respond_problem
@@ -25,7 +25,6 @@ from gateway.tasks.turns.in_flight import ShuttingDown
 from registry.names import FRONT_DOOR
 
 log = structlog.get_logger()
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC_PREFIX = "/.well-known/"  # pages of any origin may read it
 ANY_PAGE = ("/.well-known/oauth-", "/.well-known/jwks.json", "/oauth/token", "/oauth/register")
@@ -147,10 +146,10 @@ class Router:
         """Dispatches an HTTP request. Answers unexpected exceptions, unless the answer has begun."""
         handlers, path = self._handlers, scope["path"]
         try:
-            if path.startswith("/mcp") and (found := MCP_PATH.fullmatch(path)) is not None:
-                await self._serve_mcp(scope, receive, send, found[1] or "")
-            elif path.startswith("/agents/") and (found := AGENT_PATH.fullmatch(path)) is not None:
-                await self._serve_a2a(scope, receive, send, found[1], found[2] or "")
+            if (server := _server_path(path)) is not None:
+                await self._serve_mcp(scope, receive, send, server)
+            elif (agent := _agent_path(path)) is not None:
+                await self._serve_a2a(scope, receive, send, *agent)
             elif path in CARD_PATHS:
                 await self._serve_a2a(scope, receive, send, FRONT_DOOR, path)
             elif path in HEALTH_PATHS:
@@ -233,6 +232,18 @@ class Router:
             await endpoint(scope, receive, send, name, request_trace)
         finally:
             self._request_traces.end(request_trace)
+
+
+def _server_path(path: str) -> str | None:
+    """Returns which server a path of MCP names, "" for all, or None for any other path."""
+    found = MCP_PATH.fullmatch(path) if path.startswith("/mcp") else None
+    return None if found is None else found[1] or ""
+
+
+def _agent_path(path: str) -> tuple[str, str] | None:
+    """Returns the agent that a path of A2A names and the rest of the path, or None for any other path."""
+    found = AGENT_PATH.fullmatch(path) if path.startswith("/agents/") else None
+    return None if found is None else (found[1], found[2] or "")
 
 
 async def _end(send: Send) -> None:

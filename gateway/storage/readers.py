@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 READER_THREADS = 4
+READER_CACHE_KB = 256  # of SQLite, whose 2 MB for each thread would repeat what the operating system caches
 
 
 class ReaderThreads:
@@ -63,7 +64,7 @@ class ReaderThreads:
                 if not known.invalidated:
                     raise
                 self._forget(known)
-        connection = self._engine.connect().execution_options(interlock_read=True)
+        connection = self._open_connection()
         self._own[threading.get_ident()] = connection
         try:
             return work(connection)
@@ -71,6 +72,13 @@ class ReaderThreads:
             if connection.invalidated:
                 self._forget(connection)
             raise
+
+    def _open_connection(self) -> Connection:
+        connection = self._engine.connect().execution_options(interlock_read=True)
+        if connection.dialect.name == "sqlite":
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
+        return connection
 
     def _forget(self, connection: Connection) -> None:
         del self._own[threading.get_ident()]

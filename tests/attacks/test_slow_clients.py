@@ -16,7 +16,7 @@ from adapters.contract import ArtifactPiece, Done
 from adapters.task import Artifact, Part, encode
 from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
 from gateway.ingress.a2a_server.operations import SequencedEvent
-from gateway.ingress.http.asgi import stream_events
+from gateway.ingress.http.event_streams import stream_events
 from gateway.ingress.mcp_server.protocol.response import (
     BACKLOG_MAX,
     CROWDED_MAX,

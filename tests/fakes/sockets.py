@@ -18,12 +18,14 @@ class Wire(asyncio.Transport):
         super().__init__()
         self._lost = lost
         self.sent = b""
+        self.writes = 0
         self.waiting = 0
         self.closed = ""
         self.paused = False
 
     def write(self, data: Any) -> None:
         self.sent += bytes(data)
+        self.writes += 1
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
@@ -77,6 +79,9 @@ class FakeLoop:
     def call_soon(self, act: Callable[[], None]) -> None:
         self.soon.append(act)
 
+    def create_future(self) -> "asyncio.Future[Any]":
+        return asyncio.get_running_loop().create_future()
+
     def create_task(self, work: Any, **more: Any) -> "asyncio.Task[Any]":
         return asyncio.get_running_loop().create_task(work, **more)
 
@@ -101,10 +106,12 @@ class Client:
     """One connection to `app`. `connections` is shared by the clients of a gateway."""
 
     def __init__(self, app: Any, connections: Connections, loop: FakeLoop) -> None:
-        config = Config(app, log_config=None, lifespan="off", ws="none", timeout_keep_alive=3600)
+        config = Config(app, log_config=None, lifespan="off", ws="none", proxy_headers=False, timeout_keep_alive=3600)
         self.loop = loop
         self.wire = Wire(lambda: loop.soon.append(lambda: self.protocol.connection_lost(None)))
-        self.protocol = HttpProtocol(config, ServerState(), {STATE: connections}, loop)  # type: ignore[arg-type]  # as much of a loop as it needs
+        self.state = ServerState()
+        self.tasks = self.state.tasks  # of requests in flight
+        self.protocol = HttpProtocol(config, self.state, {STATE: connections}, loop)  # type: ignore[arg-type]  # as much of a loop as it needs
         self.protocol.connection_made(self.wire)
         loop.run_soon()
 
@@ -115,7 +122,7 @@ class Client:
 
     async def answered(self) -> None:
         """Returns when the application has dealt with all requests."""
-        await asyncio.gather(*self.protocol.tasks)
+        await asyncio.gather(*self.tasks)
         self.loop.run_soon()
 
     @property

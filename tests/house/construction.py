@@ -20,8 +20,6 @@ LIBRARY_OBJECTS = {
     ("gateway.calls.limits.open_streams", "weakref.finalize(stream, _keep_until_finalized, self)"): "weakref: atexit",
     ("gateway.cli.mcp_client", "logging.getLogger(name)"): "logging: propagate",
     ("gateway.server.settings_sources", "source"): "pydantic-settings: the environment that a source reads",
-    ("gateway.server.sockets.admission_protocol", "cycle"): "uvicorn: a request that is answered without the application",
-    ("gateway.server.sockets.http_protocol", "self.cycle"): "uvicorn: the request that is in progress",
     ("gateway.storage.database", "connection"): "sqlite3: isolation_level",
     ("gateway.storage.files.backups.archive", "info"): "tarfile: size and mode of a part",
     ("gateway.telemetry.logs", "library"): "logging: handlers and propagate",
@@ -31,8 +29,7 @@ LIBRARY_OBJECTS = {
 }
 # Classes whose methods define attributes that their constructor does not.
 DEFINED_LATER = {
-    ("gateway.ingress.http.asgi", "_StreamClient"): "a context manager, whose timers run only within the block",
-    ("gateway.server.sockets.http_protocol", "HttpProtocol"): "`app` is defined by uvicorn's class",
+    ("gateway.ingress.http.event_streams", "_ReceivingClient"): "a context manager, whose timers run only within the block",
 }
 COMPOSITION = ("gateway.server.composition", "gateway.server.app")
 MUTATORS = {"append", "extend", "insert", "update", "setdefault"}

@@ -27,6 +27,7 @@ ROOTS = {
     "gateway.server.health": "a request handler: a readiness check that raises has failed",
     "gateway.server.periodic": "the roots of periodic work",
     "gateway.server.router": "the outermost request handler",
+    "gateway.server.sockets.http_exchange": "the root of one request",
     "gateway.storage.transactions": "the root of one job: its error goes to the caller that waits for it",
     "gateway.storage.writer": "the root of the writer's thread",
     "gateway.tasks.turns.deferred_endings": "the root of a task that writes an ending",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from gateway.ingress.built_in.server import BuiltInTool, FunctionServer
-from gateway.ingress.http.state_errors import CLAIM_ERRORS
+from gateway.ingress.http.error_rows.state import CLAIM_ERRORS
 from gateway.state.claims.operations import LEASE_SECONDS, LEASE_SECONDS_MAX, ClaimOperations, ClaimOrder, claim_document
 from policies.callers import Caller
 

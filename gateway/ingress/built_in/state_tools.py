@@ -11,7 +11,7 @@ from adapters.contract import UpstreamFault
 from adapters.upstream.targets import EgressRefused
 from gateway.calls.limits.meters import LimitReached
 from gateway.ingress.built_in.server import BuiltInTool, FunctionServer
-from gateway.ingress.http.state_errors import STATE_ERRORS
+from gateway.ingress.http.error_rows.state import STATE_ERRORS
 from gateway.state.board.documents import NOTICE, change_document, held_document, value_document
 from gateway.state.board.held_values.rows import HeldValue
 from gateway.state.board.merge_patch import Edit

@@ -23,9 +23,10 @@ from gateway.ingress.console.rendering import PageRenderer, StaticFiles, page_he
 from gateway.ingress.console.routes import NAVIGATION, READERS_ONLY, PageRoute, find_route
 from gateway.ingress.console.sign_in.links import ConsoleLinks
 from gateway.ingress.console.sign_in.sessions import BrowserSession, ConsoleSessions, NoSession, ProvenPerson, seconds_left
-from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name, stream_events
+from gateway.ingress.http.asgi import Header, Receive, Scope, Send, header, headers_by_name
 from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE
-from gateway.ingress.http.state_errors import SignInNotRenewed
+from gateway.ingress.http.error_rows.state import SignInNotRenewed
+from gateway.ingress.http.event_streams import stream_events
 from gateway.storage.database import Batch
 from gateway.telemetry.spans import current_trace_id
 from policies.callers import Caller

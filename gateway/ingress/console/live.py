@@ -12,7 +12,8 @@ import msgspec
 from gateway.calls.limits.open_streams import OpenStreams
 from gateway.ingress.console.api import ApiRefusal
 from gateway.ingress.console.page import Page
-from gateway.ingress.http.asgi import Receive, Send, stream_events
+from gateway.ingress.http.asgi import Receive, Send
+from gateway.ingress.http.event_streams import stream_events
 
 LOOK_SECONDS = 3.0  # between two looks for changes
 STREAM_SECONDS = 120.0  # a stream lasts that long; the page then opens another one

@@ -1,17 +1,13 @@
-"""Helpers for HTTP on bare ASGI, which the protocol servers use: headers, a bounded request body, an answer or an event stream."""
+"""Helpers for HTTP on bare ASGI, which the protocol servers use: headers, a bounded request body, an answer."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any
-
-import structlog
-
-from gateway.concurrency.background import run_in_background
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
 # A browser that opens an answer of the gateway runs no script, shows it in no frame, sniffs no media type and sends no referrer.
@@ -22,9 +18,6 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 )
 _HEADERS_KEY = "interlock.headers"
 _DUPLICATED = b"\xff twice"  # marks a header sent twice; compared by identity, so that no value a client sends equals it
-log = structlog.get_logger()
-KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
-KEEPALIVE_COMMENT = b": still here\n\n"
 
 
 class BodyTooLarge(Exception):
@@ -63,9 +56,9 @@ def header(scope: Scope, name: bytes) -> str | None:
     known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
     if known is None:
         known = headers_by_name(scope)
-    if name not in known:  # most of the headers that are looked for are not there
+    found = known.get(name)
+    if found is None:
         return None
-    found = known[name]
     if found is _DUPLICATED:
         raise BadHeader(f"{name.decode()} was sent twice")
     if not found.isascii():
@@ -91,6 +84,13 @@ def headers_by_name(scope: Scope) -> dict[bytes, bytes]:
     if known is None:
         known = scope[_HEADERS_KEY] = _index_headers(scope["headers"])
     return known
+
+
+def forget_headers(scope: Scope) -> None:
+    """Drops the headers of a request whose answer is a long stream, and the state of its server, so that they take no memory meanwhile."""
+    scope["headers"] = ()
+    scope.pop(_HEADERS_KEY, None)
+    scope.pop("state", None)
 
 
 def _index_headers(headers: Iterable[Header]) -> dict[bytes, bytes]:
@@ -142,70 +142,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header] = (), media_type: bytes = JSON) -> None:
-    """Sends one complete answer."""
+    """Sends one complete answer, in one step where the server of `send` has `write_answer` (gateway/server/sockets/http_exchange.py)."""
+    write = getattr(send, "write_answer", None)
+    if write is not None and write(status, _constant_lines(media_type), headers, body):
+        return
     fixed = ((b"content-type", media_type), (b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": [*fixed, *SECURITY_HEADERS, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
-async def stream_events(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
-    """Sends server-sent events until they end or the client disconnects. Each item is one or more whole, framed events."""
-    fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
-    await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *SECURITY_HEADERS, *headers]})
-    listener = _StreamClient(receive, send)
-    async with aclosing(events), listener:
-        async for event in events:
-            listener.is_quiet = False
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            del event  # a stream may be quiet for long, and must not keep the last event in memory
-    if not listener.is_gone:
-        await send({"type": "http.response.body", "body": b""})
-
-
-class _StreamClient:
-    """The client of an event stream: cancels the block when it disconnects, and sends it keep-alive comments while the stream is quiet."""
-
-    __slots__ = ("_comment_task", "_comment_timer", "_disconnect_task", "_receive", "_send", "_task", "is_gone", "is_quiet")
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._comment_task: asyncio.Future[None] | None = None
-        self.is_gone = False
-        self.is_quiet = False
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._disconnect_task = asyncio.create_task(wait_for_disconnect(self._receive))
-        self._disconnect_task.add_done_callback(self._on_disconnect)
-        self._comment_timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._send_comment_if_quiet)
-
-    async def __aexit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> bool:
-        self._comment_timer.cancel()
-        self._disconnect_task.remove_done_callback(self._on_disconnect)
-        self._disconnect_task.cancel()
-        if self._comment_task is not None:
-            self._comment_task.cancel()
-        return self.is_gone and kind is asyncio.CancelledError and self._task is not None and self._task.uncancel() == 0
-
-    def _on_disconnect(self, disconnect_task: "asyncio.Task[None]") -> None:
-        self.is_gone = True
-        if not disconnect_task.cancelled() and (error := disconnect_task.exception()) is not None:
-            log.warning("listener_lost", error=type(error).__name__)
-        if self._task is not None:
-            self._task.cancel()
-
-    def _send_comment_if_quiet(self) -> None:
-        if self.is_quiet and (self._comment_task is None or self._comment_task.done()):
-            self._comment_task = run_in_background(self._send_comment(), "listener_not_shown")
-        self.is_quiet = True
-        self._comment_timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._send_comment_if_quiet)
-
-    async def _send_comment(self) -> None:
-        try:
-            await self._send({"type": "http.response.body", "body": KEEPALIVE_COMMENT, "more_body": True})
-        except OSError as error:  # the client is gone; _disconnect_task ends the block
-            log.info("listener_lost", error=type(error).__name__)
+@lru_cache(maxsize=64)
+def _constant_lines(media_type: bytes) -> bytes:
+    """Returns the encoded headers that all answers of a media type have. `media_type` comes from the gateway's own code."""
+    return b"".join(b"%b: %b\r\n" % line for line in ((b"content-type", media_type), *SECURITY_HEADERS))
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

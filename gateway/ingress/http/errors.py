@@ -27,11 +27,11 @@ from gateway.calls.turns.cancellation import NotCancelable
 from gateway.calls.turns.pausing import AwaitsApproval
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
 from gateway.ingress.http.authentication import ForeignOrigin, MetricsForbidden, RequestAuthentication, WrongHost
-from gateway.ingress.http.error_row import FAILED_PRECONDITION, UNEXPECTED_ERROR
-from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
-from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
-from gateway.ingress.http.state_errors import CLAIM_ERRORS, STATE_ERRORS
-from gateway.ingress.http.workflow_errors import WORKFLOW_ERRORS
+from gateway.ingress.http.error_rows.row import FAILED_PRECONDITION, UNEXPECTED_ERROR
+from gateway.ingress.http.error_rows.row import RPC_CODES as RPC_CODES
+from gateway.ingress.http.error_rows.row import ErrorMapping as ErrorMapping
+from gateway.ingress.http.error_rows.state import CLAIM_ERRORS, STATE_ERRORS
+from gateway.ingress.http.error_rows.workflows import WORKFLOW_ERRORS
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.state.claims.problems import ClaimRefused
 from gateway.state.memory.facts import BadFact

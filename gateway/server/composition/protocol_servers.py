@@ -26,7 +26,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.health import Check, Health, find_metrics_refusal, passes
 from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
-from gateway.server.sockets.admitted_requests import RefusalReports, RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import RefusalReports, RequestAdmission
 from gateway.tasks.pages import TaskCounts, TaskPages
 from gateway.tasks.reader import TaskReader
 from policies.ids import now_us

@@ -1,10 +1,13 @@
 """Limits on client connections: time, size and number, and which connection is closed when all are in use."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.server.sockets.admitted_requests import RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import RequestAdmission
+from gateway.server.sockets.answer_heads import AnswerHeads
+from gateway.server.sockets.look_rounds import LookRounds
 
 STATE = "connections"  # key of Connections in the state of the ASGI lifespan
 HEADERS_MAX = 128  # header lines of one request
@@ -33,7 +36,12 @@ class ClientLimits:
 
 
 class Connection(Protocol):
-    """A connection that can be closed from outside."""
+    """A connection that is looked at now and then, and that can be closed from outside."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def look(self) -> None: ...
 
     def drop(self, reason: str) -> None: ...
 
@@ -52,8 +60,9 @@ class Connections:
     ) -> None:
         self.limits = limits or ClientLimits()
         self.admission = admission or RequestAdmission()
+        self.answer_heads = AnswerHeads()
         self.count_drop = count_drop
-        self._open: set[Connection] = set()
+        self._open = LookRounds(self.limits.look_seconds)
         self._waiting: dict[Connection, None] = {}
 
     def enter(self, connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Refusals of the board. gateway/ingress/http/state_errors.py maps them to HTTP, and the tools of the server `state` to tool errors."""
+"""Refusals of the board. gateway/ingress/http/error_rows/state.py maps them to HTTP, and the tools of the server `state` to tool errors."""
 
 
 class BoardProblem(Exception):

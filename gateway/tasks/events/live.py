@@ -19,7 +19,7 @@ class LiveEvents:
         self._row: TaskRow | None = None
         self._events: list[TaskEvent] = []  # no deque, since an empty one takes 700 bytes
         self._size = 0  # characters of their bodies
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: list[asyncio.Future[None]] = []
         self.has_agent_task = False  # whether the agent has begun a task of its own for this task
 
     def events_after(self, seq: int) -> tuple[TaskRow, tuple[TaskEvent, ...]] | None:
@@ -57,11 +57,12 @@ class LiveEvents:
     async def wait(self) -> None:
         """Waits for the next change."""
         signal = asyncio.get_running_loop().create_future()
-        self._waiters.add(signal)
+        self._waiters.append(signal)
         try:
             await signal
         finally:
-            self._waiters.discard(signal)
+            if signal in self._waiters:  # it was canceled
+                self._waiters.remove(signal)
 
     @property
     def awaited_row(self) -> TaskRow | None:
@@ -85,7 +86,7 @@ class LiveEvents:
         del self._events[:dropped]
 
     def _wake(self) -> None:
-        waiting, self._waiters = self._waiters, set()
+        waiting, self._waiters = self._waiters, []
         for signal in waiting:
             if not signal.done():
                 signal.set_result(None)

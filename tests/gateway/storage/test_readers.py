@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.storage.database import Database, ReadFailed
-from gateway.storage.readers import READER_THREADS, Rows
+from gateway.storage.readers import READER_CACHE_KB, READER_THREADS, Rows
 
 
 def first(rows: Rows) -> int:
@@ -35,3 +35,8 @@ async def test_reads_go_on_after_the_server_has_closed_their_connections(databas
     for number in range(2 * READER_THREADS):
         assert await database.query("SELECT CAST(? AS bigint)", (number,), first) == number
     assert await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_thread_that_reads_sqlite_caches_few_pages(database: Database) -> None:
+    assert await database.query("PRAGMA cache_size", (), first) == -READER_CACHE_KB

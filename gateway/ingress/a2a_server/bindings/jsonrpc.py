@@ -10,10 +10,11 @@ from gateway.ingress.a2a_server.bindings.jsonrpc_methods import VERSIONS, A2aMet
 from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
 from gateway.ingress.a2a_server.operations import OperationRequest, Operations, Stream
 from gateway.ingress.a2a_server.parameters import read_service_parameters
-from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json_content_type, read_body, respond, stream_events
+from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json_content_type, forget_headers, read_body, respond
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import a2a_details, respond_problem
 from gateway.ingress.http.errors import ErrorReport, HttpMethodNotAllowed, InvalidRequest, describe, error_headers
+from gateway.ingress.http.event_streams import stream_events
 from gateway.ingress.http.request_trace import RequestTrace, read_deadline
 from gateway.tasks.turns.transitions import retry_after_of
 from policies.strict_json import LARGE, parse, run_off_loop
@@ -70,6 +71,7 @@ class JsonRpcEndpoint:
                 await respond(send, 202, b"", headers)
             elif method.is_streaming:
                 del document, service_parameters, operation_request  # a stream lasts long, and must not keep the request in memory
+                forget_headers(scope)
                 await stream_events(receive, send, _encode_events(request_id, method, outcome), headers)
             else:
                 await respond(send, 200, result_bytes(request_id, method.write_result(outcome)), [*headers, *retry_header(method, outcome)])

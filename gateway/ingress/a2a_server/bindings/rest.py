@@ -19,15 +19,16 @@ from gateway.ingress.http.asgi import (
     Receive,
     Scope,
     Send,
+    forget_headers,
     header,
     headers_by_name,
     read_body,
     respond,
-    stream_events,
 )
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import ErrorReport, HttpMethodNotAllowed, describe, error_headers
+from gateway.ingress.http.event_streams import stream_events
 from gateway.ingress.http.request_trace import RequestTrace, read_deadline
 from policies.strict_json import LARGE, parse, run_off_loop
 from registry.store import UnknownName
@@ -73,6 +74,7 @@ class RestEndpoint:
             extensions = extension_headers(self._operations, operation_request)
             if method.is_streaming:
                 del params, service_parameters, operation_request  # a stream lasts long, and must not keep the request in memory
+                forget_headers(scope)
                 await stream_events(receive, send, _encode_events(method, outcome, older), extensions)
             else:
                 await respond(

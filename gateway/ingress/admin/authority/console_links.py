@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from gateway.calls.authorizer import RequireInPerson
+from gateway.ingress.http.error_rows.state import UnknownSignIn
 from gateway.ingress.http.errors import InvalidRequest
-from gateway.ingress.http.state_errors import UnknownSignIn
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 

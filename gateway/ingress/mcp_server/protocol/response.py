@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 
 from adapters.upstream.sse import one_line
-from gateway.ingress.http.asgi import Header, Receive, Scope, Send, list_header, respond, stream_events, wait_for_disconnect
+from gateway.ingress.http.asgi import Header, Receive, Scope, Send, list_header, respond, wait_for_disconnect
 from gateway.ingress.http.error_bodies import trace_headers
+from gateway.ingress.http.event_streams import stream_events
 
 QUEUED_BYTES_MAX = 1 << 20  # bytes queued for one slow client; further notifications are dropped
 CROWDED_MAX = 64 << 10  # bytes queued for one client while more than BACKLOG_MAX is queued for all clients

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from gateway.calls.authorizer import RequireInPerson
-from gateway.ingress.http.state_errors import UnknownSignIn
+from gateway.ingress.http.error_rows.state import UnknownSignIn
 from gateway.ingress.oauth.sign_in.sessions import Session, SignInSessions
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.ingress.http.state_errors import UnknownSignIn
+from gateway.ingress.http.error_rows.state import UnknownSignIn
 from gateway.ingress.oauth.sign_in.clients.store import BROWSER, OWN_CLIENTS
 from gateway.ingress.oauth.sign_in.sessions import SECOND_US, Session, SignedInPerson
 from gateway.server.composition.oauth.sign_in import FindSignIn, SignInServer

@@ -24,8 +24,10 @@ class Echo:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.cut = 0
+        self.headers: list[tuple[bytes, bytes]] = []  # of the last request
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.headers = scope["headers"]
         if scope["path"] == "/hang":
             await self.go.wait()
         try:
@@ -207,7 +209,7 @@ async def test_a_reader_whose_buffer_is_filled_again_while_it_reads_is_not_cut(c
     client.send(GET.replace(b"/ ", b"/hang ", 1))
     client.wire.waiting = 60_000
     for _ in range(300):
-        client.protocol.transport.write(b"x" * 10_000)  # which it reads: as much waits as before
+        client.protocol.write(b"x" * 10_000)  # which it reads: as much waits as before
         client.loop.pass_time(1)
     assert not client.wire.closed
 
@@ -221,7 +223,7 @@ async def test_a_reader_that_takes_a_little_whenever_the_buffer_is_full_is_cut(c
         client.protocol.pause_writing()
         client.loop.pass_time(29)
         client.protocol.resume_writing()  # it took three quarters of what waited, and the next events are there
-        client.protocol.transport.write(b"x" * (48 << 10))
+        client.protocol.write(b"x" * (48 << 10))
     assert (client.wire.closed, dropped) == ("aborted", ["not-read"])
 
 
@@ -233,7 +235,7 @@ def test_headers_that_are_too_large_are_answered_431(connect: Connect, chunk: in
     for start in range(0, len(request), chunk):
         client.send(request[start : start + chunk])
     assert (client.status, client.wire.closed, reason(client)) == (431, "closed", "headers-too-large")
-    assert not client.protocol.tasks
+    assert not client.tasks
 
 
 def test_too_many_headers_are_answered_431(connect: Connect) -> None:  # attack AVL-04
@@ -249,9 +251,9 @@ async def test_a_trailer_is_no_header_of_the_request(connect: Connect, app: Echo
     client = connect()
     client.send(CHUNKED % b"/hang" + b"0\r\n")
     client.send(b"Authorization: Bearer trailer\r\nHost: other\r\n\r\n")
-    assert client.protocol.scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
     app.go.set()
     await client.answered()
+    assert app.headers == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
     client.send(GET)
     await client.answered()
     assert client.wire.sent.count(b"HTTP/1.1 200") == 2 and not client.wire.closed
@@ -272,9 +274,8 @@ async def test_trailers_without_end_are_answered_431(connect: Connect, app: Echo
     for _ in range(LIMITS.header_bytes // len(more) + 2):
         client.send(more)
     assert (client.status, client.wire.closed, reason(client)) == (431, "closed", "headers-too-large")
-    assert len(list(client.protocol.scope["headers"])) == 2
     await client.answered()
-    assert app.cut == 1
+    assert (app.cut, len(app.headers)) == (1, 2)
 
 
 # attack AVL-04
@@ -325,13 +326,12 @@ async def test_requests_in_a_row_are_bounded(connect: Connect, dropped: list[str
     assert not client.wire.closed
     client.send(GET * 1000)
     assert (client.wire.closed, dropped, client.wire.sent) == ("closed", ["pipelined"], b"")
-    assert len(client.protocol.pipeline) == PIPELINED_MAX
 
 
 async def test_a_few_requests_in_a_row_are_answered_in_order(connect: Connect) -> None:
     client = connect()
     client.send(post("/", 1) + b"1" + post("/", 1) + b"2" + post("/", 1) + b"3")
-    while client.protocol.tasks:
+    while client.tasks:
         await client.answered()
     assert [answer[-1:] for answer in client.wire.sent.split(b"HTTP/1.1 ")[1:]] == [b"1", b"2", b"3"]
     client.loop.pass_time(39)

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from gateway.ingress.http.state_errors import SignInNotRenewed
+from gateway.ingress.http.error_rows.state import SignInNotRenewed
 from gateway.ingress.oauth.sign_in.clients.store import BROWSER
 from gateway.ingress.oauth.sign_in.providers.logins import KeysAway, ProviderAway, ProviderLogins, RenewalRefused
 from gateway.ingress.oauth.sign_in.sessions import SECOND_US, Session, SignInSessions

@@ -9,9 +9,9 @@ import structlog
 
 from gateway.calls.limits.slots import Overloaded
 from gateway.concurrency.admission import Admission
+from gateway.server.sockets.admission.refusals import OVERLOADED_TEXT, RETRY_SECONDS, RefusalBatch, RefusalBytes
+from gateway.server.sockets.admission.whole_requests import WholeRequests
 from gateway.server.sockets.freed_memory import release_freed_memory
-from gateway.server.sockets.refusals import OVERLOADED_TEXT, RETRY_SECONDS, RefusalBatch, RefusalBytes
-from gateway.server.sockets.whole_requests import WholeRequests
 
 PROBE_PATHS: Final = frozenset({b"/livez", b"/readyz"})  # start at once, however busy the process is
 RESERVED_PATHS: Final = (b"/metrics", b"/console", b"/api/kill", b"/api/grants", b"/api/agents", b"/api/servers", b"/api/audit")

@@ -3,7 +3,7 @@
 from gateway.events.queue import UnknownLetter
 from gateway.events.sources import UnknownSource
 from gateway.events.standard_webhooks import SignatureRefused
-from gateway.ingress.http.error_row import ErrorMapping
+from gateway.ingress.http.error_rows.row import ErrorMapping
 from gateway.workflows.problems import (
     BadCheckpointAnswer,
     BadEvent,

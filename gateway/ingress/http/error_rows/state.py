@@ -1,6 +1,6 @@
 """Rows of the table of errors about the board, claims, effects on subjects, memory, and values that no row holds."""
 
-from gateway.ingress.http.error_row import ErrorMapping
+from gateway.ingress.http.error_rows.row import ErrorMapping
 from gateway.state.board.problems import (
     BackingFailed,
     BadKey,

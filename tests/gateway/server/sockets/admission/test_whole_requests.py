@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.server.sockets.whole_requests import FORGET_SECONDS, KNOWN_MAX, WholeRequests
+from gateway.server.sockets.admission.whole_requests import FORGET_SECONDS, KNOWN_MAX, WholeRequests
 from tests.gateway.concurrency.test_admission import Loop
 
 PLAIN = b"POST /mcp/echo?x=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc\r\nContent-Length: 5\r\n\r\nhello"

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from gateway.calls.limits.slots import Overloaded
 from gateway.concurrency.admission import WAIT_SECONDS, Admission, AdmissionLimits
 from gateway.ingress.http.asgi import read_body, respond
-from gateway.server.sockets.admitted_requests import RefusalReports, RequestAdmission
+from gateway.server.sockets.admission.admitted_requests import RefusalReports, RequestAdmission
 from gateway.server.sockets.client_limits import ClientLimits, Connections
 from tests.fakes.sockets import Client, FakeLoop
 from tests.fakes.waiting import until

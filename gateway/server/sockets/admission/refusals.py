@@ -1,7 +1,7 @@
 """Answers to requests that the process does not admit: their bytes, and when they are written."""
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -37,6 +37,14 @@ def _refusal_bytes(seconds: int, headers: tuple[Header, ...]) -> bytes:
     return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (b"".join(b"%b: %b\r\n" % line for line in lines), body)
 
 
+class Answerable(Protocol):
+    """A client's connection."""
+
+    def is_closing(self) -> bool: ...
+
+    def write(self, data: bytes) -> None: ...
+
+
 class RefusalBatch:
     """Refusals that are written together, after all requests of an iteration of the event loop were read.
 
@@ -45,20 +53,17 @@ class RefusalBatch:
     """
 
     def __init__(self) -> None:
-        self._answers: dict[asyncio.WriteTransport, bytes] = {}
+        self.answers: dict[Answerable, bytes] = {}  # that are not written yet
 
-    def add(self, transport: asyncio.WriteTransport, answer: bytes) -> None:
-        """Writes `answer` before the event loop waits again. `transport` has no other answer in the batch."""
-        if not self._answers:
+    def add(self, connection: Answerable, answer: bytes) -> None:
+        """Writes `answer` before the event loop waits again. `connection` has no other answer in the batch."""
+        if not self.answers:
             asyncio.get_running_loop().call_soon(self.write)
-        self._answers[transport] = answer
-
-    def __contains__(self, transport: asyncio.WriteTransport) -> bool:
-        return transport in self._answers
+        self.answers[connection] = answer
 
     def write(self) -> None:
         """Writes all answers now."""
-        answers, self._answers = self._answers, {}
-        for transport, answer in answers.items():
-            if not transport.is_closing():
-                transport.write(answer)
+        answers, self.answers = self.answers, {}
+        for connection, answer in answers.items():
+            if not connection.is_closing():
+                connection.write(answer)

@@ -1,0 +1,1 @@
+"""The rows of the table of errors (`errors.py` beside) that belong to shared state and to workflows."""
