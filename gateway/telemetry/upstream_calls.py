@@ -155,7 +155,7 @@ class CallTelemetry:
 
     def count(self, target: Registration, method: str, outcome: str, began: float) -> None:
         """Counts a call that began at `began` on time.perf_counter. `method` is `invoke_agent`, or the method of MCP."""
-        self.metrics.upstream((target.family.value, target.tenant, target.name), method, outcome, time.perf_counter() - began)
+        self.metrics.upstream((target.family, target.tenant, target.name), method, outcome, time.perf_counter() - began)
 
 
 def address_of(target: Registration) -> dict[str, Attribute]:
