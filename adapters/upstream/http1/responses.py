@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from msgspec import Struct
+
 WAITING_MAX = 64 << 10  # bytes of an arriving body that wait for their reader
 
 
-class HttpResponse(NamedTuple):
+class HttpResponse(Struct, frozen=True):
     """A whole response. Names of `headers` are in lower case; repeated values are joined by commas."""
 
     status: int
