@@ -96,13 +96,13 @@ class Slots:
     @property
     def waiting_count(self) -> int:
         """Returns the number of calls that wait for a slot."""
-        return len(self._queue)
+        return self._queue.count
 
     def try_acquire(self, caller: Caller, target: Registration) -> "Lane | None":
         """Returns a slot if one is free for this caller, else None. The caller gives it back with `Lane.free`."""
         owner = caller.principal.owner_key
         lane = self._lanes.get((owner, target.url, target.name)) or self._create_lane(owner, target)
-        if lane.exhausted_share(_share_multiple(caller)) is not None:
+        if lane.exhausted_share(NESTED_SHARE_MULTIPLE if caller.delegation.task_id else 1) is not None:
             return None
         lane.take()
         return lane
@@ -135,7 +135,7 @@ class Slots:
     def on_slot_freed(self, upstream: "UpstreamSlots") -> None:
         """Starts the waiting calls that can use the slot which was freed at `upstream`."""
         upstream.freed_at = self._now()
-        while self._queue and (found := self._queue.pop()) is not None:
+        while self._queue.count and (found := self._queue.pop()) is not None:
             lane, waiter = found
             if waiter.grant():
                 lane.take()
@@ -146,7 +146,7 @@ class Slots:
 
     def sweep(self) -> None:
         """Deletes lanes and upstreams without a call. The process calls it about once a minute."""
-        if self._queue:
+        if self._queue.count:
             return
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.is_busy}
         self._upstreams = {key: upstream for key, upstream in self._upstreams.items() if upstream.capacity.whole.count}
@@ -222,13 +222,13 @@ class Lane:
 
     def take(self) -> None:
         """Takes a slot of the process and one of the upstream."""
-        self._whole_portion.take()
-        self._upstream_portion.take()
+        for share in self._shares:
+            share.count += 1
 
     def free(self) -> None:
         """Gives both slots back and starts calls that wait for them."""
-        self._whole_portion.free()
-        self._upstream_portion.free()
+        for share in self._shares:
+            share.count -= 1
         self._slots.on_slot_freed(self._upstream)
 
     def build_refusal(self, share_multiple: int) -> LimitReached:
@@ -246,8 +246,8 @@ class Lane:
         return Overloaded(f"The gateway has reached its limit of concurrent calls{to}; try again later.", wait)
 
 
-def _share_multiple(caller: Caller, act: Act | None = None) -> int:
-    return NESTED_SHARE_MULTIPLE if caller.delegation.task_id or (act is not None and act.verb == VERB_STOP_TASK) else 1
+def _share_multiple(caller: Caller, act: Act) -> int:
+    return NESTED_SHARE_MULTIPLE if caller.delegation.task_id or act.verb == VERB_STOP_TASK else 1
 
 
 def _upstream_key(target: Registration) -> str:
