@@ -46,7 +46,7 @@ class Metrics:
         times = "Time until an agent ended its turn, or a server answered."
         self._upstream_calls = self._add_counter("upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
         self._upstream_seconds = self._add_durations("upstream", times, (*names, "result"), CALL_BUCKETS)
-        self._upstream_series: dict[tuple[str, str, str, str, str], _CallSeries] = {}
+        self._upstream_series: dict[tuple[tuple[str, str, str], str, str], _CallSeries] = {}
         self._upstreams: set[tuple[str, str, str]] = set()
         self._tenant_seconds = self._add_durations(
             "tenant_call", "Time to the end of an answer, by the tenant of its caller.", ("tenant", "result"), TENANT_BUCKETS
@@ -83,7 +83,7 @@ class Metrics:
 
     def upstream(self, target: tuple[str, str, str], method: str, outcome: str, seconds: float) -> None:
         """Counts one call of a registered agent or server. `target` is its family, tenant and name."""
-        series = self._upstream_series.get((*target, method, outcome)) or self._create_upstream_series(target, method, outcome)
+        series = self._upstream_series.get((target, method, outcome)) or self._create_upstream_series(target, method, outcome)
         series.calls.inc()
         series.seconds.observe(seconds)
 
@@ -98,7 +98,7 @@ class Metrics:
         if is_own:
             self._upstreams.add(known)
             if (*shown, name) == (*target, method, outcome):
-                self._upstream_series[(*target, method, outcome)] = series
+                self._upstream_series[target, method, outcome] = series
         return series
 
     def _add_counter(self, name: str, help_text: str, labels: tuple[str, ...]) -> Counter | LoopCounter:
