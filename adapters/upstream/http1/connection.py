@@ -74,8 +74,8 @@ class Http1Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes | None, deadline: float, limit: int, *, opens: bool = False) -> asyncio.Future[Any]:
         """Sends a request. The future gets its HttpResponse; with `opens` its status, headers and ArrivingBody, as soon as these have come.
 
-        `deadline`, on the event loop's clock, is for all of the response, and with `opens` holds until `stop_timer`. `limit`: bytes of
-        the body, and with `opens` bytes that one read of the body may become. Raises ConnectionDropped, and the future what
+        `deadline`, on the event loop's clock, is for the whole response, and with `opens` holds until `stop_timer`. `limit`: bytes of the
+        body, and with `opens` bytes that one read of the body may become. Raises ConnectionDropped, and the future what
         ConnectionPool.exchange raises.
         """
         if self._transport is None or not self.is_usable:
@@ -91,7 +91,7 @@ class Http1Connection(asyncio.Protocol):
         return waiter
 
     def stop_timer(self) -> None:
-        """Ends the deadline of a request."""
+        """Ends the deadline of a response that was opened."""
         self._deadline = math.inf
 
     def _set_timer(self, when: float) -> None:
@@ -217,6 +217,7 @@ class Http1Connection(asyncio.Protocol):
         if self._arriving is not None:
             self._arriving.end()
             return
+        self._deadline = math.inf
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(self._build_response())
 

@@ -30,11 +30,12 @@ class ConnectOptions(NamedTuple):
 class RequestSlots(asyncio.Semaphore):
     """A semaphore from which a free slot is taken without a coroutine."""
 
-    def try_acquire(self) -> bool:
-        """Takes a slot, unless none is free or others wait for one."""
-        if self._value <= 0 or self._waiters:
+    def try_acquire_with(self, other: "RequestSlots") -> bool:
+        """Takes a slot here and one of `other`, unless one of them has none that is free, or others wait for one."""
+        if self._value <= 0 or self._waiters or other._value <= 0 or other._waiters:
             return False
         self._value -= 1
+        other._value -= 1
         return True
 
     def release(self) -> None:
@@ -81,13 +82,12 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         state = self._origins.get(target.origin) or self._add_origin(target.origin, loop)
-        if not self._try_take_slots(state):
+        if not state.slots.try_acquire_with(self._request_slots):
             await self._wait_for_slots(state, deadline)
         connection: Http1Connection | None = None
         try:
             connection = self._take_idle(state, loop) or await self._open_connection(target.origin, deadline)
             answer: HttpResponse = await connection.send(head, body, deadline, limit)
-            connection.stop_timer()
             self._keep_idle(state, connection, loop)
             connection = None
             return answer
@@ -105,7 +105,7 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         state = self._origins.get(target.origin) or self._add_origin(target.origin, loop)
-        if not self._try_take_slots(state):
+        if not state.slots.try_acquire_with(self._request_slots):
             await self._wait_for_slots(state, deadline)
         connection: Http1Connection | None = None
 
@@ -139,17 +139,8 @@ class ConnectionPool:
             self._sweep_timer = loop.call_later(self._options.idle_seconds, self._sweep, loop)
         return state
 
-    def _try_take_slots(self, state: _OriginState) -> bool:
-        """Takes a slot of the pool and one of the host, or none where a request has to wait for one of them."""
-        if not state.slots.try_acquire():
-            return False
-        if self._request_slots.try_acquire():
-            return True
-        state.slots.release()
-        return False
-
     async def _wait_for_slots(self, state: _OriginState, deadline: float) -> None:
-        """Waits for what `_try_take_slots` takes: for the host's slot first, so that requests to a busy host take no slots from others.
+        """Waits for a slot of the host and then for one of the pool, so that requests to a busy host take no slots from others.
 
         Raises TimeoutError.
         """

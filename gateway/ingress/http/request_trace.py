@@ -91,20 +91,23 @@ class RequestTrace(Struct, eq=False):
 
     @property
     def trace_context(self) -> TraceContext:
-        if self.headers is None:
-            self.headers = self._open()
-        return TraceContext(self.trace_id, self.headers, self.deadline)
+        headers = self.headers
+        if headers is None:
+            if self.tracer is None:
+                headers = {TRACEPARENT: self.parent or unsampled_traceparent(self.trace_id)}
+            else:
+                headers = self._start_span(self.tracer)
+            self.headers = headers
+        return TraceContext(self.trace_id, headers, self.deadline)
 
-    def _open(self) -> dict[str, str]:
-        if self.tracer is None:
-            return {TRACEPARENT: self.parent or unsampled_traceparent(self.trace_id)}
-        self.span = self.tracer.start(self.name, "SERVER", self.parent, {}, began=self.began)
-        return self.tracer.headers(self.span)
+    def _start_span(self, tracer: "OtelTracer") -> dict[str, str]:
+        self.span = tracer.start(self.name, "SERVER", self.parent, {}, began=self.began)
+        return tracer.headers(self.span)
 
     def close(self, tracer: "OtelTracer") -> None:
         """Ends the span."""
         if self.headers is None:
-            self.headers = self._open()
+            self.headers = self._start_span(tracer)
         if self.span is not None:
             tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.ingress}, self._span_name())
 

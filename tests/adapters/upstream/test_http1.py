@@ -280,15 +280,18 @@ async def test_who_waits_for_the_pool_holds_no_second_place_at_the_host() -> Non
 
 
 async def test_nobody_takes_a_place_before_those_who_wait_for_it() -> None:
-    slots = RequestSlots(1)
-    assert slots.try_acquire() and not slots.try_acquire()
-    waiting = asyncio.create_task(slots.acquire())
-    await asyncio.sleep(0)
-    slots.release()
-    assert not slots.try_acquire()
-    assert await waiting
-    slots.release()
-    assert slots.try_acquire()
+    slots, plenty = RequestSlots(1), RequestSlots(9)
+    for first, second in ((slots, plenty), (plenty, slots)):
+        assert first.try_acquire_with(second) and not first.try_acquire_with(second)
+        waiting = asyncio.create_task(slots.acquire())
+        await asyncio.sleep(0)
+        slots.release()
+        assert not first.try_acquire_with(second)
+        assert await waiting
+        slots.release()
+        assert first.try_acquire_with(second)
+        slots.release()
+    assert plenty.are_unused(5)
 
 
 async def test_a_connection_that_idles_is_closed() -> None:
