@@ -246,10 +246,10 @@ class StreamedResponse:
         chunks, size = list[bytes](), 0
         while size <= limit:
             chunk = await self.next_chunk()
-            if not chunk:
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
+            if size <= limit and (not chunk or self._body.is_read):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
 
     def pause_until(self, when: float) -> None:

@@ -181,11 +181,8 @@ class Http1Connection(asyncio.Protocol):
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(self._build_response())
             return
-        packing = self._fields.get("content-encoding", "identity").lower()
-        if packing in _CONTENT_ENCODINGS:
-            self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        elif packing not in ("identity", ""):
-            raise ValueError("the response has an encoding that was not requested")
+        if (encoding := self._fields.get("content-encoding")) is not None:
+            self._decompressor = _decompressor_of(encoding.lower())
         if self._opens and self._waiter is not None and not self._waiter.done():
             self._arriving = ArrivingBody(self._transport)  # type: ignore[arg-type]  # of a connection that receives
             self._waiter.set_result((self._status, self._fields, self._arriving))
@@ -224,6 +221,15 @@ class Http1Connection(asyncio.Protocol):
     def _build_response(self) -> HttpResponse:
         chunks = self._chunks
         return HttpResponse(self._status, self._fields, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _decompressor_of(encoding: str) -> "zlib._Decompress | None":
+    """Raises ValueError for an encoding that was not requested."""
+    if encoding in _CONTENT_ENCODINGS:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32)
+    if encoding in ("identity", ""):
+        return None
+    raise ValueError("the response has an encoding that was not requested")
 
 
 def _callback_error(error: Exception) -> Exception:

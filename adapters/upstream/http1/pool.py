@@ -116,7 +116,7 @@ class ConnectionPool:
                 return
             connection.stop_timer()
             if arriving is not None and arriving.is_complete:
-                arriving.discard()  # what was not read may have paused the connection
+                arriving.drop()  # what was not read may have paused the connection
                 self._keep_idle(state, connection, loop)
             elif arriving is not None and waits_for_end:
                 late = loop.call_later(END_SECONDS, connection.close)
