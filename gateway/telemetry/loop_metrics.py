@@ -4,18 +4,15 @@ A request changes eight numbers of them. prometheus_client would take a lock for
 """
 
 import math
-import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Final
 
+from prometheus_client import Counter
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
-
-WITHOUT_CREATED: Final = "PROMETHEUS_DISABLE_CREATED_SERIES"  # of prometheus_client: leaves out the times at which series began
 
 
 class LoopCount:
@@ -54,7 +51,6 @@ class LoopCounter(Collector):
         self.label_names = label_names
         self._names = (name, help_text)
         self._series: dict[tuple[str, ...], LoopCount] = {}
-        self._shows_created = _shows_created()
         registry.register(self)
 
     def labels(self, *values: str) -> LoopCount:
@@ -67,9 +63,9 @@ class LoopCounter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields the family with all its series."""
-        family = CounterMetricFamily(*self._names, labels=self.label_names)
+        family, shows_created = CounterMetricFamily(*self._names, labels=self.label_names), _shows_created()
         for values, series in self._series.items():
-            family.add_metric(values, series.value, series.created if self._shows_created else None)
+            family.add_metric(values, series.value, series.created if shows_created else None)
         yield family
 
 
@@ -84,7 +80,6 @@ class LoopHistogram(Collector):
         self._bounds = buckets
         self._bucket_names = [floatToGoString(bound) for bound in (*buckets, math.inf)]  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
         self._series: dict[tuple[str, ...], LoopDurations] = {}
-        self._shows_created = _shows_created()
         registry.register(self)
 
     def labels(self, *values: str) -> LoopDurations:
@@ -97,13 +92,15 @@ class LoopHistogram(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields the family with all its series. The buckets of Prometheus count all observations up to their bounds."""
-        family = HistogramMetricFamily(*self._names, labels=self.label_names)
+        family, shows_created = HistogramMetricFamily(*self._names, labels=self.label_names), _shows_created()
         for values, series in self._series.items():
             family.add_metric(values, list(zip(self._bucket_names, accumulate(series.counts), strict=True)), series.total)
-            if self._shows_created:
+            if shows_created:
                 family.add_sample(f"{family.name}_created", dict(zip(self.label_names, values, strict=True)), series.created)
         yield family
 
 
 def _shows_created() -> bool:
-    return os.environ.get(WITHOUT_CREATED, "").lower() not in ("true", "1", "t")
+    """Whether prometheus_client shows when series began (PROMETHEUS_DISABLE_CREATED_SERIES)."""
+    (family,) = Counter("interlock_probe", "A counter of the library.", registry=None).collect()
+    return any(sample.name.endswith("_created") for sample in family.samples)

@@ -16,7 +16,7 @@ DECOMPRESSED_MAX = 16 << 20  # bytes that one read of an arriving body may becom
 _CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-class Origin(NamedTuple):
+class HttpOrigin(NamedTuple):
     """Where a connection leads (RFC 6454 s4)."""
 
     host: str
@@ -27,13 +27,13 @@ class Origin(NamedTuple):
 class HttpTarget(NamedTuple):
     """A URL prepared for requests: where to connect, and the constant part of the request head after the method."""
 
-    origin: Origin
+    origin: HttpOrigin
     head_start: str
 
     @classmethod
     def from_url(cls, url: URL) -> "HttpTarget":
         """The target of a vetted http(s) URL."""
-        origin = Origin(url.raw_host or "", url.port or 0, url.scheme == "https")
+        origin = HttpOrigin(url.raw_host or "", url.port or 0, url.scheme == "https")
         shown = f"[{origin.host}]" if ":" in origin.host else origin.host
         if not url.is_default_port():
             shown = f"{shown}:{origin.port}"

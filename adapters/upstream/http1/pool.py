@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from ssl import SSLContext
 from typing import Final, NamedTuple
 
-from adapters.upstream.http1.connection import DECOMPRESSED_MAX, Http1Connection, HttpTarget, Origin
+from adapters.upstream.http1.connection import DECOMPRESSED_MAX, Http1Connection, HttpOrigin, HttpTarget
 from adapters.upstream.http1.responses import ArrivingBody, HttpResponse, NotConnected, OpenedResponse
 
 UNBOUNDED = 1 << 30
@@ -30,12 +30,18 @@ class ConnectOptions(NamedTuple):
 class RequestSlots(asyncio.Semaphore):
     """A semaphore from which a free slot is taken without a coroutine."""
 
-    def try_acquire_with(self, other: "RequestSlots") -> bool:
-        """Takes a slot here and one of `other`, unless one of them has none that is free, or others wait for one."""
-        if self._value <= 0 or self._waiters or other._value <= 0 or other._waiters:
+    def try_acquire(self) -> bool:
+        """Takes a slot, unless none is free or others wait for one."""
+        if self._value <= 0 or self._waiters:
             return False
         self._value -= 1
-        other._value -= 1
+        return True
+
+    def try_acquire_with(self, other: "RequestSlots") -> bool:
+        """Takes a slot here and one of `other`, or none of them."""
+        if self._value <= 0 or self._waiters or not other.try_acquire():
+            return False
+        self._value -= 1
         return True
 
     def release(self) -> None:
@@ -67,7 +73,7 @@ class ConnectionPool:
         self._options = options
         self._request_slots = RequestSlots(size or UNBOUNDED)
         self._per_host = per_host or UNBOUNDED
-        self._origins: dict[Origin, _OriginState] = {}
+        self._origins: dict[HttpOrigin, _OriginState] = {}
         self._idle_count = 0  # idle connections
         self._sweep_timer: asyncio.TimerHandle | None = None
 
@@ -133,7 +139,7 @@ class ConnectionPool:
             raise
         return OpenedResponse(status, headers, arriving, close)
 
-    def _add_origin(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> _OriginState:
+    def _add_origin(self, origin: HttpOrigin, loop: asyncio.AbstractEventLoop) -> _OriginState:
         state = self._origins[origin] = _OriginState(self._per_host)
         if self._sweep_timer is None:
             self._sweep_timer = loop.call_later(self._options.idle_seconds, self._sweep, loop)
@@ -189,7 +195,7 @@ class ConnectionPool:
         self._idle_count += 1
 
     def _keep_complete(
-        self, origin: Origin, connection: Http1Connection, body: ArrivingBody, late: asyncio.TimerHandle, _ended: asyncio.Future[None]
+        self, origin: HttpOrigin, connection: Http1Connection, body: ArrivingBody, late: asyncio.TimerHandle, _ended: asyncio.Future[None]
     ) -> None:
         """Keeps the connection of a body that has ended well."""
         late.cancel()
@@ -214,14 +220,14 @@ class ConnectionPool:
         self._idle_count = sum(len(state.idle) for state in self._origins.values())
         self._sweep_timer = loop.call_later(self._options.idle_seconds, self._sweep, loop) if self._origins else None
 
-    async def _open_connection(self, origin: Origin, deadline: float) -> Http1Connection:
+    async def _open_connection(self, origin: HttpOrigin, deadline: float) -> Http1Connection:
         """A new connection to the first address that accepts one. Raises NotConnected."""
         try:
             return await self._connect_to_first(origin, deadline)
         except OSError as error:
             raise NotConnected(error) from error
 
-    async def _connect_to_first(self, origin: Origin, deadline: float) -> Http1Connection:
+    async def _connect_to_first(self, origin: HttpOrigin, deadline: float) -> Http1Connection:
         loop = asyncio.get_running_loop()
         last = min(deadline, loop.time() + self._options.connect_seconds)
         async with asyncio.timeout_at(last):

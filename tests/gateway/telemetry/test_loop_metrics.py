@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from gateway.telemetry.loop_metrics import WITHOUT_CREATED, LoopCounter, LoopHistogram
+from gateway.telemetry.loop_metrics import LoopCounter, LoopHistogram
 
 BOUNDS = (0.001, 0.25, 1.0, 30.0)
 SECONDS = (0.0, 0.001, 0.0011, 0.2, 0.25, 0.7, 1.0, 29.9, 30.0, 31.0, 1e6)
@@ -33,7 +33,6 @@ def fill(counter_kind: type[Counter | LoopCounter], histogram_kind: type[Histogr
 def test_the_exposition_is_that_of_prometheus_client(monkeypatch: pytest.MonkeyPatch, has_created: bool) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_790_000_000.5)
     monkeypatch.setattr(metrics, "_use_created", has_created)
-    monkeypatch.setenv(WITHOUT_CREATED, "False" if has_created else "True")
     own, theirs = fill(LoopCounter, LoopHistogram), fill(Counter, Histogram)
     assert generate_latest(own) == generate_latest(theirs)
     assert generate_openmetrics(own) == generate_openmetrics(theirs)  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
