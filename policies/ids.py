@@ -17,9 +17,10 @@ def new_id(prefix: str) -> str:
     except IndexError:
         bits = os.urandom(_IDS_PER_DRAW * _RANDOM_BYTES).hex()
         width = 2 * _RANDOM_BYTES
-        _random_pool.extend(bits[at : at + width] for at in range(width, len(bits), width))
+        _random_pool.extend([bits[at : at + width] for at in range(width, len(bits), width)])
         drawn = bits[:width]
-    return f"{prefix}_{time.time_ns() // 1_000_000:011x}{drawn}"
+    milliseconds = (time.time_ns() // 1_000_000).to_bytes(6, "big")  # faster than a format with a width
+    return f"{prefix}_{milliseconds.hex()[1:]}{drawn}"
 
 
 def now_us() -> int:

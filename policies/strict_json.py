@@ -16,7 +16,9 @@ VALUES_MAX: Final = 2_000_000  # values in one document: as many as 4 MB can hol
 LARGE: Final = 1 << 16  # bytes; longer text is parsed in a thread
 
 _HUGE: Final = 10**DIGITS_MAX
-_SHAPE: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_SHAPE: Final = bytes.maketrans(b"123456789E{", b"000000000e[")  # all digits, exponents and containers look alike
+_SIGN: Final = b"+"  # is left out
+_LARGE_EXPONENT: Final = b"0e000"
 _LONG: Final = b"0" * 200
 _REASONS: Final = {
     "duplicate key": "an object has the same key twice",
@@ -41,9 +43,11 @@ def parse(raw: bytes, members_max: int = MEMBERS_MAX) -> Any:
     if len(raw) > LARGE:
         return _parse_large(raw, members_max)
     value = _decode(raw, unique=True)
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+    shape = raw.translate(_SHAPE, _SIGN)
+    if shape.count(b"[") > MAX_DEPTH:
         _check_containers(value)
-    _check_shape(raw, value)
+    if _LARGE_EXPONENT in shape or _LONG in shape:
+        _check_numbers(value)
     return value
 
 
@@ -59,7 +63,9 @@ def _parse_large(raw: bytes, members_max: int) -> Any:
             gc.enable()
     if _check_containers(value) != names:
         raise BadJson(_REASONS["duplicate key"])
-    _check_shape(raw, value)
+    shape = raw.translate(_SHAPE, _SIGN)
+    if _LARGE_EXPONENT in shape or _LONG in shape:
+        _check_numbers(value)
     return value
 
 
@@ -120,14 +126,8 @@ def _check_containers(value: Any) -> int:
     return members
 
 
-def _check_shape(raw: bytes, value: Any) -> None:
-    """Checks the numbers of a text that may have one out of range: with very many digits, or an exponent of three digits."""
-    shape = raw.translate(_SHAPE)
-    if b"0e000" in shape or b"0e+000" in shape or _LONG in shape:
-        _check_numbers(value)
-
-
 def _check_numbers(value: Any) -> None:
+    """Checks the numbers of a text that may have one out of range: with very many digits, or an exponent of three digits."""
     waiting = [value]
     while waiting:
         each = waiting.pop()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cache, partial
 from ssl import SSLContext, create_default_context
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
 from yarl import URL
 
@@ -15,7 +15,7 @@ from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions
 from adapters.upstream.http1.responses import ConnectionDropped, HttpResponse, NotConnected, OpenedResponse, ResponseTooLarge
 from adapters.upstream.targets import EgressRefused, TargetPolicy
 
-__all__ = ["Egress", "EgressRefused", "HttpResponse", "Lookup", "RequestBounds", "ResponseStream", "StreamedResponse", "VettedTarget"]
+__all__ = ["Egress", "EgressRefused", "HttpResponse", "Lookup", "ResponseStream", "StreamedResponse", "VettedTarget"]
 
 CONNECTIONS_MAX = 400
 CONNECTIONS_PER_HOST = 150  # so that a hanging host does not take all of them
@@ -34,21 +34,6 @@ class VettedTarget(NamedTuple):
 
     url: URL
     addresses: tuple[str, ...]
-
-
-class RequestBounds(TypedDict, total=False):
-    """Limits of one request: `timeout` in seconds for all of it, `limit` in bytes of the (decompressed) response.
-
-    `idempotent`: a repetition is harmless, so the request is retried once if the server closed the connection. `fresh`: uses a new
-    connection, for requests that must neither be lost with an old one nor be sent twice. `carries_call`: the request carries a call, so
-    that a person who tries it may see it.
-    """
-
-    timeout: float
-    limit: int
-    idempotent: bool
-    fresh: bool
-    carries_call: bool
 
 
 class _VettedResolver:
@@ -125,28 +110,42 @@ class Egress:
         return await self.request("GET", url, headers={"Accept": "application/json"}, body=None, timeout=timeout, limit=limit)
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[RequestBounds]
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float = TIMEOUT_SECONDS,  # noqa: ASYNC109 (covers reading too)
+        limit: int = BODY_MAX,
+        idempotent: bool = False,
+        fresh: bool = False,
+        carries_call: bool = False,
     ) -> HttpResponse:
-        """Sends one request and reads the whole response, of any status. Does not follow redirects."""
+        """Sends one request and reads the whole response, of any status. Does not follow redirects.
+
+        `timeout`: seconds for all of it. `limit`: bytes of the (decompressed) response. `idempotent`: a repetition is harmless, so the
+        request is retried once if the server closed the connection. `fresh`: uses a new connection, for requests that must neither be
+        lost with an old one nor be sent twice. `carries_call`: the request carries a call, so that a person who tries it may see it.
+        """
         target = self._request_targets.get(url) or self._request_target(url)
-        seconds, limit = bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX)
-        if bounds.get("fresh"):
+        if fresh:
             self._pool.close_idle(target)
-        is_tried = CURRENT_RECORDER.get() is not None and bounds.get("carries_call")
+        is_tried = carries_call and CURRENT_RECORDER.get() is not None
         record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if is_tried else None
         try:
-            answer = await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
+            answer = await self._pool.exchange(target, method, headers, body, seconds=timeout, limit=limit)
             if record is not None:
                 record.begin_response(answer.status, answer.headers)
                 record.add_body(answer.body)
             return answer
         except ConnectionDropped as error:
-            if not bounds.get("idempotent"):
+            if not idempotent:
                 raise _fault_at(error, url) from error
         except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
             raise _fault_at(error, url) from error
         try:
-            return await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
+            return await self._pool.exchange(target, method, headers, body, seconds=timeout, limit=limit)
         except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
             raise _fault_at(error, url) from error
 
@@ -160,7 +159,7 @@ class Egress:
         timeout: float,  # covers reading too
         carries_call: bool = False,
     ) -> "ResponseStream":
-        """Returns the context of one request: entering it sends, leaving it ends the response. `carries_call`: see RequestBounds."""
+        """Returns the context of one request: entering it sends, leaving it ends the response. `carries_call`: see `request`."""
         return ResponseStream(partial(self._open, method, url, headers, body, timeout or ENDLESS_SECONDS, carries_call=carries_call))
 
     async def _open(
@@ -247,10 +246,10 @@ class StreamedResponse:
         chunks, size = list[bytes](), 0
         while size <= limit:
             chunk = await self.next_chunk()
-            if not chunk:
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
+            if size <= limit and (not chunk or self._body.is_read):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
 
     def pause_until(self, when: float) -> None:

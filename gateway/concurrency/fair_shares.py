@@ -69,7 +69,7 @@ class Portion:
         left = free * capacity.tenant_multiple - self.tenant.count
         if left <= 0:
             return self.tenant
-        return self.person if self.person.count >= min(free, left) * capacity.person_multiple else None
+        return self.person if self.person.count >= (free if free < left else left) * capacity.person_multiple else None
 
     def take(self) -> None:
         """Takes one unit."""

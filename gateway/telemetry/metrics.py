@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gateway.telemetry.loop_metrics import LoopCount, LoopCounter, LoopDurations, LoopHistogram
 from gateway.telemetry.outcomes import DOORS, FAMILIES, METHODS, OTHER, OutcomeLabels
 from gateway.telemetry.worker_figures import WorkerFigures
 
@@ -21,12 +22,15 @@ OverWorkers = Literal["livesum", "livemax", "livemin"]
 class _CallSeries(NamedTuple):
     """The series of one door, method and outcome. They are looked up once, and then incremented."""
 
-    calls: Counter
-    seconds: Histogram
+    calls: Counter | LoopCount
+    seconds: Histogram | LoopDurations
 
 
 class Metrics:
-    """The metrics of one process, or with `worker` those of all workers. `render` returns the body of /metrics."""
+    """The metrics of one process, or with `worker` those of all workers. `render` returns the body of /metrics.
+
+    Calls are counted by the event loop. Workers count them in files that prometheus_client shares among them.
+    """
 
     def __init__(self, outcomes: OutcomeLabels | None = None, worker: WorkerFigures | None = None) -> None:
         self._worker = worker
@@ -42,12 +46,12 @@ class Metrics:
         times = "Time until an agent ended its turn, or a server answered."
         self._upstream_calls = self._add_counter("upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
         self._upstream_seconds = self._add_durations("upstream", times, (*names, "result"), CALL_BUCKETS)
-        self._upstream_series: dict[tuple[str, str, str, str, str], _CallSeries] = {}
+        self._upstream_series: dict[tuple[tuple[str, str, str], str, str], _CallSeries] = {}
         self._upstreams: set[tuple[str, str, str]] = set()
         self._tenant_seconds = self._add_durations(
             "tenant_call", "Time to the end of an answer, by the tenant of its caller.", ("tenant", "result"), TENANT_BUCKETS
         )
-        self._tenant_series: dict[tuple[str, str], Histogram] = {}
+        self._tenant_series: dict[tuple[str, str], Histogram | LoopDurations] = {}
         self._tenants: set[str] = set()
 
     def count_call(self, ingress: str, method: str, outcome: str, seconds: float, tenant: str = "") -> None:
@@ -67,7 +71,7 @@ class Metrics:
             self._call_series[known] = series
         return series
 
-    def _create_tenant_series(self, tenant: str, outcome: str) -> Histogram:
+    def _create_tenant_series(self, tenant: str, outcome: str) -> Histogram | LoopDurations:
         """Returns the durations of a tenant and of the result that an outcome stands for. Further tenants share those of `other`."""
         is_own = tenant in self._tenants or len(self._tenants) < TENANTS_MAX
         series = self._tenant_seconds.labels(tenant if is_own else OTHER, self._outcomes.result_of(outcome))
@@ -79,7 +83,7 @@ class Metrics:
 
     def upstream(self, target: tuple[str, str, str], method: str, outcome: str, seconds: float) -> None:
         """Counts one call of a registered agent or server. `target` is its family, tenant and name."""
-        series = self._upstream_series.get((*target, method, outcome)) or self._create_upstream_series(target, method, outcome)
+        series = self._upstream_series.get((target, method, outcome)) or self._create_upstream_series(target, method, outcome)
         series.calls.inc()
         series.seconds.observe(seconds)
 
@@ -94,14 +98,16 @@ class Metrics:
         if is_own:
             self._upstreams.add(known)
             if (*shown, name) == (*target, method, outcome):
-                self._upstream_series[(*target, method, outcome)] = series
+                self._upstream_series[target, method, outcome] = series
         return series
 
-    def _add_counter(self, name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"interlock_{name}", help_text, labels, registry=self.registry)
+    def _add_counter(self, name: str, help_text: str, labels: tuple[str, ...]) -> Counter | LoopCounter:
+        kind = LoopCounter if self._worker is None else Counter
+        return kind(f"interlock_{name}", help_text, labels, registry=self.registry)
 
-    def _add_durations(self, name: str, help_text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"interlock_{name}_seconds", help_text, labels, registry=self.registry, buckets=buckets)
+    def _add_durations(self, name: str, help_text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram | LoopHistogram:
+        kind = LoopHistogram if self._worker is None else Histogram
+        return kind(f"interlock_{name}_seconds", help_text, labels, registry=self.registry, buckets=buckets)
 
     def add_gauge(self, name: str, help_text: str, read_value: Callable[[], float], over_workers: OverWorkers = "livesum") -> None:
         """Adds the gauge `interlock_{name}` without labels, whose value `read_value` returns. `over_workers` says how workers combine."""

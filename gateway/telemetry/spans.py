@@ -93,9 +93,9 @@ def trace_id_of(traceparent: str) -> str:
 
 
 def new_trace_id() -> str:
-    return f"{random.getrandbits(128) or 1:032x}"
+    return (random.getrandbits(128) or 1).to_bytes(16, "big").hex()
 
 
 def unsampled_traceparent(trace_id: str) -> str:
     """Returns a `traceparent` for a trace of which the gateway records nothing."""
-    return f"00-{trace_id}-{random.getrandbits(64) or 1:016x}-00"
+    return f"00-{trace_id}-{(random.getrandbits(64) or 1).to_bytes(8, 'big').hex()}-00"

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.cli.local.doctor.running import parse_metrics
 from gateway.ingress.http.errors import REASON_IDS
+from gateway.telemetry.loop_metrics import LoopCounter, LoopHistogram
 from gateway.telemetry.outcomes import DOORS, FAMILIES, METHODS, OUTCOMES
 from tests.fakes.house import CallbackAgent, House, house
 from tests.house.source import ROOT
@@ -52,9 +53,10 @@ def labels_by_series(home: House) -> dict[str, set[str]]:
     """The labels of each series that /metrics can show, with or without a value yet."""
     found: dict[str, set[str]] = {}
     for collector, names in home.gateway.metrics.registry._collector_to_names.items():
-        assert isinstance(collector, MetricWrapperBase)
+        assert isinstance(collector, MetricWrapperBase | LoopCounter | LoopHistogram)
+        labels = collector._labelnames if isinstance(collector, MetricWrapperBase) else collector.label_names
         for name in names:
-            found[name] = {*collector._labelnames, *(["le"] if name.endswith("_bucket") else [])}
+            found[name] = {*labels, *(["le"] if name.endswith("_bucket") else [])}
     return found
 
 

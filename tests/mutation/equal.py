@@ -84,7 +84,7 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ): "1 << 32 is even, and refused for that",
     ("keys/pinned", "PROTECTED_MAX = 4096  # characters of a protected header", "number + 1"): "no base64url has 4097 characters",
     ("keys/pinned", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
-    ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
+    ("strict_json", 'if shape.count(b"[") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
     (
         "delegation/approval_rows",
         "MATCHED_MAX = 50  # approvals of the same arguments that are examined",

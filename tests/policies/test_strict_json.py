@@ -28,6 +28,7 @@ REFUSED = {
     "minus Infinity": b"-Infinity",
     "1e400": b"[1e400]",
     "minus 1e400": b"-1e400",
+    "1E+400": b"[1E+400]",
     "309 digits": b"1" * 309,
     "5000 digits": b"1" * 5000,
     "5000 digits below zero": b"-" + b"1" * 5000,

@@ -1,8 +1,8 @@
 """One connection of HTTP/1.1, with at most one request."""
 
 import asyncio
+import math
 import zlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import httptools
@@ -16,23 +16,29 @@ DECOMPRESSED_MAX = 16 << 20  # bytes that one read of an arriving body may becom
 _CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-class HttpTarget(NamedTuple):
-    """A URL prepared for requests: where to connect, and the constant part of the request head after the method."""
+class HttpOrigin(NamedTuple):
+    """Where a connection leads (RFC 6454 s4)."""
 
     host: str
     port: int
     uses_tls: bool
+
+
+class HttpTarget(NamedTuple):
+    """A URL prepared for requests: where to connect, and the constant part of the request head after the method."""
+
+    origin: HttpOrigin
     head_start: str
 
     @classmethod
     def from_url(cls, url: URL) -> "HttpTarget":
         """The target of a vetted http(s) URL."""
-        host, port = url.raw_host or "", url.port or 0
-        shown = f"[{host}]" if ":" in host else host
+        origin = HttpOrigin(url.raw_host or "", url.port or 0, url.scheme == "https")
+        shown = f"[{origin.host}]" if ":" in origin.host else origin.host
         if not url.is_default_port():
-            shown = f"{shown}:{port}"
+            shown = f"{shown}:{origin.port}"
         lines = (f" {url.raw_path_qs} HTTP/1.1", f"Host: {shown}", "User-Agent: interlock", "Accept-Encoding: gzip, deflate", "")
-        return cls(host, port, url.scheme == "https", "\r\n".join(lines))
+        return cls(origin, "\r\n".join(lines))
 
 
 class Http1Connection(asyncio.Protocol):
@@ -44,16 +50,18 @@ class Http1Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._waiter: asyncio.Future[Any] | None = None  # of the response, or of its head
         self._arriving: ArrivingBody | None = None
-        self._late: asyncio.TimerHandle | None = None
+        self._deadline = math.inf  # of the request, on the event loop's clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._opens = False  # whether the body is to be read while it arrives
         self._limit = 0
         self._expects_no_body = False
         self.is_usable = True
         self.idle_since = 0.0
-        self.host_slot: asyncio.Semaphore | None = None
         self._reset()
 
     def _reset(self) -> None:
+        self._status = 0
         self._fields: dict[str, str] = {}
         self._head_size = 0
         self._unparsed_size = 0
@@ -63,55 +71,56 @@ class Http1Connection(asyncio.Protocol):
         self._reading_body = False
         self._has_body = False
 
-    async def exchange(self, head: bytes, body: bytes | None, deadline: float, limit: int) -> HttpResponse:
-        """See ConnectionPool.exchange."""
-        waiter: asyncio.Future[HttpResponse] = self._begin(head, body, deadline, opens=False)
-        self._limit = limit
-        try:
-            return await waiter
-        finally:
-            self.stop_timer()
-            self._waiter = None
+    def send(self, head: bytes, body: bytes | None, deadline: float, limit: int, *, opens: bool = False) -> asyncio.Future[Any]:
+        """Sends a request. The future gets its HttpResponse; with `opens` its status, headers and ArrivingBody, as soon as these have come.
 
-    async def open(self, head: bytes, body: bytes | None, deadline: float) -> tuple[int, Mapping[str, str], ArrivingBody]:
-        """See ConnectionPool.open. The deadline holds until `stop_timer`."""
-        waiter: asyncio.Future[tuple[int, Mapping[str, str], ArrivingBody]] = self._begin(head, body, deadline, opens=True)
-        self._limit = DECOMPRESSED_MAX
-        try:
-            return await waiter
-        finally:
-            self._waiter = None
-
-    def _begin(self, head: bytes, body: bytes | None, deadline: float, *, opens: bool) -> asyncio.Future[Any]:
-        """Sends a request. Raises ConnectionDropped."""
+        `deadline`, on the event loop's clock, is for the whole response, and with `opens` holds until `stop_timer`. `limit`: bytes of the
+        body, and with `opens` bytes that one read of the body may become. Raises ConnectionDropped, and the future what
+        ConnectionPool.exchange raises.
+        """
         if self._transport is None or not self.is_usable:
             raise ConnectionDropped("the connection is closed")
         self._reset()
-        self._opens, self._arriving = opens, None
+        self._limit, self._opens, self._arriving = limit, opens, None
         self._expects_no_body = head.startswith(b"HEAD ")
         waiter = self._waiter = self._loop.create_future()
-        self._late = self._loop.call_at(deadline, self._fail, TimeoutError())
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
         self._transport.write(head + body if body else head)
         return waiter
 
     def stop_timer(self) -> None:
-        """Ends the deadline of a request."""
-        if self._late is not None:
-            self._late.cancel()
+        """Ends the deadline of a response that was opened."""
+        self._deadline = math.inf
+
+    def _set_timer(self, when: float) -> None:
+        """Looks at the deadline at `when`. A request with a later one leaves the timer alone, since to set one takes long."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._deadline <= self._loop.time():
+            self._fail(TimeoutError())
+        elif self._deadline < math.inf:
+            self._set_timer(self._deadline)
 
     def close(self) -> None:
         self.is_usable = False
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
 
     def _fail(self, error: Exception) -> None:
-        self.is_usable = False
         if self._arriving is not None:
             self._arriving.end(error)
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
-        if self._transport is not None:
-            self._transport.abort()
+        self.close()
 
     # asyncio.Protocol
 
@@ -132,6 +141,8 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_usable = False
+        if self._timer is not None:
+            self._timer.cancel()
         waiter = self._waiter
         endless = self._reading_body and not self._fields.keys() & {"content-length", "transfer-encoding"}
         if self._arriving is not None:
@@ -156,12 +167,12 @@ class Http1Connection(asyncio.Protocol):
         self._head_size += len(name) + len(value)
         if self._head_size > HEAD_MAX:
             raise ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers")
-        key, text = name.decode("ascii").lower(), value.decode("latin-1")
-        known = self._fields.get(key)
-        self._fields[key] = text if known is None else f"{known}, {text}"
+        fields, key, text = self._fields, name.decode("ascii").lower(), value.decode("latin-1")
+        fields[key] = f"{fields[key]}, {text}" if key in fields else text
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
             return
         self._reading_body = True
         self._unparsed_size = 0
@@ -170,14 +181,11 @@ class Http1Connection(asyncio.Protocol):
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(self._build_response())
             return
-        packing = self._fields.get("content-encoding", "identity").lower()
-        if packing in _CONTENT_ENCODINGS:
-            self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        elif packing not in ("identity", ""):
-            raise ValueError("the response has an encoding that was not requested")
+        if (encoding := self._fields.get("content-encoding")) is not None:
+            self._decompressor = _decompressor_of(encoding.lower())
         if self._opens and self._waiter is not None and not self._waiter.done():
             self._arriving = ArrivingBody(self._transport)  # type: ignore[arg-type]  # of a connection that receives
-            self._waiter.set_result((self._parser.get_status_code(), self._fields, self._arriving))
+            self._waiter.set_result((self._status, self._fields, self._arriving))
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_size = 0
@@ -196,7 +204,7 @@ class Http1Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if not self._reading_body:  # an informational response such as 100 Continue
-            if self._parser.get_status_code() == 101:
+            if self._status == 101:
                 raise ValueError("the server changes the protocol")
             self._reset()
             return
@@ -206,12 +214,22 @@ class Http1Connection(asyncio.Protocol):
         if self._arriving is not None:
             self._arriving.end()
             return
+        self._deadline = math.inf
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(self._build_response())
 
     def _build_response(self) -> HttpResponse:
         chunks = self._chunks
-        return HttpResponse(self._parser.get_status_code(), self._fields, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        return HttpResponse(self._status, self._fields, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _decompressor_of(encoding: str) -> "zlib._Decompress | None":
+    """Raises ValueError for an encoding that was not requested."""
+    if encoding in _CONTENT_ENCODINGS:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32)
+    if encoding in ("identity", ""):
+        return None
+    raise ValueError("the response has an encoding that was not requested")
 
 
 def _callback_error(error: Exception) -> Exception:

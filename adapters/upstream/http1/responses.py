@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from msgspec import Struct
+
 WAITING_MAX = 64 << 10  # bytes of an arriving body that wait for their reader
 
 
-class HttpResponse(NamedTuple):
+class HttpResponse(Struct, frozen=True):
     """A whole response. Names of `headers` are in lower case; repeated values are joined by commas."""
 
     status: int
@@ -41,7 +43,7 @@ class ArrivingBody:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._clear()
+        self.drop()
         return data
 
     def pause_until(self, when: float) -> None:
@@ -52,9 +54,20 @@ class ArrivingBody:
         self._transport.pause_reading()
         self._pause_timer = asyncio.get_running_loop().call_at(when, self._resume)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the whole body has arrived and was read."""
+        return self.is_complete and not self._chunks
+
+    def drop(self) -> None:
+        """Drops what waits for a reader."""
+        self._chunks, self._size = [], 0
+        if self._is_paused:
+            self._resume()
+
     def discard(self) -> asyncio.Future[None]:
         """Drops the rest, of which nothing is read any more. The future is done at its end, or when it is more than WAITING_MAX bytes."""
-        self._clear()
+        self.drop()
         self._is_discarded = True
         self._waiter = asyncio.get_running_loop().create_future()
         if self.is_complete or self._error is not None:
@@ -82,11 +95,6 @@ class ArrivingBody:
             if self._pause_timer is not None:
                 self._resume()
             self._wake()
-
-    def _clear(self) -> None:
-        self._chunks, self._size = [], 0
-        if self._is_paused:
-            self._resume()
 
     def _resume(self) -> None:
         self._is_paused = False

@@ -59,16 +59,16 @@ class FairQueue(Generic[L]):
 
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, OrderedDict[str, OrderedDict[L, OrderedDict[Waiter, None]]]] = OrderedDict()
-        self._count = 0
+        self.count = 0  # waiting calls; each call that ends reads it, so it is not behind a function
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def add(self, lane: L, waiter: Waiter) -> None:
         people = self._tenants.setdefault(lane.tenant, OrderedDict())
         lanes = people.setdefault(lane.owner, OrderedDict())
         lanes.setdefault(lane, OrderedDict())[waiter] = None
-        self._count += 1
+        self.count += 1
 
     def remove(self, lane: L, waiter: Waiter) -> None:
         """Removes a call, or does nothing if the call is not in the queue."""
@@ -78,7 +78,7 @@ class FairQueue(Generic[L]):
         if waiter not in waiters:
             return
         del waiters[waiter]
-        self._count -= 1
+        self.count -= 1
         if not waiters:
             del lanes[lane]
         if not lanes:

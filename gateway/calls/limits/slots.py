@@ -75,13 +75,13 @@ class Slots:
         self._can_see = can_see
         self._report_refusal = report_refusal
         self._limits = limits
-        self._now = now
+        self.now = now
         self._workers = workers or {}
         self._whole = Capacity(limits.calls_max)
         self._waiting = Capacity(limits.waiting_max)
         self._upstreams: dict[str, UpstreamSlots] = {}
         self._lanes: dict[tuple[str, str, str], Lane] = {}
-        self._queue: FairQueue[Lane] = FairQueue()
+        self.queue: FairQueue[Lane] = FairQueue()
 
     @property
     def places(self) -> int:
@@ -96,16 +96,13 @@ class Slots:
     @property
     def waiting_count(self) -> int:
         """Returns the number of calls that wait for a slot."""
-        return len(self._queue)
+        return self.queue.count
 
     def try_acquire(self, caller: Caller, target: Registration) -> "Lane | None":
         """Returns a slot if one is free for this caller, else None. The caller gives it back with `Lane.free`."""
         owner = caller.principal.owner_key
         lane = self._lanes.get((owner, target.url, target.name)) or self._create_lane(owner, target)
-        if lane.exhausted_share(_share_multiple(caller)) is not None:
-            return None
-        lane.take()
-        return lane
+        return lane if lane.try_take(NESTED_SHARE_MULTIPLE if caller.delegation.task_id else 1) else None
 
     async def wait_for_slot(self, caller: Caller, target: Registration, act: Act, deadline: float = math.inf) -> "Lane | NoSlot":
         """Waits for a slot until `deadline`, on the event loop's clock, but no longer than `wait_seconds`.
@@ -117,14 +114,13 @@ class Slots:
             return NO_SLOT
         owner, times = caller.principal.owner_key, _share_multiple(caller, act)
         lane = self._lanes.get((owner, target.url, target.name)) or self._create_lane(owner, target)
-        if lane.exhausted_share(times) is None:
-            lane.take()
+        if lane.try_take(times):
             return lane
         place = self._waiting.portion_of(owner)
         if place.exhausted_share() is None:
             place.take()
             try:
-                if await self._wait_in_queue(lane, times, min(deadline, self._now() + self._limits.wait_seconds)):
+                if await self._wait_in_queue(lane, times, min(deadline, self.now() + self._limits.wait_seconds)):
                     return lane
             finally:
                 place.free()
@@ -132,21 +128,16 @@ class Slots:
         self._report_refusal(caller, refusal)
         raise refusal
 
-    def on_slot_freed(self, upstream: "UpstreamSlots") -> None:
-        """Starts the waiting calls that can use the slot which was freed at `upstream`."""
-        upstream.freed_at = self._now()
-        while self._queue and (found := self._queue.pop()) is not None:
+    def start_waiting_calls(self) -> None:
+        """Starts the waiting calls that can use slots which were freed."""
+        while self.queue.count and (found := self.queue.pop()) is not None:
             lane, waiter = found
             if waiter.grant():
                 lane.take()
 
-    def seconds_since(self, moment: float) -> float:
-        """Returns the seconds since `moment`, on the event loop's clock."""
-        return self._now() - moment
-
     def sweep(self) -> None:
         """Deletes lanes and upstreams without a call. The process calls it about once a minute."""
-        if self._queue:
+        if self.queue.count:
             return
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.is_busy}
         self._upstreams = {key: upstream for key, upstream in self._upstreams.items() if upstream.capacity.whole.count}
@@ -156,8 +147,8 @@ class Slots:
     async def _wait_in_queue(self, lane: "Lane", share_multiple: int, deadline: float) -> bool:
         loop = asyncio.get_running_loop()
         waiter = Waiter(loop.create_future(), share_multiple)
-        late = loop.call_later(max(0.0, deadline - self._now()), waiter.expire)
-        self._queue.add(lane, waiter)
+        late = loop.call_later(max(0.0, deadline - self.now()), waiter.expire)
+        self.queue.add(lane, waiter)
         try:
             return await waiter.outcome
         except asyncio.CancelledError:
@@ -166,7 +157,7 @@ class Slots:
             raise
         finally:
             late.cancel()
-            self._queue.remove(lane, waiter)
+            self.queue.remove(lane, waiter)
 
     def _create_lane(self, owner: str, target: Registration) -> "Lane":
         workers = self._workers.get(target.kind)
@@ -175,7 +166,7 @@ class Slots:
         if upstream is None:
             size = min(self._limits.per_upstream_max, CALLS_MAX) if target.url.startswith(STDIO_PREFIX) else self._limits.per_upstream_max
             capacity = Capacity(size) if workers is None else Capacity(workers, workers, workers)
-            upstream = self._upstreams[key] = UpstreamSlots(capacity, self._now())
+            upstream = self._upstreams[key] = UpstreamSlots(capacity, self.now())
         lane = self._lanes[owner, target.url, target.name] = Lane(owner, target.name, self._whole.portion_of(owner), upstream, self)
         return lane
 
@@ -220,23 +211,34 @@ class Lane:
         """Returns whether a call of this lane uses one of `shares`."""
         return bool(shares) and not shares.isdisjoint(self._shares)
 
+    def try_take(self, share_multiple: int) -> bool:
+        """Takes a slot of the process and one of the upstream, or none if a share allows no further call."""
+        if self._whole_portion.exhausted_share(share_multiple) or self._upstream_portion.exhausted_share(share_multiple):
+            return False
+        for share in self._shares:
+            share.count += 1
+        return True
+
     def take(self) -> None:
         """Takes a slot of the process and one of the upstream."""
-        self._whole_portion.take()
-        self._upstream_portion.take()
+        for share in self._shares:
+            share.count += 1
 
     def free(self) -> None:
         """Gives both slots back and starts calls that wait for them."""
-        self._whole_portion.free()
-        self._upstream_portion.free()
-        self._slots.on_slot_freed(self._upstream)
+        for share in self._shares:
+            share.count -= 1
+        slots = self._slots
+        self._upstream.freed_at = slots.now()
+        if slots.queue.count:
+            slots.start_waiting_calls()
 
     def build_refusal(self, share_multiple: int) -> LimitReached:
         """Returns the error for a call that gets no slot.
 
         Its `retry_after` is the time since a slot of this upstream was last freed, at most RETRY_MAX seconds.
         """
-        wait = min(self._slots.seconds_since(self._upstream.freed_at), RETRY_MAX)
+        wait = min(self._slots.now() - self._upstream.freed_at, RETRY_MAX)
         portion = self._whole_portion if self._whole_portion.exhausted_share(share_multiple) else self._upstream_portion
         binding, to = portion.exhausted_share(share_multiple), "" if portion is self._whole_portion else f" to {self._name}"
         if binding is portion.tenant:
@@ -246,8 +248,8 @@ class Lane:
         return Overloaded(f"The gateway has reached its limit of concurrent calls{to}; try again later.", wait)
 
 
-def _share_multiple(caller: Caller, act: Act | None = None) -> int:
-    return NESTED_SHARE_MULTIPLE if caller.delegation.task_id or (act is not None and act.verb == VERB_STOP_TASK) else 1
+def _share_multiple(caller: Caller, act: Act) -> int:
+    return NESTED_SHARE_MULTIPLE if caller.delegation.task_id or act.verb == VERB_STOP_TASK else 1
 
 
 def _upstream_key(target: Registration) -> str:

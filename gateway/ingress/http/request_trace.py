@@ -6,6 +6,8 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
 from gateway.calls.outgoing.builder import DEADLINE_HEADER
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.telemetry.metrics import Metrics
@@ -28,13 +30,15 @@ if TYPE_CHECKING:
 
 DEADLINE_HEADER_LOWER: Final = DEADLINE_HEADER.lower()
 _HEADER_NAME: Final = DEADLINE_HEADER_LOWER.encode()
+_TRACEPARENT_NAME: Final = TRACEPARENT.encode()
 _RFC3339_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
 UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text, so that it may not name a span
 
 
 def read_deadline(scope: Scope) -> float:
     """Returns the deadline of a request in seconds since 1970; infinite without the header. Raises BadHeader."""
-    return parse_deadline(header(scope, _HEADER_NAME))
+    text = header(scope, _HEADER_NAME)
+    return math.inf if text is None else parse_deadline(text)
 
 
 def parse_deadline(text: str | None) -> float:
@@ -49,47 +53,30 @@ def parse_deadline(text: str | None) -> float:
     raise BadHeader(f"{DEADLINE_HEADER_LOWER} is no time of RFC 3339, such as 2026-11-21T10:00:00Z")
 
 
-class RequestTrace:
+class RequestTrace(Struct, eq=False):
     """The trace of one request, filled in by the protocol server that handles it.
 
-    `method` is the protocol's method, `outcome` is `ok` or a reason_id, `target` is the tool or agent as the caller names it. The span
-    starts when `trace_context` is first read, so that a message can set its parent before that (`join`).
+    `method` is the protocol's method, `outcome` is `ok` or a reason_id, `target` is the tool or agent as the caller names it, and
+    `tenant` that of the authenticated caller. `deadline` is until when the caller waits, in seconds since 1970. `started` is on
+    time.perf_counter, and `began` in nanoseconds since 1970, with a tracer. The span starts when `trace_context` is first read, so that
+    a message can set its parent before that (`join`).
     """
 
-    __slots__ = (
-        "attributes",
-        "began",
-        "deadline",
-        "headers",
-        "ingress",
-        "method",
-        "name",
-        "outcome",
-        "parent",
-        "span",
-        "started",
-        "target",
-        "tenant",
-        "trace_id",
-        "tracer",
-    )
-
-    def __init__(self, ingress: str, name: str, traceparent: str, tracer: "OtelTracer | None") -> None:
-        self.ingress = ingress
-        self.name = name
-        self.method = ""
-        self.target = ""
-        self.tenant = ""  # of the authenticated caller
-        self.outcome = "ok"
-        self.deadline = math.inf  # until when the caller waits, in seconds since 1970
-        self.attributes: dict[str, Attribute] = {}
-        self.parent = traceparent
-        self.trace_id = traceparent[TRACE_ID] or new_trace_id()
-        self.tracer = tracer
-        self.span: Span | None = None
-        self.headers: dict[str, str] | None = None
-        self.began = time.time_ns() if tracer is not None else 0
-        self.started = time.perf_counter()
+    ingress: str
+    name: str
+    parent: str  # a traceparent, or empty
+    trace_id: str
+    started: float
+    tracer: "OtelTracer | None" = None
+    began: int = 0
+    method: str = ""
+    target: str = ""
+    tenant: str = ""
+    outcome: str = "ok"
+    deadline: float = math.inf
+    attributes: dict[str, Attribute] = {}  # msgspec gives each object its own
+    span: "Span | None" = None
+    headers: dict[str, str] | None = None
 
     def join(self, traceparent: Any) -> None:
         """Makes the trace context of a message (MCP `_meta.traceparent`) the parent, instead of the transport's."""
@@ -104,24 +91,25 @@ class RequestTrace:
 
     @property
     def trace_context(self) -> TraceContext:
-        if self.headers is None:
-            self.headers = self._open()
-        return TraceContext(self.trace_id, self.headers, self.deadline)
+        headers = self.headers
+        if headers is None:
+            if self.tracer is None:
+                headers = {TRACEPARENT: self.parent or unsampled_traceparent(self.trace_id)}
+            else:
+                headers = self._start_span(self.tracer)
+            self.headers = headers
+        return TraceContext(self.trace_id, headers, self.deadline)
 
-    def _open(self) -> dict[str, str]:
-        if self.tracer is None:
-            return {TRACEPARENT: self.parent or unsampled_traceparent(self.trace_id)}
-        self.span = self.tracer.start(self.name, "SERVER", self.parent, {}, began=self.began)
-        return self.tracer.headers(self.span)
+    def _start_span(self, tracer: "OtelTracer") -> dict[str, str]:
+        self.span = tracer.start(self.name, "SERVER", self.parent, {}, began=self.began)
+        return tracer.headers(self.span)
 
-    def close(self) -> None:
+    def close(self, tracer: "OtelTracer") -> None:
         """Ends the span."""
-        if self.tracer is None:
-            return
         if self.headers is None:
-            self.headers = self._open()
+            self.headers = self._start_span(tracer)
         if self.span is not None:
-            self.tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.ingress}, self._span_name())
+            tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.ingress}, self._span_name())
 
     def _span_name(self) -> str:
         """Returns `{method} {target}`, or the method alone where the target is not known to exist. Both have few values."""
@@ -139,19 +127,25 @@ class RequestTraces:
         self._metrics = metrics
 
     def begin(self, ingress: str, span_name: str, traceparent: str) -> RequestTrace:
-        request_trace = RequestTrace(ingress, span_name, traceparent, self._tracer)
+        """Begins the trace of a request with a valid `traceparent`, or with an empty one."""
+        trace_id = traceparent[TRACE_ID] if traceparent else new_trace_id()
+        began = time.time_ns() if self._tracer is not None else 0
+        request_trace = RequestTrace(ingress, span_name, traceparent, trace_id, time.perf_counter(), self._tracer, began)
         CURRENT_WORK.set(request_trace)
         return request_trace
 
     def end(self, request_trace: RequestTrace) -> None:
+        """Counts the request and ends its span."""
         seconds = time.perf_counter() - request_trace.started
         self._metrics.count_call(request_trace.ingress, request_trace.method, request_trace.outcome, seconds, request_trace.tenant)
-        request_trace.close()
+        if request_trace.tracer is not None:
+            request_trace.close(request_trace.tracer)
 
 
 def read_traceparent(scope: Scope) -> str:
     """Returns the caller's `traceparent`, or "" where the header is sent twice or is not valid."""
     try:
-        return valid_traceparent(header(scope, b"traceparent"))
+        text = header(scope, _TRACEPARENT_NAME)
     except BadHeader:
         return ""
+    return "" if text is None else valid_traceparent(text)

@@ -74,7 +74,8 @@ async def test_an_empty_body_may_name_a_compression() -> None:
         response.close(False)
 
 
-async def test_a_body_may_end_shortly_after_its_reader_has_left() -> None:
+@pytest.mark.parametrize("is_swept", [False, True])
+async def test_a_body_may_end_shortly_after_its_reader_has_left(is_swept: bool) -> None:
     may_end = asyncio.Event()
 
     async def ending_late(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,6 +87,8 @@ async def test_a_body_may_end_shortly_after_its_reader_has_left() -> None:
         response = await opened(pool, upstream)
         assert await response.body.read() == b"one"
         response.close(True)
+        if is_swept:
+            pool._sweep(asyncio.get_running_loop())
         may_end.set()
         await until(lambda: response.body.is_complete)
         await asyncio.sleep(0)  # the connection is kept right after

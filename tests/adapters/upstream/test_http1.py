@@ -186,6 +186,48 @@ async def test_a_request_that_is_late_or_given_up_leaves_no_connection_behind() 
         assert upstream.connections > before
 
 
+@pytest.mark.parametrize(("first", "second"), [(0.5, 0.7), (60.0, 0.05)])
+async def test_each_request_of_a_connection_has_its_own_deadline(first: float, second: float) -> None:
+    async def handler(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(upstream.requests) == 1:
+            writer.write(answer(b"ok"))
+
+    async with pooled() as pool, Upstream(handler) as upstream:
+        await ask(pool, upstream, seconds=first)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(pool, upstream, seconds=second), 30)
+        assert second <= asyncio.get_running_loop().time() - began < 30
+        assert upstream.connections == 1
+
+
+async def test_nothing_is_remembered_of_a_server_that_is_not_used_any_more() -> None:
+    async with pooled(idle=0.05) as pool, Upstream(saying(answer(b"ok"))) as upstream:
+        await ask(pool, upstream)
+        with pytest.raises(NotConnected):
+            await pool.exchange(HttpTarget.from_url(URL("http://127.0.0.1:1/")), "GET", {}, None, seconds=60.0, limit=LIMIT)
+        assert len(pool._origins) == 2
+        await until(lambda: not pool._origins)
+        assert (await ask(pool, upstream)).body == b"ok"
+
+
+async def test_a_server_with_a_request_under_way_is_not_forgotten() -> None:
+    go_on = asyncio.Event()
+
+    async def slow(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(answer(b"ok"))
+
+    async with pooled(per_host=1) as pool, Upstream(slow) as upstream:
+        asking = [asyncio.create_task(ask(pool, upstream)) for _ in range(2)]
+        await until(lambda: len(upstream.requests) == 1)
+        pool._sweep(asyncio.get_running_loop())
+        asking.append(asyncio.create_task(ask(pool, upstream)))
+        go_on.set()
+        assert [(await each).body for each in asking] == [b"ok"] * 3
+        assert upstream.connections == 1
+
+
 async def test_who_finds_no_free_place_waits_for_one_within_its_time() -> None:
     go, two = asyncio.Event(), asyncio.Event()
 
@@ -238,15 +280,18 @@ async def test_who_waits_for_the_pool_holds_no_second_place_at_the_host() -> Non
 
 
 async def test_nobody_takes_a_place_before_those_who_wait_for_it() -> None:
-    slots = RequestSlots(1)
-    assert slots.try_acquire() and not slots.try_acquire()
-    waiting = asyncio.create_task(slots.acquire())
-    await asyncio.sleep(0)
-    slots.release()
-    assert not slots.try_acquire()
-    assert await waiting
-    slots.release()
-    assert slots.try_acquire()
+    slots, plenty = RequestSlots(1), RequestSlots(9)
+    for first, second in ((slots, plenty), (plenty, slots)):
+        assert first.try_acquire_with(second) and not first.try_acquire_with(second)
+        waiting = asyncio.create_task(slots.acquire())
+        await asyncio.sleep(0)
+        slots.release()
+        assert not first.try_acquire_with(second)
+        assert await waiting
+        slots.release()
+        assert first.try_acquire_with(second)
+        slots.release()
+    assert plenty.are_unused(5)
 
 
 async def test_a_connection_that_idles_is_closed() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.sdk.resources import Resource
@@ -13,9 +14,12 @@ from structlog.testing import capture_logs
 
 from gateway.telemetry.environment import collector_address
 from gateway.telemetry.export_log import EXPORTER_LOGGER, LOG_SECONDS
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.otlp import ATTRIBUTES, PENDING_MAX, TEXT_MAX, OtelTracer, tracer_from_environment
 from gateway.telemetry.span_export import LoggedExporter
-from gateway.telemetry.spans import CURRENT_WORK, Resumed, trace_id_of
+from gateway.telemetry.spans import CURRENT_WORK, Resumed, TraceContext, trace_id_of
+from gateway.telemetry.upstream_calls import CallTelemetry
+from tests.fakes.oauth import SALES
 
 LOW, HIGH = "0" * 31 + "1", "f" * 32  # trace ids that a sampler by ratio takes first and last
 CALLER = f"00-{HIGH}-{'b' * 16}-01"
@@ -95,6 +99,18 @@ def test_a_failure_after_the_end_of_the_request_is_exported(exporter: Exporter) 
     made.finish(root, "ok", {})
     made.finish(late, "error", {})
     assert names(made, exporter) == ["late"]
+
+
+def test_a_turn_that_is_not_begun_after_all_is_a_failure(exporter: Exporter) -> None:
+    made = tracer(exporter)
+    telemetry, row = CallTelemetry(Metrics(), made), SimpleNamespace(id="task_1", context_id="c", trace="")
+    with telemetry.prepared_turn(TraceContext(HIGH, {"traceparent": CALLER}), SALES, row) as (_, begun):
+        pass
+    telemetry.finish(begun, "ok")
+    with pytest.raises(ValueError), telemetry.prepared_turn(TraceContext(HIGH, {"traceparent": CALLER}), SALES, row):
+        raise ValueError
+    assert names(made, exporter) == ["invoke_agent sales"]
+    assert exporter.spans[0].status.status_code is StatusCode.ERROR
 
 
 def test_a_long_request_waits_in_bounded_memory(exporter: Exporter) -> None:
