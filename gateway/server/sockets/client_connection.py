@@ -111,6 +111,7 @@ class ClientConnection(ClientTransport):
             return
         self._connections.wait(self)
         if self._phase is Phase.ANSWER:
+            self._exchange = None  # an idle connection keeps no request
             self._enter(Phase.IDLE, self.loop.time())
         elif self._phase is Phase.BODY:  # the rest of the body is not read, and gets the time of a small body
             self._enter(Phase.BODY, self.loop.time())
@@ -185,6 +186,7 @@ class ClientConnection(ClientTransport):
         self._shares_read = True
         exchange = self._exchange
         if exchange is None or exchange.is_complete:
+            self._exchange = None
             self._enter(Phase.IDLE, self._read_at)
         else:
             exchange.end_body()
