@@ -1,9 +1,10 @@
 """Calls all MCP servers through one interface: over HTTP, as configured commands, as HTTP APIs, the sandbox, or the gateway's own."""
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec.structs import replace
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, speaks_initialize
@@ -136,7 +137,7 @@ class ToolServerClient:
         if scrubber is None:
             return await self._dispatch(call, request)
         try:
-            answer = await self._dispatch(call, dataclasses.replace(request, peer=scrub_peer(request.peer, scrubber)))
+            answer = await self._dispatch(call, replace(request, peer=scrub_peer(request.peer, scrubber)))
         except (UpstreamFault, McpRefused) as error:
             scrub_fault(error, scrubber)
             raise

@@ -3,11 +3,10 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from adapters.contract import Challenged, Failure, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.wire.eras import refusal_from, translate_result
@@ -63,8 +62,7 @@ class PostRequest(NamedTuple):
     can_resume: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """A response. `answer` is None where the status is an error and the body is no JSON-RPC response."""
 
     status: int

@@ -3,7 +3,6 @@
 import base64
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -81,8 +80,7 @@ class HeadersDiffer(UpstreamFault):
     """The server expects other tool headers than the gateway knows (-32020): its list may have changed. Nothing was done for the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class McpRequest:
+class McpRequest(Struct, frozen=True):
     """A request to one server as the gateway received it, with the upstream's names in `raw` and `params`.
 
     `raw` is the whole envelope and `params` its member (an object), both checked JSON. `is_modern` is the era of the gateway's client.
@@ -98,14 +96,13 @@ class McpRequest:
     params: bytes
     is_modern: bool
     method: str = "tools/call"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     peer: McpPeer | None = None
     client_session: str = ""
     log_level: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class McpAnswer:
+class McpAnswer(Struct, frozen=True):
     """A result. `result` is its JSON object in the request's era, unchanged where no translation was needed.
 
     `decision_id`: the decision that allowed the request, where people approved or the transaction counted it; later acts continue it.
@@ -120,8 +117,7 @@ def answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
     return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))
 
 
-@dataclass(frozen=True, slots=True)
-class ClientNotification:
+class ClientNotification(Struct, frozen=True):
     """A notification of a client's session. With a `progress_token` (JSON), only for the server whose question has that token."""
 
     body: bytes
