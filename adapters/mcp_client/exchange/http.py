@@ -1,7 +1,6 @@
 """Streamable HTTP: POSTs a request to an MCP server, and reads the response and earlier messages from JSON or an event stream."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
@@ -28,7 +27,7 @@ from adapters.mcp_client.wire.messages import (
 from adapters.upstream.egress import BODY_MAX, Egress, ResponseStream, StreamedResponse
 from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import SseReader
-from policies.strict_json import LARGE, run_off_loop
+from policies.strict_json import LARGE, run_in_reader, run_off_loop
 
 URLS_MAX: Final = 4096
 LATE_TEXT: Final = "The server did not answer in time"
@@ -81,7 +80,7 @@ class McpHttp:
         self._egress = egress
         self._limit = limit  # bytes of one response
         self._json_urls: set[str] = set()  # URLs that respond in JSON
-        self._open_streams: Counter[str] = Counter()
+        self._open_streams = OpenStreams()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, answer_id: RequestId, seconds: float) -> Exchange:
         """Sends one request and returns its response. Raises UpstreamFault for a timeout, a broken stream, or an invalid response."""
@@ -94,7 +93,7 @@ class McpHttp:
             if not is_stream(fetched.headers):
                 body = fetched.body
                 if len(body) > LARGE:
-                    return await run_off_loop(_read_exchange, body, fetched.status, fetched.headers, answer_id)
+                    return await run_in_reader(_read_exchange, body, fetched.status, fetched.headers, answer_id)
                 return _read_exchange(body, fetched.status, fetched.headers, answer_id)
             self._json_urls.discard(url)
             found = await _find_answer(SseReader(self._limit), fetched.body, answer_id)
@@ -170,38 +169,56 @@ class McpHttp:
         return _raise_cut()
 
 
+class OpenStreams:
+    """The number of open streams of requests and listeners, in all and for each URL."""
+
+    __slots__ = ("_by_url", "_count")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_url: dict[str, int] = {}
+
+    def add(self, url: str) -> None:
+        """Counts one more stream. Raises NotSent above the limits of concurrent streams."""
+        of_url = self._by_url.get(url, 0)
+        if self._count >= STREAMS_MAX or of_url >= STREAMS_PER_URL:
+            raise NotSent("Too many streams with servers are open", f"{of_url} of {self._count} with this one")
+        self._count += 1
+        self._by_url[url] = of_url + 1
+
+    def remove(self, url: str) -> None:
+        """Counts one stream less."""
+        self._count -= 1
+        if self._by_url[url] == 1:
+            del self._by_url[url]
+        else:
+            self._by_url[url] -= 1
+
+
 class CountedStream:
     """The context of a stream, which counts as open, by its URL, until it is left."""
 
     __slots__ = ("_open_streams", "_stream", "_url")
 
-    def __init__(self, stream: ResponseStream, url: str, open_streams: Counter[str]) -> None:
+    def __init__(self, stream: ResponseStream, url: str, open_streams: OpenStreams) -> None:
         self._stream = stream
         self._url = url
         self._open_streams = open_streams
 
     async def __aenter__(self) -> StreamedResponse:
         """Raises NotSent above the limits of concurrent streams, and UpstreamFault."""
-        counts, url = self._open_streams, self._url
-        if counts.total() >= STREAMS_MAX or counts[url] >= STREAMS_PER_URL:
-            raise NotSent("Too many streams with servers are open", f"{counts[url]} of {counts.total()} with this one")
-        counts[url] += 1
+        self._open_streams.add(self._url)
         try:
             return await self._stream.__aenter__()
         except BaseException:
-            self._count_down()
+            self._open_streams.remove(self._url)
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
             await self._stream.__aexit__(kind, error, traceback)
         finally:
-            self._count_down()
-
-    def _count_down(self) -> None:
-        self._open_streams[self._url] -= 1
-        if not self._open_streams[self._url]:
-            del self._open_streams[self._url]
+            self._open_streams.remove(self._url)
 
 
 class _StreamCursor:
@@ -253,7 +270,9 @@ class _StreamCursor:
 async def read_whole(answer: StreamedResponse, answer_id: RequestId, limit: int = BODY_MAX) -> Exchange:
     """Reads a response that is not a stream."""
     body = await answer.read(limit)
-    return await run_off_loop(_read_exchange, body, answer.status, answer.headers, answer_id)
+    if len(body) > LARGE:
+        return await run_in_reader(_read_exchange, body, answer.status, answer.headers, answer_id)
+    return _read_exchange(body, answer.status, answer.headers, answer_id)
 
 
 def is_stream(headers: Mapping[str, str]) -> bool:

@@ -29,6 +29,7 @@ SESSIONS_MAX: Final = 1000
 IDLE_SECONDS: Final = 1800.0
 CLOSE_SECONDS: Final = 5.0
 _SESSION_ID: Final = re.compile(r"[!-~]{1,1024}")
+NO_CAPABILITIES: Final = "{}"  # of a client that declared none, in canonical JSON
 URIS_MAX: Final = 256  # of one session
 EXPECTED_TOKENS_MAX: Final = 64  # progress tokens
 _INITIALIZED_NOTIFICATION: Final = notification_of("notifications/initialized")
@@ -64,7 +65,7 @@ class SessionKey(NamedTuple):
     url: str
     owner: str
     client_session: str = ""
-    capabilities: str = "{}"
+    capabilities: str = NO_CAPABILITIES
 
 
 def ignore_change(_server: str) -> None:

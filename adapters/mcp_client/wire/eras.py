@@ -30,6 +30,7 @@ from adapters.mcp_client.wire.messages import (
 from adapters.mcp_client.wire.peer import McpPeer
 
 PROGRESS_KEY: Final = "progressToken"
+_PROGRESS_HINT: Final = PROGRESS_KEY.encode()
 _MODERN_META: Final = {
     VERSION_KEY: MODERN,
     CAPABILITIES_KEY: {},
@@ -79,7 +80,7 @@ def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
 
     The request id also replaces the progress token, which two clients of a session may have chosen alike.
     """
-    if not request.is_modern and request.peer is None:
+    if not request.is_modern and (request.peer is None or _PROGRESS_HINT not in request.params):
         return envelope_of(request_id, request.method, Raw(request.params))
     return envelope_of(request_id, request.method, legacy_params(request, request_id))
 
@@ -103,7 +104,7 @@ class NotificationWishes(NamedTuple):
 
 def parse_wishes(request: McpRequest) -> NotificationWishes:
     meta: Members = {}
-    if PROGRESS_KEY.encode() in request.params or b"logLevel" in request.params:
+    if _PROGRESS_HINT in request.params or b"logLevel" in request.params:
         meta = members_of(members_of(request.params).get("_meta", Raw(b"{}")))
     if not request.is_modern:
         return NotificationWishes(meta.get(PROGRESS_KEY), request.log_level if request.log_level in LOG_LEVELS else "")

@@ -1,7 +1,6 @@
 """One request of a legacy client in flight: the McpPeer that sends its client notifications and questions of the server."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_client.wire.peer import PeerRefused
 from gateway.ingress.http.errors import InvalidRequest
+from gateway.ingress.mcp_server.legacy.long_requests import LongRequests
 from gateway.ingress.mcp_server.legacy.question_ids import QuestionIds
 from gateway.ingress.mcp_server.legacy.streams import Stream, Streams
 from gateway.ingress.mcp_server.protocol.client_wishes import ClientWishes, missing_capabilities
@@ -56,16 +56,22 @@ class LegacyExchange:
     """Sends notifications and questions on the request's own stream. Without a session it can't ask, and its stream can't resume."""
 
     def __init__(
-        self, legacy_context: LegacyContext, session: McpSession | None, response: HttpResponseWriter, wishes: ClientWishes
+        self,
+        legacy_context: LegacyContext,
+        session: McpSession | None,
+        response: HttpResponseWriter,
+        wishes: ClientWishes,
+        long_requests: LongRequests,
     ) -> None:
+        """`long_requests` are those that become streams."""
         self._legacy_context = legacy_context
         self._session = session
         self._response = response
         self._wishes = wishes
         self._stream: Stream | None = legacy_context.streams.open(session) if session else None
-        self._begin_timer: asyncio.TimerHandle | None = None
+        self._long_requests = long_requests
         if self._stream is not None and self._stream.is_primed:
-            self._begin_timer = asyncio.get_running_loop().call_later(legacy_context.stream_after_seconds, self._begin_stream)
+            long_requests.add(self._begin_stream)
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -87,22 +93,22 @@ class LegacyExchange:
 
     async def abandon(self) -> None:
         """Ends a canceled request without an answer."""
-        self.stop_timer()
+        self.keep_short()
         if self._response.is_streaming and self._stream is not None:
             self._stream.record_last_event(b"")
             await self._response.end()
         else:
             await self._response.finish(b"", 202)
 
-    async def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> None:
+    def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> Awaitable[None]:
         """Sends the answer, as the last event where the request has become a stream."""
-        self.stop_timer()
+        self.keep_short()
         event_id = self._stream.record_last_event(body) if self._stream is not None and self._response.is_streaming else ""
-        await self._response.finish(body, status, headers, event_id)
+        return self._response.finish(body, status, headers, event_id)
 
-    def stop_timer(self) -> None:
-        if self._begin_timer is not None:
-            self._begin_timer.cancel()
+    def keep_short(self) -> None:
+        """Makes the request no stream any more, however long it takes."""
+        self._long_requests.remove(self._begin_stream)
 
     def _begin_stream(self) -> None:
         if self._stream is not None and not self._response.is_streaming:

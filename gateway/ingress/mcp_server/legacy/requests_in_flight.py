@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.concurrency.background import run_in_background
+from gateway.ingress.mcp_server.legacy.long_requests import LongRequests
 
 LIVE_SECONDS = 0.5  # a request in flight for that long is announced to other processes
 
@@ -12,12 +13,12 @@ LIVE_SECONDS = 0.5  # a request in flight for that long is announced to other pr
 class CancellableRequest:
     """The request that the current task serves. It has no task of its own, since most requests are never canceled."""
 
-    __slots__ = ("_announcement", "_is_canceled", "_task", "_timer")
+    __slots__ = ("_announce", "_announcement", "_is_canceled", "_long_requests", "_task")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request runs in a task
         self._is_canceled = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._long_requests: LongRequests | None = None  # those that are announced
         self._announcement: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
@@ -30,15 +31,16 @@ class CancellableRequest:
         """Returns whether the client alone has canceled the request, in which case its task goes on."""
         return self._is_canceled and self._task.uncancel() == 0
 
-    def call_if_long(self, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs `announce` in the background once the request was in flight for LIVE_SECONDS, since most requests end before."""
-        self._timer = asyncio.get_running_loop().call_later(LIVE_SECONDS, self._announce, announce)
+    def announce_if_long(self, long_requests: LongRequests, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs `announce` in the background once the request is one of the long ones, since most requests end before."""
+        self._long_requests, self._announce = long_requests, announce
+        long_requests.add(self._start_announcement)
 
     def stop_announcement(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._long_requests is not None:
+            self._long_requests.remove(self._start_announcement)
         if self._announcement is not None:
             self._announcement.cancel()
 
-    def _announce(self, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._announcement = run_in_background(announce(), "mcp_cancellation_missed")
+    def _start_announcement(self) -> None:
+        self._announcement = run_in_background(self._announce(), "mcp_cancellation_missed")
