@@ -21,6 +21,7 @@ SEND_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 SUBSCRIBE: Final = "resources/subscribe"
 UNSUBSCRIBE: Final = "resources/unsubscribe"
+SUBSCRIPTION_METHODS: Final = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 _encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -120,7 +121,8 @@ class LegacyRequests:
                 exchange = await self._http.post_and_receive(post_request, messages)
             finally:
                 session.receivers.remove(messages)
-        _remember_subscription(session, request, exchange)
+        if request.method in SUBSCRIPTION_METHODS:
+            _remember_subscription(session, request, exchange)
         return exchange
 
     async def _set_level(self, session: ServerSession, call: Call, level: str, shared: bool) -> None:

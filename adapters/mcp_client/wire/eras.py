@@ -107,7 +107,8 @@ def parse_wishes(request: McpRequest) -> NotificationWishes:
     if _PROGRESS_HINT in request.params or b"logLevel" in request.params:
         meta = members_of(members_of(request.params).get("_meta", Raw(b"{}")))
     if not request.is_modern:
-        return NotificationWishes(meta.get(PROGRESS_KEY), request.log_level if request.log_level in LOG_LEVELS else "")
+        level = request.log_level
+        return NotificationWishes(meta.get(PROGRESS_KEY), level if level and level in LOG_LEVELS else "")
     level = json_string(meta.get(LEVEL_KEY, Raw(b'""')))
     return NotificationWishes(meta.get(PROGRESS_KEY), level if level in LOG_LEVELS else None)
 

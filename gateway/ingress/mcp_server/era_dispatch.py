@@ -69,6 +69,7 @@ class EraDispatcher:
         self._in_flight: dict[RequestKey, CancellableRequest] = {}
         self._becoming_streams = LongRequests(parts.legacy_context.stream_after_seconds)
         self._to_be_announced = LongRequests(LIVE_SECONDS)
+        self._is_shared = parts.legacy_context.mailbox.is_shared  # whether other processes may receive a cancellation
 
     async def handle_modern(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """Handles a request of 2026-07-28. The client cancels it by disconnecting."""
@@ -120,7 +121,7 @@ class EraDispatcher:
         key, work = _request_key(session, message.id), CancellableRequest()
         if key is not None:
             self._in_flight[key] = work
-            if self._legacy_context.mailbox.is_shared:
+            if self._is_shared:
                 work.announce_if_long(self._to_be_announced, lambda: self._cancel_when_told_remotely(key, work))
         try:
             try:
@@ -161,7 +162,7 @@ class EraDispatcher:
         work = self._in_flight.get(key) if key else None
         if work is not None:
             work.cancel()
-        elif key is not None and self._legacy_context.mailbox.is_shared:
+        elif key is not None and self._is_shared:
             await self._cancel_remotely(key)
 
     async def accept_response(self, message: ClientMessage) -> None:
