@@ -80,7 +80,7 @@ class McpHttp:
         self._egress = egress
         self._limit = limit  # bytes of one response
         self._json_urls: set[str] = set()  # URLs that respond in JSON
-        self._open_streams = OpenStreams()
+        self._open_streams = StreamCounts()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, answer_id: RequestId, seconds: float) -> Exchange:
         """Sends one request and returns its response. Raises UpstreamFault for a timeout, a broken stream, or an invalid response."""
@@ -169,7 +169,7 @@ class McpHttp:
         return _raise_cut()
 
 
-class OpenStreams:
+class StreamCounts:
     """The number of open streams of requests and listeners, in all and for each URL."""
 
     __slots__ = ("_by_url", "_count")
@@ -200,7 +200,7 @@ class CountedStream:
 
     __slots__ = ("_open_streams", "_stream", "_url")
 
-    def __init__(self, stream: ResponseStream, url: str, open_streams: OpenStreams) -> None:
+    def __init__(self, stream: ResponseStream, url: str, open_streams: StreamCounts) -> None:
         self._stream = stream
         self._url = url
         self._open_streams = open_streams

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from gateway.concurrency.background import run_in_background
@@ -13,12 +14,12 @@ LIVE_SECONDS = 0.5  # a request in flight for that long is announced to other pr
 class CancellableRequest:
     """The request that the current task serves. It has no task of its own, since most requests are never canceled."""
 
-    __slots__ = ("_announce", "_announcement", "_is_canceled", "_long_requests", "_task")
+    __slots__ = ("_announcement", "_is_canceled", "_stop_waiting", "_task")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request runs in a task
         self._is_canceled = False
-        self._long_requests: LongRequests | None = None  # those that are announced
+        self._stop_waiting: Callable[[], None] = _do_nothing  # until the announcement begins
         self._announcement: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
@@ -33,14 +34,18 @@ class CancellableRequest:
 
     def announce_if_long(self, long_requests: LongRequests, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs `announce` in the background once the request is one of the long ones, since most requests end before."""
-        self._long_requests, self._announce = long_requests, announce
-        long_requests.add(self._start_announcement)
+
+        def start() -> None:
+            self._announcement = run_in_background(announce(), "mcp_cancellation_missed")
+
+        long_requests.add(start)
+        self._stop_waiting = partial(long_requests.remove, start)
 
     def stop_announcement(self) -> None:
-        if self._long_requests is not None:
-            self._long_requests.remove(self._start_announcement)
+        self._stop_waiting()
         if self._announcement is not None:
             self._announcement.cancel()
 
-    def _start_announcement(self) -> None:
-        self._announcement = run_in_background(self._announce(), "mcp_cancellation_missed")
+
+def _do_nothing() -> None:
+    """What ends the wait of a request that is never announced."""

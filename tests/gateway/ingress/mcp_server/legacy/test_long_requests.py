@@ -66,8 +66,10 @@ async def test_a_failure_of_one_request_keeps_no_other_from_becoming_long() -> N
 
 
 async def test_requests_after_a_quiet_time_become_long_too() -> None:
+    long: list[Request] = []
     requests = LongRequests(SECONDS)
     for _ in range(2):
         ended = asyncio.Event()
-        requests.add(Request([], ended.set).become_long)
+        requests.add(Request(long, ended.set).become_long)
         await asyncio.wait_for(ended.wait(), 5)
+    assert len(long) == 2
