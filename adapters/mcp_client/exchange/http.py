@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from msgspec import UNSET, Raw, Struct
 
@@ -50,7 +50,7 @@ class MessageSink(Protocol):
     async def receive(self, message: Envelope) -> None: ...
 
 
-class PostRequest(NamedTuple):
+class PostRequest(Struct, frozen=True):
     """One request: URL, headers, body, the id of its response, and its timeout. `can_resume`: a broken stream may be resumed."""
 
     url: str

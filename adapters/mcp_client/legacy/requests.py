@@ -95,14 +95,15 @@ class LegacyRequests:
         headers = {**call.headers, **session.headers}
         body, left = legacy_body(request, number), call.deadline - self._clock()
         try:
-            posting = PostRequest(url, headers, body, number, left, can_resume=True)
-            if request.peer is None:
-                exchange = await (
-                    self._http.post(*posting[:5]) if session.answers_in_json else self._http.post_and_receive(posting, _NullSink(session))
-                )
-                session.answers_in_json = not is_stream(exchange.headers)
-                return exchange
-            return await self._send_and_receive(session, call, request, request.peer, posting)
+            if request.peer is None and session.answers_in_json:
+                exchange = await self._http.post(url, headers, body, number, left)
+            else:
+                posting = PostRequest(url, headers, body, number, left, can_resume=True)
+                if request.peer is not None:
+                    return await self._send_and_receive(session, call, request, request.peer, posting)
+                exchange = await self._http.post_and_receive(posting, _NullSink(session))
+            session.answers_in_json = not is_stream(exchange.headers)
+            return exchange
         except (asyncio.CancelledError, UpstreamFault, McpRefused):
             self._send_cancelled(session, call, number)
             raise

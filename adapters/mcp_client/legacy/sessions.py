@@ -5,7 +5,7 @@ import itertools
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -54,7 +54,7 @@ class Initialized(msgspec.Struct, frozen=True, rename="camel"):
 _decode_initialized: Final = msgspec.json.Decoder(Initialized).decode
 
 
-class SessionKey(NamedTuple):
+class SessionKey(msgspec.Struct, frozen=True):
     """The owner and server of a session, which is never shared with another owner. `owner` is tenant|issuer|subject.
 
     `client_session` is the client's own session; empty: shared by a person's stateless requests. `capabilities` are the client's, in

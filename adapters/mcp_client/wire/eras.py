@@ -2,10 +2,10 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import (
@@ -95,7 +95,7 @@ def legacy_params(request: McpRequest, progress_token: RequestId | None = None) 
     return {**params, "_meta": meta} if meta else params
 
 
-class NotificationWishes(NamedTuple):
+class NotificationWishes(Struct, frozen=True):
     """The notifications that a client wants: progress with its token, logs from `log_level` on (None: none; empty: all)."""
 
     progress_token: Raw | None
@@ -104,7 +104,7 @@ class NotificationWishes(NamedTuple):
 
 def parse_wishes(request: McpRequest) -> NotificationWishes:
     meta: Members = {}
-    if _PROGRESS_HINT in request.params or b"logLevel" in request.params:
+    if _PROGRESS_HINT in request.params or (request.is_modern and b"logLevel" in request.params):
         meta = members_of(members_of(request.params).get("_meta", Raw(b"{}")))
     if not request.is_modern:
         level = request.log_level
