@@ -1,6 +1,7 @@
 """Streamable HTTP: POSTs a request to an MCP server, and reads the response and earlier messages from JSON or an event stream."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Protocol
@@ -109,32 +110,42 @@ class McpHttp:
         """Like `post`, but passes the messages before the response to `sink`, one after another."""
         if request.seconds <= 0:
             raise NotSent(LATE_TEXT, "the deadline has passed", Failure.LATE)
-        cursor = _StreamCursor(request.answer_id, self._limit, sink)
-        method, headers, body = "POST", request.headers, request.body
+        began, url = time.monotonic(), request.url
+        self._open_streams.add(url)
         try:
-            async with asyncio.timeout(request.seconds) as sink.timeout:
+            fetched = await self._egress.for_long_streams().post_unless_events(
+                url, headers=request.headers, body=request.body, seconds=request.seconds, limit=self._limit
+            )
+            if isinstance(fetched, ResponseStream):
+                return await self._receive(request, fetched, sink, request.seconds - (time.monotonic() - began))
+        except Unreachable as fault:
+            raise (Unreachable(LATE_TEXT, "timeout", Failure.LATE) if fault.failure is Failure.LATE else fault) from fault
+        finally:
+            self._open_streams.remove(url)
+        if len(fetched.body) > LARGE:
+            return await run_in_reader(_read_exchange, fetched.body, fetched.status, fetched.headers, request.answer_id)
+        return _read_exchange(fetched.body, fetched.status, fetched.headers, request.answer_id)
+
+    async def _receive(self, request: PostRequest, stream: ResponseStream, sink: MessageSink, seconds: float) -> Exchange:
+        """Reads a stream until the response, and resumes one that breaks."""
+        cursor = _StreamCursor(request.answer_id, self._limit, sink)
+        try:
+            async with asyncio.timeout(seconds) as sink.timeout:
                 for _ in range(RESUMES_MAX):
-                    async with self.open_stream(method, request.url, headers, body) as answer:
+                    async with stream as answer:
                         if not is_stream(answer.headers):
-                            return await self._read_whole(method, request, answer)
+                            raise Unreachable(CUT_TEXT, f"the stream was not resumed: {answer.status}", Failure.CUT)
                         found = await cursor.read_stream(answer)
                     if found is not None:
                         return Exchange(answer.status, answer.headers, found)
                     if not (request.can_resume and cursor.last_id):
                         return _raise_cut()
                     await asyncio.sleep(cursor.pause)
-                    method, body = "GET", b""
                     headers = {**request.headers, "accept": "text/event-stream", "last-event-id": cursor.last_id}
+                    stream = self._egress.for_long_streams().stream("GET", request.url, headers=headers, body=None, timeout=0)
         except TimeoutError as error:
             raise (UpstreamFault if cursor.has_received else Unreachable)(LATE_TEXT, "timeout", Failure.LATE) from error
         return _raise_cut()
-
-    async def _read_whole(self, method: str, request: PostRequest, answer: StreamedResponse) -> Exchange:
-        if method == "GET":
-            raise Unreachable(CUT_TEXT, f"the stream was not resumed: {answer.status}", Failure.CUT)
-        exchange = await read_whole(answer, request.answer_id, self._limit)
-        self._remember_json(request.url, exchange)
-        return exchange
 
     def _remember_json(self, url: str, exchange: Exchange) -> None:
         if exchange.answer is not None and len(self._json_urls) < URLS_MAX:
