@@ -1,9 +1,10 @@
 """Calls all MCP servers through one interface: over HTTP, as configured commands, as HTTP APIs, the sandbox, or the gateway's own."""
 
 import asyncio
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec.structs import replace
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, speaks_initialize
@@ -136,22 +137,23 @@ class ToolServerClient:
         if scrubber is None:
             return await self._dispatch(call, request)
         try:
-            answer = await self._dispatch(call, dataclasses.replace(request, peer=scrub_peer(request.peer, scrubber)))
+            answer = await self._dispatch(call, replace(request, peer=scrub_peer(request.peer, scrubber)))
         except (UpstreamFault, McpRefused) as error:
             scrub_fault(error, scrubber)
             raise
         return McpAnswer(scrubber.redact_bytes(answer.result))
 
-    async def _dispatch(self, call: Call, request: McpRequest) -> McpAnswer:
-        if call.target.kind == OPENAPI_KIND:
-            return await self._require_apis().call(call, request)
-        if self._sandbox is not None and call.target.kind == SANDBOX:
-            return await self._sandbox.call(call, request)
-        if self._find_built_in is not None and call.target.kind == BUILT_IN_KIND:
-            return await self._find_built_in(call.target.name).call(call, request)
+    def _dispatch(self, call: Call, request: McpRequest) -> Awaitable[McpAnswer]:
+        kind = call.target.kind
+        if kind == OPENAPI_KIND:
+            return self._require_apis().call(call, request)
+        if self._sandbox is not None and kind == SANDBOX:
+            return self._sandbox.call(call, request)
+        if self._find_built_in is not None and kind == BUILT_IN_KIND:
+            return self._find_built_in(call.target.name).call(call, request)
         if call.target.url.startswith(STDIO_PREFIX):
-            return await self._require_commands().call(call, request)
-        return await self._pool.call(call, request)
+            return self._require_commands().call(call, request)
+        return self._pool.call(call, request)
 
     async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None:
         """Sends changes to `listener` until the server ends the stream regularly; cancel it to stop. Raises as `call` does.

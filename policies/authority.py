@@ -302,18 +302,16 @@ def _build_decision(
     policy_version: str,
     arguments_digest: str = "",
 ) -> Decision:
-    delegation = caller.delegation
-    return Decision(
-        id=environment.new_id("d"),
-        at=int(environment.now() * 1_000_000),
-        allowed=not verdict.reason_id,
-        reason_id=verdict.reason_id or verdict.allowed_reason_id,
-        principal=caller.principal.owner_key,
-        roles=caller.principal.roles,
-        chain=chain_links(permissions_of_roles(environment.role_permissions, caller.principal.roles), delegation)
-        if delegation.path
-        else (),
-        act=request.act,
+    delegation, roles, terms = caller.delegation, caller.principal.roles, request.terms
+    decision = Decision(
+        environment.new_id("d"),
+        int(environment.now() * 1_000_000),
+        not verdict.reason_id,
+        verdict.reason_id or verdict.allowed_reason_id,
+        caller.principal.owner_key,
+        roles,
+        chain_links(permissions_of_roles(environment.role_permissions, roles), delegation) if delegation.path else (),
+        request.act,
         policies=verdict.policies,
         missing=verdict.missing,
         grant_id=delegation.grant_id,
@@ -323,14 +321,15 @@ def _build_decision(
         arguments=arguments_digest,
         policy_version=policy_version,
         scope=() if delegation.scope == ALL_PERMISSIONS else tuple(sorted(delegation.scope.patterns)),
-        approval=verdict.approval.id if verdict.approval else "",
-        approvers=verdict.approval.approvers if verdict.approval else (),
-        continues_decision_id=verdict.approval.used_by if verdict.approval else "",
-        counted_with_decision_id=request.terms.counted_with_decision_id,
         problem=verdict.problem,
-        subject=request.terms.effect.subject if request.terms.effect else "",
-        effect=request.terms.effect.effect if request.terms.effect else "",
     )
+    if verdict.approval is not None:
+        used = verdict.approval
+        decision = replace(decision, approval=used.id, approvers=used.approvers, continues_decision_id=used.used_by)
+    if terms.effect is not None or terms.counted_with_decision_id:
+        subject, effect = ("", "") if terms.effect is None else (terms.effect.subject, terms.effect.effect)
+        decision = replace(decision, counted_with_decision_id=terms.counted_with_decision_id, subject=subject, effect=effect)
+    return decision
 
 
 def _missing_scope(environment: RulingEnvironment, caller: Caller, request: RulingRequest, verdict: _CachedVerdict) -> dict[str, str]:

@@ -14,7 +14,7 @@ from adapters.mcp_client.exchange.http import CUT_TEXT, LATE_TEXT, RETRY_MAX_MS,
 from adapters.mcp_client.exchange.server_messages import ServerMessages
 from adapters.mcp_client.legacy.get_streams import OPEN_SECONDS, PAUSE_SECONDS, GetStreams, read_messages
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, SessionReplyChannel, session_key
-from adapters.mcp_client.legacy.sessions import URIS_MAX, ServerSession, ServerSessions, request_in_session
+from adapters.mcp_client.legacy.sessions import NO_CAPABILITIES, URIS_MAX, ServerSession, ServerSessions, request_in_session
 from adapters.mcp_client.wire.eras import decode_checked, json_string, modern_params
 from adapters.mcp_client.wire.messages import (
     META_PREFIX,
@@ -194,7 +194,7 @@ class LegacyListening:
             if sink is not None:
                 session.listeners.remove(sink)
                 self._unsubscribe(session, call, sink.granted.uris)
-            if not session.listeners and session.key.capabilities == "{}":
+            if not session.listeners and session.key.capabilities == NO_CAPABILITIES:
                 self._streams.close(session)
             session.calls_in_flight -= 1
             session.last_used = self._clock()

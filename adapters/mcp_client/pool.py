@@ -81,7 +81,7 @@ class ModernRequests:
         posting = PostRequest(
             call.target.url, {**call.headers, **request.headers, **fixed}, body, expected, call.deadline + paused_seconds - self._clock()
         )
-        async with ServerMessages(request, peer) as messages:
+        with ServerMessages(request, peer) as messages:
             return await self._http.post_and_receive(posting, messages)
 
     def _remember_headers(self, request: McpRequest) -> Mapping[str, str]:
@@ -268,7 +268,7 @@ class McpPool:
                 )
             return await self._send_modern(peer, call, request)
         requests = self._legacy if era == "legacy" else self._sse
-        if peer is None:
+        if peer is None or not request.is_modern:  # a client of the server's era gets what the server asks as it is
             return await client_answer_off_loop(request, await requests.send(call, request), False)
         return await run_rounds(
             request, peer, False, lambda round_input: requests.send(call, request, round_input.paused_seconds), self._clock

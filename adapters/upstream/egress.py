@@ -25,6 +25,7 @@ URLS_MAX = 4096
 TIMEOUT_SECONDS = 60.0
 ENDLESS_SECONDS = 30 * 86_400.0  # of a response without a time limit of its own
 BODY_MAX = 8 << 20
+EVENT_STREAM = "text/event-stream"
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -162,6 +163,27 @@ class Egress:
         """Returns the context of one request: entering it sends, leaving it ends the response. `carries_call`: see `request`."""
         return ResponseStream(partial(self._open, method, url, headers, body, timeout or ENDLESS_SECONDS, carries_call=carries_call))
 
+    async def post_unless_events(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, seconds: float, limit: int
+    ) -> "HttpResponse | ResponseStream":
+        """POSTs a call. Returns the whole response of at most `limit` bytes, or the context of an event stream, which has begun.
+
+        `seconds`: for the whole response, or until a stream begins. The caller enters and leaves the context of a stream.
+        """
+        target = self._request_targets.get(url) or self._request_target(url)
+        record = begin_exchange(f"POST {_without_query(url)}", headers, body) if CURRENT_RECORDER.get() is not None else None
+        try:
+            answer = await self._stream_pool.exchange_or_open(target, "POST", headers, body, EVENT_STREAM, seconds=seconds, limit=limit)
+        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+            raise _fault_at(error, url) from error
+        if record is not None:
+            record.begin_response(answer.status, answer.headers)
+        if isinstance(answer, OpenedResponse):
+            return ResponseStream(partial(_return_opened, answer, record))
+        if record is not None:
+            record.add_body(answer.body)
+        return answer
+
     async def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, seconds: float, *, carries_call: bool
     ) -> tuple[OpenedResponse, ExchangeRecord | None]:
@@ -265,6 +287,10 @@ class StreamedResponse:
         if self._record is not None and chunk:
             self._record.add_body(chunk)
         return chunk
+
+
+async def _return_opened(answer: OpenedResponse, record: ExchangeRecord | None) -> tuple[OpenedResponse, ExchangeRecord | None]:
+    return answer, record
 
 
 def _fault_at(error: Exception, url: str = "") -> UpstreamFault:

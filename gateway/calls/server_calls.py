@@ -7,7 +7,7 @@ know of the target (`VisibilityCheck.raise_if_hidden`).
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import structlog
@@ -85,7 +85,8 @@ class ServerCalls:
         """
         # Find: raises UnknownName, NotReachable
         target, costs = self._parts.callees.find(caller, request.server, Family.SERVER), self._parts.costs
-        params, shares = request.mcp_request.params, list[HeldShare]()
+        params = request.mcp_request.params
+        shares: list[HeldShare] = []
         grant: Grant | None = None
         reservation: Reservation | None = None
         result: bytes | None = None
@@ -97,9 +98,11 @@ class ServerCalls:
             may_have_budget = request.act.action == CALL_TOOL and (costs.has_budget or caller.delegation.path)
             reserving = costs.reservation_for(caller, request.act, target) if may_have_budget else None
             reservation = None if reserving is None else await reserving
-            deadline = self._call_builder.deadline_for(caller, request.trace_context)
-            slots = self._upstreams.slots
-            shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
+            slots, builder = self._upstreams.slots, self._call_builder
+            shares.append(
+                slots.try_acquire(caller, target)
+                or await slots.wait_for_slot(caller, target, request.act, builder.deadline_for(caller, request.trace_context))
+            )
             # Authorize and record: raises CallRefused, recorded, and BudgetSpent
             ruling_request = ruling_request_for_server(target, request)
             if target.effects and request.act.action == CALL_TOOL and not request.act.verb:
@@ -107,10 +110,8 @@ class ServerCalls:
             grant = await self._authorizer.authorize_and_record(caller, ruling_request, target, params, reserve=reservation)
             note_decision(grant.decision.id)
             # Send: raises ConsentNeeded, UpstreamFault, McpRefused
-            deadline = min(
-                self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
-            )
-            call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
+            deadline = min(self._in_flight.deadline_of(caller.delegation.task_id), builder.deadline_for(caller, request.trace_context))
+            call = builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
             had_effect, effect_state = True, UNKNOWN
             answer = await self._send_and_count(call, request.mcp_request)
             outcome, result = "ok", answer.result
@@ -183,19 +184,20 @@ class ServerCalls:
             self._in_flight.raise_if_abandoned(waiting)
             outcome = "canceled"
             raise
-        finally:
-            self._in_flight.end_call(waiting)
-            self.telemetry.count(call.target, request.method, outcome, began)
-
-    async def _send(self, call: Call, request: McpRequest) -> McpAnswer:
-        try:
-            if request.peer is not None and request.peer.capabilities:
-                return await call_with_pausable_timeout(self._upstreams.tool_servers.call, call, request, request.peer)
-            return await self._upstreams.tool_servers.call(call, request)
         except (UpstreamFault, EgressRefused, McpRefused) as fault:
             if not (isinstance(fault, McpRefused) and fault.has_next_step):
                 _log_failure(call, fault)
             raise
+        finally:
+            self._in_flight.end_call(waiting)
+            self.telemetry.count(call.target, request.method, outcome, began)
+
+    def _send(self, call: Call, request: McpRequest) -> Awaitable[McpAnswer]:
+        """Sends a request. The server's time stands still while its client is asked."""
+        tool_servers = self._upstreams.tool_servers
+        if request.peer is not None and request.peer.capabilities:
+            return call_with_pausable_timeout(tool_servers.call, call, request, request.peer)
+        return tool_servers.call(call, request)
 
 
 def ruling_request_for_server(target: Registration, request: ToolServerRequest) -> RulingRequest:

@@ -291,11 +291,13 @@ class PolicyEngine:
 
     def reads_input(self, act: Act) -> bool:
         """Whether any policy that may apply to this act reads the arguments."""
-        return any(may_apply(policy, act) for policy, *_ in self._rules.argument_readers)
+        readers = self._rules.argument_readers
+        return bool(readers) and any(may_apply(policy, act) for policy, *_ in readers)
 
     def needs_history(self, act: Act) -> bool:
         """Whether any policy that may apply to this act reads the transaction's history, or has an argument added up."""
-        return any(may_apply(policy, act) for policy in self._rules.history_readers)
+        readers = self._rules.history_readers
+        return bool(readers) and any(may_apply(policy, act) for policy in readers)
 
     def reads_facts(self, act: Act) -> bool:
         """Whether any policy of the operator that may apply to this act reads its effect or facts about its subject."""

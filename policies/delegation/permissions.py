@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
+
+from msgspec import Struct
 
 KINDS = frozenset({"agent", "tool", "resource", "prompt", "state", "memory", "workflow", "registry", "approval", "audit", "policy"})
 PERMISSION = re.compile(r"\*|[a-z]+:(?:[A-Za-z0-9._/:-]*[./:])?\*|[a-z]+:[A-Za-z0-9][A-Za-z0-9._/:@-]*")
@@ -32,8 +33,7 @@ def _covers(pattern: str, permission: str) -> bool:
     return below and not pattern.startswith(("tool:", "prompt:"))  # tool and prompt names come from servers and may contain a slash
 
 
-@dataclass(frozen=True, slots=True)
-class Permissions:
+class Permissions(Struct, frozen=True):
     """A set of permission patterns. An empty set permits nothing."""
 
     patterns: frozenset[str]

@@ -136,7 +136,7 @@ class DuplexChannel:
             try:
                 if request.peer is None:
                     return await _record_exchange(request.method, envelope, self._exchange(mailbox, number, envelope, seconds, None))
-                async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
+                with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
                     return await _record_exchange(request.method, envelope, self._exchange(mailbox, number, envelope, seconds, messages))
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(

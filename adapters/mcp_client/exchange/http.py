@@ -1,13 +1,12 @@
 """Streamable HTTP: POSTs a request to an MCP server, and reads the response and earlier messages from JSON or an event stream."""
 
 import asyncio
-from collections import Counter
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from adapters.contract import Challenged, Failure, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.wire.eras import refusal_from, translate_result
@@ -29,7 +28,7 @@ from adapters.mcp_client.wire.messages import (
 from adapters.upstream.egress import BODY_MAX, Egress, ResponseStream, StreamedResponse
 from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import SseReader
-from policies.strict_json import LARGE, run_off_loop
+from policies.strict_json import LARGE, run_in_reader, run_off_loop
 
 URLS_MAX: Final = 4096
 LATE_TEXT: Final = "The server did not answer in time"
@@ -52,7 +51,7 @@ class MessageSink(Protocol):
     async def receive(self, message: Envelope) -> None: ...
 
 
-class PostRequest(NamedTuple):
+class PostRequest(Struct, frozen=True):
     """One request: URL, headers, body, the id of its response, and its timeout. `can_resume`: a broken stream may be resumed."""
 
     url: str
@@ -63,8 +62,7 @@ class PostRequest(NamedTuple):
     can_resume: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """A response. `answer` is None where the status is an error and the body is no JSON-RPC response."""
 
     status: int
@@ -83,7 +81,7 @@ class McpHttp:
         self._egress = egress
         self._limit = limit  # bytes of one response
         self._json_urls: set[str] = set()  # URLs that respond in JSON
-        self._open_streams: Counter[str] = Counter()
+        self._open_streams = StreamCounts()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, answer_id: RequestId, seconds: float) -> Exchange:
         """Sends one request and returns its response. Raises UpstreamFault for a timeout, a broken stream, or an invalid response."""
@@ -96,7 +94,7 @@ class McpHttp:
             if not is_stream(fetched.headers):
                 body = fetched.body
                 if len(body) > LARGE:
-                    return await run_off_loop(_read_exchange, body, fetched.status, fetched.headers, answer_id)
+                    return await run_in_reader(_read_exchange, body, fetched.status, fetched.headers, answer_id)
                 return _read_exchange(body, fetched.status, fetched.headers, answer_id)
             self._json_urls.discard(url)
             found = await _find_answer(SseReader(self._limit), fetched.body, answer_id)
@@ -112,32 +110,42 @@ class McpHttp:
         """Like `post`, but passes the messages before the response to `sink`, one after another."""
         if request.seconds <= 0:
             raise NotSent(LATE_TEXT, "the deadline has passed", Failure.LATE)
-        cursor = _StreamCursor(request.answer_id, self._limit, sink)
-        method, headers, body = "POST", request.headers, request.body
+        began, url = time.monotonic(), request.url
+        self._open_streams.add(url)
         try:
-            async with asyncio.timeout(request.seconds) as sink.timeout:
+            fetched = await self._egress.for_long_streams().post_unless_events(
+                url, headers=request.headers, body=request.body, seconds=request.seconds, limit=self._limit
+            )
+            if isinstance(fetched, ResponseStream):
+                return await self._receive(request, fetched, sink, request.seconds - (time.monotonic() - began))
+        except Unreachable as fault:
+            raise (Unreachable(LATE_TEXT, "timeout", Failure.LATE) if fault.failure is Failure.LATE else fault) from fault
+        finally:
+            self._open_streams.remove(url)
+        if len(fetched.body) > LARGE:
+            return await run_in_reader(_read_exchange, fetched.body, fetched.status, fetched.headers, request.answer_id)
+        return _read_exchange(fetched.body, fetched.status, fetched.headers, request.answer_id)
+
+    async def _receive(self, request: PostRequest, stream: ResponseStream, sink: MessageSink, seconds: float) -> Exchange:
+        """Reads a stream until the response, and resumes one that breaks."""
+        cursor = _StreamCursor(request.answer_id, self._limit, sink)
+        try:
+            async with asyncio.timeout(seconds) as sink.timeout:
                 for _ in range(RESUMES_MAX):
-                    async with self.open_stream(method, request.url, headers, body) as answer:
+                    async with stream as answer:
                         if not is_stream(answer.headers):
-                            return await self._read_whole(method, request, answer)
+                            raise Unreachable(CUT_TEXT, f"the stream was not resumed: {answer.status}", Failure.CUT)
                         found = await cursor.read_stream(answer)
                     if found is not None:
                         return Exchange(answer.status, answer.headers, found)
                     if not (request.can_resume and cursor.last_id):
                         return _raise_cut()
                     await asyncio.sleep(cursor.pause)
-                    method, body = "GET", b""
                     headers = {**request.headers, "accept": "text/event-stream", "last-event-id": cursor.last_id}
+                    stream = self._egress.for_long_streams().stream("GET", request.url, headers=headers, body=None, timeout=0)
         except TimeoutError as error:
             raise (UpstreamFault if cursor.has_received else Unreachable)(LATE_TEXT, "timeout", Failure.LATE) from error
         return _raise_cut()
-
-    async def _read_whole(self, method: str, request: PostRequest, answer: StreamedResponse) -> Exchange:
-        if method == "GET":
-            raise Unreachable(CUT_TEXT, f"the stream was not resumed: {answer.status}", Failure.CUT)
-        exchange = await read_whole(answer, request.answer_id, self._limit)
-        self._remember_json(request.url, exchange)
-        return exchange
 
     def _remember_json(self, url: str, exchange: Exchange) -> None:
         if exchange.answer is not None and len(self._json_urls) < URLS_MAX:
@@ -172,38 +180,56 @@ class McpHttp:
         return _raise_cut()
 
 
+class StreamCounts:
+    """The number of open streams of requests and listeners, in all and for each URL."""
+
+    __slots__ = ("_by_url", "_count")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_url: dict[str, int] = {}
+
+    def add(self, url: str) -> None:
+        """Counts one more stream. Raises NotSent above the limits of concurrent streams."""
+        of_url = self._by_url.get(url, 0)
+        if self._count >= STREAMS_MAX or of_url >= STREAMS_PER_URL:
+            raise NotSent("Too many streams with servers are open", f"{of_url} of {self._count} with this one")
+        self._count += 1
+        self._by_url[url] = of_url + 1
+
+    def remove(self, url: str) -> None:
+        """Counts one stream less."""
+        self._count -= 1
+        if self._by_url[url] == 1:
+            del self._by_url[url]
+        else:
+            self._by_url[url] -= 1
+
+
 class CountedStream:
     """The context of a stream, which counts as open, by its URL, until it is left."""
 
     __slots__ = ("_open_streams", "_stream", "_url")
 
-    def __init__(self, stream: ResponseStream, url: str, open_streams: Counter[str]) -> None:
+    def __init__(self, stream: ResponseStream, url: str, open_streams: StreamCounts) -> None:
         self._stream = stream
         self._url = url
         self._open_streams = open_streams
 
     async def __aenter__(self) -> StreamedResponse:
         """Raises NotSent above the limits of concurrent streams, and UpstreamFault."""
-        counts, url = self._open_streams, self._url
-        if counts.total() >= STREAMS_MAX or counts[url] >= STREAMS_PER_URL:
-            raise NotSent("Too many streams with servers are open", f"{counts[url]} of {counts.total()} with this one")
-        counts[url] += 1
+        self._open_streams.add(self._url)
         try:
             return await self._stream.__aenter__()
         except BaseException:
-            self._count_down()
+            self._open_streams.remove(self._url)
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
             await self._stream.__aexit__(kind, error, traceback)
         finally:
-            self._count_down()
-
-    def _count_down(self) -> None:
-        self._open_streams[self._url] -= 1
-        if not self._open_streams[self._url]:
-            del self._open_streams[self._url]
+            self._open_streams.remove(self._url)
 
 
 class _StreamCursor:
@@ -255,7 +281,9 @@ class _StreamCursor:
 async def read_whole(answer: StreamedResponse, answer_id: RequestId, limit: int = BODY_MAX) -> Exchange:
     """Reads a response that is not a stream."""
     body = await answer.read(limit)
-    return await run_off_loop(_read_exchange, body, answer.status, answer.headers, answer_id)
+    if len(body) > LARGE:
+        return await run_in_reader(_read_exchange, body, answer.status, answer.headers, answer_id)
+    return _read_exchange(body, answer.status, answer.headers, answer_id)
 
 
 def is_stream(headers: Mapping[str, str]) -> bool:

@@ -67,7 +67,7 @@ class ServerMessages:
         self._peer = peer
         self._reply_channel = reply_channel
         self._wishes = parse_wishes(request)
-        self._progress_token = self._wishes.progress_token if progress_token is None else Raw(encode(progress_token))
+        self._progress_token = progress_token
         self._open_questions: dict[RequestId, asyncio.Task[None]] = {}
         self._task: Any = None
         self._error: BaseException | None = None
@@ -79,11 +79,11 @@ class ServerMessages:
         """The lowest level of wanted logs; None: no logs are wanted."""
         return self._wishes.log_level
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._task = asyncio.current_task()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for task in self._open_questions.values():
             task.cancel()
         task, self._task = self._task, None
@@ -112,12 +112,10 @@ class ServerMessages:
 
     async def _forward_progress(self, params: Members) -> None:
         client_token, token = self._wishes.progress_token, params.get(PROGRESS_KEY)
-        if (
-            client_token is not None
-            and self._progress_token is not None
-            and token is not None
-            and bytes(token) == bytes(self._progress_token)
-        ):
+        if client_token is None or token is None:
+            return
+        expected = bytes(client_token) if self._progress_token is None else encode(self._progress_token)
+        if bytes(token) == expected:
             await self._peer.notify("notifications/progress", Raw(encode({**params, PROGRESS_KEY: client_token})))
 
     async def _forward_change(self, method: str, params: Raw) -> None:

@@ -11,7 +11,7 @@ from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.exchange.http import Exchange, McpHttp, PostRequest, is_stream
 from adapters.mcp_client.exchange.server_messages import ServerMessages
 from adapters.mcp_client.legacy.get_streams import GetStreams
-from adapters.mcp_client.legacy.sessions import URIS_MAX, ServerSession, ServerSessions, SessionKey, request_in_session
+from adapters.mcp_client.legacy.sessions import NO_CAPABILITIES, URIS_MAX, ServerSession, ServerSessions, SessionKey, request_in_session
 from adapters.mcp_client.wire.eras import legacy_body
 from adapters.mcp_client.wire.messages import LOG_LEVELS, Envelope, McpRefused, McpRequest, RequestId, WireError, notification_of
 from adapters.mcp_client.wire.peer import McpPeer
@@ -21,11 +21,12 @@ SEND_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 SUBSCRIBE: Final = "resources/subscribe"
 UNSUBSCRIBE: Final = "resources/unsubscribe"
+SUBSCRIPTION_METHODS: Final = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 _encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 def session_key(call: Call, peer: McpPeer | None, client_session: str) -> SessionKey:
-    capabilities = _encode_canonical(peer.capabilities).decode() if peer is not None else "{}"
+    capabilities = _encode_canonical(peer.capabilities).decode() if peer is not None and peer.capabilities else NO_CAPABILITIES
     return SessionKey(
         f"{call.target.tenant}|{call.target.name}", call.target.url, call.grant.delegation.principal.owner_key, client_session, capabilities
     )
@@ -75,7 +76,7 @@ class LegacyRequests:
         session.credentials = call.headers
         try:
             for _ in range(2):
-                session_id = await self._sessions.ensure_open(session, call.headers, call.deadline)
+                session_id = session.id if session.is_open else await self._sessions.ensure_open(session, call.headers, call.deadline)
                 exchange = await self._send_in_session(session, call, request)
                 if not (session_id and _is_session_lost(exchange)):
                     return exchange
@@ -94,14 +95,15 @@ class LegacyRequests:
         headers = {**call.headers, **session.headers}
         body, left = legacy_body(request, number), call.deadline - self._clock()
         try:
-            posting = PostRequest(url, headers, body, number, left, can_resume=True)
-            if request.peer is None:
-                exchange = await (
-                    self._http.post(*posting[:5]) if session.answers_in_json else self._http.post_and_receive(posting, _NullSink(session))
-                )
-                session.answers_in_json = not is_stream(exchange.headers)
-                return exchange
-            return await self._send_and_receive(session, call, request, request.peer, posting)
+            if request.peer is None and session.answers_in_json:
+                exchange = await self._http.post(url, headers, body, number, left)
+            else:
+                posting = PostRequest(url, headers, body, number, left, can_resume=True)
+                if request.peer is not None:
+                    return await self._send_and_receive(session, call, request, request.peer, posting)
+                exchange = await self._http.post_and_receive(posting, _NullSink(session))
+            session.answers_in_json = not is_stream(exchange.headers)
+            return exchange
         except (asyncio.CancelledError, UpstreamFault, McpRefused):
             self._send_cancelled(session, call, number)
             raise
@@ -110,23 +112,23 @@ class LegacyRequests:
         self, session: ServerSession, call: Call, request: McpRequest, peer: McpPeer, post_request: PostRequest
     ) -> Exchange:
         """Sends a request whose server may ask on the POST's own stream, or on the session's."""
-        if session.key.capabilities != "{}":
+        if session.key.capabilities != NO_CAPABILITIES:
             self._streams.open(session, call.headers)
-        async with ServerMessages(
-            request, peer, post_request.answer_id, SessionReplyChannel(self._http, session, call.headers)
-        ) as messages:
-            await self._set_level(session, call, messages.log_level, shared=not request.client_session)
+        with ServerMessages(request, peer, post_request.answer_id, SessionReplyChannel(self._http, session, call.headers)) as messages:
+            if messages.log_level:
+                await self._set_level(session, call, messages.log_level, shared=not request.client_session)
             session.receivers.append(messages)
             try:
                 exchange = await self._http.post_and_receive(post_request, messages)
             finally:
                 session.receivers.remove(messages)
-        _remember_subscription(session, request, exchange)
+        if request.method in SUBSCRIPTION_METHODS:
+            _remember_subscription(session, request, exchange)
         return exchange
 
-    async def _set_level(self, session: ServerSession, call: Call, level: str | None, shared: bool) -> None:
+    async def _set_level(self, session: ServerSession, call: Call, level: str, shared: bool) -> None:
         """Requests logs from `level` on; in a shared session, of the lowest level that any client wanted."""
-        if not level or level == session.log_level or "logging" not in session.server_capabilities:
+        if level == session.log_level or "logging" not in session.server_capabilities:
             return
         if shared and session.log_level and LOG_LEVELS.index(session.log_level) < LOG_LEVELS.index(level):
             return

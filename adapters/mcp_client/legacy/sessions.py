@@ -5,7 +5,7 @@ import itertools
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -29,6 +29,7 @@ SESSIONS_MAX: Final = 1000
 IDLE_SECONDS: Final = 1800.0
 CLOSE_SECONDS: Final = 5.0
 _SESSION_ID: Final = re.compile(r"[!-~]{1,1024}")
+NO_CAPABILITIES: Final = "{}"  # of a client that declared none, in canonical JSON
 URIS_MAX: Final = 256  # of one session
 EXPECTED_TOKENS_MAX: Final = 64  # progress tokens
 _INITIALIZED_NOTIFICATION: Final = notification_of("notifications/initialized")
@@ -53,7 +54,7 @@ class Initialized(msgspec.Struct, frozen=True, rename="camel"):
 _decode_initialized: Final = msgspec.json.Decoder(Initialized).decode
 
 
-class SessionKey(NamedTuple):
+class SessionKey(msgspec.Struct, frozen=True):
     """The owner and server of a session, which is never shared with another owner. `owner` is tenant|issuer|subject.
 
     `client_session` is the client's own session; empty: shared by a person's stateless requests. `capabilities` are the client's, in
@@ -64,7 +65,7 @@ class SessionKey(NamedTuple):
     url: str
     owner: str
     client_session: str = ""
-    capabilities: str = "{}"
+    capabilities: str = NO_CAPABILITIES
 
 
 def ignore_change(_server: str) -> None:

@@ -2,10 +2,10 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import (
@@ -30,6 +30,7 @@ from adapters.mcp_client.wire.messages import (
 from adapters.mcp_client.wire.peer import McpPeer
 
 PROGRESS_KEY: Final = "progressToken"
+_PROGRESS_HINT: Final = PROGRESS_KEY.encode()
 _MODERN_META: Final = {
     VERSION_KEY: MODERN,
     CAPABILITIES_KEY: {},
@@ -79,7 +80,7 @@ def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
 
     The request id also replaces the progress token, which two clients of a session may have chosen alike.
     """
-    if not request.is_modern and request.peer is None:
+    if not request.is_modern and (request.peer is None or _PROGRESS_HINT not in request.params):
         return envelope_of(request_id, request.method, Raw(request.params))
     return envelope_of(request_id, request.method, legacy_params(request, request_id))
 
@@ -94,7 +95,7 @@ def legacy_params(request: McpRequest, progress_token: RequestId | None = None) 
     return {**params, "_meta": meta} if meta else params
 
 
-class NotificationWishes(NamedTuple):
+class NotificationWishes(Struct, frozen=True):
     """The notifications that a client wants: progress with its token, logs from `log_level` on (None: none; empty: all)."""
 
     progress_token: Raw | None
@@ -103,10 +104,11 @@ class NotificationWishes(NamedTuple):
 
 def parse_wishes(request: McpRequest) -> NotificationWishes:
     meta: Members = {}
-    if PROGRESS_KEY.encode() in request.params or b"logLevel" in request.params:
+    if _PROGRESS_HINT in request.params or (request.is_modern and b"logLevel" in request.params):
         meta = members_of(members_of(request.params).get("_meta", Raw(b"{}")))
     if not request.is_modern:
-        return NotificationWishes(meta.get(PROGRESS_KEY), request.log_level if request.log_level in LOG_LEVELS else "")
+        level = request.log_level
+        return NotificationWishes(meta.get(PROGRESS_KEY), level if level and level in LOG_LEVELS else "")
     level = json_string(meta.get(LEVEL_KEY, Raw(b'""')))
     return NotificationWishes(meta.get(PROGRESS_KEY), level if level in LOG_LEVELS else None)
 

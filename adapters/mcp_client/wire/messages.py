@@ -3,7 +3,6 @@
 import base64
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -41,6 +40,7 @@ _PUBLIC_TEXTS: Final = {
 _NOT_RELAYED: Final = frozenset(  # codes about the gateway's own request, or that the gateway uses itself
     {-32700, -32600, HEADER_MISMATCH, UNSUPPORTED_VERSION, *range(-32017, -32009)}
 )
+_OPENING_BRACE: Final = ord("{")
 _HEADER_SAFE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 RequestId = int | str
@@ -81,11 +81,11 @@ class HeadersDiffer(UpstreamFault):
     """The server expects other tool headers than the gateway knows (-32020): its list may have changed. Nothing was done for the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class McpRequest:
+class McpRequest(Struct, frozen=True):
     """A request to one server as the gateway received it, with the upstream's names in `raw` and `params`.
 
-    `raw` is the whole envelope and `params` its member (an object), both checked JSON. `is_modern` is the era of the gateway's client.
+    `is_modern` is the era of the gateway's client. `raw` is the whole envelope of a modern client, which modern servers get, and `params`
+    the member (an object) of either's, both checked JSON.
     `name` is the value of `Mcp-Name` (tool, prompt, URI or task id, or empty). `headers` may hold the client's `Mcp-Param-*` headers.
     Without a `peer` only the response is wanted. `client_session` is the client's session of the legacy era, which has its own session
     with such a server; it needs the same `peer.capabilities` in every request. `log_level` is the level set there; modern clients send it
@@ -98,14 +98,13 @@ class McpRequest:
     params: bytes
     is_modern: bool
     method: str = "tools/call"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     peer: McpPeer | None = None
     client_session: str = ""
     log_level: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class McpAnswer:
+class McpAnswer(Struct, frozen=True):
     """A result. `result` is its JSON object in the request's era, unchanged where no translation was needed.
 
     `decision_id`: the decision that allowed the request, where people approved or the transaction counted it; later acts continue it.
@@ -120,8 +119,7 @@ def answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
     return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))
 
 
-@dataclass(frozen=True, slots=True)
-class ClientNotification:
+class ClientNotification(Struct, frozen=True):
     """A notification of a client's session. With a `progress_token` (JSON), only for the server whose question has that token."""
 
     body: bytes
@@ -178,7 +176,7 @@ def check_answer(envelope: Envelope, answer_id: RequestId) -> Envelope:
     same = envelope.id == answer_id and type(envelope.id) is type(answer_id)
     if not same and not (envelope.id is None and envelope.error is not UNSET):
         raise BadAnswer("The server answered another request", "the id differs")
-    if envelope.result is not UNSET and bytes(memoryview(envelope.result)[:1]) != b"{":
+    if envelope.result is not UNSET and memoryview(envelope.result)[0] != _OPENING_BRACE:
         raise BadAnswer("The server's answer is not a result", "the result is not an object")
     return envelope
 

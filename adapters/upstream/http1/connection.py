@@ -53,7 +53,7 @@ class Http1Connection(asyncio.Protocol):
         self._deadline = math.inf  # of the request, on the event loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._opens = False  # whether the body is to be read while it arrives
+        self._opens: str | None = None  # the media type of bodies that are read while they arrive; empty: of all
         self._limit = 0
         self._expects_no_body = False
         self.is_usable = True
@@ -71,12 +71,12 @@ class Http1Connection(asyncio.Protocol):
         self._reading_body = False
         self._has_body = False
 
-    def send(self, head: bytes, body: bytes | None, deadline: float, limit: int, *, opens: bool = False) -> asyncio.Future[Any]:
-        """Sends a request. The future gets its HttpResponse; with `opens` its status, headers and ArrivingBody, as soon as these have come.
+    def send(self, head: bytes, body: bytes | None, deadline: float, limit: int, *, opens: str | None = None) -> asyncio.Future[Any]:
+        """Sends a request. The future gets its HttpResponse, of at most `limit` bytes.
 
-        `deadline`, on the event loop's clock, is for the whole response, and with `opens` holds until `stop_timer`. `limit`: bytes of the
-        body, and with `opens` bytes that one read of the body may become. Raises ConnectionDropped, and the future what
-        ConnectionPool.exchange raises.
+        Of a response whose media type begins with `opens`, it gets the status, headers and ArrivingBody as soon as these have come.
+        `deadline`, on the event loop's clock, is for the whole response, and holds until `stop_timer` where it was opened. Raises
+        ConnectionDropped, and the future what ConnectionPool.exchange raises.
         """
         if self._transport is None or not self.is_usable:
             raise ConnectionDropped("the connection is closed")
@@ -183,7 +183,10 @@ class Http1Connection(asyncio.Protocol):
             return
         if (encoding := self._fields.get("content-encoding")) is not None:
             self._decompressor = _decompressor_of(encoding.lower())
-        if self._opens and self._waiter is not None and not self._waiter.done():
+        if self._opens is None or self._waiter is None or self._waiter.done():
+            return
+        if self._fields.get("content-type", "").lower().startswith(self._opens):
+            self._limit = DECOMPRESSED_MAX
             self._arriving = ArrivingBody(self._transport)  # type: ignore[arg-type]  # of a connection that receives
             self._waiter.set_result((self._status, self._fields, self._arriving))
 
@@ -192,7 +195,7 @@ class Http1Connection(asyncio.Protocol):
         self._has_body = True
         if self._decompressor is not None:
             body = self._decompressor.decompress(body, self._limit - self._size + 1)
-            if self._opens and self._decompressor.unconsumed_tail:
+            if self._arriving is not None and self._decompressor.unconsumed_tail:
                 raise ResponseTooLarge(f"more than {self._limit} bytes")
         if self._arriving is not None:
             self._arriving.feed(body)

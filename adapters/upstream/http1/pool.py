@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from ssl import SSLContext
 from typing import Final, NamedTuple
 
-from adapters.upstream.http1.connection import DECOMPRESSED_MAX, Http1Connection, HttpOrigin, HttpTarget
+from adapters.upstream.http1.connection import Http1Connection, HttpOrigin, HttpTarget
 from adapters.upstream.http1.responses import ArrivingBody, HttpResponse, NotConnected, OpenedResponse
 
 UNBOUNDED = 1 << 30
@@ -107,6 +107,17 @@ class ConnectionPool:
         self, target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None, *, seconds: float
     ) -> OpenedResponse:
         """Sends one request and returns the response as soon as its head has come. `seconds`: for all of it. Raises as `exchange`."""
+        opened = await self.exchange_or_open(target, method, fields, body, "", seconds=seconds, limit=0)
+        assert isinstance(opened, OpenedResponse)
+        return opened
+
+    async def exchange_or_open(
+        self, target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None, opens: str, *, seconds: float, limit: int
+    ) -> HttpResponse | OpenedResponse:
+        """Sends one request and returns the whole response, or opens it where its media type begins with `opens`.
+
+        `seconds`: for all of a response, and until the head of one that is opened by its media type. Raises as `exchange`.
+        """
         head = _build_head(target, method, fields, body)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
@@ -133,10 +144,18 @@ class ConnectionPool:
         arriving: ArrivingBody | None = None
         try:
             connection = self._take_idle(state, loop) or await self._open_connection(target.origin, deadline)
-            status, headers, arriving = await connection.send(head, body, deadline, DECOMPRESSED_MAX, opens=True)
+            answer = await connection.send(head, body, deadline, limit, opens=opens)
         except BaseException:
             close(False)
             raise
+        if isinstance(answer, HttpResponse):
+            self._request_slots.release()
+            state.slots.release()
+            self._keep_idle(state, connection, loop)
+            return answer
+        if opens:
+            connection.stop_timer()
+        status, headers, arriving = answer
         return OpenedResponse(status, headers, arriving, close)
 
     def _add_origin(self, origin: HttpOrigin, loop: asyncio.AbstractEventLoop) -> _OriginState:

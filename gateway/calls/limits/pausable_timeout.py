@@ -1,7 +1,6 @@
 """Timeouts of calls that ask the user questions: while a question is open, the server's time stands still."""
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -56,6 +55,6 @@ async def call_with_pausable_timeout(
     longer = msgspec.structs.replace(call, deadline=call.deadline + QUESTIONS_SECONDS)
     try:
         async with asyncio.timeout_at(call.deadline) as limit:
-            return await send(longer, dataclasses.replace(request, peer=_ClockStoppingPeer(peer, limit)))
+            return await send(longer, msgspec.structs.replace(request, peer=_ClockStoppingPeer(peer, limit)))
     except TimeoutError as error:
         raise UpstreamFault(LATE_TEXT, "timeout") from error

@@ -73,7 +73,8 @@ class CallBuilder:
         The earlier one counts: the deadline that the request states, or the end of the turn in which the calling agent acts, in any
         process.
         """
-        return to_loop_clock(min(trace_context.deadline, caller.delegation.deadline), self._stores.now())
+        deadline = min(trace_context.deadline, caller.delegation.deadline)
+        return math.inf if deadline == math.inf else to_loop_clock(deadline, self._stores.now())
 
     def extend_grant_to_call(self, call: Call, task_id: str) -> None:
         """Sets the deadline of the call's grant in the database when a paused task continues.

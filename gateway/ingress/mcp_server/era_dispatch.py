@@ -10,12 +10,12 @@ import structlog
 from msgspec import Struct
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, ClientNotification
-from adapters.mcp_client.wire.peer import McpPeer
 from adapters.tool_servers import ToolServerClient
 from gateway.ingress.http.asgi import header
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.mcp_server.elicitation.pending_calls import PendingCall, PendingCalls
 from gateway.ingress.mcp_server.legacy.exchange import MAIL_SECONDS, LegacyContext, LegacyExchange, accept_response
+from gateway.ingress.mcp_server.legacy.long_requests import LongRequests
 from gateway.ingress.mcp_server.legacy.requests_in_flight import LIVE_SECONDS, CancellableRequest
 from gateway.ingress.mcp_server.methods import MethodTable
 from gateway.ingress.mcp_server.protocol.client_wishes import PROGRESS, ClientWishes, parse_wishes
@@ -67,6 +67,9 @@ class EraDispatcher:
         self._on_change = on_change
         self._session_upstreams = session_upstreams
         self._in_flight: dict[RequestKey, CancellableRequest] = {}
+        self._becoming_streams = LongRequests(parts.legacy_context.stream_after_seconds)
+        self._to_be_announced = LongRequests(LIVE_SECONDS)
+        self._is_shared = parts.legacy_context.mailbox.is_shared  # whether other processes may receive a cancellation
 
     async def handle_modern(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """Handles a request of 2026-07-28. The client cancels it by disconnecting."""
@@ -77,7 +80,7 @@ class EraDispatcher:
             work = self._run_round(message, response, parse_wishes(message.params, None))
         else:
             parse_wishes(message.params, None)
-            await response.finish(_encode_result(message, await self._call_method(message, None)))
+            await response.finish(_encode_result(message, await self._methods.method_for(message)(message, None)))
             return
         answer, left = asyncio.create_task(work), asyncio.create_task(response.wait_for_disconnect())
         try:
@@ -113,15 +116,16 @@ class EraDispatcher:
     async def handle_legacy(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """Handles a request of the legacy era. It continues when its client disconnects, and ends when the client cancels it."""
         session = message.session
-        exchange = LegacyExchange(self._legacy_context, session, response, parse_wishes(message.params, session.level if session else ""))
+        wishes = parse_wishes(message.params, session.level if session else "")
+        exchange = LegacyExchange(self._legacy_context, session, response, wishes, self._becoming_streams)
         key, work = _request_key(session, message.id), CancellableRequest()
         if key is not None:
             self._in_flight[key] = work
-            if self._legacy_context.mailbox.is_shared:
-                work.call_if_long(lambda: self._cancel_when_told_remotely(key, work))
+            if self._is_shared:
+                work.announce_if_long(self._to_be_announced, lambda: self._cancel_when_told_remotely(key, work))
         try:
             try:
-                result = await self._call_method(message, exchange)
+                result = await self._methods.method_for(message)(message, exchange)
             finally:
                 work.stop_announcement()
                 if key is not None and self._in_flight.get(key) is work:
@@ -140,7 +144,7 @@ class EraDispatcher:
                 log.exception("mcp_request_failed", resource=message.resource)
             await exchange.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
         finally:
-            exchange.stop_timer()
+            exchange.keep_short()
 
     async def handle_notification(self, message: ClientMessage) -> None:
         """Handles a notification of the legacy era: forwards it to servers, or cancels a request. Others are ignored."""
@@ -158,7 +162,7 @@ class EraDispatcher:
         work = self._in_flight.get(key) if key else None
         if work is not None:
             work.cancel()
-        elif key is not None and self._legacy_context.mailbox.is_shared:
+        elif key is not None and self._is_shared:
             await self._cancel_remotely(key)
 
     async def accept_response(self, message: ClientMessage) -> None:
@@ -193,9 +197,6 @@ class EraDispatcher:
         else:
             await self._notification_streams.serve_get_stream(message, session, response)
 
-    async def _call_method(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        return await self._methods.method_for(message)(message, peer)
-
     async def _run_round(self, message: ClientMessage, response: HttpResponseWriter, wishes: ClientWishes) -> bytes:
         """Runs one round of a request that may take several."""
         params, bound = message.params_object(), self._upstream_requests.states.context_of(message)
@@ -208,7 +209,7 @@ class EraDispatcher:
                     raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
                 return await self._pending_calls.resume(state, responses, bound, response=response, wishes=wishes)
         running = PendingCall(holder_of(message.caller), message.capabilities, wishes, response)
-        return await self._pending_calls.start(running, lambda peer: self._call_method(message, peer), bound)
+        return await self._pending_calls.start(running, lambda peer: self._methods.method_for(message)(message, peer), bound)
 
     async def _cancel_when_told_remotely(self, key: RequestKey, work: CancellableRequest) -> None:
         """Cancels the request when another process receives its cancellation."""

@@ -1,6 +1,6 @@
 """The methods of each MCP era and the functions that answer them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ CURSOR = "after-"  # followed by the number of entries on the pages before
 UNAVAILABLE_KEY = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that are unreachable now
 EMPTY_KEY = "dev.interlock/empty"  # in the `_meta` of a list that is empty because of the caller's token
 encode = msgspec.json.Encoder().encode
-Method = Callable[[ClientMessage, McpPeer | None], Awaitable[bytes]]
+Method = Callable[[ClientMessage, McpPeer | None], Coroutine[Any, Any, bytes]]
 
 
 class MethodTable:

@@ -1,7 +1,7 @@
 """Requests for one MCP server: resolves the target, sends the request under the server's names, rewrites the result to the gateway's."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -36,10 +36,8 @@ from gateway.ingress.mcp_server.protocol.mirrored_headers import check_mirrored_
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.request_state import RequestStateCipher
 from gateway.ingress.mcp_server.tasks.server_tasks import TASK_HINT, RelayedTasks, must_wait_for_task
-from gateway.telemetry.spans import TraceContext
-from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_reading_resource
+from policies.delegation.rulings import Act, act_of_getting_prompt, act_of_reading_resource
 from policies.strict_json import LARGE, run_in_reader, run_off_loop
-from registry.cards.card import Registration
 from registry.virtual.tool_overrides import BadOverride, ToolOverride
 
 APPROVAL_KEY = "dev.interlock/approval"  # in `_meta`: the approval that the request uses; without it any matching one
@@ -48,6 +46,7 @@ NOT_FORWARDED = frozenset(  # in `_meta`: the client's trace context and name, w
     {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "dpop"}
     | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion", CLIENT_INFO_KEY.lower()}
 )
+NO_HEADERS: Mapping[str, str] = {}
 NOT_FORWARDED_FROM_LEGACY = NOT_FORWARDED | {key.lower() for key in (VERSION_KEY, CAPABILITIES_KEY, LEVEL_KEY)}
 encode = msgspec.json.Encoder().encode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -154,14 +153,15 @@ class UpstreamRequests:
                 )
             if isinstance(target, AgentTool):
                 return await self._agents.call(message, target, arguments, peer)
-            with self._request_span(message, target.server, {"gen_ai.tool.name": target.tool}) as trace_context:
-                traced = structs.replace(message, trace_context=trace_context)
+            with self._request_span(message, target.server, {"gen_ai.tool.name": target.tool}) as traced:
                 target, answer = await self._call_and_relist_once(traced, target, arguments, peer)
         except ConsentNeeded as needed:
             return self.states.request_consent(message, needed)
         if TASK_HINT in answer.result and (task := await self._tasks.store_new_task(message, target, answer)) is not None:
             return task
-        return await run_off_loop(self._rewrite_result, answer.result, message, target.server, answer.decision_id)
+        if len(answer.result) > LARGE:
+            return await run_in_reader(self._rewrite_result, answer.result, message, target.server, answer.decision_id)
+        return self._rewrite_result(answer.result, message, target.server, answer.decision_id)
 
     async def _call_and_relist_once(
         self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
@@ -184,15 +184,11 @@ class UpstreamRequests:
             answer = await self._tasks.wait_for_task(message, target, tool_request.mcp_request, answer)
         return target, answer
 
-    def _server(self, message: ClientMessage, name: str) -> Registration:
-        return self.catalogue.visible_entries.find_server(message.caller, name)
-
     async def _call_server(self, message: ClientMessage, target: ServerObject, peer: McpPeer | None) -> bytes:
         """Sends a request about a prompt or a resource to its server, and returns the result."""
         server = target.act.parent
         try:
-            with self._request_span(message, server, target.span_name) as trace_context:
-                traced = structs.replace(message, trace_context=trace_context)
+            with self._request_span(message, server, target.span_name) as traced:
                 mcp_request = self._build_mcp_request(traced, target.name, target.members, peer)
                 answer = await self._server_calls.call(
                     message.caller, self._build_request(traced, target.act, target.arguments, mcp_request)
@@ -201,12 +197,15 @@ class UpstreamRequests:
             return self.states.request_consent(message, needed)
         return await run_off_loop(self._rewrite_result, answer.result, message, server, answer.decision_id)
 
-    def _request_span(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> AbstractContextManager[TraceContext]:
-        """Returns the span of a request to a server, which yields its trace context. Without a tracer, that of the message."""
-        telemetry = self._server_calls.telemetry
-        if telemetry.tracer is None:
-            return nullcontext(message.trace_context)
-        return telemetry.request_span(message.trace_context, message.method, self._server(message, server), name)
+    def _request_span(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> AbstractContextManager[ClientMessage]:
+        """Returns the span of a request to a server, which yields the message in it. Without a tracer, the message is unchanged."""
+        return nullcontext(message) if self._server_calls.telemetry.tracer is None else self._traced(message, server, name)
+
+    @contextmanager
+    def _traced(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> Iterator[ClientMessage]:
+        target = self.catalogue.visible_entries.find_server(message.caller, server)
+        with self._server_calls.telemetry.request_span(message.trace_context, message.method, target, name) as trace_context:
+            yield structs.replace(message, trace_context=trace_context)
 
     def _build_request(
         self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, mcp_request: McpRequest
@@ -221,24 +220,20 @@ class UpstreamRequests:
     def _build_tool_server_request(
         self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
     ) -> ToolServerRequest:
-        mcp_request = self._build_tool_request(message, target, arguments, peer)
+        headers = NO_HEADERS
+        if target.mirrored_params:
+            if message.is_modern and not message.is_rewritten:
+                check_mirrored(message.scope, target.mirrored_params, arguments)
+            headers = headers_for(target.mirrored_params, arguments)
+        mcp_request = self._build_mcp_request(message, target.tool, {"name": target.tool}, peer, headers)
         if not message.is_modern and "task" in message.params:
             mcp_request = self._tasks.declare_tasks(message, target.server, mcp_request)
         elif target.task_support:
             mcp_request = self._tasks.as_task_call(message, target, mcp_request)
-        return self._build_request(message, act_of_calling_tool(target.server, target.tool), arguments, mcp_request)
-
-    def _build_tool_request(
-        self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
-    ) -> McpRequest:
-        if not target.mirrored_params:
-            return self._build_mcp_request(message, target.tool, {"name": target.tool}, peer)
-        if message.is_modern and not message.is_rewritten:
-            check_mirrored(message.scope, target.mirrored_params, arguments)
-        return self._build_mcp_request(message, target.tool, {"name": target.tool}, peer, headers_for(target.mirrored_params, arguments))
+        return self._build_request(message, target.act, arguments, mcp_request)
 
     def _build_mcp_request(
-        self, message: ClientMessage, name: str, own_members: dict[str, Any], peer: McpPeer | None, headers: Mapping[str, str] | None = None
+        self, message: ClientMessage, name: str, own_members: dict[str, Any], peer: McpPeer | None, headers: Mapping[str, str] = NO_HEADERS
     ) -> McpRequest:
         """Builds the server's request: its own names, the gateway's trace context, other members from the client. Raises BadEnvelope."""
         members = _decode_members(message.raw)
@@ -253,8 +248,8 @@ class UpstreamRequests:
                 dropped = ("requestState",) if state.continues_decision_id else ("requestState", "inputResponses")
                 client_params = {name: value for name, value in client_params.items() if name not in dropped}
         params = encode({**client_params, **own_members, "_meta": {**forwarded, **message.trace_context.headers}})
-        raw = encode({**members, "params": Raw(params)})
-        headers, session = headers or {}, message.session
+        raw = encode({**members, "params": Raw(params)}) if message.is_modern else b""
+        session = message.session
         if session is None:
             return McpRequest(message.id, name, raw, params, message.is_modern, message.method, headers, peer)
         return McpRequest(message.id, name, raw, params, False, message.method, headers, peer, session.id, session.level)

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from starlette.responses import JSONResponse, Response
 
 from adapters.mcp_client.pool import McpPool

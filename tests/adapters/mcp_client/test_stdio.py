@@ -66,7 +66,7 @@ async def test_a_command_is_called_like_any_server_and_is_one_process(tools: Too
     assert len(pids) == 1
     assert json.loads((await tools.call(stdio_call(), request_of("fail"))).result)["isError"] is True
     with pytest.raises(McpRefused):
-        await tools.call(stdio_call(), dataclasses.replace(request_of("echo"), params=b'{"arguments": []}'))
+        await tools.call(stdio_call(), replace(request_of("echo"), params=b'{"arguments": []}'))
 
 
 async def test_a_command_gets_only_the_environment_that_is_listed(tools: ToolServerClient, monkeypatch: pytest.MonkeyPatch) -> None:

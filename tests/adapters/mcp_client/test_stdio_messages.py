@@ -1,7 +1,6 @@
 """Claims about commands that talk back: questions reach whose process it is, nobody else's words arrive, and output is bounded."""
 
 import asyncio
-import dataclasses
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client import stdio as mcp_stdio
@@ -185,7 +185,7 @@ async def test_processes_of_ones_own_are_few_and_end_when_idle_or_left(tools: To
 async def test_one_persons_many_processes_end_none_of_another_person(tools: ToolServerClient, clock: Clock) -> None:  # attack AVL-03
     pids = {}
     for number, user in enumerate(["bob", *["alice"] * OWN_PROCESSES_MAX]):
-        request = dataclasses.replace(talk("child", ScriptedPeer(), False), client_session=f"s-{number}")
+        request = replace(talk("child", ScriptedPeer(), False), client_session=f"s-{number}")
         pids[number] = int(text((await tools.call(stdio_call("legacy", user), request)).result))
         clock.now += 1
     assert _alive(pids[0])

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from adapters.mcp_client.wire.param_headers import HeaderArgument, find_header_arguments
 from adapters.task import TaskState
 from gateway.ingress.mcp_server.catalogue.names import public_names
 from gateway.ingress.mcp_server.catalogue.skill_schemas import TEXT_ONLY, SkillSchemas, skill_schemas_of
 from gateway.ingress.mcp_server.catalogue.uris import rewrite_document
+from policies.delegation.rulings import Act, act_of_calling_tool
 from registry.cards.card import Family, McpTool, Registration
 from registry.virtual.tool_overrides import ToolOverride
 
@@ -47,9 +48,8 @@ AGENT_OUTPUT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTool:
-    """A tool of an MCP server under its own name.
+class ServerTool(Struct, frozen=True):
+    """A tool of an MCP server under its own name. `act` is the act of calling it.
 
     `mirrored_params` are its arguments that are sent as headers too. `task_support` is `optional` or `required` where a server of
     2025-11-25 declares that a call may or must be a task.
@@ -57,6 +57,7 @@ class ServerTool:
 
     server: str
     tool: str
+    act: Act
     mirrored_params: tuple[HeaderArgument, ...] = ()
     task_support: str = ""
 
@@ -140,7 +141,8 @@ def _build_server_tool(entry: Registration, tool: McpTool) -> ServerTool:
     execution = tool.definition.get("execution")
     support = execution.get("taskSupport") if isinstance(execution, dict) and entry.facts.get("era") in LEGACY_ERAS else ""
     marks = tuple(find_header_arguments(tool.definition.get("inputSchema")))
-    return ServerTool(entry.name, tool.name, marks, support if support in ("optional", "required") else "")
+    act = act_of_calling_tool(entry.name, tool.name)
+    return ServerTool(entry.name, tool.name, act, marks, support if support in ("optional", "required") else "")
 
 
 def _build_agent_definitions(entry: Registration, separator: str) -> EntryDefinitions:

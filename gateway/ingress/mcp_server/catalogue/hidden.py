@@ -45,7 +45,7 @@ class Catalogue(Struct, frozen=True):
         params = message.params_object()
         if message.method == "tools/call":
             target = self.tools.resolve(caller, message.server_path, str(params.get("name")))
-            if isinstance(target, ServerTool) and not self._could_allow(message, act_of_calling_tool(target.server, target.tool)):
+            if isinstance(target, ServerTool) and not self._could_allow(message, target.act):
                 raise UnknownTool
         elif message.method == "prompts/get":
             prompt = self.prompts.resolve(caller, message.server_path, str(params.get("name")))
@@ -104,9 +104,7 @@ class VisibilityCheck:
             target = self._catalogue.tools.resolve(message.caller, message.server_path, name)
         except UnknownTool:
             return act_of_calling_tool(*self._server_and_name(message, name)), False
-        return act_of_invoking_agent(target.agent) if isinstance(target, AgentTool) else act_of_calling_tool(
-            target.server, target.tool
-        ), True
+        return act_of_invoking_agent(target.agent) if isinstance(target, AgentTool) else target.act, True
 
     def _find_prompt(self, message: ClientMessage) -> "ActAndExistence":
         return self._find_prompt_by_name(message, message.string_param("name"))

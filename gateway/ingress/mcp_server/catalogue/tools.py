@@ -11,7 +11,7 @@ from gateway.ingress.mcp_server.catalogue.names import avoid_alias, entry_name_o
 from gateway.ingress.mcp_server.catalogue.visible import EndpointView, VisibleEntries, uses_own_names
 from gateway.ingress.mcp_server.protocol.message import VIRTUAL_PREFIX
 from policies.callers import Caller
-from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
+from policies.delegation.rulings import act_of_invoking_agent
 from registry.cards.card import Registration
 from registry.store import UnknownName
 from registry.virtual.tool_overrides import ToolOverride
@@ -59,7 +59,7 @@ class ToolCatalogue:
         """Returns whether the caller may know of the agent, or of the tool."""
         if isinstance(tool, AgentTool):
             return self._visible_entries.can_see(caller, act_of_invoking_agent(tool.agent))
-        return self._visible_entries.can_see(caller, act_of_calling_tool(tool.server, tool.tool))
+        return self._visible_entries.can_see(caller, tool.act)
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ToolTarget:
         """Returns the tool of a name. Raises UnknownTool, UnknownName, NotReachable. ServerCalls rules on the call."""
@@ -126,5 +126,5 @@ class ToolCatalogue:
 
     def _could_allow(self, caller: Caller, entry: Registration, target: ToolTarget) -> bool:
         if isinstance(target, ServerTool):
-            return self._visible_entries.could_allow(caller, entry, act_of_calling_tool(target.server, target.tool))
+            return self._visible_entries.could_allow(caller, entry, target.act)
         return self._visible_entries.could_invoke(caller, target.agent, target.skill)

@@ -1,7 +1,6 @@
 """One request of a legacy client in flight: the McpPeer that sends its client notifications and questions of the server."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_client.wire.peer import PeerRefused
 from gateway.ingress.http.errors import InvalidRequest
+from gateway.ingress.mcp_server.legacy.long_requests import LongRequests
 from gateway.ingress.mcp_server.legacy.question_ids import QuestionIds
-from gateway.ingress.mcp_server.legacy.streams import Stream, Streams
+from gateway.ingress.mcp_server.legacy.streams import Stream, Streams, is_primed
 from gateway.ingress.mcp_server.protocol.client_wishes import ClientWishes, missing_capabilities
 from gateway.ingress.mcp_server.protocol.response import HttpResponseWriter, frame_event
 from gateway.ingress.mcp_server.protocol.sessions import McpSession
@@ -56,16 +56,22 @@ class LegacyExchange:
     """Sends notifications and questions on the request's own stream. Without a session it can't ask, and its stream can't resume."""
 
     def __init__(
-        self, legacy_context: LegacyContext, session: McpSession | None, response: HttpResponseWriter, wishes: ClientWishes
+        self,
+        legacy_context: LegacyContext,
+        session: McpSession | None,
+        response: HttpResponseWriter,
+        wishes: ClientWishes,
+        long_requests: LongRequests,
     ) -> None:
+        """`long_requests` are those that become streams."""
         self._legacy_context = legacy_context
         self._session = session
         self._response = response
         self._wishes = wishes
-        self._stream: Stream | None = legacy_context.streams.open(session) if session else None
-        self._begin_timer: asyncio.TimerHandle | None = None
-        if self._stream is not None and self._stream.is_primed:
-            self._begin_timer = asyncio.get_running_loop().call_later(legacy_context.stream_after_seconds, self._begin_stream)
+        self._stream: Stream | None = None  # most requests become none
+        self._long_requests = long_requests
+        if session is not None and is_primed(session):
+            long_requests.add(self._begin_stream)
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -87,30 +93,36 @@ class LegacyExchange:
 
     async def abandon(self) -> None:
         """Ends a canceled request without an answer."""
-        self.stop_timer()
-        if self._response.is_streaming and self._stream is not None:
-            self._stream.record_last_event(b"")
-            await self._response.end()
-        else:
+        stream = self._open_stream() if self._response.is_streaming else None
+        if stream is None:
             await self._response.finish(b"", 202)
+        else:
+            stream.record_last_event(b"")
+            await self._response.end()
 
-    async def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> None:
+    def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> Awaitable[None]:
         """Sends the answer, as the last event where the request has become a stream."""
-        self.stop_timer()
-        event_id = self._stream.record_last_event(body) if self._stream is not None and self._response.is_streaming else ""
-        await self._response.finish(body, status, headers, event_id)
+        stream = self._open_stream() if self._response.is_streaming else None
+        return self._response.finish(body, status, headers, "" if stream is None else stream.record_last_event(body))
 
-    def stop_timer(self) -> None:
-        if self._begin_timer is not None:
-            self._begin_timer.cancel()
+    def keep_short(self) -> None:
+        """Makes the request no stream any more, however long it takes."""
+        self._long_requests.remove(self._begin_stream)
+
+    def _open_stream(self) -> Stream | None:
+        """Returns the stream that can resume; None without a session."""
+        if self._stream is None and self._session is not None:
+            self._stream = self._legacy_context.streams.open(self._session)
+        return self._stream
 
     def _begin_stream(self) -> None:
-        if self._stream is not None and not self._response.is_streaming:
-            self._response.send_event(self._stream.priming_event())
+        stream = self._open_stream()
+        if stream is not None and not self._response.is_streaming:
+            self._response.send_event(stream.priming_event())
 
     def _send_event(self, body: bytes) -> bool:
         self._begin_stream()
-        return self._response.send_event(self._stream.record_event(body) if self._stream is not None else frame_event(body))
+        return self._response.send_event(frame_event(body) if self._stream is None else self._stream.record_event(body))
 
 
 async def ask_client(legacy_context: LegacyContext, session: McpSession, send: Any, method: str, params: Raw) -> Raw:

@@ -47,14 +47,9 @@ class Stream:
             self._name = secrets.token_urlsafe(9)
         return self._name
 
-    @property
-    def is_primed(self) -> bool:
-        """Returns whether the stream begins with an event without a message."""
-        return self._session.version == "2025-11-25"
-
     def priming_event(self) -> bytes:
         """Returns an event without a message, after which a client can resume before the first message (2025-11-25)."""
-        return b"id: %s.0\nretry: %d\ndata:\n\n" % (self.name.encode(), RETRY_MS) if self.is_primed else b""
+        return b"id: %s.0\nretry: %d\ndata:\n\n" % (self.name.encode(), RETRY_MS) if is_primed(self._session) else b""
 
     def record_event(self, body: bytes) -> bytes:
         """Returns the framed message. Stores it while the stream is below its size limit."""
@@ -69,6 +64,11 @@ class Stream:
         self._seq += 1
         is_written = self._streams.write(self._session, self.name, _Event(self._seq, is_last, body.decode()))
         return f"{self.name}.{self._seq}" if is_written else ""
+
+
+def is_primed(session: McpSession) -> bool:
+    """Returns whether streams of the session begin with an event without a message."""
+    return session.version == "2025-11-25"
 
 
 class Streams:

@@ -1,7 +1,6 @@
 """The notifications that a client wants during a request, and the capabilities that a question needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -30,8 +29,7 @@ _decode_notification = msgspec.json.Decoder(_NotificationParams).decode
 _decode_question = msgspec.json.Decoder(_QuestionParams).decode
 
 
-@dataclass(frozen=True, slots=True)
-class ClientWishes:
+class ClientWishes(Struct, frozen=True):
     """The wanted notifications.
 
     `token` is the progress token, or None. `level` is the lowest level of log messages: empty for all, None for none.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 
 from adapters.upstream.sse import one_line
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, list_header, respond, wait_for_disconnect
@@ -78,14 +78,13 @@ class HttpResponseWriter:
             await self._less.wait()
         return self.send_event(framed)
 
-    async def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> None:
+    def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> Awaitable[None]:
         """Sends the answer after all queued events."""
         if self._stream_task is None:
             self._is_ended = True
-            await respond(self._send, status, body, headers)
-        else:
-            self._enqueue(frame_event(body, event_id))
-            await self.end()
+            return respond(self._send, status, body, headers)
+        self._enqueue(frame_event(body, event_id))
+        return self.end()
 
     async def end(self) -> None:
         """Ends the stream without a further answer."""

@@ -1,12 +1,12 @@
 """Tools that a legacy server runs as tasks only, for clients without tasks: the gateway starts the task and waits for its result."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 import structlog
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.exchange.http import LATE_TEXT

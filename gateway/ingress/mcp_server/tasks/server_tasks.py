@@ -1,12 +1,12 @@
 """Tasks of MCP servers under ids of the gateway, for the caller of the tool only, authorized at each request."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import structlog
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.redaction import add_server_words, redact_text

@@ -78,6 +78,17 @@ async def test_a_stream_is_its_holders_alone_and_ends_with_its_session(open_home
         assert events.answer.status_code == 404
 
 
+@SQLITE
+async def test_each_answer_on_a_stream_has_an_id_to_resume_after(open_home: House) -> None:
+    async with stream(open_home, "admin", None, {}, "/mcp", "GET") as events:
+        address, ids = await events.address(), set()
+        for number in range(2):
+            await post(open_home, "admin", document("ping", {}, number), {}, address)
+            assert (await events.next())["id"] == number
+            ids.add(events.last_id)
+    assert len(ids - {""}) == 2
+
+
 async def test_what_another_process_takes_is_answered_on_the_stream(tmp_path: Path, postgres_url: str) -> None:
     async with (
         open_house(tmp_path / "home", postgres_url) as one,
