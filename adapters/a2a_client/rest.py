@@ -148,7 +148,7 @@ def _read_task(body: bytes, peer: A2APeer) -> Task:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            if v1.is_clean(task):
+            if v1.is_clean_task(task):
                 return task
     value = _parse_json(body)
     return tolerant.read_task(v03_proto.lift_event(value) if peer.is_v03 else value)
