@@ -92,10 +92,10 @@ class GuardedAdapter:
                         learned = [event.ref for event in events if isinstance(event, RefLearned)]
                         ref = learned[-1] if learned else ref
                         begun = begun or len(learned) < len(events)
+                        if bound.last_fault is not None:
+                            attempts.record_broken_answer(bound.last_fault)
                         yield attempts.with_endpoint(events) if learned else events
                         if type(events[-1]) in ENDINGS:
-                            if bound.last_fault is not None:
-                                attempts.record_broken_answer(bound.last_fault)
                             return
                         events = await _next_events_or_failure(batches, bound, call.headers)
                 if bound.last_fault is not None:
