@@ -28,7 +28,7 @@ from adapters.contract import (
     UpstreamFault,
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
-from adapters.upstream.guarded import batches_of
+from adapters.upstream.guarded import begin_turn
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
@@ -97,8 +97,8 @@ class TurnRecorder:
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
         ref_timer = _VendorRefTimer(self._stores)
         try:
-            async with aclosing(batches_of(adapter, turn, call)) as batches:
-                async for events in batches:
+            async with aclosing(begin_turn(adapter, turn, call)) as running:
+                while (events := await running.next_events()) is not None:
                     ending = self._add_events(journal, events, ref_timer)
                     if ending is not None:
                         event = ending
