@@ -67,7 +67,7 @@ class TaskEvent(Struct, frozen=True, dict=True):
     @property
     def text_length(self) -> int:
         """The characters of its JSON, which bound what is held and sent together."""
-        return len(self.body) + len(self.metadata_json or "")
+        return len(self.body) if self.metadata_json is None else len(self.body) + len(self.metadata_json)
 
     @property
     def message(self) -> Message:
@@ -226,19 +226,19 @@ def reply_event(seq: int, at: int, status: TaskStatus) -> TaskEvent:
 
 def status_event(seq: int, at: int, status: TaskStatus, metadata: Mapping[str, Any] | None = None) -> TaskEvent:
     """Builds the entry of a status. `metadata`: what the agent noted about its task at that moment."""
-    return TaskEvent(seq, at, "status", encode(status).decode(), metadata_json=_encode_metadata(metadata))
+    return TaskEvent(seq, at, "status", encode(status).decode(), metadata_json=_encode_metadata(metadata) if metadata else None)
 
 
 def artifact_event(
     seq: int, at: int, artifact: Artifact, *, append: bool, last_chunk: bool, metadata: Mapping[str, Any] | None = None
 ) -> TaskEvent:
     """Builds the entry of an artifact or a piece of one. `metadata`: of its update (TaskArtifactUpdateEvent, A2A 1.0 s4.2.2)."""
-    body = encode(artifact).decode()
-    return TaskEvent(seq, at, "artifact", body, append, last_chunk, metadata_json=_encode_metadata(metadata))
+    metadata_json = _encode_metadata(metadata) if metadata else None
+    return TaskEvent(seq, at, "artifact", encode(artifact).decode(), append, last_chunk, False, metadata_json)
 
 
-def _encode_metadata(metadata: Mapping[str, Any] | None) -> str | None:
-    return encode(metadata).decode() if metadata else None
+def _encode_metadata(metadata: Mapping[str, Any]) -> str:
+    return encode(metadata).decode()
 
 
 def event_from_row(row: Any) -> TaskEvent:
@@ -248,8 +248,8 @@ def event_from_row(row: Any) -> TaskEvent:
 
 def to_rfc3339(microseconds: int) -> str:
     """Formats a time as UTC with milliseconds and Z (A2A 1.0 s5.6.1). A time after the year 9999 is shown as its last moment."""
-    seconds, rest = divmod(min(microseconds, LAST_MOMENT), 1_000_000)
-    return f"{_format_second(seconds)}.{rest // 1000:03}Z"
+    milliseconds = min(microseconds, LAST_MOMENT) // 1000
+    return f"{_format_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
 
 
 @lru_cache(maxsize=64)

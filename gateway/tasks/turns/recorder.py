@@ -245,31 +245,26 @@ class TurnRecorder:
 
     def _add_events(self, journal: TurnJournal, events: Sequence[Event], ref_timer: "_VendorRefTimer") -> Event | None:
         """Adds events that came together. Returns the one that ends the turn, if any; a refused answer is not added."""
+        at = self._stores.now()
         for event in events:
-            if isinstance(event, AnswerRefused):
+            if isinstance(event, ArtifactPiece):
+                journal.add_piece(event, at)
+            elif isinstance(event, AnswerRefused):
                 return event
-            self._add_event(journal, event)
-            if type(event) in ENDINGS or journal.is_full:
-                return self._ending_of(journal, event)
-            if not isinstance(event, ArtifactPiece):
-                ref_timer.on_event(event, journal.row)
+            else:
+                journal.add(self.transitions.apply_event(journal.row, event, at))
+                if type(event) in ENDINGS:
+                    return event
+                ref_timer.note_event(event, journal.row)
                 _log_event(journal.row, event)
+            if journal.is_full:
+                return self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
+        ref_timer.start()
         return None
-
-    def _add_event(self, journal: TurnJournal, event: Event) -> None:
-        """Adds an event to the journal without writing it."""
-        if isinstance(event, ArtifactPiece):
-            journal.add_piece(event, self._stores.now())
-        else:
-            journal.add(self.transitions.apply_event(journal.row, event))
-
-    def _ending_of(self, journal: TurnJournal, last: Event) -> Event:
-        """Returns the event that ends the turn: its last one if that is an ending, and otherwise the failure of a turn that is too long."""
-        return last if type(last) in ENDINGS else self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Adds the failure that ends a turn whose agent sent no ending."""
-        self._add_event(journal, event)
+        journal.add(self.transitions.apply_event(journal.row, event))
         return event
 
 
@@ -317,14 +312,21 @@ class _VendorRefTimer:
 
     def __init__(self, stores: TaskStores) -> None:
         self._stores = stores
+        self._row: TaskRow | None = None  # with ids that are not written yet
         self._timer: asyncio.TimerHandle | None = None
 
-    def on_event(self, event: Event, row: TaskRow) -> None:
+    def note_event(self, event: Event, row: TaskRow) -> None:
         if isinstance(event, RefLearned):
-            self.cancel()
-            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._stores, row)
+            self._row = row
             if event.ref.task_id:
                 self._stores.tasks.note_agent_task(row)
+
+    def start(self) -> None:
+        """Begins to wait, after events that do not end the turn."""
+        if self._row is not None:
+            self.cancel()
+            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._stores, self._row)
+            self._row = None
 
     def cancel(self) -> None:
         if self._timer is not None:
