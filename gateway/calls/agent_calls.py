@@ -115,9 +115,10 @@ class AgentCalls:
     async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
         """Takes a message through every stage before it is sent. Returns the turn, or the state of a task that is paused or repeated."""
         # Find: raises UnknownTask, TaskNotWaiting, UnknownName, NotReachable, BadMessage
-        if not request.is_key_new and (repeated := await self._find_repeated(caller, request)) is not None:
+        key = request.idempotency_key
+        if key is not None and not request.is_key_new and (repeated := await self._find_repeated(caller, request)) is not None:
             return repeated
-        previous = await self._find_continued_task(caller, request)
+        previous = await self._find_continued_task(caller, request) if request.message.task_id else None
         target = self.callees.find(caller, request.agent, Family.AGENT)
         row = previous or with_own_ref(new_task_row(self._stores, caller, request), target)
         parent_id = caller.delegation.task_id
@@ -132,8 +133,10 @@ class AgentCalls:
             # Limit: raises LimitReached, PayloadTooLarge
             reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
             # Authorize and record: raises CallRefused, BudgetSpent, ContractBroken, IdempotencyKeyUsed, WriteFailed
-            authorize = partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
-            ready = await retry_while_history_changes(partial(authorize, reservation=reservation))
+            authorize = partial(
+                self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row, reservation=reservation
+            )
+            ready = await retry_while_history_changes(authorize)
             if isinstance(ready, TurnState):
                 self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready
@@ -217,14 +220,9 @@ class AgentCalls:
             await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation, on_abandoned=given_up)
         return ready
 
-    async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
-        """Returns the task that the message continues, if it names one (A2A 1.0 s3.4).
-
-        Raises UnknownTask, TaskNotWaiting and BadMessage.
-        """
+    async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow:
+        """Returns the task that the message names, and continues (A2A 1.0 s3.4). Raises UnknownTask, TaskNotWaiting and BadMessage."""
         message = request.message
-        if not message.task_id:
-            return None
         try:
             row = await self._reader.find_row(caller, request.agent, message.task_id)
         except UnknownTask:

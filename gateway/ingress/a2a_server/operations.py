@@ -226,14 +226,14 @@ class Operations:
         if params.message.role is not Role.USER:
             raise BadMessage("message.role", "must be ROLE_USER (0.3: user), since the client sends the message")
         try:
-            return await self._build_for_visible_agent(request, params)
+            return self._build_for_visible_agent(request, params)
         except UnknownName as unknown:
             await self._agent_calls.unknown_name_denials.check_name(
                 unknown, request.caller, request.agent, params.message, request.trace_context.trace_id
             )
             raise
 
-    async def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
+    def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
         """Builds the request to AgentCalls. Raises UnknownName when a parameter depends on an agent that the caller may not know of."""
         _check_tenant(request, params.tenant)
         trace_context, skill = request.trace_context, ""
