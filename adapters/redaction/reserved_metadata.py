@@ -34,8 +34,10 @@ def without_reserved_members(metadata: Mapping[str, Any], allowed: Collection[st
 
 def without_reserved_names(event: Event, allowed: Collection[str] = ()) -> Event:
     """The event without reserved names in its metadata, or that of its message or artifact."""
-    if isinstance(event, ArtifactPiece) and event.metadata is None and not _has_metadata(event.artifact):
-        return event  # as most of a stream
+    if isinstance(event, ArtifactPiece) and event.metadata is None:
+        artifact = event.artifact
+        if artifact.metadata is UNSET and not _have_metadata(artifact.parts):
+            return event  # as most of a stream
     if isinstance(event, _WITHOUT_METADATA):
         return event
     if not isinstance(event, Replied) and event.metadata:
@@ -55,11 +57,6 @@ def without_reserved_names(event: Event, allowed: Collection[str] = ()) -> Event
         return event
     message = filter_metadata(event.message, without_reserved)
     return event if message is event.message else replace(event, message=message)
-
-
-def _has_metadata(value: Artifact) -> bool:
-    """Whether an artifact or a part of it has metadata."""
-    return value.metadata is not UNSET or _have_metadata(value.parts)
 
 
 def _have_metadata(parts: Iterable[Part]) -> bool:

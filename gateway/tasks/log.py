@@ -26,6 +26,7 @@ from gateway.tasks.events.entries import (
     event_from_row,
     stream_response,
     task_from_events,
+    text_length_of,
     to_rfc3339,
 )
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
@@ -384,12 +385,13 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
     """As many of the first events as have BATCH_SIZE characters together, at least one."""
-    size = 0
-    for count, event in enumerate(events):
-        size += event.text_length
-        if size > BATCH_SIZE:
-            return events[: max(1, count)]
-    return events
+    if text_length_of(events) <= BATCH_SIZE:
+        return events
+    size = count = 0
+    while size <= BATCH_SIZE:
+        size += text_length_of(events[count : count + 1])
+        count += 1
+    return events[: max(1, count - 1)]
 
 
 def _read_events(connection: Connection, row: TaskRow, after_seq: int, most: int | None = None) -> tuple[TaskEvent, ...]:

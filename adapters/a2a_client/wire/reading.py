@@ -59,9 +59,9 @@ class A2ATurnReader:
 
     def events(self, answer: PeerEvent) -> list[Event]:
         """The events that `answer` adds; one that ends the turn is the last. Raises UpstreamFault when it is about another task."""
-        self._usage = _usage_in_answer(answer) or self._usage
         if isinstance(answer, TaskArtifactUpdateEvent):  # most answers of a stream
-            return [*self._learn_ids(answer.context_id, answer.task_id), without_reserved_names(self._read_artifact_update(answer))]
+            return self._read_artifact_update(answer)
+        self._usage = _usage_in_answer(answer) or self._usage
         events = [without_reserved_names(event) for event in self._read_answer(answer)]
         self.has_ended = bool(events) and type(events[-1]) in ENDINGS
         if self.has_ended and self._usage is not None:
@@ -137,9 +137,13 @@ class A2ATurnReader:
     def _piece_of(self, artifact: Artifact) -> ArtifactPiece:
         return ArtifactPiece(artifact if self._error_text_filter is None else self._error_text_filter.with_filtered_metadata(artifact))
 
-    def _read_artifact_update(self, update: TaskArtifactUpdateEvent) -> Event:
-        self._seen_artifacts[update.artifact.artifact_id] = None if update.append else update.artifact
-        return ArtifactPiece(update.artifact, update.append, update.last_chunk, _metadata_of_the_agent(update.metadata))
+    def _read_artifact_update(self, update: TaskArtifactUpdateEvent) -> list[Event]:
+        learned, artifact, metadata = self._learn_ids(update.context_id, update.task_id), update.artifact, None
+        if update.metadata is not UNSET:
+            self._usage = usage_in(update.metadata) or self._usage
+            metadata = _metadata_of_the_agent(update.metadata)
+        self._seen_artifacts[artifact.artifact_id] = None if update.append else artifact
+        return [*learned, without_reserved_names(ArtifactPiece(artifact, update.append, update.last_chunk, metadata))]
 
     def _read_status(self, status: TaskStatus, history: tuple[Message, ...], metadata: Mapping[str, Any] | None) -> Event | None:
         message = None if isinstance(status.message, UnsetType) else _without_ids(status.message)
@@ -188,11 +192,11 @@ class A2ATurnReader:
         return Message(artifact_of_interrupt.artifact_id, Role.AGENT, artifact_of_interrupt.parts) if artifact_of_interrupt else None
 
 
-def _usage_in_answer(answer: PeerEvent) -> dict[str, Any] | None:
+def _usage_in_answer(answer: Task | Message | TaskStatusUpdateEvent) -> dict[str, Any] | None:
     """The usage that a response reports for its task, or for the message that it brings."""
     if answer.metadata and (found := usage_in(answer.metadata)) is not None:
         return found
-    if isinstance(answer, (TaskArtifactUpdateEvent, Message)) or answer.status.message is UNSET:
+    if isinstance(answer, Message) or answer.status.message is UNSET:
         return None
     message = answer.status.message
     return usage_in(message.metadata) if message.metadata else None
