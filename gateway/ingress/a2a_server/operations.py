@@ -1,10 +1,9 @@
 """The operations of A2A (1.0 s3.1), which all bindings and versions share."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -75,7 +74,12 @@ class SequencedEvent(Struct, frozen=True):
         return (None if self.entry is None else encoded_response(*self.entry)) or encode(self.composed)
 
 
-Stream = AsyncGenerator[list[SequencedEvent], None]  # each batch has all events available at that time
+class Stream(Protocol):
+    """The events of a stream, in batches of all that are available at that time. It is closed when nobody reads on."""
+
+    def __aiter__(self) -> AsyncIterator[list[SequencedEvent]]: ...
+
+    async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Operations:
         if (reply := await self._reader.lone_reply(turn_state, HOLD_SECONDS)) is not None:
             return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
         return place.hold_during(
-            _sequenced_events(request, turn_state.row, events, _snapshot_event(turn_state, params.configuration.history_length))
+            _TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.configuration.history_length))
         )
 
     async def get_task(self, request: OperationRequest, params: TaskParams) -> Task:
@@ -171,11 +175,11 @@ class Operations:
         after = request.last_event_id
         turn_state = await self._reader.read_task(request.caller, request.agent, params.id)
         if after is not None and after <= turn_state.row.last_seq:
-            return place.hold_during(_sequenced_events(request, turn_state.row, self._reader.follow_task(turn_state.row, after)))
+            return place.hold_during(_TaskStream(request, turn_state.row, self._reader.follow_task(turn_state.row, after)))
         if turn_state.row.has_ended:
             raise TaskEnded
         events = self._reader.follow_task(turn_state.row, turn_state.row.last_seq)
-        return place.hold_during(_sequenced_events(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length)))
+        return place.hold_during(_TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length)))
 
     async def create_push(self, request: OperationRequest, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
@@ -273,26 +277,43 @@ class Operations:
         return push.check_config(config, request.version, where, owner=owner)
 
 
-async def _one_message(request: OperationRequest, seq: int, message: Message) -> Stream:
+async def _one_message(request: OperationRequest, seq: int, message: Message) -> AsyncGenerator[list[SequencedEvent], None]:
     """Streams the Message of an agent that answered without a task (s3.1.2)."""
     response = StreamResponse(message=message)
     yield [SequencedEvent(seq, extensions.with_event_number(response, seq) if RESUMPTION in request.extensions else response)]
 
 
-async def _sequenced_events(
-    request: OperationRequest, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first_event: SequencedEvent | None = None
-) -> Stream:
+class _TaskStream:
     """Streams a task's events in batches, numbered in their metadata when the request names the resumption extension."""
-    marked = RESUMPTION in request.extensions
-    if first_event is not None:
-        yield [_with_number(first_event) if marked else first_event]
-        first_event = None  # a quiet stream must not keep the event in memory
-    async with aclosing(batches):
-        async for events in batches:
-            shown = [SequencedEvent(event.seq, entry=(row, event)) for event in events if is_shown(event)]
+
+    def __init__(
+        self,
+        request: OperationRequest,
+        row: TaskRow,
+        batches: AsyncGenerator[tuple[TaskEvent, ...], None],
+        first_event: SequencedEvent | None = None,
+    ) -> None:
+        self._is_marked = RESUMPTION in request.extensions
+        self._row = row
+        self._batches = batches
+        self._first_event = first_event
+
+    def __aiter__(self) -> AsyncIterator[list[SequencedEvent]]:
+        return self
+
+    async def __anext__(self) -> list[SequencedEvent]:
+        if self._first_event is not None:
+            first, self._first_event = self._first_event, None  # a quiet stream must not keep the event in memory
+            return [_with_number(first)] if self._is_marked else [first]
+        async for events in self._batches:
+            shown = [SequencedEvent(event.seq, entry=(self._row, event)) for event in events if is_shown(event)]
             if shown:
-                yield [_with_number(each) for each in shown] if marked else shown
+                return [_with_number(each) for each in shown] if self._is_marked else shown
             del events, shown
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        await self._batches.aclose()
 
 
 def _with_number(event: SequencedEvent) -> SequencedEvent:

@@ -185,9 +185,9 @@ def is_shown(event: TaskEvent) -> bool:
     return event.kind in _UPDATES or (event.kind != WITHHELD and event.message.role is Role.AGENT)
 
 
-def text_length_of(events: Iterable[TaskEvent]) -> int:
-    """The characters of the JSON of events, which bound what is held and sent together."""
-    return sum([len(event.body) + len(event.metadata_json or "") for event in events])
+def text_length(event: TaskEvent) -> int:
+    """The characters of the JSON of an entry, which bound what is held and sent together."""
+    return len(event.body) if event.metadata_json is None else len(event.body) + len(event.metadata_json)
 
 
 def encoded_response(row: TaskRow, event: TaskEvent) -> bytes | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from weakref import WeakValueDictionary
 
-from gateway.tasks.events.entries import TaskEvent, TaskRow, text_length_of
+from gateway.tasks.events.entries import TaskEvent, TaskRow, text_length
 
 EVENTS_MAX = 64  # of one task, beside those of the last commit; slower followers read from the database
 BODIES_SIZE_MAX = 1 << 20  # characters of their bodies
@@ -38,7 +38,7 @@ class LiveEvents:
         if self._row is None or len(fresh) != row.last_seq - known:
             self._clear()
         self._events += fresh
-        self._size += text_length_of(fresh)
+        self._size += sum(map(text_length, fresh))
         self._row = row
         self._trim(max(EVENTS_MAX, len(fresh)))
         self._wake()
@@ -79,10 +79,9 @@ class LiveEvents:
 
     def _trim(self, count: int) -> None:
         """Drops the oldest events until at most `count` events and BODIES_SIZE_MAX characters are left."""
-        dropped = max(0, len(self._events) - count)
-        self._size -= text_length_of(self._events[:dropped])
-        while self._size > BODIES_SIZE_MAX:
-            self._size -= text_length_of(self._events[dropped : dropped + 1])
+        dropped = 0
+        while len(self._events) - dropped > count or self._size > BODIES_SIZE_MAX:
+            self._size -= text_length(self._events[dropped])
             dropped += 1
         del self._events[:dropped]
 

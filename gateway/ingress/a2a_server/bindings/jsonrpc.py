@@ -7,7 +7,7 @@ import structlog
 from adapters.a2a_client.wire.v1 import error_bytes, result_bytes
 from adapters.task import Task, encode
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import VERSIONS, A2aMethod, method_of
-from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
+from gateway.ingress.a2a_server.bindings.sse_frames import SseFrames
 from gateway.ingress.a2a_server.operations import OperationRequest, Operations, Stream
 from gateway.ingress.a2a_server.parameters import read_service_parameters
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json_content_type, forget_headers, read_body, respond
@@ -105,7 +105,7 @@ def retry_header(method: A2aMethod, outcome: Any) -> list[Header]:
 def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
     begin = b'{"jsonrpc":"2.0","id":%s,"result":' % encode(request_id)
     encode_event = (lambda event: event.encoded) if method.writes_unchanged else (lambda event: encode(method.write_result(event.response)))
-    return sse_frames(
+    return SseFrames(
         events,
         lambda event: b"%s%s}" % (begin, encode_event(event)),
         lambda report: b"data: %s\n\n" % error_bytes(request_id, report.mapping.jsonrpc_code, report.detail, a2a_details(report)),
