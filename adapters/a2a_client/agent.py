@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing
 from typing import Final
 
 from msgspec import structs
@@ -45,7 +45,6 @@ _WATCH_FIRST: Final = 1.0
 _WATCH_MAX: Final = 30.0
 _RETRY_DELAYS: Final = (0.2, 1.0, 3.0)  # seconds between retries while an agent is unreachable
 _ANSWER_REFUSED_CODES: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # how agents refuse a message to a task that moved on
-_NO_WAKEUP: Final[AbstractContextManager[None]] = nullcontext()
 ANSWER_REFUSED_TEXT: Final = "The agent refused the answer and waits for another one"
 
 
@@ -159,13 +158,13 @@ class A2AAgent:
                 await self._sleep(delay)
         return await self._peers.task(call, task_id)
 
-    def register_wakeup(self, turn: Turn, call: Call) -> AbstractContextManager[PushWakeup | None]:
-        """A context manager for a wakeup URL, for an agent that will push; otherwise for None."""
+    def register_wakeup(self, turn: Turn, call: Call) -> AbstractContextManager[PushWakeup] | None:
+        """A context manager for a wakeup URL, for an agent that will push."""
         target = call.target
         if self._push_wakeups is None or target.upstream.get("push") is not True or target.card is None:
-            return _NO_WAKEUP
+            return None
         fit = target.card.push_notifications and not (turn.stream and self._peers.peer(call).can_stream)
-        return self._push_wakeups.register(target.name) if fit else _NO_WAKEUP
+        return self._push_wakeups.register(target.name) if fit else None
 
 
 class _RunningTurn:
@@ -183,7 +182,7 @@ class _RunningTurn:
         self._is_answered = False  # whether there is nothing more to read but the task
         self._polls: AsyncGenerator[list[Event], None] | None = None
         self._wakeup_context = agent.register_wakeup(turn, call)
-        self._wakeup = self._wakeup_context.__enter__()
+        self._wakeup = None if self._wakeup_context is None else self._wakeup_context.__enter__()
         self._peer = self._choose_peer()
 
     async def next_events(self) -> Sequence[Event] | None:
@@ -202,8 +201,10 @@ class _RunningTurn:
             raise
 
     async def aclose(self) -> None:
-        self._wakeup_context.__exit__(None, None, None)
-        await self._close_stream()
+        if self._wakeup_context is not None:
+            self._wakeup_context.__exit__(None, None, None)
+        if self._answers is not None:
+            await self._close_stream()
         if self._polls is not None:
             await self._polls.aclose()
 

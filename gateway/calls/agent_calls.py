@@ -131,12 +131,11 @@ class AgentCalls:
             outgoing = restore_unsent_message(request, previous)
             ruling_request = ruling_request_for_agent(outgoing, target, row)
             # Limit: raises LimitReached, PayloadTooLarge
-            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
+            deadline = self._call_builder.deadline_for(caller, request.trace_context)
+            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, task_id=row.id, deadline=deadline)
             # Authorize and record: raises CallRefused, BudgetSpent, ContractBroken, IdempotencyKeyUsed, WriteFailed
-            authorize = partial(
-                self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row, reservation=reservation
-            )
-            ready = await retry_while_history_changes(authorize)
+            authorize = partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
+            ready = await retry_while_history_changes(partial(authorize, reservation=reservation, deadline=deadline))
             if isinstance(ready, TurnState):
                 self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready
@@ -149,9 +148,16 @@ class AgentCalls:
             raise
 
     async def _acquire_shares(
-        self, caller: Caller, request: AgentRequest, target: Registration, ruling_request: RulingRequest, task_id: str
+        self,
+        caller: Caller,
+        request: AgentRequest,
+        target: Registration,
+        ruling_request: RulingRequest,
+        *,
+        task_id: str,
+        deadline: float,
     ) -> Reservation | None:
-        """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the turn's deadline.
+        """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the caller's deadline.
 
         Returns the reservation that the turn has to take from cost budgets, if any. Raises LimitReached and PayloadTooLarge, or
         UnknownNameDenied where the caller may not know of the agent.
@@ -165,7 +171,6 @@ class AgentCalls:
             self._in_flight.hold_shares(task_id, shares)
             reserving = self._costs.reservation_for(caller, act, target) if self._costs.has_budget or caller.delegation.path else None
             reservation = None if reserving is None else await reserving
-            deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)
         except (LimitReached, PayloadTooLarge) as refused:
             message = request.logged_message or request.message
@@ -184,6 +189,7 @@ class AgentCalls:
         previous: TaskRow | None,
         row: TaskRow,
         reservation: Reservation | None,
+        deadline: float,
     ) -> PreparedTurn | TurnState:
         """Rules on the call and records it with its task in one commit, before anything is sent. A call that needs approval is paused."""
         # Authorize
@@ -210,7 +216,7 @@ class AgentCalls:
         authorized = AuthorizedRequest(ruling, target, row, previous)
         turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, authorized, self._find_facts)
         # Record
-        deadline = min(self._in_flight.deadline_of(row.parent_id), self._call_builder.deadline_for(caller, request.trace_context))
+        deadline = min(self._in_flight.deadline_of(row.parent_id), deadline)
         with self._telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
             call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None

@@ -275,14 +275,17 @@ def to_json_name(name: str) -> str:
 
 
 def _has_proto_names(value: Any) -> bool:
-    if type(value) is dict:
-        for name, member in value.items():
-            if "_" in name:
-                return True
-            if (type(member) is dict or type(member) is list) and name not in OPAQUE_MEMBERS and _has_proto_names(member):
-                return True
-        return False
-    return any(_has_proto_names(member) for member in value if type(member) is dict or type(member) is list)
+    nested = [value]
+    for each in nested:  # the list grows during the loop
+        if type(each) is dict:
+            for name, member in each.items():
+                if "_" in name:
+                    return True
+                if (type(member) is dict or type(member) is list) and name not in OPAQUE_MEMBERS:
+                    nested.append(member)
+        else:
+            nested += [member for member in each if type(member) is dict or type(member) is list]
+    return False
 
 
 def _rename_members(value: Any) -> Any:

@@ -193,10 +193,11 @@ class TurnRecorder:
         journal.row = row = _without_answered_prompts(journal.row, event)
         unwritten = journal.unwritten_events()
         _log_event(row, event)
-        write = partial(self._append_events, journal.written_row, row, unwritten, started, write_cost=write_cost, retries=journal.retries)
+        written, retries = journal.written_row, journal.retries
         try:
-            superseding = await write()
+            superseding = await self._append_events(written, row, unwritten, started, write_cost=write_cost, retries=retries)
         except (WriteFailed, ReadFailed) as error:
+            write = partial(self._append_events, written, row, unwritten, started, write_cost=write_cost, retries=retries)
             self._deferred_endings.retry_until_written(row.id, TURN_ENDING, write)
             raise EndingNotWritten(row.id) from error
         return journal.to_turn_state() if superseding is None else superseding
