@@ -14,7 +14,7 @@ from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task, encode
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
-from gateway.calls.limits.open_streams import OpenStreams
+from gateway.calls.limits.open_streams import OpenStreams, StreamSlot
 from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
@@ -132,9 +132,8 @@ class Operations:
         events = self._reader.follow_turn(turn_state)  # follows the task from here on, so that no event is missed
         if (reply := await self._reader.lone_reply(turn_state, HOLD_SECONDS)) is not None:
             return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
-        return place.hold_during(
-            _TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.configuration.history_length))
-        )
+        snapshot = _snapshot_event(turn_state, params.configuration.history_length)
+        return _TaskStream(request, turn_state.row, events, snapshot, place=place)
 
     async def get_task(self, request: OperationRequest, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
@@ -175,11 +174,11 @@ class Operations:
         after = request.last_event_id
         turn_state = await self._reader.read_task(request.caller, request.agent, params.id)
         if after is not None and after <= turn_state.row.last_seq:
-            return place.hold_during(_TaskStream(request, turn_state.row, self._reader.follow_task(turn_state.row, after)))
+            return _TaskStream(request, turn_state.row, self._reader.follow_task(turn_state.row, after), place=place)
         if turn_state.row.has_ended:
             raise TaskEnded
         events = self._reader.follow_task(turn_state.row, turn_state.row.last_seq)
-        return place.hold_during(_TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length)))
+        return _TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length), place=place)
 
     async def create_push(self, request: OperationRequest, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
@@ -292,7 +291,10 @@ class _TaskStream:
         row: TaskRow,
         batches: AsyncGenerator[tuple[TaskEvent, ...], None],
         first_event: SequencedEvent | None = None,
+        *,
+        place: StreamSlot,
     ) -> None:
+        self._place = place  # is freed with the stream
         self._is_marked = RESUMPTION in request.extensions
         self._row = row
         self._batches = batches

@@ -104,10 +104,10 @@ def retry_header(method: A2aMethod, outcome: Any) -> list[Header]:
 
 def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
     begin = b'{"jsonrpc":"2.0","id":%s,"result":' % encode(request_id)
-    encode_event = (lambda event: event.encoded) if method.writes_unchanged else (lambda event: encode(method.write_result(event.response)))
+    write_result = None if method.writes_unchanged else method.write_result
     return SseFrames(
         events,
-        lambda event: b"%s%s}" % (begin, encode_event(event)),
+        lambda event: b"%s%s}" % (begin, event.encoded if write_result is None else encode(write_result(event.response))),
         lambda report: b"data: %s\n\n" % error_bytes(request_id, report.mapping.jsonrpc_code, report.detail, a2a_details(report)),
     )
 
