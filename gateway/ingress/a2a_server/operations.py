@@ -74,7 +74,7 @@ class SequencedEvent(Struct, frozen=True):
         return (None if self.entry is None else encoded_response(*self.entry)) or encode(self.composed)
 
 
-class Stream(Protocol):
+class OperationStream(Protocol):
     """The events of a stream, in batches of all that are available at that time. It is closed when nobody reads on."""
 
     def __aiter__(self) -> AsyncIterator[list[SequencedEvent]]: ...
@@ -121,7 +121,7 @@ class Operations:
         turn_state = await self._agent_calls.send(request.caller, agent_request)
         return lone_reply(turn_state.events) or _task_from_state(turn_state, params.configuration.history_length)
 
-    async def stream(self, request: OperationRequest, params: SendParams) -> Stream:
+    async def stream(self, request: OperationRequest, params: SendParams) -> OperationStream:
         """SendStreamingMessage (s3.1.2): every refusal is raised before the first event is read.
 
         An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes first,
@@ -163,7 +163,7 @@ class Operations:
         caused_tasks = caused_tasks_metadata(stopped, name_tasks=not request.caller.delegation.path)
         return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: caused_tasks}) if caused_tasks else task
 
-    async def subscribe(self, request: OperationRequest, params: TaskParams) -> Stream:
+    async def subscribe(self, request: OperationRequest, params: TaskParams) -> OperationStream:
         """SubscribeToTask (s3.1.6): streams the task and then its events until it ends.
 
         With a `last_event_id` that the task's log has, the stream has only the events after it. Raises TaskEnded for a task that has ended,

@@ -48,13 +48,14 @@ class CancellableTurn:
         self._in_flight = in_flight
         self._task_id = task_id
         self._call = call
+        self._waiting: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> None:
         self._waiting = self._in_flight.begin_turn(self._task_id, self._call)
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> None:
         error = self._in_flight.end_turn(self._task_id)
-        if error is not None and kind is not None and issubclass(kind, asyncio.CancelledError):
+        if error is not None and self._waiting is not None and kind is not None and issubclass(kind, asyncio.CancelledError):
             self._waiting.uncancel()
             raise error from None
 

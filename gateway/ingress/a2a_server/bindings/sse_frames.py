@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from adapters.upstream.sse import one_line
-from gateway.ingress.a2a_server.operations import SequencedEvent, Stream
+from gateway.ingress.a2a_server.operations import OperationStream, SequencedEvent
 from gateway.ingress.http.errors import ErrorReport, describe
 
 log = structlog.get_logger()
@@ -15,7 +15,7 @@ class SseFrames:
     """The frames of a stream, those of each batch of events together."""
 
     def __init__(
-        self, batches: Stream, encode_event: Callable[[SequencedEvent], bytes], encode_error: Callable[[ErrorReport], bytes]
+        self, batches: OperationStream, encode_event: Callable[[SequencedEvent], bytes], encode_error: Callable[[ErrorReport], bytes]
     ) -> None:
         """`encode_event` returns the data of one event. `encode_error` returns the last frame of a stream that fails."""
         self._stream = batches
