@@ -132,7 +132,7 @@ class AgentCalls:
             ruling_request = ruling_request_for_agent(outgoing, target, row)
             # Limit: raises LimitReached, PayloadTooLarge
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
-            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, task_id=row.id, deadline=deadline)
+            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, deadline)
             # Authorize and record: raises CallRefused, BudgetSpent, ContractBroken, IdempotencyKeyUsed, WriteFailed
             authorize = partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
             ready = await retry_while_history_changes(partial(authorize, reservation=reservation, deadline=deadline))
@@ -148,21 +148,14 @@ class AgentCalls:
             raise
 
     async def _acquire_shares(
-        self,
-        caller: Caller,
-        request: AgentRequest,
-        target: Registration,
-        ruling_request: RulingRequest,
-        *,
-        task_id: str,
-        deadline: float,
+        self, caller: Caller, request: AgentRequest, target: Registration, ruling_request: RulingRequest, deadline: float
     ) -> Reservation | None:
         """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the caller's deadline.
 
         Returns the reservation that the turn has to take from cost budgets, if any. Raises LimitReached and PayloadTooLarge, or
         UnknownNameDenied where the caller may not know of the agent.
         """
-        act, slots = ruling_request.act, self._upstreams.slots
+        act, task_id, slots = ruling_request.act, ruling_request.task_id, self._upstreams.slots
         try:
             shares = self._upstreams.limits.acquire(caller, act, request.message)
             if target.kind == WORKFLOW_KIND:  # a run holds no place: its steps do, and would wait for it
