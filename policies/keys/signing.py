@@ -38,7 +38,7 @@ class _KeyRing:
     stored: Mapping[str, StoredKey]
     active: str
     secret: Key = field(repr=False)
-    private_key: ec.EllipticCurvePrivateKey = field(repr=False)  # of `secret`: python-jose takes a third longer for a signature
+    private_key: ec.EllipticCurvePrivateKey  # of `secret`: python-jose takes a third longer for a signature
     headers: dict[str, str]  # typ -> encoded header
 
     def encode_header(self, header: Mapping[str, str]) -> str:
