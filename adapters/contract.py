@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -363,11 +363,19 @@ class Adapter(Protocol):
         ...
 
 
-@runtime_checkable
-class BatchingAdapter(Protocol):
-    """An Adapter whose events often arrive together. A batch may be empty."""
+class RunningTurn(Protocol):
+    """A turn that an agent works on. The asyncio task that reads its events also closes it, whether it has ended or not."""
 
-    def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]: ...
+    async def next_events(self) -> Sequence[Event] | None:
+        """The next events that arrived together, possibly none; None after the last. Raises what `run` raises."""
+
+    async def aclose(self) -> None: ...
+
+
+class BatchingAdapter(Protocol):
+    """An Adapter whose events often arrive together."""
+
+    def begin_turn(self, turn: Turn, call: Call) -> RunningTurn: ...
 
 
 class Challenged(UpstreamFault):

@@ -193,7 +193,7 @@ def _read_task(peer: A2APeer, message: Protobuf) -> Task:
     if peer.is_v03:
         return tolerant.read_task(v03_proto.lift_event({"task": value}))
     task = _convert_or_none(value, Task)
-    return task if task and v1.is_clean(task) else tolerant.read_task({"task": value})
+    return task if task and v1.is_clean_task(task) else tolerant.read_task({"task": value})
 
 
 def _convert_or_none(value: Any, kind: type[S]) -> S | None:

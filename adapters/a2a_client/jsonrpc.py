@@ -2,11 +2,10 @@
 
 import itertools
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from adapters.a2a_client.stream_batching import read_batches
+from adapters.a2a_client.stream_batching import StreamBatches
 from adapters.a2a_client.wire import rpc
 from adapters.a2a_client.wire.tolerant import PeerEvent
 from adapters.a2a_client.wire.transport import ANSWER_LIMIT, A2APeer, PeerEvents, Transport, seconds_left
@@ -60,9 +59,9 @@ class JsonRpcTransport:
                 yield (await run_off_loop(rpc.read_event, response_body, request_id),)
                 return
             decode = partial(rpc.read_event, request_id=request_id)
-            async with aclosing(read_batches(answer, self._limit, call.on_activity, decode)) as batches:
-                async for events in batches:
-                    yield events
+            batches = StreamBatches(answer, self._limit, call.on_activity, decode)
+            while (events := await batches.next_batch()) is not None:
+                yield events
 
     async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
         return await run_off_loop(rpc.read_task, *await self._request(peer, call, _dialect(peer).get, _task_params(peer, task_id)))

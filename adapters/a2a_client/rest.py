@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import msgspec
 
-from adapters.a2a_client.stream_batching import read_batches
+from adapters.a2a_client.stream_batching import StreamBatches
 from adapters.a2a_client.wire import tolerant, v03_proto, v1
 from adapters.a2a_client.wire.rpc import V1, check_size
 from adapters.a2a_client.wire.tolerant import PeerEvent
@@ -75,9 +74,9 @@ class RestTransport:
                     )
                 yield (await run_off_loop(_read_event, response_body, peer),)
                 return
-            async with aclosing(read_batches(answer, self._limit, call.on_activity, partial(_read_event, peer=peer))) as batches:
-                async for events in batches:
-                    yield events
+            batches = StreamBatches(answer, self._limit, call.on_activity, partial(_read_event, peer=peer))
+            while (events := await batches.next_batch()) is not None:
+                yield events
 
     async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
         return await run_off_loop(_read_task, await self._request("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"), peer)
@@ -148,7 +147,7 @@ def _read_task(body: bytes, peer: A2APeer) -> Task:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            if v1.is_clean(task):
+            if v1.is_clean_task(task):
                 return task
     value = _parse_json(body)
     return tolerant.read_task(v03_proto.lift_event(value) if peer.is_v03 else value)

@@ -27,6 +27,7 @@ from adapters.contract import (
     Progress,
     Reattachable,
     RefLearned,
+    RunningTurn,
     Stoppable,
     Turn,
     Unreachable,
@@ -45,8 +46,7 @@ LATE_TEXT = "The agent did not answer in time"
 QUIET = "The agent was silent for too long"
 STOP_SECONDS: Final = 2.0  # for the request that stops an agent's turn
 NO_ENDING_TEXT = "The agent's answer was cut off"
-ERROR_EVENTS: Final = (Failed, AnswerRefused, Canceled)  # their texts may quote credentials of the call
-RunInBatches = Callable[[Turn, Call], AsyncGenerator[Sequence[Event], None]]
+QUOTING_EVENTS: Final = frozenset({Failed, AnswerRefused, Canceled, Progress})  # their texts may quote credentials of the call
 log = structlog.get_logger()
 
 
@@ -60,69 +60,13 @@ class GuardedAdapter:
         self._inner = inner
         self._resilience = resilience or Resilience()
 
-    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+    def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Yields the inner adapter's events up to its ending, or a Failed in its place."""
-        async with aclosing(self.run_in_batches(turn, call)) as batches:
-            async for events in batches:
-                for event in events:
-                    yield event
+        return events_of(self, turn, call)
 
-    async def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
-        """Yields the events of `run`, those that arrived together in one batch. None is empty."""
-        bound = _TurnDeadline(call)
-        attempts = self._resilience.attempts_for(turn.ref, replace(call, on_activity=bound.note_activity))
-        try:
-            while True:
-                attempts.begin()
-                ref = _continued_task(turn)
-                async with aclosing(batches_of(self._inner, turn, attempts.call)) as batches:
-                    events = await _next_events_or_failure(batches, bound, call.headers)
-                    delay = None
-                    if bound.last_fault is None:
-                        attempts.record_answer()
-                    elif (delay := attempts.retry_delay_after(bound.last_fault, bound.seconds_left)) is None:
-                        await self._stop_if_late(bound, ref, attempts.call)
-                        yield [_answer_refusal(turn, bound.last_fault) or events[0]]
-                        return
-                    begun = False
-                    while delay is None:
-                        if bound.last_fault is not None:
-                            events = [_after_effect(events[0]) if begun else _answer_refusal(turn, bound.last_fault) or events[0]]
-                            await self._stop_if_late(bound, ref, attempts.call)
-                        learned = [event.ref for event in events if isinstance(event, RefLearned)]
-                        ref = learned[-1] if learned else ref
-                        begun = begun or len(learned) < len(events)
-                        yield attempts.with_endpoint(events) if learned else events
-                        if type(events[-1]) in ENDINGS:
-                            if bound.last_fault is not None:
-                                attempts.record_broken_answer(bound.last_fault)
-                            return
-                        events = await _next_events_or_failure(batches, bound, call.headers)
-                if bound.last_fault is not None:
-                    call.on_retry(bound.last_fault.public)
-                await self._resilience.sleep(delay)
-        except CircuitOpen as left:
-            yield [_answer_refusal(turn, left) or replace(_failure_of(left), retryable=True)]
-        finally:
-            attempts.end()
-            bound.cancel()
-
-    async def _stop_if_late(self, bound: "_TurnDeadline", ref: VendorRef | None, call: Call) -> None:
-        """Stops a turn at the agent after its deadline. Otherwise the agent works for nothing, and is busy at the conversation's next turn.
-
-        Takes at most STOP_SECONDS. The turn has failed, whether the agent accepts the request or not.
-        """
-        inner = self._inner
-        if ref is None or not bound.is_late or not isinstance(inner, Stoppable):
-            return
-        until = asyncio.get_running_loop().time() + STOP_SECONDS
-        try:
-            async with asyncio.timeout_at(until):
-                confirmed = await inner.stop(ref, replace(call, deadline=until))
-        except (UpstreamFault, EgressRefused, ConsentNeeded, TimeoutError) as error:
-            log.warning("late_turn_not_stopped", agent=call.target.name, error=type(error).__name__)
-        else:
-            log.info("late_turn_stopped", agent=call.target.name, confirmed=confirmed)
+    def begin_turn(self, turn: Turn, call: Call) -> RunningTurn:
+        """Runs the turn with the events of `run`. No batch is empty."""
+        return _GuardedTurn(self._inner, self._resilience, turn, call)
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """Continues a turn at the endpoint that has the task, with a failure in place of an error. Raises CannotReattach."""
@@ -133,11 +77,11 @@ class GuardedAdapter:
         ref = turn.ref or VendorRef()
         sent = self._resilience.call_at_task_endpoint(ref, replace(call, on_activity=bound.note_activity))
         try:
-            async with aclosing(_one_by_one(inner.reattach(turn, known, sent))) as batches:
+            async with aclosing(YieldedTurn(inner.reattach(turn, known, sent))) as running:
                 while True:
-                    (event,) = await _next_events_or_failure(batches, bound, call.headers)
+                    (event,) = await _next_events_or_failure(running, bound, call.headers)
                     ref = event.ref if isinstance(event, RefLearned) else ref
-                    await self._stop_if_late(bound, ref, sent)
+                    await _stop_if_late(inner, ref, sent, bound)
                     yield event
                     if type(event) in ENDINGS:
                         return
@@ -166,14 +110,14 @@ class GuardedWatcher(GuardedAdapter):
         inner, call = cast("Watcher", self._inner), self._resilience.call_at_task_endpoint(ref, call)
         moved, bound = False, _TurnDeadline(replace(call, idle=math.inf))
         try:
-            async with aclosing(_one_by_one(inner.watch(ref, call))) as batches:
+            async with aclosing(YieldedTurn(inner.watch(ref, call))) as running:
                 while True:
-                    (event,) = await _next_events_or_failure(batches, bound, call.headers)
+                    (event,) = await _next_events_or_failure(running, bound, call.headers)
                     if isinstance(event, Failed) and event.kind and not moved:
                         return
                     moved = True
                     ref = event.ref if isinstance(event, RefLearned) else ref
-                    await self._stop_if_late(bound, ref, call)
+                    await _stop_if_late(self._inner, ref, call, bound)
                     yield event
                     if type(event) in ENDINGS:
                         return
@@ -181,22 +125,123 @@ class GuardedWatcher(GuardedAdapter):
             bound.cancel()
 
 
+class _GuardedTurn:
+    """A turn of a GuardedAdapter: attempts until the agent begins to answer, then what it answers."""
+
+    __slots__ = ("_adapter", "_attempts", "_begun", "_call", "_deadline", "_has_ended", "_ref", "_running", "_sleep", "_turn")
+
+    def __init__(self, adapter: Adapter, resilience: Resilience, turn: Turn, call: Call) -> None:
+        self._adapter = adapter
+        self._turn = turn
+        self._call = call
+        self._sleep = resilience.sleep
+        self._deadline = _TurnDeadline(call)
+        self._attempts = resilience.attempts_for(turn.ref, replace(call, on_activity=self._deadline.note_activity))
+        self._running: RunningTurn | None = None  # the last attempt
+        self._ref = _continued_task(turn)
+        self._begun = False  # whether the agent has sent more than ids
+        self._has_ended = False
+
+    async def next_events(self) -> Sequence[Event] | None:
+        if self._has_ended:
+            return None
+        events = await (self._first_events() if self._running is None else self._later_events(self._running))
+        learned = [event.ref for event in events if type(event) is RefLearned]
+        if learned:
+            self._ref = learned[-1]
+            events = self._attempts.with_endpoint(events)
+        self._begun = self._begun or len(learned) < len(events)
+        self._has_ended = type(events[-1]) in ENDINGS
+        return events
+
+    async def aclose(self) -> None:
+        self._attempts.end()
+        self._deadline.cancel()
+        if self._running is not None:
+            await self._running.aclose()
+
+    async def _first_events(self) -> Sequence[Event]:
+        """The first events of the first attempt that the agent answers, or that may not be repeated."""
+        while True:
+            try:
+                self._attempts.begin()
+            except CircuitOpen as left:
+                return [_answer_refusal(self._turn, left) or replace(_failure_of(left), retryable=True)]
+            self._running = begin_turn(self._adapter, self._turn, self._attempts.call)
+            events = await _next_events_or_failure(self._running, self._deadline, self._call.headers)
+            fault = self._deadline.last_fault
+            if fault is None:
+                self._attempts.record_answer()
+                return events
+            delay = self._attempts.retry_delay_after(fault, self._deadline.seconds_left)
+            if delay is None:
+                await _stop_if_late(self._adapter, self._ref, self._attempts.call, self._deadline)
+                return [_answer_refusal(self._turn, fault) or events[0]]
+            await self._running.aclose()
+            self._call.on_retry(fault.public)
+            await self._sleep(delay)
+
+    async def _later_events(self, running: RunningTurn) -> Sequence[Event]:
+        events = await _next_events_or_failure(running, self._deadline, self._call.headers)
+        fault = self._deadline.last_fault
+        if fault is None:
+            return events
+        self._attempts.record_broken_answer(fault)
+        await _stop_if_late(self._adapter, self._ref, self._attempts.call, self._deadline)
+        return [_after_effect(events[0]) if self._begun else _answer_refusal(self._turn, fault) or events[0]]
+
+
 def guard(inner: Adapter, resilience: Resilience | None = None) -> GuardedAdapter:
     """The guarded adapter; a Watcher only where the inner one is, so that only watchable tasks are polled."""
     return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else GuardedAdapter(inner, resilience)
 
 
-def batches_of(adapter: Adapter, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
-    """The events of a turn of any adapter, those that arrived together in one batch. Some batches may be empty."""
-    run_in_batches: RunInBatches | None = getattr(adapter, "run_in_batches", None)  # asking isinstance takes 20 times as long
-    return _one_by_one(adapter.run(turn, call)) if run_in_batches is None else run_in_batches(turn, call)
+class YieldedTurn:
+    """The turn of an adapter that yields its events: a batch for each."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        self._events = events
+
+    async def next_events(self) -> Sequence[Event] | None:
+        async for event in self._events:
+            return (event,)
+        return None
+
+    async def aclose(self) -> None:
+        await cast("AsyncGenerator[Event, None]", self._events).aclose()
 
 
-async def _one_by_one(events: AsyncIterator[Event]) -> AsyncGenerator[Sequence[Event], None]:
-    """Yields each event in a batch of its own."""
-    async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
-        async for event in arriving:
-            yield (event,)
+def begin_turn(adapter: Adapter, turn: Turn, call: Call) -> RunningTurn:
+    """Runs a turn of any adapter."""
+    begin: Callable[[Turn, Call], RunningTurn] | None = getattr(adapter, "begin_turn", None)  # asking isinstance takes 20 times as long
+    return YieldedTurn(adapter.run(turn, call)) if begin is None else begin(turn, call)
+
+
+async def events_of(adapter: BatchingAdapter, turn: Turn, call: Call) -> AsyncIterator[Event]:
+    """Runs a turn, and yields its events one by one."""
+    async with aclosing(adapter.begin_turn(turn, call)) as running:
+        while (events := await running.next_events()) is not None:
+            for event in events:
+                yield event
+
+
+async def _stop_if_late(adapter: Adapter, ref: VendorRef | None, call: Call, turn_deadline: "_TurnDeadline") -> None:
+    """Stops a turn at the agent after its deadline. Otherwise the agent works for nothing, and is busy at the conversation's next turn.
+
+    Takes at most STOP_SECONDS. The turn has failed, whether the agent accepts the request or not.
+    """
+    if ref is None or not turn_deadline.is_late or not isinstance(adapter, Stoppable):
+        return
+    until = asyncio.get_running_loop().time() + STOP_SECONDS
+    try:
+        async with asyncio.timeout_at(until):
+            confirmed = await adapter.stop(ref, replace(call, deadline=until))
+    except (UpstreamFault, EgressRefused, ConsentNeeded, TimeoutError) as error:
+        log.warning("late_turn_not_stopped", agent=call.target.name, error=type(error).__name__)
+    else:
+        log.info("late_turn_stopped", agent=call.target.name, confirmed=confirmed)
 
 
 def _continued_task(turn: Turn) -> VendorRef | None:
@@ -229,7 +274,7 @@ class _TurnDeadline:
         """Notes a sign of life."""
         self._last_activity = self._loop.time()
 
-    async def next_events(self, batches: AsyncIterator[Sequence[Event]]) -> Sequence[Event]:
+    async def next_events(self, running: RunningTurn) -> Sequence[Event] | None:
         """The next batch. Raises TimeoutError, and what the adapter raises."""
         self.note_activity()
         task = self._waiting_task = asyncio.current_task()
@@ -237,15 +282,13 @@ class _TurnDeadline:
         try:
             if self._is_expired:
                 raise TimeoutError
-            events = await anext(batches)
+            return await running.next_events()
         except asyncio.CancelledError:
             if not self._is_expired or (task and task.uncancel() > cancel_requests):
                 raise
             raise TimeoutError from None
         finally:
             self._waiting_task = None
-        self.note_activity()
-        return events
 
     @property
     def seconds_left(self) -> float:
@@ -282,16 +325,13 @@ class _TurnDeadline:
             self._waiting_task.cancel()
 
 
-async def _next_events_or_failure(
-    batches: AsyncIterator[Sequence[Event]], turn_deadline: _TurnDeadline, headers: Mapping[str, str]
-) -> Sequence[Event]:
+async def _next_events_or_failure(running: RunningTurn, turn_deadline: _TurnDeadline, headers: Mapping[str, str]) -> Sequence[Event]:
     """What the adapter yields next, up to an ending, or a Failed in place of what it raises. Texts lose the credentials of `headers`."""
     turn_deadline.last_fault = None
     try:
-        while not (events := await turn_deadline.next_events(batches)):
-            pass
-        return _check_events(events, headers)
-    except StopAsyncIteration:
+        while (events := await turn_deadline.next_events(running)) is not None:
+            if events:
+                return _check_events(events, headers)
         turn_deadline.last_fault = InvalidAnswer(NO_ENDING_TEXT, "the adapter yielded no ending")
     except UpstreamFault as broken:
         CallRedactor(headers).redact_fault(broken)
@@ -309,12 +349,15 @@ def _check_events(events: Sequence[Event], headers: Mapping[str, str]) -> Sequen
     """The events up to the first ending. Error texts may quote credentials of the call, which are removed."""
     checked = list[Event]()
     for event in events:
-        if isinstance(event, ERROR_EVENTS) or (isinstance(event, Progress) and event.detail):
-            event = CallRedactor(headers).redact_event(event)
-        checked.append(event)
-        if type(event) in ENDINGS:
+        kind = type(event)
+        checked.append(_without_credentials(event, headers) if kind in QUOTING_EVENTS else event)
+        if kind in ENDINGS:
             break
     return checked
+
+
+def _without_credentials(event: Event, headers: Mapping[str, str]) -> Event:
+    return event if isinstance(event, Progress) and not event.detail else CallRedactor(headers).redact_event(event)
 
 
 def _after_effect(event: Event) -> Event:
@@ -334,4 +377,4 @@ def _failure_of(fault: UpstreamFault) -> Failed:
 
 
 _: type[Adapter] = GuardedAdapter
-_batches: type[BatchingAdapter] = GuardedAdapter
+_batching: type[BatchingAdapter] = GuardedAdapter

@@ -115,9 +115,10 @@ class AgentCalls:
     async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
         """Takes a message through every stage before it is sent. Returns the turn, or the state of a task that is paused or repeated."""
         # Find: raises UnknownTask, TaskNotWaiting, UnknownName, NotReachable, BadMessage
-        if not request.is_key_new and (repeated := await self._find_repeated(caller, request)) is not None:
+        key = request.idempotency_key
+        if key is not None and not request.is_key_new and (repeated := await self._find_repeated(caller, request)) is not None:
             return repeated
-        previous = await self._find_continued_task(caller, request)
+        previous = await self._find_continued_task(caller, request) if request.message.task_id else None
         target = self.callees.find(caller, request.agent, Family.AGENT)
         row = previous or with_own_ref(new_task_row(self._stores, caller, request), target)
         parent_id = caller.delegation.task_id
@@ -130,10 +131,11 @@ class AgentCalls:
             outgoing = restore_unsent_message(request, previous)
             ruling_request = ruling_request_for_agent(outgoing, target, row)
             # Limit: raises LimitReached, PayloadTooLarge
-            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
+            deadline = self._call_builder.deadline_for(caller, request.trace_context)
+            reservation = await self._acquire_shares(caller, outgoing, target, ruling_request, deadline)
             # Authorize and record: raises CallRefused, BudgetSpent, ContractBroken, IdempotencyKeyUsed, WriteFailed
             authorize = partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
-            ready = await retry_while_history_changes(partial(authorize, reservation=reservation))
+            ready = await retry_while_history_changes(partial(authorize, reservation=reservation, deadline=deadline))
             if isinstance(ready, TurnState):
                 self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready
@@ -146,14 +148,14 @@ class AgentCalls:
             raise
 
     async def _acquire_shares(
-        self, caller: Caller, request: AgentRequest, target: Registration, ruling_request: RulingRequest, task_id: str
+        self, caller: Caller, request: AgentRequest, target: Registration, ruling_request: RulingRequest, deadline: float
     ) -> Reservation | None:
-        """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the turn's deadline.
+        """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the caller's deadline.
 
         Returns the reservation that the turn has to take from cost budgets, if any. Raises LimitReached and PayloadTooLarge, or
         UnknownNameDenied where the caller may not know of the agent.
         """
-        act, slots = ruling_request.act, self._upstreams.slots
+        act, task_id, slots = ruling_request.act, ruling_request.task_id, self._upstreams.slots
         try:
             shares = self._upstreams.limits.acquire(caller, act, request.message)
             if target.kind == WORKFLOW_KIND:  # a run holds no place: its steps do, and would wait for it
@@ -162,7 +164,6 @@ class AgentCalls:
             self._in_flight.hold_shares(task_id, shares)
             reserving = self._costs.reservation_for(caller, act, target) if self._costs.has_budget or caller.delegation.path else None
             reservation = None if reserving is None else await reserving
-            deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)
         except (LimitReached, PayloadTooLarge) as refused:
             message = request.logged_message or request.message
@@ -181,6 +182,7 @@ class AgentCalls:
         previous: TaskRow | None,
         row: TaskRow,
         reservation: Reservation | None,
+        deadline: float,
     ) -> PreparedTurn | TurnState:
         """Rules on the call and records it with its task in one commit, before anything is sent. A call that needs approval is paused."""
         # Authorize
@@ -207,7 +209,7 @@ class AgentCalls:
         authorized = AuthorizedRequest(ruling, target, row, previous)
         turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, authorized, self._find_facts)
         # Record
-        deadline = min(self._in_flight.deadline_of(row.parent_id), self._call_builder.deadline_for(caller, request.trace_context))
+        deadline = min(self._in_flight.deadline_of(row.parent_id), deadline)
         with self._telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
             call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
@@ -217,14 +219,9 @@ class AgentCalls:
             await self._authorizer.record_task_opening(call, opened, previous, extra_write, reservation=reservation, on_abandoned=given_up)
         return ready
 
-    async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
-        """Returns the task that the message continues, if it names one (A2A 1.0 s3.4).
-
-        Raises UnknownTask, TaskNotWaiting and BadMessage.
-        """
+    async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow:
+        """Returns the task that the message names, and continues (A2A 1.0 s3.4). Raises UnknownTask, TaskNotWaiting and BadMessage."""
         message = request.message
-        if not message.task_id:
-            return None
         try:
             row = await self._reader.find_row(caller, request.agent, message.task_id)
         except UnknownTask:

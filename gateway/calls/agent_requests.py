@@ -114,6 +114,8 @@ def _with_repeated_tool_call(request: AgentRequest, previous: TaskRow, tool_call
 
 def request_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None) -> Callable[[Batch], None] | None:
     """What a request has written in the commit that opens or continues its task: the task's webhook, and its own opening write."""
+    if request.webhook is None and request.opening_write is None:
+        return None
     after = previous.last_seq if previous else 0
     webhook = partial(request.webhook.write, row=row, after_seq=after) if request.webhook else None
     opening = None if previous or request.opening_write is None else partial(_write_opening, request.opening_write, row)
@@ -127,12 +129,14 @@ def _write_opening(write: Callable[[Batch, TaskRow], None], row: TaskRow, batch:
 def combine_writes(*writes: Callable[[Batch], None] | None) -> Callable[[Batch], None] | None:
     """Combines writes of one commit into one function; None if there are none."""
     present = [keep for keep in writes if keep is not None]
+    if not present:
+        return None
 
     def together(batch: Batch) -> None:
         for keep in present:
             keep(batch)
 
-    return together if present else None
+    return together
 
 
 def ruling_request_for_agent(request: AgentRequest, target: Registration, row: TaskRow) -> RulingRequest:

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
@@ -26,6 +28,7 @@ from gateway.tasks.events.entries import (
     event_from_row,
     stream_response,
     task_from_events,
+    text_length,
     to_rfc3339,
 )
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
@@ -384,12 +387,8 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
     """As many of the first events as have BATCH_SIZE characters together, at least one."""
-    size = 0
-    for count, event in enumerate(events):
-        size += event.text_length
-        if size > BATCH_SIZE:
-            return events[: max(1, count)]
-    return events
+    sizes = accumulate(map(text_length, events))
+    return events[: max(1, bisect_right(list(sizes), BATCH_SIZE))]
 
 
 def _read_events(connection: Connection, row: TaskRow, after_seq: int, most: int | None = None) -> tuple[TaskEvent, ...]:

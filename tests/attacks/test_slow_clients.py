@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from adapters.contract import ArtifactPiece, Done
 from adapters.task import Artifact, Part, encode
-from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
+from gateway.ingress.a2a_server.bindings.sse_frames import SseFrames
 from gateway.ingress.a2a_server.operations import SequencedEvent
 from gateway.ingress.http.event_streams import stream_events
 from gateway.ingress.mcp_server.protocol.response import (
@@ -166,7 +166,7 @@ async def test_what_waits_for_readers_of_a2a_that_do_not_read_is_bounded(databas
 
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
         tracemalloc.start()
-        frames = (sse_frames(events(), lambda event: encode(event.response), lambda _: b"") for _ in readers)
+        frames = (SseFrames(events(), lambda event: encode(event.response), lambda _: b"") for _ in readers)
         streams = [
             group.create_task(stream_events(reader.receive, reader.send, each)) for reader, each in zip(readers, frames, strict=True)
         ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,6 +51,19 @@ def turn(text: str, ref: VendorRef | None = None, stream: bool = False) -> Turn:
     """A user's message `m-1` with ids of ours, which no agent may see."""
     message = Message("m-1", Role.USER, (Part(text=text),), context_id="ctx_ours", task_id="task_ours")
     return Turn(message, ref, stream)
+
+
+class YieldedBatches:
+    """The running turn of a fake that yields batches of events."""
+
+    def __init__(self, batches: AsyncGenerator[Sequence[Event], None]) -> None:
+        self._batches = batches
+
+    async def next_events(self) -> Sequence[Event] | None:
+        return await anext(self._batches, None)
+
+    async def aclose(self) -> None:
+        await self._batches.aclose()
 
 
 def said(events: list[Event]) -> str:

@@ -1,7 +1,7 @@
 """The gRPC door on loopback, before operations of the test's own."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ from adapters.task import (
 from gateway.ingress.a2a_server.bindings.grpc import GrpcServer
 from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, GrpcService
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
-from gateway.ingress.a2a_server.operations import OperationRequest, SequencedEvent, Stream
+from gateway.ingress.a2a_server.operations import OperationRequest, SequencedEvent
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.telemetry.metrics import Metrics
 from policies.tokens.verifier import TokenRefused
@@ -104,7 +104,7 @@ class Canned:
 
         return act
 
-    async def _events(self) -> Stream:
+    async def _events(self) -> AsyncGenerator[list[SequencedEvent], None]:
         for seq, response in enumerate(self.answers["stream"], 1):
             yield [SequencedEvent(seq, response)]
 

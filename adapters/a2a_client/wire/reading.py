@@ -1,10 +1,10 @@
 """Reads an A2A agent's responses in one turn as events of the contract. Pure: no network, no clock."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from msgspec import UnsetType, structs
+from msgspec import UNSET, UnsetType, structs
 
 from adapters.a2a_client.wire.token_usage import usage_in, with_usage
 from adapters.a2a_client.wire.tolerant import PeerEvent, UnknownState
@@ -58,18 +58,14 @@ class A2ATurnReader:
             self._seen_message_ids.add(known.status.message.message_id)
 
     def events(self, answer: PeerEvent) -> list[Event]:
-        """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
-        self._usage = _usage_in_answer(answer) or self._usage
+        """The events that `answer` adds; one that ends the turn is the last. Raises UpstreamFault when it is about another task."""
         if isinstance(answer, TaskArtifactUpdateEvent):  # most answers of a stream
-            return [*self._learn_ids(answer.context_id, answer.task_id), without_reserved_names(self._read_artifact_update(answer))]
-        events = list[Event]()
-        for read in self._read_answer(answer):
-            event = without_reserved_names(read)
-            self.has_ended = type(event) in ENDINGS
-            if self.has_ended:
-                events.append(event if self._usage is None else with_usage(event, self._usage))
-                break
-            events.append(event)
+            return self._read_artifact_update(answer)
+        self._usage = _usage_in_answer(answer) or self._usage
+        events = [without_reserved_names(event) for event in self._read_answer(answer)]
+        self.has_ended = bool(events) and type(events[-1]) in ENDINGS
+        if self.has_ended and self._usage is not None:
+            events[-1] = with_usage(events[-1], self._usage)
         return events
 
     def learn_ids_of(self, unknown: UnknownState) -> Sequence[Event]:
@@ -91,78 +87,96 @@ class A2ATurnReader:
         self.ref = ref
         return (RefLearned(ref),)
 
-    def _read_answer(self, answer: Task | Message | TaskStatusUpdateEvent) -> Iterator[Event]:
+    def _read_answer(self, answer: Task | Message | TaskStatusUpdateEvent) -> list[Event]:
         if isinstance(answer, Message):
-            yield from self._read_message(answer)
-            return
+            return self._read_message(answer)
         if answer.status.state in _UNSUCCESSFUL_STATES:
             self._error_text_filter = ErrorTextFilter(self._agent_url)
+        history: tuple[Message, ...] = ()
         if isinstance(answer, Task):
-            yield from self._learn_ids(answer.context_id, answer.id)
-            for artifact in answer.artifacts:
-                yield from self._read_artifact(artifact)
-            yield from self._read_status(answer.status, answer.history, self._new_metadata(answer.metadata))
-            return
-        yield from self._learn_ids(answer.context_id, answer.task_id)
-        metadata = _metadata_of_the_agent(answer.metadata)
-        self._seen_metadata |= metadata or {}
-        yield from self._read_status(answer.status, (), metadata)
+            events = [*self._learn_ids(answer.context_id, answer.id)]
+            events += [self._piece_of(artifact) for artifact in answer.artifacts if self._mark_seen(artifact)]
+            metadata, history = self._new_metadata(answer.metadata), answer.history
+        else:
+            events = [*self._learn_ids(answer.context_id, answer.task_id)]
+            metadata = _metadata_of_the_agent(answer.metadata)
+            self._seen_metadata |= metadata or {}
+        event = self._read_status(answer.status, history, metadata)
+        if event is not None:
+            events.append(event)
+        return events
 
     def _new_metadata(self, declared: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
         """The members of a task's metadata that are new or changed since the last response; None without any."""
-        metadata = _metadata_of_the_agent(declared) or {}
+        metadata = _metadata_of_the_agent(declared)
+        if metadata is None:
+            return None
         new = {name: value for name, value in metadata.items() if name not in self._seen_metadata or self._seen_metadata[name] != value}
         self._seen_metadata |= new
         return new or None
 
-    def _read_message(self, message: Message) -> Iterator[Event]:
+    def _read_message(self, message: Message) -> list[Event]:
         if self.task_id:
-            yield from self._read_progress(message, None)
-            return
+            progress = self._read_progress(message, None)
+            return [] if progress is None else [progress]
+        events = list[Event]()
         if message.context_id and message.context_id != self.ref.context_id:
             self.ref = VendorRef(message.context_id, "", self.ref.extra)
-            yield RefLearned(self.ref)
-        yield Replied(_without_ids(message))
+            events.append(RefLearned(self.ref))
+        events.append(Replied(_without_ids(message)))
+        return events
 
-    def _read_artifact(self, artifact: Artifact) -> Iterator[Event]:
+    def _mark_seen(self, artifact: Artifact) -> bool:
+        """Marks an artifact as seen, and returns whether it is new or differs from what was seen."""
         known = self._seen_artifacts.get(artifact.artifact_id)
-        if known is None or not _is_same_content(known, artifact):
-            self._seen_artifacts[artifact.artifact_id] = artifact
-            yield ArtifactPiece(self._error_text_filter.with_filtered_metadata(artifact) if self._error_text_filter else artifact)
+        if known is not None and _is_same_content(known, artifact):
+            return False
+        self._seen_artifacts[artifact.artifact_id] = artifact
+        return True
 
-    def _read_artifact_update(self, update: TaskArtifactUpdateEvent) -> Event:
-        self._seen_artifacts[update.artifact.artifact_id] = None if update.append else update.artifact
-        return ArtifactPiece(update.artifact, update.append, update.last_chunk, _metadata_of_the_agent(update.metadata))
+    def _piece_of(self, artifact: Artifact) -> ArtifactPiece:
+        return ArtifactPiece(artifact if self._error_text_filter is None else self._error_text_filter.with_filtered_metadata(artifact))
 
-    def _read_status(self, status: TaskStatus, history: tuple[Message, ...], metadata: Mapping[str, Any] | None) -> Iterator[Event]:
+    def _read_artifact_update(self, update: TaskArtifactUpdateEvent) -> list[Event]:
+        learned, artifact, metadata = self._learn_ids(update.context_id, update.task_id), update.artifact, None
+        if update.metadata is not UNSET:
+            self._usage = usage_in(update.metadata) or self._usage
+            metadata = _metadata_of_the_agent(update.metadata)
+        self._seen_artifacts[artifact.artifact_id] = None if update.append else artifact
+        return [*learned, without_reserved_names(ArtifactPiece(artifact, update.append, update.last_chunk, metadata))]
+
+    def _read_status(self, status: TaskStatus, history: tuple[Message, ...], metadata: Mapping[str, Any] | None) -> Event | None:
         message = None if isinstance(status.message, UnsetType) else _without_ids(status.message)
         match status.state:
             case TaskState.COMPLETED:
-                yield Done(message or self._answer_from_history(history), metadata)
+                return Done(message or self._answer_from_history(history), metadata)
             case TaskState.FAILED:
-                yield self._filter_ending(Failed("The agent reported that the task failed", message, metadata=metadata))
+                return self._filter_ending(Failed("The agent reported that the task failed", message, metadata=metadata))
             case TaskState.REJECTED:
-                yield self._filter_ending(Failed("The agent rejected the task", message, rejected=True, metadata=metadata))
+                return self._filter_ending(Failed("The agent rejected the task", message, rejected=True, metadata=metadata))
             case TaskState.CANCELED:
-                yield self._filter_ending(Canceled(message, metadata))
+                return self._filter_ending(Canceled(message, metadata))
             case TaskState.INPUT_REQUIRED:
-                yield Ask(message or self._interrupt_message(), metadata=metadata)
+                return Ask(message or self._interrupt_message(), metadata=metadata)
             case TaskState.AUTH_REQUIRED:
-                yield Ask(message, auth=True, metadata=metadata)
+                return Ask(message, auth=True, metadata=metadata)
             case TaskState.SUBMITTED | TaskState.WORKING:
-                yield from self._read_progress(message, metadata, is_working=status.state is TaskState.WORKING)
+                pass
+        return self._read_progress(message, metadata, is_working=status.state is TaskState.WORKING)
 
     def _filter_ending(self, ending: Failed | Canceled) -> Event:
         return filter_failure(ending, self._error_text_filter or ErrorTextFilter(self._agent_url))
 
-    def _read_progress(self, message: Message | None, metadata: Mapping[str, Any] | None, is_working: bool = False) -> Iterator[Event]:
+    def _read_progress(self, message: Message | None, metadata: Mapping[str, Any] | None, is_working: bool = False) -> Event | None:
+        event: Event | None = None
         if message is not None and message.message_id not in self._seen_message_ids:
             self._seen_message_ids.add(message.message_id)
             self._last_message = message
-            yield filter_progress_text(Progress(_without_ids(message), metadata))
+            event = filter_progress_text(Progress(_without_ids(message), metadata))
         elif metadata or (message is None and is_working and not self._is_working):
-            yield Progress(metadata=metadata)
+            event = Progress(metadata=metadata)
         self._is_working = self._is_working or is_working or bool(metadata)
+        return event
 
     def _answer_from_history(self, history: tuple[Message, ...]) -> Message | None:
         """The answer of an agent that completes without artifact or message: its last message, sent or in the history."""
@@ -178,14 +192,14 @@ class A2ATurnReader:
         return Message(artifact_of_interrupt.artifact_id, Role.AGENT, artifact_of_interrupt.parts) if artifact_of_interrupt else None
 
 
-def _usage_in_answer(answer: PeerEvent) -> dict[str, Any] | None:
+def _usage_in_answer(answer: Task | Message | TaskStatusUpdateEvent) -> dict[str, Any] | None:
     """The usage that a response reports for its task, or for the message that it brings."""
     if answer.metadata and (found := usage_in(answer.metadata)) is not None:
         return found
-    if isinstance(answer, Message | TaskArtifactUpdateEvent):
+    if isinstance(answer, Message) or answer.status.message is UNSET:
         return None
     message = answer.status.message
-    return usage_in(message.metadata) if not isinstance(message, UnsetType) and message.metadata else None
+    return usage_in(message.metadata) if message.metadata else None
 
 
 def _is_same_content(known: Artifact, received: Artifact) -> bool:

@@ -1,8 +1,8 @@
 """JSON-RPC calls to A2A agents in either version: method names, request bytes and response parsing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -13,8 +13,6 @@ from adapters.a2a_client.wire.transport import PeerError
 from adapters.contract import Challenged, InvalidAnswer, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
 from policies.strict_json import LARGE, BadJson, count_names, parse
-
-T = TypeVar("T")
 
 
 class BuildSendParams(Protocol):
@@ -96,6 +94,7 @@ class _TaskAnswer(Struct):
     error: Any = None
 
 
+_UNTYPED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what a decoder raises for other types than its own
 _decode_send: Final = msgspec.json.Decoder(_SendAnswer).decode
 _decode_task: Final = msgspec.json.Decoder(_TaskAnswer).decode
 
@@ -105,24 +104,30 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
 
     Raises PeerError for a JSON-RPC error, UpstreamFault for anything that is not a response to this request.
     """
-    check_size(body)
-    answer = _decode_or_none(_decode_send, body)
-    if answer and answer.error is None and not isinstance(answer.result, UnsetType):
-        member = v1.clean_member(answer.result)
-        if member is not None:
-            _check_id(answer.id, request_id)
-            return member
-    return tolerant.read_event(_result_in(body, request_id))
+    if len(body) > LARGE:
+        check_size(body)
+    try:
+        answer = _decode_send(body)
+    except _UNTYPED:
+        return tolerant.read_event(_result_in(body, request_id))
+    member = None if answer.error is not None or answer.result is UNSET else v1.clean_member(answer.result)
+    if member is None:
+        return tolerant.read_event(_result_in(body, request_id))
+    _check_id(answer.id, request_id)
+    return member
 
 
 def read_task(body: bytes, request_id: int) -> Task:
     """Reads the response to GetTask and CancelTask. Raises as `read_event` does."""
     check_size(body)
-    answer = _decode_or_none(_decode_task, body)
-    if answer and answer.error is None and isinstance(answer.result, Task) and v1.is_clean(answer.result):
-        _check_id(answer.id, request_id)
-        return answer.result
-    return tolerant.read_task(_result_in(body, request_id))
+    try:
+        answer = _decode_task(body)
+    except _UNTYPED:
+        return tolerant.read_task(_result_in(body, request_id))
+    if answer.error is not None or answer.result is UNSET or not v1.is_clean_task(answer.result):
+        return tolerant.read_task(_result_in(body, request_id))
+    _check_id(answer.id, request_id)
+    return answer.result
 
 
 def check_size(body: bytes) -> None:
@@ -151,13 +156,6 @@ def http_fault(status: int, body: bytes, challenge: str = "") -> UpstreamFault:
 
 def _peer_error(code: int, detail: str) -> PeerError:
     return PeerError(code, f"JSON-RPC error {code}", detail)
-
-
-def _decode_or_none(decode: Callable[[bytes], T], body: bytes) -> T | None:
-    try:
-        return decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _result_in(body: bytes, request_id: int) -> Any:

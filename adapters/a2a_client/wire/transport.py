@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from adapters.a2a_client.wire.tolerant import PeerEvent
 from adapters.contract import Call, UpstreamFault
@@ -73,8 +74,7 @@ class NotCarried(UpstreamFault):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class A2APeer:
+class A2APeer(Struct, frozen=True):
     """The agent's side of one call. `is_v03`: in A2A 0.3, else in 1.0. `push_url`: where the agent may push; it then responds at once.
 
     `metadata`: of the request that sends a message.

@@ -108,25 +108,23 @@ def part_problem(part: Part) -> str:
     content_count = (part.text is not UNSET) + (part.raw is not UNSET) + (part.url is not UNSET) + (part.data is not UNSET)
     if content_count != 1:
         return "needs one of text, raw, url and data" if not content_count else "has more than one of text, raw, url and data"
-    if isinstance(part.raw, str) and not _BASE64.fullmatch(part.raw):
+    if part.raw is not UNSET and not _BASE64.fullmatch(part.raw):
         return "has raw content that is not base64"
     return ""
 
 
 def clean_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent | None:
     """The only member of a response decoded by type; None unless it is complete 1.0: then `tolerant` has to read it."""
-    members = (response.artifact_update, response.status_update, response.task, response.message)
-    found: list[Any] = [member for member in members if member is not UNSET]
-    return found[0] if len(found) == 1 and is_clean(found[0]) else None
-
-
-def is_clean(value: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent) -> bool:
-    """Whether a value decoded by type is complete 1.0."""
-    if isinstance(value, TaskArtifactUpdateEvent):
-        return bool(value.task_id) and _is_clean_artifact(value.artifact) and is_bounded(value.metadata)
-    if isinstance(value, TaskStatusUpdateEvent):
-        return bool(value.task_id) and _is_clean_status(value.status) and is_bounded(value.metadata)
-    return _is_clean_task(value) if isinstance(value, Task) else _is_clean_message(value)
+    artifact, status, task, message = response.artifact_update, response.status_update, response.task, response.message
+    if (artifact is UNSET) + (status is UNSET) + (task is UNSET) + (message is UNSET) != 3:
+        return None
+    if artifact is not UNSET:
+        return artifact if _is_clean_artifact_update(artifact) else None
+    if status is not UNSET:
+        return status if _is_clean_status_update(status) else None
+    if task is not UNSET:
+        return task if is_clean_task(task) else None
+    return message if message is not UNSET and _is_clean_message(message) else None
 
 
 def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
@@ -139,8 +137,6 @@ def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEv
 
 def is_bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
     """Whether a JSON value is at most `depth` deep and has finite numbers, so that every client can read it."""
-    if value is UNSET:
-        return True
     if not isinstance(value, dict | list):
         return not isinstance(value, float) or math.isfinite(value)
     level: list[Any] = [value]
@@ -173,33 +169,44 @@ def error_bytes(request_id: Any, code: int, message: str, data: Iterable[dict[st
     return b'{"jsonrpc":"2.0","id":%s,"error":%s}' % (encode(request_id), encode(error))
 
 
-def _is_clean_task(task: Task) -> bool:
+def is_clean_task(task: Task) -> bool:
+    """Whether a task decoded by type is complete 1.0."""
     return (
         bool(task.id)
         and _is_clean_status(task.status)
-        and all(_is_clean_artifact(artifact) for artifact in task.artifacts)
-        and all(_is_clean_message(message) for message in task.history)
-        and is_bounded(task.metadata)
+        and all(map(_is_clean_artifact, task.artifacts))
+        and all(map(_is_clean_message, task.history))
+        and (task.metadata is UNSET or is_bounded(task.metadata))
     )
+
+
+def _is_clean_artifact_update(update: TaskArtifactUpdateEvent) -> bool:
+    return bool(update.task_id) and _is_clean_artifact(update.artifact) and (update.metadata is UNSET or is_bounded(update.metadata))
+
+
+def _is_clean_status_update(update: TaskStatusUpdateEvent) -> bool:
+    return bool(update.task_id) and _is_clean_status(update.status) and (update.metadata is UNSET or is_bounded(update.metadata))
 
 
 def _is_clean_status(status: TaskStatus) -> bool:
     if status.timestamp and not status.timestamp.endswith("Z"):
         return False
-    return isinstance(status.message, UnsetType) or _is_clean_message(status.message)
+    return status.message is UNSET or _is_clean_message(status.message)
 
 
 def _is_clean_message(message: Message) -> bool:
-    return bool(message.message_id) and _are_clean_parts(message.parts) and is_bounded(message.metadata)
+    return bool(message.message_id) and _are_clean_parts(message.parts) and (message.metadata is UNSET or is_bounded(message.metadata))
 
 
 def _is_clean_artifact(artifact: Artifact) -> bool:
-    return bool(artifact.artifact_id) and _are_clean_parts(artifact.parts) and is_bounded(artifact.metadata)
+    return bool(artifact.artifact_id) and _are_clean_parts(artifact.parts) and (artifact.metadata is UNSET or is_bounded(artifact.metadata))
 
 
 def _are_clean_parts(parts: tuple[Part, ...]) -> bool:
     for part in parts:
-        if part_problem(part) or not (is_bounded(part.data) and is_bounded(part.metadata)):
+        if part_problem(part):
+            return False
+        if (part.data is not UNSET and not is_bounded(part.data)) or (part.metadata is not UNSET and not is_bounded(part.metadata)):
             return False
     return bool(parts)
 
@@ -268,14 +275,17 @@ def to_json_name(name: str) -> str:
 
 
 def _has_proto_names(value: Any) -> bool:
-    if type(value) is dict:
-        for name, member in value.items():
-            if "_" in name:
-                return True
-            if (type(member) is dict or type(member) is list) and name not in OPAQUE_MEMBERS and _has_proto_names(member):
-                return True
-        return False
-    return any(_has_proto_names(member) for member in value if type(member) is dict or type(member) is list)
+    nested = [value]
+    for each in nested:  # the list grows during the loop
+        if type(each) is dict:
+            for name, member in each.items():
+                if "_" in name:
+                    return True
+                if (type(member) is dict or type(member) is list) and name not in OPAQUE_MEMBERS:
+                    nested.append(member)
+        else:
+            nested += [member for member in each if type(member) is dict or type(member) is list]
+    return False
 
 
 def _rename_members(value: Any) -> Any:

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from adapters.contract import Adapter, Call, Turn
 from adapters.task import INTERRUPTED
@@ -27,8 +28,7 @@ CLOSING_SECONDS = 2.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedTurn:
+class PreparedTurn(Struct, frozen=True):
     """A turn that is allowed and recorded, ready to run."""
 
     opened: TurnState

@@ -1,10 +1,9 @@
 """The operations of A2A (1.0 s3.1), which all bindings and versions share."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,7 +14,7 @@ from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task, encode
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
-from gateway.calls.limits.open_streams import OpenStreams
+from gateway.calls.limits.open_streams import OpenStreams, StreamSlot
 from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
@@ -75,7 +74,12 @@ class SequencedEvent(Struct, frozen=True):
         return (None if self.entry is None else encoded_response(*self.entry)) or encode(self.composed)
 
 
-Stream = AsyncGenerator[list[SequencedEvent], None]  # each batch has all events available at that time
+class OperationStream(Protocol):
+    """The events of a stream, in batches of all that are available at that time. It is closed when nobody reads on."""
+
+    def __aiter__(self) -> AsyncIterator[list[SequencedEvent]]: ...
+
+    async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class Operations:
         turn_state = await self._agent_calls.send(request.caller, agent_request)
         return lone_reply(turn_state.events) or _task_from_state(turn_state, params.configuration.history_length)
 
-    async def stream(self, request: OperationRequest, params: SendParams) -> Stream:
+    async def stream(self, request: OperationRequest, params: SendParams) -> OperationStream:
         """SendStreamingMessage (s3.1.2): every refusal is raised before the first event is read.
 
         An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes first,
@@ -128,9 +132,8 @@ class Operations:
         events = self._reader.follow_turn(turn_state)  # follows the task from here on, so that no event is missed
         if (reply := await self._reader.lone_reply(turn_state, HOLD_SECONDS)) is not None:
             return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
-        return place.hold_during(
-            _sequenced_events(request, turn_state.row, events, _snapshot_event(turn_state, params.configuration.history_length))
-        )
+        snapshot = _snapshot_event(turn_state, params.configuration.history_length)
+        return _TaskStream(request, turn_state.row, events, snapshot, place=place)
 
     async def get_task(self, request: OperationRequest, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
@@ -160,7 +163,7 @@ class Operations:
         caused_tasks = caused_tasks_metadata(stopped, name_tasks=not request.caller.delegation.path)
         return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: caused_tasks}) if caused_tasks else task
 
-    async def subscribe(self, request: OperationRequest, params: TaskParams) -> Stream:
+    async def subscribe(self, request: OperationRequest, params: TaskParams) -> OperationStream:
         """SubscribeToTask (s3.1.6): streams the task and then its events until it ends.
 
         With a `last_event_id` that the task's log has, the stream has only the events after it. Raises TaskEnded for a task that has ended,
@@ -171,11 +174,11 @@ class Operations:
         after = request.last_event_id
         turn_state = await self._reader.read_task(request.caller, request.agent, params.id)
         if after is not None and after <= turn_state.row.last_seq:
-            return place.hold_during(_sequenced_events(request, turn_state.row, self._reader.follow_task(turn_state.row, after)))
+            return _TaskStream(request, turn_state.row, self._reader.follow_task(turn_state.row, after), place=place)
         if turn_state.row.has_ended:
             raise TaskEnded
         events = self._reader.follow_task(turn_state.row, turn_state.row.last_seq)
-        return place.hold_during(_sequenced_events(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length)))
+        return _TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length), place=place)
 
     async def create_push(self, request: OperationRequest, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
@@ -226,14 +229,14 @@ class Operations:
         if params.message.role is not Role.USER:
             raise BadMessage("message.role", "must be ROLE_USER (0.3: user), since the client sends the message")
         try:
-            return await self._build_for_visible_agent(request, params)
+            return self._build_for_visible_agent(request, params)
         except UnknownName as unknown:
             await self._agent_calls.unknown_name_denials.check_name(
                 unknown, request.caller, request.agent, params.message, request.trace_context.trace_id
             )
             raise
 
-    async def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
+    def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
         """Builds the request to AgentCalls. Raises UnknownName when a parameter depends on an agent that the caller may not know of."""
         _check_tenant(request, params.tenant)
         trace_context, skill = request.trace_context, ""
@@ -273,26 +276,46 @@ class Operations:
         return push.check_config(config, request.version, where, owner=owner)
 
 
-async def _one_message(request: OperationRequest, seq: int, message: Message) -> Stream:
+async def _one_message(request: OperationRequest, seq: int, message: Message) -> AsyncGenerator[list[SequencedEvent], None]:
     """Streams the Message of an agent that answered without a task (s3.1.2)."""
     response = StreamResponse(message=message)
     yield [SequencedEvent(seq, extensions.with_event_number(response, seq) if RESUMPTION in request.extensions else response)]
 
 
-async def _sequenced_events(
-    request: OperationRequest, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first_event: SequencedEvent | None = None
-) -> Stream:
+class _TaskStream:
     """Streams a task's events in batches, numbered in their metadata when the request names the resumption extension."""
-    marked = RESUMPTION in request.extensions
-    if first_event is not None:
-        yield [_with_number(first_event) if marked else first_event]
-        first_event = None  # a quiet stream must not keep the event in memory
-    async with aclosing(batches):
-        async for events in batches:
-            shown = [SequencedEvent(event.seq, entry=(row, event)) for event in events if is_shown(event)]
+
+    def __init__(
+        self,
+        request: OperationRequest,
+        row: TaskRow,
+        batches: AsyncGenerator[tuple[TaskEvent, ...], None],
+        first_event: SequencedEvent | None = None,
+        *,
+        place: StreamSlot,
+    ) -> None:
+        self._place = place  # is freed with the stream
+        self._is_marked = RESUMPTION in request.extensions
+        self._row = row
+        self._batches = batches
+        self._first_event = first_event
+
+    def __aiter__(self) -> AsyncIterator[list[SequencedEvent]]:
+        return self
+
+    async def __anext__(self) -> list[SequencedEvent]:
+        if self._first_event is not None:
+            first, self._first_event = self._first_event, None  # a quiet stream must not keep the event in memory
+            return [_with_number(first)] if self._is_marked else [first]
+        async for events in self._batches:
+            shown = [SequencedEvent(event.seq, entry=(self._row, event)) for event in events if is_shown(event)]
             if shown:
-                yield [_with_number(each) for each in shown] if marked else shown
+                return [_with_number(each) for each in shown] if self._is_marked else shown
             del events, shown
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        await self._batches.aclose()
 
 
 def _with_number(event: SequencedEvent) -> SequencedEvent:

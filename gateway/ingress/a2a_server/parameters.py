@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from msgspec import Struct
 
 from adapters.a2a_client.wire.v1 import ID_LIMIT
-from gateway.ingress.http.asgi import BadHeader, Scope, header
+from gateway.ingress.http.asgi import BadHeader, Scope, header, headers_by_name
 from gateway.ingress.http.errors import VersionNotSupported
 
 VERSION_FORMAT: Final = re.compile(r"(\d{1,4}\.\d{1,4})(\.\d{1,6})?")
@@ -37,7 +37,7 @@ def read_service_parameters(scope: Scope, supported: Sequence[str]) -> ServicePa
     """Reads the service parameters. Raises VersionNotSupported for a version that is not in `supported`, and BadHeader."""
     return ServiceParameters(
         _supported_version(requested_version(scope), supported),
-        parse_extensions([value for key, value in scope["headers"] if key in _EXTENSION_HEADER_BYTES]),
+        _extensions_in(scope),
         parse_idempotency_key(header(scope, b"idempotency-key")),
         parse_event_id(header(scope, b"last-event-id")),
     )
@@ -66,6 +66,12 @@ def _supported_version(requested: str, supported: Sequence[str]) -> str:
     if found is None or found[1] not in supported:
         raise VersionNotSupported(tuple(supported))
     return found[1]
+
+
+def _extensions_in(scope: Scope) -> frozenset[str]:
+    if headers_by_name(scope).keys().isdisjoint(_EXTENSION_HEADER_BYTES):
+        return NO_EXTENSIONS
+    return parse_extensions([value for key, value in scope["headers"] if key in _EXTENSION_HEADER_BYTES])
 
 
 def parse_extensions(lines: list[bytes]) -> frozenset[str]:

@@ -65,11 +65,6 @@ class TaskEvent(Struct, frozen=True, dict=True):
         return self.is_append or self.is_last_chunk or self.is_reply or self.metadata_json is not None
 
     @property
-    def text_length(self) -> int:
-        """The characters of its JSON, which bound what is held and sent together."""
-        return len(self.body) + len(self.metadata_json or "")
-
-    @property
     def message(self) -> Message:
         """Returns the Message of a `message` entry."""
         return self._decode_body(_decode_message)
@@ -84,7 +79,8 @@ class TaskEvent(Struct, frozen=True, dict=True):
         memo = self.__dict__
         if "content" not in memo:
             memo["content"] = decode(self.body)
-        return cast("T", memo["content"])
+        content: T = memo["content"]
+        return content
 
 
 class TaskRow(Struct, frozen=True):
@@ -189,24 +185,36 @@ def is_shown(event: TaskEvent) -> bool:
     return event.kind in _UPDATES or (event.kind != WITHHELD and event.message.role is Role.AGENT)
 
 
+def text_length(event: TaskEvent) -> int:
+    """The characters of the JSON of an entry, which bound what is held and sent together."""
+    return len(event.body) if event.metadata_json is None else len(event.body) + len(event.metadata_json)
+
+
 def encoded_response(row: TaskRow, event: TaskEvent) -> bytes | None:
     """Returns the JSON of `stream_response`, with the stored JSON in it as it is. Composed once for all readers of this process."""
     memo = event.__dict__
     if "encoded" not in memo:
         memo["encoded"] = _encode_response(row, event)
-    return cast("bytes | None", memo["encoded"])
+    encoded: bytes | None = memo["encoded"]
+    return encoded
 
 
 def _encode_response(row: TaskRow, event: TaskEvent) -> bytes | None:
     if event.kind not in _UPDATES:
         response = stream_response(row, event)
         return None if response is None else encode(response)
-    marks = (',"append":true' if event.is_append else "") + (',"lastChunk":true' if event.is_last_chunk else "")
-    if event.metadata_json not in (None, "{}"):
+    marks = ',"append":true' if event.is_append else ""
+    if event.is_last_chunk:
+        marks += ',"lastChunk":true'
+    if event.metadata_json is not None and event.metadata_json != "{}":
         marks += f',"metadata":{event.metadata_json}'
-    name = "statusUpdate" if event.kind == "status" else "artifactUpdate"
-    ids = f'"taskId":{encode(row.id).decode()},"contextId":{encode(row.context_id).decode()}'
-    return f'{{"{name}":{{{ids},"{event.kind}":{event.body}{marks}}}}}'.encode()
+    return f'{{"{event.kind}Update":{{{_encode_ids(row.id, row.context_id)},"{event.kind}":{event.body}{marks}}}}}'.encode()
+
+
+@lru_cache(maxsize=256)
+def _encode_ids(task_id: str, context_id: str) -> str:
+    """Returns the ids of an update as JSON members, which all events of a stream share."""
+    return f'"taskId":{encode(task_id).decode()},"contextId":{encode(context_id).decode()}'
 
 
 def lone_reply(events: Sequence[TaskEvent]) -> Message | None:
@@ -226,19 +234,19 @@ def reply_event(seq: int, at: int, status: TaskStatus) -> TaskEvent:
 
 def status_event(seq: int, at: int, status: TaskStatus, metadata: Mapping[str, Any] | None = None) -> TaskEvent:
     """Builds the entry of a status. `metadata`: what the agent noted about its task at that moment."""
-    return TaskEvent(seq, at, "status", encode(status).decode(), metadata_json=_encode_metadata(metadata))
+    return TaskEvent(seq, at, "status", encode(status).decode(), metadata_json=_encode_metadata(metadata) if metadata else None)
 
 
 def artifact_event(
     seq: int, at: int, artifact: Artifact, *, append: bool, last_chunk: bool, metadata: Mapping[str, Any] | None = None
 ) -> TaskEvent:
     """Builds the entry of an artifact or a piece of one. `metadata`: of its update (TaskArtifactUpdateEvent, A2A 1.0 s4.2.2)."""
-    body = encode(artifact).decode()
-    return TaskEvent(seq, at, "artifact", body, append, last_chunk, metadata_json=_encode_metadata(metadata))
+    metadata_json = _encode_metadata(metadata) if metadata else None
+    return TaskEvent(seq, at, "artifact", encode(artifact).decode(), append, last_chunk, False, metadata_json)
 
 
-def _encode_metadata(metadata: Mapping[str, Any] | None) -> str | None:
-    return encode(metadata).decode() if metadata else None
+def _encode_metadata(metadata: Mapping[str, Any]) -> str:
+    return encode(metadata).decode()
 
 
 def event_from_row(row: Any) -> TaskEvent:
@@ -248,8 +256,8 @@ def event_from_row(row: Any) -> TaskEvent:
 
 def to_rfc3339(microseconds: int) -> str:
     """Formats a time as UTC with milliseconds and Z (A2A 1.0 s5.6.1). A time after the year 9999 is shown as its last moment."""
-    seconds, rest = divmod(min(microseconds, LAST_MOMENT), 1_000_000)
-    return f"{_format_second(seconds)}.{rest // 1000:03}Z"
+    milliseconds = min(microseconds, LAST_MOMENT) // 1000
+    return f"{_format_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
 
 
 @lru_cache(maxsize=64)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from weakref import WeakValueDictionary
 
-from gateway.tasks.events.entries import TaskEvent, TaskRow
+from gateway.tasks.events.entries import TaskEvent, TaskRow, text_length
 
 EVENTS_MAX = 64  # of one task, beside those of the last commit; slower followers read from the database
 BODIES_SIZE_MAX = 1 << 20  # characters of their bodies
@@ -38,7 +38,7 @@ class LiveEvents:
         if self._row is None or len(fresh) != row.last_seq - known:
             self._clear()
         self._events += fresh
-        self._size += sum(event.text_length for event in fresh)
+        self._size += sum(map(text_length, fresh))
         self._row = row
         self._trim(max(EVENTS_MAX, len(fresh)))
         self._wake()
@@ -81,7 +81,7 @@ class LiveEvents:
         """Drops the oldest events until at most `count` events and BODIES_SIZE_MAX characters are left."""
         dropped = 0
         while len(self._events) - dropped > count or self._size > BODIES_SIZE_MAX:
-            self._size -= self._events[dropped].text_length
+            self._size -= text_length(self._events[dropped])
             dropped += 1
         del self._events[:dropped]
 

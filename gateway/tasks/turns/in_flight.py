@@ -2,9 +2,7 @@
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from adapters.contract import Call
@@ -41,6 +39,27 @@ class HeldShare(Protocol):
     def free(self) -> None: ...
 
 
+class CancellableTurn:
+    """The context of a turn at its agent. An object, since a context that is a generator costs each turn three times as much."""
+
+    __slots__ = ("_call", "_in_flight", "_task_id", "_waiting")
+
+    def __init__(self, in_flight: "InFlight", task_id: str, call: Call) -> None:
+        self._in_flight = in_flight
+        self._task_id = task_id
+        self._call = call
+        self._waiting: asyncio.Task[Any] | None = None
+
+    def __enter__(self) -> None:
+        self._waiting = self._in_flight.begin_turn(self._task_id, self._call)
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> None:
+        error = self._in_flight.end_turn(self._task_id)
+        if error is not None and self._waiting is not None and kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._waiting.uncancel()
+            raise error from None
+
+
 class InFlight:
     """The turns of this process, from before their first commit to after their last, and how many each task has caused.
 
@@ -48,8 +67,8 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self._turns_per_task: Counter[str] = Counter()
-        self._children_per_task: Counter[str] = Counter()
+        self._turns_per_task: dict[str, int] = {}
+        self._children_per_task: dict[str, int] = {}
         self._waiting_tasks: dict[str, asyncio.Task[Any]] = {}
         self._abandoned_turns: set[str] = set()
         self._handing_over = False
@@ -61,10 +80,11 @@ class InFlight:
 
     def add_turn(self, task_id: str, parent_id: str) -> None:
         """Adds a turn. `parent_id` is empty if no task caused it. Raises TooManyTasks."""
-        if parent_id and self._children_per_task[parent_id] >= CHILD_TASKS_MAX:
-            raise TooManyTasks
-        self._turns_per_task[task_id] += 1
-        self._children_per_task[parent_id] += 1
+        if parent_id:
+            if self._children_per_task.get(parent_id, 0) >= CHILD_TASKS_MAX:
+                raise TooManyTasks
+            _increment(self._children_per_task, parent_id)
+        _increment(self._turns_per_task, task_id)
 
     def hold_shares(self, task_id: str, shares: Sequence[HeldShare]) -> None:
         """Holds shares until the last turn of the task is removed."""
@@ -72,10 +92,9 @@ class InFlight:
 
     def remove_turn(self, task_id: str, parent_id: str) -> None:
         """Removes a turn, and frees the shares of its task after its last turn."""
-        for counter, key in ((self._turns_per_task, task_id), (self._children_per_task, parent_id)):
-            counter[key] -= 1
-            if not counter[key]:
-                del counter[key]
+        _decrement(self._turns_per_task, task_id)
+        if parent_id:
+            _decrement(self._children_per_task, parent_id)
         if task_id not in self._turns_per_task:
             for shares in self._shares.pop(task_id, ()):
                 for share in shares:
@@ -88,12 +107,12 @@ class InFlight:
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._turns_per_task
 
-    @contextmanager
-    def cancellable(self, task_id: str, call: Call) -> Iterator[None]:
-        """Makes the turn that runs within cancellable by `abandon_turn` and `hand_over`, which cancel the current asyncio task.
+    def cancellable(self, task_id: str, call: Call) -> "CancellableTurn":
+        """A context that makes the turn within it cancellable by `abandon_turn` and `hand_over`. Raises ShuttingDown and TurnAbandoned."""
+        return CancellableTurn(self, task_id, call)
 
-        Raises TurnAbandoned and ShuttingDown.
-        """
+    def begin_turn(self, task_id: str, call: Call) -> "asyncio.Task[Any]":
+        """Registers the current asyncio task as a turn at its agent, which `abandon_turn` can cancel. Raises ShuttingDown."""
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a turn runs in a task")
@@ -102,21 +121,17 @@ class InFlight:
         self._waiting_tasks[task_id] = waiting
         self.turn_grants[task_id] = call.grant
         self.turn_deadlines[task_id] = call.deadline
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task_id in self._abandoned_turns:
-                waiting.uncancel()
-                raise TurnAbandoned from None
-            if task_id in self._waiting_tasks:
-                raise
-            waiting.uncancel()
-            raise ShuttingDown(task_id) from None
-        finally:
-            self._waiting_tasks.pop(task_id, None)
-            self.turn_grants.pop(task_id, None)
-            self.turn_deadlines.pop(task_id, None)
-            self._abandoned_turns.discard(task_id)
+        return waiting
+
+    def end_turn(self, task_id: str) -> Exception | None:
+        """Ends what `begin_turn` began. Returns the error for which the turn was cancelled, if it was."""
+        is_abandoned, was_waiting = task_id in self._abandoned_turns, self._waiting_tasks.pop(task_id, None) is not None
+        self.turn_grants.pop(task_id, None)
+        self.turn_deadlines.pop(task_id, None)
+        self._abandoned_turns.discard(task_id)
+        if is_abandoned:
+            return TurnAbandoned()
+        return None if was_waiting else ShuttingDown(task_id)
 
     def abandon_turn(self, task_id: str) -> None:
         """Cancels the turn of a task that has ended."""
@@ -162,3 +177,16 @@ class InFlight:
         if self.call_grants.pop(waiting, None) is not None:
             self._abandoned_calls[waiting] = error
             waiting.cancel()
+
+
+def _increment(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+def _decrement(counts: dict[str, int], key: str) -> None:
+    """Counts one less, and forgets a key without any."""
+    left = counts.get(key, 0) - 1
+    if left:
+        counts[key] = left
+    else:
+        counts.pop(key, None)

@@ -53,6 +53,10 @@ class PartCounts:
         self._counts[name] = known + len(piece.artifact.parts)
         return known >= SEPARATE_PARTS_MAX
 
+    def are_many(self, piece: ArtifactPiece) -> bool:
+        """Returns whether the artifact of a piece has SEPARATE_PARTS_MAX parts now, so that the next piece may be joined."""
+        return self._counts[piece.artifact.artifact_id] >= SEPARATE_PARTS_MAX
+
 
 class TurnJournal:
     """Collects the events of one turn. The cost of adding an event does not depend on the number of earlier events.
@@ -81,7 +85,8 @@ class TurnJournal:
         if turn_state.events:
             self._close_piece()
             self._events += turn_state.events
-            self._size += sum(_body_size(event) for event in turn_state.events)
+            for event in turn_state.events:
+                self._size += _body_size(event)
         self.row = turn_state.row
 
     def add_piece(self, piece: ArtifactPiece, at: int) -> None:
@@ -96,8 +101,11 @@ class TurnJournal:
                 return
         self._close_piece()
         self.row = replace(self.row, last_seq=self.row.last_seq + 1, updated=at)
-        self._open_piece, self._open_piece_at = piece, at
-        self._open_piece_size = sum(len(part.text) for part in piece.artifact.parts if isinstance(part.text, str))
+        if self._part_counts.are_many(piece):
+            self._open_piece, self._open_piece_at = piece, at
+            self._open_piece_size = sum(len(part.text) for part in piece.artifact.parts if isinstance(part.text, str))
+        else:
+            self._add_piece_event(piece, at)
 
     def unwritten_events(self) -> tuple[TaskEvent, ...]:
         """Returns the events that are not written yet. From now on, no text joins them."""
@@ -118,7 +126,8 @@ class TurnJournal:
     @property
     def is_full(self) -> bool:
         """Returns whether the turn has reached its limits."""
-        return self.event_count > self._limits.events_max or self._size + self._open_piece_size > self._limits.bytes_max
+        limits = self._limits
+        return self.row.last_seq - self._first_seq > limits.events_max or self._size + self._open_piece_size > limits.bytes_max
 
     @property
     def pause_seconds(self) -> float:
@@ -138,20 +147,18 @@ class TurnJournal:
     def _close_piece(self) -> None:
         if self._open_piece is not None:
             piece = self._open_piece if self._joiner is None else self._joiner.joined_piece()
-            event = artifact_event(
-                self.row.last_seq,
-                self._open_piece_at,
-                piece.artifact,
-                append=piece.append,
-                last_chunk=piece.last_chunk,
-                metadata=piece.metadata,
-            )
-            self._events.append(event)
-            self._size += _body_size(event)
             self._open_piece, self._open_piece_size, self._joiner = None, 0, None
+            self._add_piece_event(piece, self._open_piece_at)
+
+    def _add_piece_event(self, piece: ArtifactPiece, at: int) -> None:
+        event = artifact_event(
+            self.row.last_seq, at, piece.artifact, append=piece.append, last_chunk=piece.last_chunk, metadata=piece.metadata
+        )
+        self._events.append(event)
+        self._size += _body_size(event)
 
 
 def _body_size(event: TaskEvent) -> int:
     """Returns the size in bytes of UTF-8."""
-    text = event.body + (event.metadata_json or "")
+    text = event.body if event.metadata_json is None else event.body + event.metadata_json
     return len(text) if text.isascii() else len(text.encode())

@@ -28,7 +28,7 @@ from adapters.contract import (
     UpstreamFault,
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
-from adapters.upstream.guarded import batches_of
+from adapters.upstream.guarded import begin_turn
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
@@ -97,8 +97,8 @@ class TurnRecorder:
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
         ref_timer = _VendorRefTimer(self._stores)
         try:
-            async with aclosing(batches_of(adapter, turn, call)) as batches:
-                async for events in batches:
+            async with aclosing(begin_turn(adapter, turn, call)) as running:
+                while (events := await running.next_events()) is not None:
                     ending = self._add_events(journal, events, ref_timer)
                     if ending is not None:
                         event = ending
@@ -193,10 +193,11 @@ class TurnRecorder:
         journal.row = row = _without_answered_prompts(journal.row, event)
         unwritten = journal.unwritten_events()
         _log_event(row, event)
-        write = partial(self._append_events, journal.written_row, row, unwritten, started, write_cost=write_cost, retries=journal.retries)
+        written, retries = journal.written_row, journal.retries
         try:
-            superseding = await write()
+            superseding = await self._append_events(written, row, unwritten, started, write_cost=write_cost, retries=retries)
         except (WriteFailed, ReadFailed) as error:
+            write = partial(self._append_events, written, row, unwritten, started, write_cost=write_cost, retries=retries)
             self._deferred_endings.retry_until_written(row.id, TURN_ENDING, write)
             raise EndingNotWritten(row.id) from error
         return journal.to_turn_state() if superseding is None else superseding
@@ -245,31 +246,26 @@ class TurnRecorder:
 
     def _add_events(self, journal: TurnJournal, events: Sequence[Event], ref_timer: "_VendorRefTimer") -> Event | None:
         """Adds events that came together. Returns the one that ends the turn, if any; a refused answer is not added."""
+        at = self._stores.now()
         for event in events:
-            if isinstance(event, AnswerRefused):
+            if isinstance(event, ArtifactPiece):
+                journal.add_piece(event, at)
+            elif isinstance(event, AnswerRefused):
                 return event
-            self._add_event(journal, event)
-            if type(event) in ENDINGS or journal.is_full:
-                return self._ending_of(journal, event)
-            if not isinstance(event, ArtifactPiece):
-                ref_timer.on_event(event, journal.row)
+            else:
+                journal.add(self.transitions.apply_event(journal.row, event, at))
+                if type(event) in ENDINGS:
+                    return event
+                ref_timer.note_event(event, journal.row)
                 _log_event(journal.row, event)
+            if journal.is_full:
+                return self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
+        ref_timer.start()
         return None
-
-    def _add_event(self, journal: TurnJournal, event: Event) -> None:
-        """Adds an event to the journal without writing it."""
-        if isinstance(event, ArtifactPiece):
-            journal.add_piece(event, self._stores.now())
-        else:
-            journal.add(self.transitions.apply_event(journal.row, event))
-
-    def _ending_of(self, journal: TurnJournal, last: Event) -> Event:
-        """Returns the event that ends the turn: its last one if that is an ending, and otherwise the failure of a turn that is too long."""
-        return last if type(last) in ENDINGS else self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Adds the failure that ends a turn whose agent sent no ending."""
-        self._add_event(journal, event)
+        journal.add(self.transitions.apply_event(journal.row, event))
         return event
 
 
@@ -317,14 +313,21 @@ class _VendorRefTimer:
 
     def __init__(self, stores: TaskStores) -> None:
         self._stores = stores
+        self._row: TaskRow | None = None  # with ids that are not written yet
         self._timer: asyncio.TimerHandle | None = None
 
-    def on_event(self, event: Event, row: TaskRow) -> None:
+    def note_event(self, event: Event, row: TaskRow) -> None:
         if isinstance(event, RefLearned):
-            self.cancel()
-            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._stores, row)
+            self._row = row
             if event.ref.task_id:
                 self._stores.tasks.note_agent_task(row)
+
+    def start(self) -> None:
+        """Begins to wait, after events that do not end the turn."""
+        if self._row is not None:
+            self.cancel()
+            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._stores, self._row)
+            self._row = None
 
     def cancel(self) -> None:
         if self._timer is not None:

@@ -66,20 +66,20 @@ class TaskTransitions:
         """Returns a paused task with the status WORKING."""
         return self.with_status(replace(row, last_seq=previous.last_seq), TaskState.WORKING, None, self._now())
 
-    def apply_event(self, row: TaskRow, event: Event) -> TurnState:
-        """Returns the task after one more event, with the entry for the event, if it makes one."""
-        at = self._now()
+    def apply_event(self, row: TaskRow, event: Event, at: int | None = None) -> TurnState:
+        """Returns the task after one more event, with the entry for the event, if it makes one. `at`: when it arrived; None: now."""
+        at = self._now() if at is None else at
         if isinstance(event, RefLearned):
             ref = with_unanswered_prompts(row.vendor_ref, event.ref) if row.has_open_prompts else event.ref
             vendor_ref = msgspec.json.encode(ref).decode()
             return TurnState(replace(row, vendor_ref=vendor_ref, awaited_connection_id=event.awaited_connection_id, updated=at), ())
-        if isinstance(event, RejectedArtifact):
-            return _with_events(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):
             message = _with_gateway_ids(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             status = TaskStatus(TaskState.COMPLETED, message, to_rfc3339(at))
             completed = replace(row, state=TaskState.COMPLETED, runner="")
             return _with_events(completed, reply_event(row.last_seq + 1, at, status))
+        if isinstance(event, RejectedArtifact):
+            return _with_events(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=with_prompts(row.vendor_ref, event.prompts))
         metadata = None if isinstance(event, AnswerRefused) else event.metadata
@@ -101,6 +101,8 @@ class TaskTransitions:
 
     def _state_and_message(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
         match event:
+            case Done(message):
+                state = TaskState.COMPLETED
             case Progress(message, detail=detail):
                 state = TaskState.WORKING
                 message = message or (self.gateway_message(row, STACK_TRACE_TEXT, has_withheld_detail=True) if detail else None)
@@ -111,8 +113,6 @@ class TaskTransitions:
                 message = message or (self.gateway_message(row, UNEXPLAINED_AUTH_TEXT) if auth else None)
             case Suspended(message):
                 state = TaskState.WORKING
-            case Done(message):
-                state = TaskState.COMPLETED
             case Canceled(message):
                 state = TaskState.CANCELED
             case Failed(reason, message, rejected, detail, kind, retryable, retry_after):
@@ -136,10 +136,10 @@ class TaskTransitions:
     def with_status(
         self, row: TaskRow, state: TaskState, message: Message | None, at: int, metadata: Mapping[str, Any] | None = None
     ) -> TurnState:
-        status = TaskStatus(state=state, timestamp=to_rfc3339(at), **({"message": message} if message else {}))
+        seq = row.last_seq + 1
+        event = status_event(seq, at, TaskStatus(state, message or UNSET, to_rfc3339(at)), metadata)
         runner = self._tasks.runner if state is TaskState.WORKING else ""
-        event = status_event(row.last_seq + 1, at, status, metadata)
-        return _with_events(replace(row, state=state, runner=runner), event)
+        return TurnState(replace(row, state=state, runner=runner, last_seq=seq, updated=at), (event,))
 
 
 def join_events(earlier: TurnState, later: TurnState) -> TurnState:

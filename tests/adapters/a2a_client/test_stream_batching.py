@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from adapters.a2a_client.stream_batching import BATCH_SECONDS, IMMEDIATE_READS, read_batches
+from adapters.a2a_client.stream_batching import BATCH_SECONDS, IMMEDIATE_READS, StreamBatches
 from adapters.a2a_client.wire.tolerant import PeerEvent
 from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.task import Message, Part, Role
@@ -37,8 +37,11 @@ def decode(data: bytes) -> PeerEvent:
 
 async def read(answer: Arriving, limit: int = LIMIT) -> list[list[str]]:
     """The ids of the messages in each batch."""
-    batches = read_batches(answer, limit, lambda: None, decode)  # type: ignore[arg-type]  # all that is used of a response
-    return [[event.message_id for event in batch if isinstance(event, Message)] async for batch in batches]
+    batches = StreamBatches(answer, limit, lambda: None, decode)  # type: ignore[arg-type]  # all that is used of a response
+    read = list[list[str]]()
+    while (batch := await batches.next_batch()) is not None:
+        read.append([event.message_id for event in batch if isinstance(event, Message)])
+    return read
 
 
 async def test_the_first_reads_come_at_once_and_later_ones_when_a_moment_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +61,8 @@ async def test_a_large_event_is_a_batch_of_its_own() -> None:
 
 
 async def test_what_came_before_a_broken_event_is_read() -> None:
-    batches = read_batches(Arriving(b"data: 1\n\ndata: broken\n\n"), LIMIT, lambda: None, decode)  # type: ignore[arg-type]  # see `read`
-    events = iter(await anext(batches))
+    batches = StreamBatches(Arriving(b"data: 1\n\ndata: broken\n\n"), LIMIT, lambda: None, decode)  # type: ignore[arg-type]  # see `read`
+    events = iter(await batches.next_batch() or ())
     assert next(events).message_id == "1"  # type: ignore[union-attr]  # a message
     with pytest.raises(InvalidAnswer):
         next(events)
@@ -72,5 +75,5 @@ async def test_an_event_over_the_limit_ends_the_stream() -> None:
 
 async def test_every_read_is_a_sign_of_life() -> None:
     signs = list[int]()
-    batches = read_batches(Arriving(b": comment\n\n", b"data: 1\n\n"), LIMIT, lambda: signs.append(1), decode)  # type: ignore[arg-type]  # see `read`
-    assert [list(batch) for batch in [batch async for batch in batches]] == [[decode(b"1")]] and len(signs) == 2
+    batches = StreamBatches(Arriving(b": comment\n\n", b"data: 1\n\n"), LIMIT, lambda: signs.append(1), decode)  # type: ignore[arg-type]  # see `read`
+    assert list(await batches.next_batch() or ()) == [decode(b"1")] and len(signs) == 2

@@ -19,6 +19,7 @@ from adapters.contract import (
     InvalidAnswer,
     Progress,
     RefLearned,
+    RunningTurn,
     Turn,
     Unreachable,
     UpstreamFault,
@@ -30,7 +31,7 @@ from adapters.upstream import guarded
 from adapters.upstream.egress import EgressRefused
 from adapters.upstream.guarded import LATE_TEXT, NO_ENDING_TEXT, QUIET, GuardedAdapter, GuardedWatcher, guard
 from adapters.upstream.pending_consent import PENDING_KEY
-from tests.fakes.a2a_calls import call_to, turn
+from tests.fakes.a2a_calls import YieldedBatches, call_to, turn
 
 
 class Acting:
@@ -358,14 +359,22 @@ class Batching(Acting):
         super().__init__(breaks)
         self._events = events
 
-    async def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+    def begin_turn(self, turn: Turn, call: Call) -> RunningTurn:
+        return YieldedBatches(self._yield_batches(call))
+
+    async def _yield_batches(self, call: Call) -> AsyncGenerator[Sequence[Event], None]:
         yield ()
         yield self._events
         raise UpstreamFault("it broke", f"secret {call.headers['Authorization']}")
 
 
 async def batches_of(*events: Event) -> list[Sequence[Event]]:
-    return [batch async for batch in GuardedAdapter(Batching(*events)).run_in_batches(turn("hi"), call_to("http://a.example/"))]
+    running = GuardedAdapter(Batching(*events)).begin_turn(turn("hi"), call_to("http://a.example/"))
+    batches = list[Sequence[Event]]()
+    while (batch := await running.next_events()) is not None:
+        batches.append(batch)
+    await running.aclose()
+    return batches
 
 
 async def test_events_that_arrive_together_stay_together_up_to_the_first_ending() -> None:

@@ -1,5 +1,6 @@
 """Claims about agents that fail: what is safe is tried again, never much; who can't be reached is left alone; a task stays where it is."""
 
+import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -161,6 +162,32 @@ async def test_an_agent_that_answers_badly_or_that_we_had_no_room_for_is_not_lef
         for _ in range(3 * FAILURES_MAX):
             await tried.run()
         assert tried.resilience.ejected_count == 0
+
+
+class Breaking(Acting):
+    """Begins each answer, and breaks off once all of them have begun."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self._all_began = asyncio.Barrier(answers)
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        yield RefLearned(VendorRef("context", "task"))
+        await self._all_began.wait()
+        raise Unreachable("broke off")
+
+
+async def test_an_agent_that_breaks_off_many_answers_at_once_is_left_alone() -> None:
+    tried = Tried()
+    tried.adapter = guard(Breaking(FAILURES_MAX), tried.resilience)
+
+    async def read_to_the_ending() -> None:  # and no further, as those who record turns do
+        async for event in tried.adapter.run(turn("hi"), tried.call):
+            if isinstance(event, Failed):
+                return
+
+    await asyncio.gather(*(read_to_the_ending() for _ in range(FAILURES_MAX)))
+    assert tried.resilience.ejected_count == 1
 
 
 async def test_new_tasks_are_shared_by_weight_and_spares_come_last() -> None:

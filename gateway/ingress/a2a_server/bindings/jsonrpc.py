@@ -7,8 +7,8 @@ import structlog
 from adapters.a2a_client.wire.v1 import error_bytes, result_bytes
 from adapters.task import Task, encode
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import VERSIONS, A2aMethod, method_of
-from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
-from gateway.ingress.a2a_server.operations import OperationRequest, Operations, Stream
+from gateway.ingress.a2a_server.bindings.sse_frames import SseFrames
+from gateway.ingress.a2a_server.operations import OperationRequest, Operations, OperationStream
 from gateway.ingress.a2a_server.parameters import read_service_parameters
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json_content_type, forget_headers, read_body, respond
 from gateway.ingress.http.authentication import RequestAuthentication
@@ -102,11 +102,12 @@ def retry_header(method: A2aMethod, outcome: Any) -> list[Header]:
     return [(b"retry-after", str(seconds).encode())] if seconds else []
 
 
-def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
+def _encode_events(request_id: Any, method: A2aMethod, events: OperationStream) -> Any:
     begin = b'{"jsonrpc":"2.0","id":%s,"result":' % encode(request_id)
-    return sse_frames(
+    write_result = None if method.writes_unchanged else method.write_result
+    return SseFrames(
         events,
-        lambda event: b"%s%s}" % (begin, event.encoded if method.writes_unchanged else encode(method.write_result(event.response))),
+        lambda event: b"%s%s}" % (begin, event.encoded if write_result is None else encode(write_result(event.response))),
         lambda report: b"data: %s\n\n" % error_bytes(request_id, report.mapping.jsonrpc_code, report.detail, a2a_details(report)),
     )
 

@@ -10,8 +10,8 @@ from adapters.task import encode
 from gateway.ingress.a2a_server.bindings.jsonrpc import extension_headers, retry_header
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
 from gateway.ingress.a2a_server.bindings.rest_paths import Route, find_route
-from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
-from gateway.ingress.a2a_server.operations import OperationRequest, Operations, Stream
+from gateway.ingress.a2a_server.bindings.sse_frames import SseFrames
+from gateway.ingress.a2a_server.operations import OperationRequest, Operations, OperationStream
 from gateway.ingress.a2a_server.parameters import QUERY_FIELDS_MAX, read_service_parameters
 from gateway.ingress.http.asgi import (
     JSON,
@@ -137,8 +137,8 @@ def _error_body(report: ErrorReport, is_a2a_03: bool = False) -> bytes:
     return encode({"type": name, "message": report.detail, "error": error})
 
 
-def _encode_events(method: A2aMethod, events: Stream, is_a2a_03: bool) -> Any:
-    return sse_frames(
+def _encode_events(method: A2aMethod, events: OperationStream, is_a2a_03: bool) -> Any:
+    return SseFrames(
         events,
         lambda event: event.encoded if method.writes_unchanged else encode(method.write_result(event.response)),
         lambda report: b"event: error\ndata: %s\n\n" % _error_body(report, is_a2a_03),

@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from adapters.contract import Call, Done, Event, Progress, RefLearned, Turn, VendorRef
+from adapters.contract import Call, Done, Event, Progress, RefLearned, RunningTurn, Turn, VendorRef
 from gateway.storage.database import Database
 from gateway.tasks.turns.journal import UPDATED_STEP_US
-from tests.fakes.a2a_calls import call_to
+from tests.fakes.a2a_calls import YieldedBatches, call_to
 from tests.fakes.turning import Desk, Scripted, piece, words
 
 
@@ -22,7 +22,10 @@ class Batching(Scripted):
         self.times: list[int] = []  # the task's `updated` after each batch but the last
         self.writes: list[int] = []
 
-    async def run_in_batches(self, turn: Turn, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+    def begin_turn(self, turn: Turn, call: Call) -> RunningTurn:
+        return YieldedBatches(self._yield_batches())
+
+    async def _yield_batches(self) -> AsyncGenerator[Sequence[Event], None]:
         seq = 2
         for batch in self._batches:
             self._desk.clock.now += self._seconds
