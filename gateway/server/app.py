@@ -23,7 +23,7 @@ from gateway.server.composition import mcp_server, protocol_servers
 from gateway.server.composition.capacity import client_limits
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.protocol_servers import build_admission
-from gateway.server.composition.storage import refuse_wrong_database
+from gateway.server.composition.storage import migrate_ahead, refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
 from gateway.server.router import Handlers, Router
 from gateway.server.settings import Settings
@@ -48,6 +48,7 @@ def serve(settings: Settings) -> None:
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     for number in SIGNALS:
         signal.signal(number, _exit_on_signal)
+    migrate_ahead(settings)
     if settings.workers > 1:
         _check_database(settings)
         _run_workers(settings)

@@ -1,5 +1,8 @@
 """Opens the home folder, the signing keys and the database of one process."""
 
+import os
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +51,43 @@ def open_storage(settings: Settings, process: str, *, stale_seconds: float, obse
         except SQLAlchemyError as error:
             raise describe_unusable(database.engine, error) from error
         return Storage(keys, database, locks.pop_all())
+
+
+def migrate_ahead(settings: Settings) -> None:
+    """Migrates the database in a child process, whose memory ends with it: Alembic takes 10 MB.
+
+    Called before any thread runs. Does nothing where no migration is due. If the child fails, `open_storage` tries again and raises what is
+    wrong.
+    """
+    if threading.active_count() > 1 or not hasattr(os, "fork") or not _is_migration_due(settings):
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        storage = open_storage(settings, "interlock migrating", stale_seconds=0.0, observe_commit=lambda seconds: None)
+        storage.database.close()
+        storage.locks.close()
+    except Exception as error:  # noqa: BLE001 (the root of the child, whose problem the parent meets again)
+        log.warning("migration_repeated", problem=str(error))
+    finally:
+        sys.stderr.flush()
+        os._exit(0)  # the handlers of the parent's end are not the child's
+
+
+def _is_migration_due(settings: Settings) -> bool:
+    """Returns whether the schema is older than this version's, as far as can be told at once."""
+    file = sqlite_path(settings.database_url)
+    if file is not None and not file.exists():
+        return True
+    engine = engine_for(settings.database_url)
+    try:
+        return Database(engine).revision() < HEAD
+    except SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
 
 
 def refuse_wrong_database(database: Database, settings: Settings, keys: SigningKeys) -> None:
