@@ -1,0 +1,130 @@
+"""The registry's rows as they were at one moment. A newer snapshot takes unchanged entries from the one before."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, select, text, tuple_
+
+from registry.cards.card import Family, Registration
+from registry.tables import registrations as table
+
+READ_AT_ONCE = 200
+CLOCK_SKEW = 600_000_000  # microseconds that the clocks of two processes may differ; with more, a change leads to a look at all rows
+Names = Mapping[str, Registration]
+EntryKey = tuple[str, str]  # tenant, name
+ToRegistration = Callable[[Row[Any]], Registration]
+_READ_CHECKSUM = text("SELECT count(*), coalesce(sum(updated / 1000), 0), coalesce(max(updated), 0) FROM registrations")
+
+
+class Checksum(NamedTuple):
+    """Differs between any two states of the table: an entry's time of change grows by a millisecond at least with each change."""
+
+    entries: int = 0
+    milliseconds: int = 0  # the sum of the times of change
+    newest: int = 0  # the latest of them, in microseconds
+
+
+NO_ENTRIES = Checksum()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    secret_hash: str  # sha256, in hex
+    jwks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    tenants: Mapping[str, Names] = field(default_factory=dict)  # each in the order of names
+    clients: Mapping[str, Registration] = field(default_factory=dict)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by client id
+    checksum: Checksum = NO_ENTRIES  # of these entries
+    lists: dict[tuple[str, Family | None], Sequence[Registration]] = field(default_factory=dict, repr=False)  # those asked for so far
+
+
+def read_snapshot(connection: Connection, previous: Snapshot, to_registration: ToRegistration) -> Snapshot:
+    """Returns the current rows, or `previous` if they are the same.
+
+    Looks at the rows that changed last. Only if these do not explain the checksum, as after a removal, it looks at the times of all.
+    """
+    checksum = _read_checksum(connection)
+    if checksum == previous.checksum:
+        return previous
+    changed = _changed_keys(_read_times(connection, previous.checksum.newest - CLOCK_SKEW), previous)
+    found = _replace_entries(previous, *_read_rows(connection, changed, to_registration))
+    if found.checksum == checksum:
+        return found
+    times = _read_times(connection)
+    gone = {(entry.tenant, entry.name) for entry in found.clients.values()} - {(tenant, name) for tenant, name, _, _ in times}
+    return _replace_entries(found, *_read_rows(connection, _changed_keys(times, found), to_registration), gone)
+
+
+_RowTime = tuple[str, str, int, str]  # tenant, name, time of the last change, client id
+
+
+def _read_checksum(connection: Connection) -> Checksum:
+    return Checksum(*map(int, connection.execute(_READ_CHECKSUM).one()))
+
+
+def _read_times(connection: Connection, after: int = -1) -> list[_RowTime]:
+    """The times of the entries that were changed after a time."""
+    query = select(table.c.tenant, table.c.name, table.c.updated, table.c.client_id).where(table.c.updated > after)
+    return [(tenant, name, updated, client_id) for tenant, name, updated, client_id in connection.execute(query)]
+
+
+def _changed_keys(times: Iterable[_RowTime], known: Snapshot) -> list[EntryKey]:
+    """The entries that are not known as they are now."""
+    return [
+        (tenant, name)
+        for tenant, name, updated, client_id in times
+        if (entry := known.clients.get(client_id)) is None or entry.updated != updated
+    ]
+
+
+def _read_rows(
+    connection: Connection, keys: Sequence[EntryKey], to_registration: ToRegistration
+) -> tuple[list[Registration], dict[str, Credentials]]:
+    """Reads entries by tenant and name, and their credentials by client id."""
+    found: list[Registration] = []
+    credentials: dict[str, Credentials] = {}
+    for start in range(0, len(keys), READ_AT_ONCE):
+        wanted = select(table).where(tuple_(table.c.tenant, table.c.name).in_(keys[start : start + READ_AT_ONCE]))
+        for row in connection.execute(wanted):
+            found.append(to_registration(row))
+            credentials[row.client_id] = Credentials(row.client_secret_hash, row.client_jwks)
+    return found, credentials
+
+
+def _replace_entries(
+    previous: Snapshot, read: Sequence[Registration], credentials: Mapping[str, Credentials], gone: Collection[EntryKey] = ()
+) -> Snapshot:
+    """Returns a snapshot with the entries that were read in place of those of their names, and without those that are gone."""
+    if not read and not gone:
+        return previous
+    fresh: defaultdict[str, dict[str, Registration | None]] = defaultdict(dict)
+    for tenant, name in gone:
+        fresh[tenant][name] = None
+    for entry in read:
+        fresh[entry.tenant][entry.name] = entry
+    tenants, clients, known_credentials = dict(previous.tenants), dict(previous.clients), dict(previous.credentials)
+    milliseconds = previous.checksum.milliseconds
+    for tenant, names in fresh.items():
+        known = tenants.get(tenant, {})
+        for outdated in filter(None, map(known.get, names)):
+            milliseconds -= outdated.updated // 1000
+            del clients[outdated.client_id], known_credentials[outdated.client_id]
+        tenants[tenant] = _merge_names(known, names)
+    clients |= {entry.client_id: entry for entry in read}
+    milliseconds += sum(entry.updated // 1000 for entry in read)
+    checksum = Checksum(len(clients), milliseconds, max(map(attrgetter("updated"), clients.values()), default=0))
+    shown = {tenant: names for tenant, names in sorted(tenants.items()) if names}
+    return Snapshot(shown, clients, {**known_credentials, **credentials}, checksum)
+
+
+def _merge_names(known: Names, fresh: Mapping[str, Registration | None]) -> Names:
+    """Returns the entries of a tenant with changed ones, and without those that are None, in the order of names."""
+    merged = {name: entry for name, entry in {**known, **fresh}.items() if entry is not None}
+    return merged if len(merged) == len(known) and fresh.keys() <= known.keys() else dict(sorted(merged.items()))

@@ -1,0 +1,99 @@
+"""A snapshot follows every change of the rows, whatever the clocks say, and looks at few rows after a change."""
+
+import random
+from itertools import count
+
+import pytest
+from sqlalchemy import text
+
+from gateway.storage.database import Database
+from registry import snapshot
+from registry.cards.card import Family, RegistrationStatus
+from registry.snapshot import CLOCK_SKEW, Snapshot, read_snapshot
+from registry.store import Registry
+from tests.fakes.plaintext_settings import PLAINTEXT_ROWS
+from tests.registry.test_store import agent, registry_on
+
+STEPS = 120
+TENANTS = ("acme", "default", "zeta")
+
+
+async def whole(database: Database) -> Snapshot:
+    """What a process reads that has just been started."""
+    return await database.read(lambda connection: read_snapshot(connection, Snapshot(), PLAINTEXT_ROWS.to_registration))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_reload_finds_each_change_of_processes_whose_clocks_differ(database: Database, seed: int) -> None:
+    choice = random.Random(seed)
+    ticks = [count(5 * CLOCK_SKEW, 3_000), count(2 * CLOCK_SKEW, 700)]  # the second clock is far behind
+    writers = [registry_on(database), registry_on(database)]
+    for writer, clock in zip(writers, ticks, strict=True):
+        writer._now = clock.__next__
+    reader = registry_on(database)
+    for step in range(STEPS):
+        writer = choice.choice(writers)
+        await writer.reload()
+        await change_at_random(writer, choice, step)
+        if choice.random() < 0.6:  # else several changes are read together
+            await reader.reload()
+    await reader.reload()
+    expected = await whole(database)
+    assert reader._snapshot == expected
+    assert {tenant: list(names) for tenant, names in reader._snapshot.tenants.items()} == {
+        tenant: sorted(names) for tenant, names in sorted(expected.tenants.items())
+    }
+
+
+async def change_at_random(registry: Registry, choice: random.Random, step: int) -> None:
+    known = [(tenant, entry.name) for tenant in TENANTS for entry in registry.list(tenant)]
+    act = choice.choice(["add", "change", "change", "renew", "remove"]) if known else "add"
+    tenant, name = choice.choice(known) if known else ("", "")
+    if act == "add":
+        await registry.add(agent(f"a{choice.randrange(1000)}-{step}", choice.choice(TENANTS)))
+    elif act == "change":
+        await registry.set_status(tenant, name, choice.choice([RegistrationStatus.DOWN, RegistrationStatus.ACTIVE]))
+    elif act == "renew":
+        await registry.renew_secret(tenant, name)
+    else:
+        await registry.remove(tenant, name)
+        if choice.random() < 0.5:
+            await registry.add(agent(name, tenant))
+
+
+async def test_a_change_among_many_looks_at_the_rows_that_changed_last(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    read_times = snapshot._read_times
+
+    def counted(*given: object) -> list[tuple[str, str, int, str]]:
+        found = read_times(*given)  # type: ignore[arg-type]  # passed on
+        looked.append(len(found))
+        return found
+
+    monkeypatch.setattr(snapshot, "_read_times", counted)
+    registry = registry_on(database)
+    registry._now = count(CLOCK_SKEW, CLOCK_SKEW // 10).__next__
+    for number in range(40):
+        await registry.add(agent(f"agent-{number}"))
+    looked.clear()
+    await registry.set_status("default", "agent-7", RegistrationStatus.DOWN)
+    assert len(looked) == 1 and looked[0] <= 12  # those of the last CLOCK_SKEW, and the changed one
+    looked.clear()
+    await registry.reload()
+    assert looked == []
+    await registry.remove("default", "agent-7")
+    assert len(registry.list("default", Family.AGENT)) == 39
+
+
+async def test_an_older_time_than_the_clock_before_is_found_and_then_at_rest(database: Database) -> None:
+    registry = registry_on(database)
+    await registry.add(agent())
+    await registry.add(agent("travel"))
+    await database.write(
+        lambda batch: batch.connection.execute(text("UPDATE registrations SET updated = 1, rank = 7 WHERE name = 'travel'"))
+    )
+    await registry.reload()
+    assert registry.find("default", "travel").rank == 7
+    generation = registry.generation
+    await registry.reload()
+    assert registry.generation == generation
