@@ -12,7 +12,9 @@ from registry.cards.card import Family, Registration
 from registry.tables import registrations as table
 
 READ_AT_ONCE = 200
-CLOCK_SKEW = 600_000_000  # microseconds that the clocks of two processes may differ; with more, a change leads to a look at all rows
+CLOCK_SKEW = (
+    5_000_000  # microseconds that the clocks of processes may differ, or a commit may take: else a change leads to a look at all rows
+)
 Names = Mapping[str, Registration]
 EntryKey = tuple[str, str]  # tenant, name
 ToRegistration = Callable[[Row[Any]], Registration]
@@ -42,6 +44,7 @@ class Snapshot:
     clients: Mapping[str, Registration] = field(default_factory=dict)
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by client id
     checksum: Checksum = NO_ENTRIES  # of these entries
+    server_generation: int = 0  # counts the snapshots in which a server differs from the one before
     lists: dict[tuple[str, Family | None], Sequence[Registration]] = field(default_factory=dict, repr=False)  # those asked for so far
 
 
@@ -110,18 +113,20 @@ def _replace_entries(
     for entry in read:
         fresh[entry.tenant][entry.name] = entry
     tenants, clients, known_credentials = dict(previous.tenants), dict(previous.clients), dict(previous.credentials)
-    milliseconds = previous.checksum.milliseconds
+    milliseconds, families = previous.checksum.milliseconds, {entry.family for entry in read}
     for tenant, names in fresh.items():
         known = tenants.get(tenant, {})
         for outdated in filter(None, map(known.get, names)):
             milliseconds -= outdated.updated // 1000
+            families.add(outdated.family)
             del clients[outdated.client_id], known_credentials[outdated.client_id]
         tenants[tenant] = _merge_names(known, names)
     clients |= {entry.client_id: entry for entry in read}
     milliseconds += sum(entry.updated // 1000 for entry in read)
     checksum = Checksum(len(clients), milliseconds, max(map(attrgetter("updated"), clients.values()), default=0))
     shown = {tenant: names for tenant, names in sorted(tenants.items()) if names}
-    return Snapshot(shown, clients, {**known_credentials, **credentials}, checksum)
+    server_generation = previous.server_generation + (Family.SERVER in families)
+    return Snapshot(shown, clients, {**known_credentials, **credentials}, checksum, server_generation)
 
 
 def _merge_names(known: Names, fresh: Mapping[str, Registration | None]) -> Names:

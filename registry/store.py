@@ -102,6 +102,11 @@ class Registry:
         self._built_in = {entry.name: entry for entry in built_in}
         self.generation = 0  # counts the snapshots; results derived from an older one may be outdated
 
+    @property
+    def server_generation(self) -> int:
+        """Counts the snapshots in which a server changed: what is derived from servers alone, such as their tools, is outdated then."""
+        return self._snapshot.server_generation
+
     def find(self, tenant: str, name: str) -> Registration:
         """Returns the entry in any status. Raises UnknownName."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
