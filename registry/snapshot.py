@@ -12,13 +12,15 @@ from registry.cards.card import Family, Registration
 from registry.tables import registrations as table
 
 READ_AT_ONCE = 200
-CLOCK_SKEW = (
-    5_000_000  # microseconds that the clocks of processes may differ, or a commit may take: else a change leads to a look at all rows
-)
+CLOCK_SKEW = 5_000_000  # microseconds by which a change may be older than one that was seen before it; else all rows are looked at
 Names = Mapping[str, Registration]
 EntryKey = tuple[str, str]  # tenant, name
 ToRegistration = Callable[[Row[Any]], Registration]
-_READ_CHECKSUM = text("SELECT count(*), coalesce(sum(updated / 1000), 0), coalesce(max(updated), 0) FROM registrations")
+_READ_TIMES = text(  # one statement, so that no change comes between the checksum and the times
+    "SELECT entries, milliseconds, newest, tenant, name, updated, client_id FROM (SELECT count(*) AS entries, "
+    "coalesce(sum(updated / 1000), 0) AS milliseconds, coalesce(max(updated), 0) AS newest FROM registrations) AS whole "
+    "LEFT JOIN registrations ON updated > :after"
+)
 
 
 class Checksum(NamedTuple):
@@ -53,14 +55,11 @@ def read_snapshot(connection: Connection, previous: Snapshot, to_registration: T
 
     Looks at the rows that changed last. Only if these do not explain the checksum, as after a removal, it looks at the times of all.
     """
-    checksum = _read_checksum(connection)
-    if checksum == previous.checksum:
-        return previous
-    changed = _changed_keys(_read_times(connection, previous.checksum.newest - CLOCK_SKEW), previous)
-    found = _replace_entries(previous, *_read_rows(connection, changed, to_registration))
+    checksum, times = _read_times(connection, previous.checksum.newest - CLOCK_SKEW)
+    found = _replace_entries(previous, *_read_rows(connection, _changed_keys(times, previous), to_registration))
     if found.checksum == checksum:
         return found
-    times = _read_times(connection)
+    _, times = _read_times(connection)
     gone = {(entry.tenant, entry.name) for entry in found.clients.values()} - {(tenant, name) for tenant, name, _, _ in times}
     return _replace_entries(found, *_read_rows(connection, _changed_keys(times, found), to_registration), gone)
 
@@ -68,14 +67,11 @@ def read_snapshot(connection: Connection, previous: Snapshot, to_registration: T
 _RowTime = tuple[str, str, int, str]  # tenant, name, time of the last change, client id
 
 
-def _read_checksum(connection: Connection) -> Checksum:
-    return Checksum(*map(int, connection.execute(_READ_CHECKSUM).one()))
-
-
-def _read_times(connection: Connection, after: int = -1) -> list[_RowTime]:
-    """The times of the entries that were changed after a time."""
-    query = select(table.c.tenant, table.c.name, table.c.updated, table.c.client_id).where(table.c.updated > after)
-    return [(tenant, name, updated, client_id) for tenant, name, updated, client_id in connection.execute(query)]
+def _read_times(connection: Connection, after: int = -1) -> tuple[Checksum, list[_RowTime]]:
+    """Returns the checksum of all entries, and the times of those that were changed after a time."""
+    rows = connection.execute(_READ_TIMES, {"after": after}).all()
+    times = [(tenant, name, updated, client_id) for _, _, _, tenant, name, updated, client_id in rows if tenant is not None]
+    return Checksum(*map(int, rows[0][:3])), times
 
 
 def _changed_keys(times: Iterable[_RowTime], known: Snapshot) -> list[EntryKey]:
@@ -131,5 +127,8 @@ def _replace_entries(
 
 def _merge_names(known: Names, fresh: Mapping[str, Registration | None]) -> Names:
     """Returns the entries of a tenant with changed ones, and without those that are None, in the order of names."""
-    merged = {name: entry for name, entry in {**known, **fresh}.items() if entry is not None}
-    return merged if len(merged) == len(known) and fresh.keys() <= known.keys() else dict(sorted(merged.items()))
+    merged = {**known, **{name: entry for name, entry in fresh.items() if entry is not None}}
+    is_ordered = len(merged) == len(known)  # no name is new
+    for name in (name for name, entry in fresh.items() if entry is None):
+        merged.pop(name, None)
+    return merged if is_ordered else dict(sorted(merged.items()))

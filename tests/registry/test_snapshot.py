@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -66,9 +67,9 @@ async def test_a_change_among_many_looks_at_the_rows_that_changed_last(database:
     looked: list[int] = []
     read_times = snapshot._read_times
 
-    def counted(*given: object) -> list[tuple[str, str, int, str]]:
-        found = read_times(*given)  # type: ignore[arg-type]  # passed on
-        looked.append(len(found))
+    def counted(*given: Any) -> Any:
+        found = read_times(*given)
+        looked.append(len(found[1]))
         return found
 
     monkeypatch.setattr(snapshot, "_read_times", counted)
@@ -79,9 +80,6 @@ async def test_a_change_among_many_looks_at_the_rows_that_changed_last(database:
     looked.clear()
     await registry.set_status("default", "agent-7", RegistrationStatus.DOWN)
     assert len(looked) == 1 and looked[0] <= 12  # those of the last CLOCK_SKEW, and the changed one
-    looked.clear()
-    await registry.reload()
-    assert looked == []
     await registry.remove("default", "agent-7")
     assert len(registry.list("default", Family.AGENT)) == 39
 
