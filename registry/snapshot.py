@@ -64,6 +64,16 @@ def read_snapshot(connection: Connection, previous: Snapshot, to_registration: T
     return _replace_entries(found, *_read_rows(connection, _changed_keys(times, found), to_registration), gone)
 
 
+def read_entry(connection: Connection, previous: Snapshot, to_registration: ToRegistration, key: EntryKey) -> Snapshot:
+    """Reads one entry again, or finds it gone. Returns `previous` if it is the same."""
+    read, credentials = _read_rows(connection, [key], to_registration)
+    known = previous.tenants.get(key[0], {}).get(key[1])
+    if not read:
+        return _replace_entries(previous, (), {}, [key] if known is not None else ())
+    is_same = known is not None and (known.client_id, known.updated) == (read[0].client_id, read[0].updated)
+    return previous if is_same else _replace_entries(previous, read, credentials)
+
+
 _RowTime = tuple[str, str, int, str]  # tenant, name, time of the last change, client id
 
 

@@ -5,6 +5,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -22,7 +23,7 @@ from registry.rows import (
     content_text_of,
     sha256_hex,
 )
-from registry.snapshot import Credentials, Names, Snapshot, read_snapshot
+from registry.snapshot import Credentials, Names, Snapshot, ToRegistration, read_entry, read_snapshot
 from registry.tables import probes
 from registry.tables import registrations as table
 
@@ -188,7 +189,7 @@ class Registry:
             await self._database.write(work)
         except IntegrityError as error:  # another process was faster
             raise NameTaken(candidate.name) from error
-        await self.reload()
+        await self._reload_entry(candidate.tenant, candidate.name)
         return self.find(candidate.tenant, candidate.name), secret
 
     async def update(
@@ -245,12 +246,19 @@ class Registry:
             self._raise_epoch(batch)
 
         await self._database.write(work)
-        await self.reload()
+        await self._reload_entry(tenant, name)
 
     async def reload(self) -> None:
-        """Reads the rows that changed since the last snapshot. Called at start, after each change and when the epoch was raised."""
+        """Reads the rows that changed since the last snapshot. Called at start, and when the epoch was raised."""
+        await self._load(read_snapshot)
+
+    async def _reload_entry(self, tenant: str, name: str) -> None:
+        """Reads an entry that this process changed. What others have changed is read when their epoch is seen."""
+        await self._load(partial(read_entry, key=(tenant, name)))
+
+    async def _load(self, read: Callable[[Connection, Snapshot, ToRegistration], Snapshot]) -> None:
         async with self._loading:
-            found = await self._database.read(lambda connection: read_snapshot(connection, self._snapshot, self._rows.to_registration))
+            found = await self._database.read(lambda connection: read(connection, self._snapshot, self._rows.to_registration))
             if found is not self._snapshot:
                 self._snapshot = found
                 self.generation += 1
@@ -276,7 +284,7 @@ class Registry:
         try:
             await self._database.write(work)
         finally:
-            await self.reload()
+            await self._reload_entry(previous.tenant, previous.name)
 
 
 def _list_entries(built_in: Names, tenant: str, entries: Names, family: Family | None) -> Sequence[Registration]:

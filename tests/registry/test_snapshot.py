@@ -12,7 +12,7 @@ from gateway.storage.database import Database
 from registry import snapshot
 from registry.cards.card import Family, RegistrationStatus
 from registry.snapshot import CLOCK_SKEW, Snapshot, read_snapshot
-from registry.store import Registry
+from registry.store import Outdated, Registry
 from tests.fakes.plaintext_settings import PLAINTEXT_ROWS
 from tests.registry.test_store import agent, registry_on, server
 
@@ -77,11 +77,17 @@ async def test_a_change_among_many_looks_at_the_rows_that_changed_last(database:
     registry._now = count(CLOCK_SKEW, CLOCK_SKEW // 10).__next__
     for number in range(40):
         await registry.add(agent(f"agent-{number}"))
+    other = registry_on(database)
+    await other.reload()
     looked.clear()
     await registry.set_status("default", "agent-7", RegistrationStatus.DOWN)
+    assert looked == []  # its own change
+    await other.reload()
     assert len(looked) == 1 and looked[0] <= 12  # those of the last CLOCK_SKEW, and the changed one
+    assert other.find("default", "agent-7").status is RegistrationStatus.DOWN
     await registry.remove("default", "agent-7")
-    assert len(registry.list("default", Family.AGENT)) == 39
+    await other.reload()
+    assert [len(each.list("default", Family.AGENT)) for each in (registry, other)] == [39, 39]
 
 
 async def test_the_generation_of_servers_counts_their_changes_alone(database: Database) -> None:
@@ -112,4 +118,14 @@ async def test_an_older_time_than_the_clock_before_is_found_and_then_at_rest(dat
     assert registry.find("default", "travel").rank == 7
     generation = registry.generation
     await registry.reload()
+    assert registry.generation == generation
+
+
+async def test_a_refused_change_leaves_what_was_derived_in_force(database: Database) -> None:
+    registry = registry_on(database)
+    stale, _ = await registry.add(agent())
+    await registry.set_status("default", "sales", RegistrationStatus.DOWN)
+    generation = registry.generation
+    with pytest.raises(Outdated):
+        await registry.update(stale)
     assert registry.generation == generation
