@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from tantivy import Document, Index, Occur, Query, SchemaBuilder
+from tantivy import Document, Index, Occur, Query, SchemaBuilder, Searcher
 
 from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, act_of, agreement_of, split_words, stems, synonyms_of
 
@@ -49,26 +49,53 @@ class ToolText(NamedTuple):
     arguments: Sequence[str] = ()
 
 
-class Ranking:
-    """An index over tools, which are identified by their positions. Building takes about 0.3 ms per tool, so not on the event loop."""
+class ToolDocuments:
+    """What an index has of tools, which are identified by their positions. Each takes about 40 µs, so they are added in slices."""
 
-    def __init__(self, tools: Sequence[ToolText]) -> None:
+    def __init__(self) -> None:
         builder = SchemaBuilder()
         builder.add_unsigned_field("number", fast=True)
         for field in FIELD_WEIGHTS:
             builder.add_text_field(field, tokenizer_name="whitespace")
-        self._schema = builder.build()
-        self._names: list[list[str]] = []
-        self._acts: list[str] = []
-        self._tool_counts: Counter[str] = Counter()  # in how many tools a stem occurs
-        self._name_counts: Counter[str] = Counter()  # in how many names a stem occurs
-        index = Index(self._schema)
-        writer = index.writer(HEAP_BYTES, 1)
-        for number, tool in enumerate(tools):
-            writer.add_document(self._build_document(number, tool))
-        writer.commit()
-        index.reload()
-        self._searcher = index.searcher()
+        self.schema = builder.build()
+        self.names: list[list[str]] = []
+        self.acts: list[str] = []
+        self.tool_counts: Counter[str] = Counter()  # in how many tools a stem occurs
+        self.name_counts: Counter[str] = Counter()  # in how many names a stem occurs
+        self._index = Index(self.schema)
+        self._writer = self._index.writer(HEAP_BYTES, 1)
+
+    def add(self, tool: ToolText) -> None:
+        """Adds the next tool."""
+        text = tool.description[:TEXT_MAX]
+        first = _SENTENCE.split(text, maxsplit=1)[0]
+        texts = (tool.name, tool.title, first, text[len(first) :], " ".join(tool.arguments))
+        fields = {field: stems(split_words(field_text)) for field, field_text in zip(FIELD_WEIGHTS, texts, strict=True)}
+        document = Document()
+        document.add_unsigned("number", len(self.names))
+        for field, each in fields.items():
+            document.add_text(field, " ".join(each))
+        self._writer.add_document(document)
+        self.names.append(fields["name"])
+        self.acts.append(act_of(fields["name"]) or act_of(fields["first"][:2]))
+        self.name_counts.update(set(fields["name"]))
+        self.tool_counts.update({stem for each in fields.values() for stem in each})
+
+    def commit(self) -> Searcher:
+        """Returns what searches the tools that were added. It takes about 3 µs for each, so it is not called on the event loop."""
+        self._writer.commit()
+        self._index.reload()
+        return self._index.searcher()
+
+
+class Ranking:
+    """An index over tools, which are identified by their positions."""
+
+    def __init__(self, documents: ToolDocuments) -> None:
+        self._schema = documents.schema
+        self._names, self._acts = documents.names, documents.acts
+        self._tool_counts, self._name_counts = documents.tool_counts, documents.name_counts
+        self._searcher = documents.commit()
         self._vocabulary = sorted(self._tool_counts)
 
     def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
@@ -86,21 +113,6 @@ class Ranking:
             for (bm25, _), number in zip(found.hits, numbers, strict=True)
         ]
         return [number for _, number in sorted(scored)[:limit]], int(found.count)  # type: ignore[attr-defined]  # missing in the stubs
-
-    def _build_document(self, number: int, tool: ToolText) -> Document:
-        text = tool.description[:TEXT_MAX]
-        first = _SENTENCE.split(text, maxsplit=1)[0]
-        texts = (tool.name, tool.title, first, text[len(first) :], " ".join(tool.arguments))
-        fields = {field: stems(split_words(field_text)) for field, field_text in zip(FIELD_WEIGHTS, texts, strict=True)}
-        self._names.append(fields["name"])
-        self._acts.append(act_of(fields["name"]) or act_of(fields["first"][:2]))
-        self._name_counts.update(set(fields["name"]))
-        self._tool_counts.update({stem for each in fields.values() for stem in each})
-        document = Document()
-        document.add_unsigned("number", number)
-        for field, each in fields.items():
-            document.add_text(field, " ".join(each))
-        return document
 
     def _expand_term(self, term: str) -> Mapping[str, float]:
         """Returns the weights of what matches a word: its synonyms, words with this prefix, and the word itself."""

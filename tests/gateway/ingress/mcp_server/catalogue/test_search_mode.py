@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from gateway.calls.limits.slices import SLICE
 from gateway.ingress.mcp_server.catalogue import search_mode as searching
 from gateway.ingress.mcp_server.catalogue.search_mode import SearchIndexes, build_ranking
-from gateway.ingress.mcp_server.search.ranking import CANDIDATES_MAX, Ranking, ToolText
+from gateway.ingress.mcp_server.search.ranking import CANDIDATES_MAX, Ranking, ToolDocuments, ToolText
 from gateway.ingress.mcp_server.search.vocabulary import act_of, split_words, stems
 from tests.fakes.patience import cpu_seconds
+from tests.fakes.slices import StepCounter
 
 
 def tool(name: str, description: str = "", *arguments: str, title: str = "") -> Raw:
@@ -20,8 +22,12 @@ def tool(name: str, description: str = "", *arguments: str, title: str = "") -> 
     return Raw(msgspec.json.encode({"name": name, "title": title, "description": description, "inputSchema": schema}))
 
 
+def rank(tools: Sequence[Raw]) -> Ranking:
+    return asyncio.run(build_ranking(tools))
+
+
 def found(tools: Sequence[Raw], query: str, limit: int = 50) -> list[str]:
-    return [msgspec.json.decode(tools[number])["name"] for number in build_ranking(tools).find_best(query, limit)[0]]
+    return [msgspec.json.decode(tools[number])["name"] for number in rank(tools).find_best(query, limit)[0]]
 
 
 def test_names_and_camel_case_are_words() -> None:
@@ -71,7 +77,7 @@ def test_equals_stand_in_the_order_of_the_list() -> None:
 
 def test_all_that_fit_are_counted_and_the_best_are_given() -> None:
     tools = [tool(f"t{number}", "order") for number in range(CANDIDATES_MAX + 100)]
-    numbers, total = build_ranking(tools).find_best("order", 5)
+    numbers, total = rank(tools).find_best("order", 5)
     assert (len(numbers), total) == (5, CANDIDATES_MAX + 100)
 
 
@@ -83,7 +89,7 @@ def test_no_word_of_a_query_is_more_than_a_word(query: str) -> None:  # attack T
 
 def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
     given = [f"w{first}{second}{third}" for first in "abcdefgh" for second in "abcdefgh" for third in "abcdefgh"]
-    ranking = build_ranking([tool(f"t{number}", " ".join(given[number % 300 :][:200])) for number in range(1000)])
+    ranking = rank([tool(f"t{number}", " ".join(given[number % 300 :][:200])) for number in range(1000)])
     with cpu_seconds(20):
         assert ranking.find_best(" ".join(f"x{word[1:]}" for word in given[:200]), 50)[1] >= 0
         assert ranking.find_best("w" * 1000, 50) == ([], 0)
@@ -92,7 +98,12 @@ def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
 
 async def test_an_index_is_made_once_for_all_who_may_call_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    monkeypatch.setattr(searching, "build_ranking", lambda listed: (made.append(len(listed)), build_ranking(listed))[1])
+
+    async def build(listed: Sequence[Raw]) -> Ranking:
+        made.append(len(listed))
+        return await build_ranking(listed)
+
+    monkeypatch.setattr(searching, "build_ranking", build)
     indexes, tools = SearchIndexes(), [tool("a", "order"), tool("b", "order")]
     both = await asyncio.gather(indexes.find_best(tools, "order", 5), indexes.find_best(list(tools), "order", 5))
     assert [total for _, total in both] == [2, 2] and made == [2]
@@ -108,7 +119,32 @@ async def test_indexes_are_kept_for_so_many_tools(monkeypatch: pytest.MonkeyPatc
     assert len(indexes._cached) == 2
 
 
-async def test_indexes_are_built_and_searched_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_is_built_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = StepCounter()
+
+    class Counted(ToolDocuments):
+        def add(self, tool: ToolText) -> None:
+            counter.count()
+            super().add(tool)
+
+    monkeypatch.setattr(searching, "ToolDocuments", Counted)
+    async with counter.watch():
+        await build_ranking([tool(f"t{number}", "order") for number in range(3 * SLICE)])
+    assert counter.total == 3 * SLICE
+    assert counter.most_in_one_iteration <= SLICE
+
+
+async def test_an_equal_list_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bool] = []
+    monkeypatch.setattr(searching, "is_", lambda one, other: (compared.append(one is other), one is other)[1])
+    indexes, tools = SearchIndexes(), [tool("a", "order"), tool("b", "order")]
+    again = list(tools)
+    for listed in (tools, again, again, again):
+        await indexes.find_best(listed, "order", 5)
+    assert compared == [True, True]
+
+
+async def test_indexes_are_finished_and_searched_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[tuple[str, int]] = []
 
     class Noted(Ranking):
@@ -116,9 +152,9 @@ async def test_indexes_are_built_and_searched_beside_the_event_loop(monkeypatch:
             threads.append(("search", threading.get_ident()))
             return super().find_best(query, limit)
 
-    def build(texts: Sequence[ToolText]) -> Ranking:
+    def build(documents: ToolDocuments) -> Ranking:
         threads.append(("build", threading.get_ident()))
-        return Noted(texts)
+        return Noted(documents)
 
     monkeypatch.setattr(searching, "Ranking", build)
     tools = [tool("a", "order"), tool("b", "order")]
