@@ -27,8 +27,9 @@ class Score(NamedTuple):
 
 
 def ours(tools: Tools) -> Find:
-    ranking = asyncio.run(build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools]))
-    return lambda question: [tools[number]["name"] for number in ranking.find_best(question, FIRST)[0]]
+    runner = asyncio.Runner()
+    ranking = runner.run(build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools]))
+    return lambda question: [tools[number]["name"] for number in runner.run(ranking.find_best(question, FIRST))[0]]
 
 
 def plain_bm25(tools: Tools) -> Find:

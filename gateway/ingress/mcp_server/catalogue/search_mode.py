@@ -108,7 +108,7 @@ class SearchMode:
 
 
 class SearchIndexes:
-    """Search indexes over lists of definitions. Callers with equal lists share one. They are built in slices, and queried by threads."""
+    """Search indexes over lists of definitions. Callers with equal lists share one. They are built and queried in slices."""
 
     def __init__(self) -> None:
         self._cached: dict[int, tuple[Sequence[Raw], asyncio.Task[Ranking]]] = {}  # the least recently used first
@@ -116,7 +116,7 @@ class SearchIndexes:
     async def find_best(self, definitions: Sequence[Raw], query: str, limit: int) -> tuple[list[Raw], int]:
         """Returns the best `limit` definitions, best first, and how many definitions match any of the words."""
         ranking = await asyncio.shield(self._find_or_build(definitions))
-        numbers, total = await asyncio.to_thread(ranking.find_best, query, limit)
+        numbers, total = await ranking.find_best(query, limit)
         return [definitions[number] for number in numbers], total
 
     def _find_or_build(self, definitions: Sequence[Raw]) -> asyncio.Task[Ranking]:
@@ -134,8 +134,8 @@ class SearchIndexes:
 async def build_ranking(definitions: Sequence[Raw]) -> Ranking:
     """Builds an index in slices: a thread that computes for a second would keep the event loop waiting for the interpreter's lock."""
     documents = ToolDocuments()
-    async for _ in Slices(documents.add(_tool_text(msgspec.json.decode(each))) for each in definitions):
-        pass
+    async for definition in Slices(definitions):
+        documents.add(_tool_text(msgspec.json.decode(definition)))
     return await asyncio.to_thread(Ranking, documents)
 
 
