@@ -1,6 +1,7 @@
 """A snapshot follows every change of the rows, whatever the clocks say, and looks at few rows after a change."""
 
 import random
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from gateway.storage.database import Database
+from gateway.storage.database import Database, engine_for
 from registry import snapshot
 from registry.cards.card import Family, RegistrationStatus
 from registry.snapshot import CLOCK_SKEW, Snapshot, read_snapshot
@@ -61,6 +62,55 @@ async def change_at_random(registry: Registry, choice: random.Random, step: int)
         await registry.remove(tenant, name)
         if choice.random() < 0.5:
             await registry.add(agent(name, tenant))
+
+
+@pytest.fixture
+async def elsewhere(database_url: str) -> AsyncIterator[Database]:
+    """The database as another process sees it, until the end of the test."""
+    opened = Database(engine_for(database_url))
+    opened.start()
+    yield opened
+    opened.close()
+
+
+async def test_each_change_is_seen_by_the_next_look_at_the_epochs_of_another_process(database: Database, elsewhere: Database) -> None:
+    writer, reader = registry_on(database), registry_on(elsewhere)
+    elsewhere.watch("registry", reader.reload)
+    acts = {
+        "add": lambda: writer.add(agent()),
+        "add a server": lambda: writer.add(server("crm")),
+        "add elsewhere": lambda: writer.add(agent("sales", "acme")),
+        "change": lambda: writer.update(replace(writer.find("default", "sales"), rank=7)),
+        "new keys": lambda: writer.update(writer.find("default", "sales"), jwks='{"keys": []}'),
+        "status": lambda: writer.set_status("default", "sales", RegistrationStatus.DOWN),
+        "new secret": lambda: writer.renew_secret("default", "sales"),
+        "remove": lambda: writer.remove("default", "sales"),
+        "add again": lambda: writer.add(agent()),
+        "remove the last of a tenant": lambda: writer.remove("acme", "sales"),
+    }
+    for act, change in acts.items():
+        generation = reader.generation
+        await change()
+        await elsewhere.refresh_epochs()
+        assert reader.generation == generation + 1, act
+        assert replace(reader._snapshot, server_generation=0) == replace(await whole(database), server_generation=0), act
+
+
+async def test_a_change_after_the_look_at_the_epochs_is_seen_by_the_next_one(database: Database, elsewhere: Database) -> None:
+    writer, reader = registry_on(database), registry_on(elsewhere)
+    later = iter(["before-the-reload", "after-it"])
+
+    async def change() -> None:
+        if name := next(later, ""):
+            await writer.add(agent(name))
+
+    for watcher in (change, reader.reload, change):
+        elsewhere.watch("registry", watcher)
+    await writer.add(agent())
+    await elsewhere.refresh_epochs()
+    assert [entry.name for entry in reader.list("default")] == ["before-the-reload", "sales"]
+    await elsewhere.refresh_epochs()
+    assert [entry.name for entry in reader.list("default")] == ["after-it", "before-the-reload", "sales"]
 
 
 async def test_a_change_among_many_looks_at_the_rows_that_changed_last(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +169,20 @@ async def test_an_older_time_than_the_clock_before_is_found_and_then_at_rest(dat
     generation = registry.generation
     await registry.reload()
     assert registry.generation == generation
+
+
+async def test_an_entry_that_was_replaced_in_the_same_microsecond_is_another_one(database: Database) -> None:
+    registry, other = registry_on(database), registry_on(database)
+    for each in (registry, other):
+        each._now = lambda: 5_000
+    replaced, _ = await registry.add(agent())
+    await other.remove("default", "sales")
+    current, secret = await other.add(agent())
+    assert current.updated == replaced.updated
+    with pytest.raises(Outdated):
+        await registry.update(replaced)
+    assert registry.find("default", "sales").client_id == current.client_id
+    assert registry.verify_secret(current.client_id, secret)
 
 
 async def test_a_refused_change_leaves_what_was_derived_in_force(database: Database) -> None:
