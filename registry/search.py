@@ -96,9 +96,9 @@ class AgentSearch:
                 continue  # removed after the query
 
 
-def best_first(scored: Iterable[Scored]) -> list[Scored]:
-    """Returns scored agents in the order of their relevance, and then of their names."""
-    return [(-score, entry) for score, _, entry in sorted((-score, entry.name, entry) for score, entry in scored)]  # names differ
+def best_first(scored: Scored) -> tuple[int, str]:
+    """The key of the order of findings: by relevance, and then by name."""
+    return -scored[0], scored[1].name
 
 
 def relevance(entry: Registration, terms: Sequence[str]) -> int:

@@ -17,8 +17,9 @@ _WORD = re.compile(r"[^\W_]+")
 
 def words_of(text: str) -> Iterator[str]:
     """Yields the words of a text: letters and digits, without case and accents, and without any syntax of a query language."""
-    folded = unicodedata.normalize("NFKD", text.casefold())
-    plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
+    plain = text.casefold()
+    if not plain.isascii():  # else it has no accents
+        plain = "".join(letter for letter in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(letter))
     for found in _WORD.finditer(plain):
         yield found[0][:TERM_MAX]
 

@@ -4,10 +4,11 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from registry import card_history as history
@@ -22,15 +23,14 @@ from registry.rows import (
     content_text_of,
     sha256_hex,
 )
+from registry.snapshot import Credentials, Names, Snapshot, ToRegistration, read_entry, read_snapshot
 from registry.tables import probes
 from registry.tables import registrations as table
 
 T = TypeVar("T")
-READ_AT_ONCE = 200
 WAITING_MAX = 20  # pending entries of one owner
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName", "has_workflow"]
 
-Names = Mapping[str, Registration]
 ExtraWrite = Callable[[Connection, int], None]
 RecordAudit = Callable[[Any, Mapping[str, Any]], None]  # writes an audit record in a transaction
 
@@ -70,25 +70,7 @@ class Outdated(Exception):
     """The registration was changed since it was read; nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Credentials:
-    secret_hash: str  # sha256, in hex
-    jwks: str
-
-
-_IndexRow = tuple[str, str, int, str]  # tenant, name, time of the last change, client id
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    tenants: Mapping[str, Names]  # each in the order of names
-    clients: Mapping[str, Registration]
-    credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
-    index: Sequence["_IndexRow"] = ()  # what the rows were
-    lists: dict[tuple[str, Family | None], Sequence[Registration]] = field(default_factory=dict, repr=False)  # those asked for so far
-
-
-NO_CREDENTIALS = _Credentials("0" * 64, "")
+NO_CREDENTIALS = Credentials("0" * 64, "")
 
 
 class Registry:
@@ -117,9 +99,14 @@ class Registry:
         self._now = now
         self._loading = asyncio.Lock()
         self._rows = rows
-        self._snapshot = _Snapshot({}, {}, {})
+        self._snapshot = Snapshot()
         self._built_in = {entry.name: entry for entry in built_in}
         self.generation = 0  # counts the snapshots; results derived from an older one may be outdated
+
+    @property
+    def server_generation(self) -> int:
+        """Counts the snapshots in which a server changed: what is derived from servers alone, such as their tools, is outdated then."""
+        return self._snapshot.server_generation
 
     def find(self, tenant: str, name: str) -> Registration:
         """Returns the entry in any status. Raises UnknownName."""
@@ -202,7 +189,7 @@ class Registry:
             await self._database.write(work)
         except IntegrityError as error:  # another process was faster
             raise NameTaken(candidate.name) from error
-        await self.reload()
+        await self._reload_entry(candidate.tenant, candidate.name)
         return self.find(candidate.tenant, candidate.name), secret
 
     async def update(
@@ -259,12 +246,19 @@ class Registry:
             self._raise_epoch(batch)
 
         await self._database.write(work)
-        await self.reload()
+        await self._reload_entry(tenant, name)
 
     async def reload(self) -> None:
-        """Reads the rows that changed since the last snapshot. Called at start, after each change and when the epoch was raised."""
+        """Reads the rows that changed since the last snapshot. Called at start, and when the epoch was raised."""
+        await self._load(read_snapshot)
+
+    async def _reload_entry(self, tenant: str, name: str) -> None:
+        """Reads an entry that this process changed. What others have changed is read when their epoch is seen."""
+        await self._load(partial(read_entry, key=(tenant, name)))
+
+    async def _load(self, read: Callable[[Connection, Snapshot, ToRegistration], Snapshot]) -> None:
         async with self._loading:
-            found = await self._database.read(lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration))
+            found = await self._database.read(lambda connection: read(connection, self._snapshot, self._rows.to_registration))
             if found is not self._snapshot:
                 self._snapshot = found
                 self.generation += 1
@@ -290,7 +284,7 @@ class Registry:
         try:
             await self._database.write(work)
         finally:
-            await self.reload()
+            await self._reload_entry(previous.tenant, previous.name)
 
 
 def _list_entries(built_in: Names, tenant: str, entries: Names, family: Family | None) -> Sequence[Registration]:
@@ -337,39 +331,3 @@ def _write_first_version(connection: Connection, candidate: Candidate, now: int)
         standing = VersionStatus.PENDING if candidate.status is RegistrationStatus.PENDING else VersionStatus.APPROVED
         entry = NewCardVersion(content_text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
         history.write_version(connection, (candidate.tenant, candidate.name), now, entry)
-
-
-def _read_snapshot(connection: Connection, previous: _Snapshot, to_registration: Callable[[Row[Any]], Registration]) -> _Snapshot:
-    """Reads the current rows. Unchanged rows are taken from the snapshot before, so that one change among many costs little."""
-    rows = connection.execute(select(table.c.tenant, table.c.name, table.c.updated, table.c.client_id))
-    index: list[_IndexRow] = sorted(map(tuple, rows))  # the order of texts differs between databases
-    if index == previous.index:
-        return previous
-    fresh = {
-        (tenant, name)
-        for tenant, name, updated, client_id in index
-        if (entry := previous.clients.get(client_id)) is None or entry.updated != updated
-    }
-    read, secrets_read = _read_rows(connection, sorted(fresh), to_registration)
-    tenants: dict[str, dict[str, Registration]] = {}
-    clients: dict[str, Registration] = {}
-    for tenant, name, _, client_id in index:
-        entry = read.get((tenant, name)) if (tenant, name) in fresh else previous.clients.get(client_id)
-        if entry is not None:  # it was removed after the index was read
-            tenants.setdefault(tenant, {})[name] = clients[entry.client_id] = entry
-    credentials = {client_id: secrets_read.get(client_id) or previous.credentials[client_id] for client_id in clients}
-    return _Snapshot(tenants, clients, credentials, index)
-
-
-def _read_rows(
-    connection: Connection, keys: Sequence[tuple[str, str]], to_registration: Callable[[Row[Any]], Registration]
-) -> tuple[dict[tuple[str, str], Registration], dict[str, _Credentials]]:
-    """Reads entries by tenant and name, and their credentials by client id."""
-    found: dict[tuple[str, str], Registration] = {}
-    credentials: dict[str, _Credentials] = {}
-    for start in range(0, len(keys), READ_AT_ONCE):
-        wanted = select(table).where(tuple_(table.c.tenant, table.c.name).in_(keys[start : start + READ_AT_ONCE]))
-        for row in connection.execute(wanted):
-            found[row.tenant, row.name] = to_registration(row)
-            credentials[row.client_id] = _Credentials(row.client_secret_hash, row.client_jwks)
-    return found, credentials

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import App, Receive, Scope, Send
@@ -34,16 +36,22 @@ from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS
 from gateway.server.watchdog import LAG_BUCKETS, Watchdog
 from gateway.storage.database import Database, engine_for
 from gateway.telemetry.worker_figures import VARIABLE, FiguresFolder, WorkerFigures
+from policies.cedar.engine import BadPolicy
+from policies.keys.key_folder import KeysUnusable
 from policies.keys.signing import SigningKeys
 
 SETTINGS_VARIABLE = "INTERLOCK_SERVING"
 NOT_STARTED_EXIT_CODE = 3
+UNUSABLE_EXIT_CODE = 78  # EX_CONFIG: trying again does not help
+READY_PING_SECONDS = 0.2  # for which the parent waits for a worker that may not have begun to answer
+log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> None:
     """Runs the gateway until a signal. With several workers, each constructs its own gateway from the same settings.
 
-    Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be constructed.
+    Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be constructed, and SystemExit for
+    one that could not start. Of several workers, it raises SystemExit for both.
     """
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     for number in SIGNALS:
@@ -66,10 +74,15 @@ def _run_workers(settings: Settings) -> None:
     """Runs the workers until a signal. They share their metrics in a folder of the home directory."""
     figures = FiguresFolder(settings.home)
     os.environ[VARIABLE] = str(figures.path)
+    application = "gateway.server.app:build_worker_application"
+    config = uvicorn.Config(application, factory=True, workers=settings.workers, **_uvicorn_options(settings))
     try:
-        uvicorn.run("gateway.server.app:build_worker_application", factory=True, workers=settings.workers, **_uvicorn_options(settings))
+        workers = _Workers(config, sockets=[config.bind_socket()])
+        workers.run()
     finally:
         figures.remove()
+    if workers.exit_code:
+        sys.exit(workers.exit_code)
 
 
 def _exit_on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -84,6 +97,30 @@ def _check_database(settings: Settings) -> None:
         refuse_wrong_database(database, settings, SigningKeys.open(settings.home))
     finally:
         database.close()
+
+
+class _Workers(Multiprocess):
+    """uvicorn's workers, which replace each other. If one ends before any of them serves, all end: it would end again and again.
+
+    `exit_code` is that of the parent: 0 after a signal.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self.exit_code = 0
+        self._is_serving = False
+
+    def keep_subprocess_alive(self) -> None:
+        if self.should_exit.is_set():
+            return
+        self._is_serving = self._is_serving or any(process.is_ready(READY_PING_SECONDS) for process in self.processes)
+        if self._is_serving:
+            super().keep_subprocess_alive()
+            if self.should_exit.is_set():  # the replacement of a worker could not start
+                self.exit_code = NOT_STARTED_EXIT_CODE
+        elif ended := [process.exitcode for process in self.processes if process.exitcode is not None]:
+            self.exit_code = UNUSABLE_EXIT_CODE if UNUSABLE_EXIT_CODE in ended else NOT_STARTED_EXIT_CODE
+            self.should_exit.set()
 
 
 class _BannerServer(uvicorn.Server):
@@ -124,9 +161,13 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 
 def build_worker_application() -> Router:
-    """Returns the ASGI application of one worker."""
+    """Returns the ASGI application of one worker. Exits with UNUSABLE_EXIT_CODE if its policies or keys can't be used."""
     settings, figures = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE]))
-    gateway = Gateway(settings, figures, takes_signals=True)
+    try:
+        gateway = Gateway(settings, figures, takes_signals=True)
+    except (BadPolicy, KeysUnusable) as error:
+        log.error("start_failed", problem=str(error), todo="interlock check")
+        sys.exit(UNUSABLE_EXIT_CODE)
 
     def announce() -> None:
         print_banner(gateway)

@@ -30,7 +30,7 @@ class PolicyReload:
         *,
         find_doubts: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`generation` changes with the registry, whose tools policies refer to. `find_doubts`: warnings beside those of the engine."""
+        """`generation` changes with the servers, whose tools policies refer to. `find_doubts`: warnings beside those of the engine."""
         self._find_doubts = find_doubts
         self._database = database
         self._generation = generation

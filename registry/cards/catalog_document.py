@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from heapq import nsmallest
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +35,7 @@ class BadFilter(Exception):
     """A filter or a facet is not usable; the message says why."""
 
 
+@lru_cache(16)  # a gateway has one address
 def publisher_domain(public_url: str) -> str:
     """The domain of the entries' URNs."""
     host = (urlsplit(public_url).hostname or "").rstrip(".").lower()
@@ -48,6 +51,10 @@ def entry_urn(public_url: str, namespace: str, name: str) -> str:
     return f"urn:air:{publisher_domain(public_url)}:{_ODD.sub('-', namespace) or 'default'}:{name}"
 
 
+def display_name_of(agent: Registration) -> str:
+    return agent.card.name if agent.card else agent.name
+
+
 def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
     """The catalog entry of one agent; it refers to the card that the gateway publishes."""
     card = agent.card
@@ -55,7 +62,7 @@ def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
     tags = list(dict.fromkeys(tag for skill in skills for tag in skill.tags))[:TAGS_MAX]
     shown: dict[str, Any] = {
         "identifier": entry_urn(public_url, agent.tenant, agent.name),
-        "displayName": card.name if card else agent.name,
+        "displayName": display_name_of(agent),
         "type": AGENT_CARD,
         "url": f"{public_url}/agents/{agent.name}/.well-known/agent-card.json",
         "description": card.description if card else "",
@@ -69,8 +76,8 @@ def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
     return shown | _trust_manifest(public_url)
 
 
-def catalog_document(agents: Iterable[Registration], front_door: Registration, public_url: str) -> dict[str, Any]:
-    """`/.well-known/ai-catalog.json`: the gateway's own agent, the search endpoint, and the agents."""
+def catalog_document(agent_entries: Iterable[object], front_door: Registration, public_url: str) -> dict[str, Any]:
+    """`/.well-known/ai-catalog.json`: the gateway's own agent, the search endpoint, and the entries of agents, encoded or not."""
     front_door_entry = catalog_entry_of(front_door, public_url) | {"url": f"{public_url}/.well-known/agent-card.json"}
     front_door_entry.pop("updatedAt")
     search = {
@@ -80,7 +87,7 @@ def catalog_document(agents: Iterable[Registration], front_door: Registration, p
         "url": f"{public_url}/ard",
         **_trust_manifest(public_url),
     }
-    entries = [front_door_entry, search, *(catalog_entry_of(agent, public_url) for agent in agents)]
+    entries = [front_door_entry, search, *agent_entries]
     return {"specVersion": SPEC_VERSION, "host": {"displayName": f"Interlock at {urlsplit(public_url).netloc}"}, "entries": entries}
 
 
@@ -108,12 +115,26 @@ def parse_filter(text: str) -> dict[str, list[str]]:
     return found
 
 
-def count_facet(entries: Sequence[Mapping[str, Any]], path: str, limit: int, min_count: int) -> dict[str, Any]:
-    """How often each value occurs, most frequent first; `otherCount` sums up the omitted ones. Raises BadFilter."""
-    counted = Counter(value for entry in entries for value in dict.fromkeys(_path_reader(path)(entry)))
-    ordered = sorted(((count, value) for value, count in counted.items() if count >= min_count), key=lambda one: (-one[0], one[1]))
-    shown = [{"value": value, "count": count} for count, value in ordered[:limit]]
-    return {"buckets": shown, "otherCount": sum(counted.values()) - sum(count for count, _ in ordered[:limit])}
+class Facet:
+    """Counts how often each value of a path occurs."""
+
+    def __init__(self, path: str, limit: int, min_count: int) -> None:
+        """`limit`: how many values are shown. Raises BadFilter for a path that is not supported."""
+        self._read_values = _path_reader(path)
+        self._limit = limit
+        self._min_count = min_count
+        self._counted = Counter[str]()
+
+    def count(self, entry: Mapping[str, Any]) -> None:
+        """Counts the values of an entry, each once."""
+        self._counted.update(dict.fromkeys(self._read_values(entry), 1))
+
+    def document(self) -> dict[str, Any]:
+        """Returns the values, the most frequent first; `otherCount` sums up the omitted ones."""
+        counted = ((value, count) for value, count in self._counted.items() if count >= self._min_count)
+        frequent = nsmallest(self._limit, counted, key=lambda one: (-one[1], one[0]))
+        shown = [{"value": value, "count": count} for value, count in frequent]
+        return {"buckets": shown, "otherCount": self._counted.total() - sum(count for _, count in frequent)}
 
 
 def _path_reader(path: str) -> Callable[[Mapping[str, Any]], Sequence[str]]:

@@ -22,12 +22,12 @@ def _named(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def certificate(*names: str) -> tuple[bytes, bytes]:
+def certificate(*names: str, ends_in: timedelta = timedelta(1)) -> tuple[bytes, bytes]:
     """A certificate for host names or addresses and its key, in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(1), now + timedelta(1))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(2), now + ends_in)
     made = (
         builder.add_extension(x509.SubjectAlternativeName([_named(each) for each in names]), False)
         .add_extension(x509.BasicConstraints(True, None), True)

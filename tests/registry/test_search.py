@@ -48,7 +48,7 @@ def search(database: Database, registry: Registry) -> AgentSearch:
 
 
 async def find(search: AgentSearch, tenant: str, query: SearchQuery) -> list[Scored]:
-    return best_first(scored for scored in await search.candidates(tenant, query) if scored is not None)
+    return sorted((scored for scored in await search.candidates(tenant, query) if scored is not None), key=best_first)
 
 
 async def names(search: AgentSearch, text: str = "", **wanted: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The ranking of search mode, and two plain ones that it has to be better than."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -26,8 +27,9 @@ class Score(NamedTuple):
 
 
 def ours(tools: Tools) -> Find:
-    ranking = build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools])
-    return lambda question: [tools[number]["name"] for number in ranking.find_best(question, FIRST)[0]]
+    runner = asyncio.Runner()
+    ranking = runner.run(build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools]))
+    return lambda question: [tools[number]["name"] for number in runner.run(ranking.find_best(question, FIRST))[0]]
 
 
 def plain_bm25(tools: Tools) -> Find:

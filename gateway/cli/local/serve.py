@@ -64,9 +64,8 @@ def serve(
         raise CommandFailed(str(error), "interlock check verifies all that the gateway needs") from error
     except SystemExit as ended:
         if ended.code:
-            raise CommandFailed(
-                "the gateway did not start", "the log above says why; interlock check verifies all that it needs"
-            ) from ended
+            kind = BadConfiguration if ended.code == BadConfiguration.exit_code else CommandFailed
+            raise kind("the gateway did not start", "the log above says why; interlock check verifies all that it needs") from ended
 
 
 def _home_problem(home_folder: Path, error: OSError) -> CommandFailed:

@@ -361,6 +361,7 @@ def _build_registry_and_rulings(gateway: Gateway) -> tuple[Registry, Rulings]:
     recorder = gateway.events.recorder
     record_change = partial(record_registry_change, gateway.audit, recorder)
     registry = build_registry(gateway.database, record_change, gateway.envelope, gateway.built_in.registrations)
+    gateway.database.watch("registry", registry.reload)  # the first watcher: the others then find the current entries
     given = (gateway.settings, gateway.keys, gateway.database, registry)
     return registry, build_rulings(*given, audit=gateway.audit, egress=gateway.egress, recorder=recorder)
 
@@ -392,7 +393,6 @@ def _watch_changes(gateway: Gateway) -> None:
     gateway.database.watch("kills", gateway.rulings.kills.reload)
     gateway.database.watch("policies", gateway.rulings.policy_reload.reload)
     gateway.database.watch("keys", gateway.rulings.token_verifier.invalidate)
-    gateway.database.watch("registry", gateway.registry.reload)
     gateway.database.watch("registry", gateway.workflows.folder.publish_soon)
     gateway.database.watch("notices", gateway.webhooks.notices.on_change)
     gateway.database.watch("event-types", gateway.workflows.events.reload_listened)

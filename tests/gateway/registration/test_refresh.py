@@ -1,7 +1,7 @@
 """Agents are looked at again by themselves: who changed is held back, who is gone is down, who is back is called again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import pytest
 from adapters.contract import UpstreamFault
 from gateway.registration.refresh import EntryRefresher
 from registry.cards.card import Registration, RegistrationStatus
-from registry.health.checks import INTERVAL_MAX_SECONDS, INTERVAL_SECONDS, EntryKey, Probes
+from registry.health.checks import INTERVAL_MAX_SECONDS, INTERVAL_SECONDS, NO_CLAIMS, EntryKey, Probes
 from registry.health.reachability import AGAIN_SECONDS, Absences
 from tests.fakes.a2a_agents import serving
 from tests.fakes.a2a_doors import DOORS, ask, message_of, said
 from tests.fakes.card_host import CardHost
 from tests.fakes.cards import card
 from tests.fakes.clock import Clock
+from tests.fakes.health_checks import check_due
 from tests.fakes.house import House, house
 from tests.fakes.issuer import EcKey
 from tests.fakes.reception import Reception
@@ -34,12 +35,12 @@ class Rounds:
         gateway = home.gateway
         self.seconds = Clock(0.0)
         self.absences = Absences(self.seconds)  # the gateway's own loop takes those that are asked for elsewhere
-        probes = Probes(gateway.database, self.clock.us)
+        probes = Probes(gateway.database, self.clock.us, lambda: 0.0)
         self.refresh = EntryRefresher(gateway.registry, gateway.inspector, gateway.drift_approval, probes, self.absences)
 
     async def later(self, seconds: float = INTERVAL_SECONDS) -> None:
         self.clock.now += seconds
-        await self.refresh.run_once()
+        await check_due(self.refresh)
 
     @property
     def sales(self) -> Registration:
@@ -239,12 +240,13 @@ async def test_keys_pinned_in_the_file_count_at_once(tmp_path: Path, database_ur
 
 async def test_an_entry_that_leaves_while_its_check_is_claimed_is_not_checked(home: House, rounds: Rounds, host: CardHost) -> None:
     class LeavingEntries(Probes):
-        async def claim_due(self, keys: Set[EntryKey], limit: int) -> list[EntryKey]:
-            claimed = await super().claim_due(keys, limit)
-            await home.gateway.registry.remove("default", "sales")
-            return claimed
+        async def claim_due(self, hosts: Mapping[EntryKey, str], limit: int, claimed: Mapping[str, int] = NO_CLAIMS) -> list[EntryKey]:
+            due = await super().claim_due(hosts, limit, claimed)
+            if due:
+                await home.gateway.registry.remove("default", "sales")
+            return due
 
     probes, gateway, answered = LeavingEntries(home.gateway.database, rounds.clock.us), home.gateway, len(host.answered)
     rounds.clock.now += INTERVAL_SECONDS
-    await EntryRefresher(gateway.registry, gateway.inspector, gateway.drift_approval, probes).run_once()
+    await check_due(EntryRefresher(gateway.registry, gateway.inspector, gateway.drift_approval, probes))
     assert len(host.answered) == answered

@@ -15,6 +15,7 @@ from gateway.timeouts import DEFAULT_TIMEOUTS
 from policies.audit.heads import HEAD_JWT_TYPE, read_heads
 from policies.audit.proof import read_rows, verify_chains
 from registry.cards.card import RegistrationStatus
+from registry.store import Registry
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.waiting import until
 
@@ -50,6 +51,18 @@ async def test_an_agent_that_was_shut_out_here_is_shut_out_there(home: House, ot
     await home.gateway.registry.set_status("default", "support", RegistrationStatus.QUARANTINED)
     await until(lambda: answers(False), every=0.01)
     assert "error" in await other.send(token, "support", "hello")
+
+
+async def test_rulings_made_while_the_registry_is_read_again_are_forgotten(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, read_again, seen = home.gateway.rulings.authority, Registry._load, list[int]()
+
+    async def load(registry: Registry, read: Any) -> None:
+        await read_again(registry, read)
+        seen.append(authority.generation)
+
+    monkeypatch.setattr(Registry, "_load", load)
+    await home.gateway.database.write(lambda batch: raise_epoch(batch, "registry"))
+    await until(lambda: bool(seen) and authority.generation > seen[0], every=0.01)
 
 
 class Counting:

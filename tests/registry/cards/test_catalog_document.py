@@ -7,9 +7,9 @@ import pytest
 
 from registry.cards.catalog_document import (
     BadFilter,
+    Facet,
     catalog_document,
     catalog_entry_of,
-    count_facet,
     entry_urn,
     matches_filters,
     parse_filter,
@@ -58,7 +58,7 @@ def test_examples_of_skills_are_what_people_might_ask() -> None:
 
 
 def test_the_public_document_begins_with_the_front_door_and_the_search() -> None:
-    found = catalog_document([AGENT], AGENT, PUBLIC)
+    found = catalog_document([catalog_entry_of(AGENT, PUBLIC)], AGENT, PUBLIC)
     assert (found["specVersion"], [entry["type"].split("/")[1] for entry in found["entries"]]) == (
         "1.0",
         ["a2a-agent-card+json", "ai-registry+json", "a2a-agent-card+json"],
@@ -93,8 +93,12 @@ def test_a_filter_that_we_do_not_understand_is_refused(text: str) -> None:  # at
 
 
 def test_facets_count_what_there_is() -> None:
-    entries: list[dict[str, Any]] = [{"tags": ["a", "b"]}, {"tags": ["a"]}, {"tags": ["c"]}, {}]
-    assert count_facet(entries, "tags", 2, 1) == {"buckets": [{"value": "a", "count": 2}, {"value": "b", "count": 1}], "otherCount": 1}
-    assert count_facet(entries, "tags", 9, 2) == {"buckets": [{"value": "a", "count": 2}], "otherCount": 2}
+    first, frequent = Facet("tags", 2, 1), Facet("tags", 9, 2)
+    entries: list[dict[str, Any]] = [{"tags": ["c"]}, {"tags": ["a", "b", "a"]}, {"tags": ["a"]}, {}]
+    for entry in entries:
+        first.count(entry)
+        frequent.count(entry)
+    assert first.document() == {"buckets": [{"value": "a", "count": 2}, {"value": "b", "count": 1}], "otherCount": 1}
+    assert frequent.document() == {"buckets": [{"value": "a", "count": 2}], "otherCount": 2}
     with pytest.raises(BadFilter):
-        count_facet(entries, "owner", 1, 1)
+        Facet("owner", 1, 1)

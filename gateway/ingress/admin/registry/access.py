@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,8 @@ from policies.delegation.rulings import (
 )
 from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.changes import RegistryChange
-from registry.search import AgentSearch, SearchQuery, best_first
+from registry.gradual_sort import GradualSort
+from registry.search import AgentSearch, Scored, SearchQuery, best_first
 from registry.store import Registry, UnknownName
 
 _CURSOR_FORMAT = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, for a search by words, and name
@@ -141,33 +142,40 @@ class RegistryAccess:
 
     async def search_page(self, caller: Caller, query: SearchQuery, cursor: str, limit: int) -> EntryPage:
         """Returns matching agents after `cursor`, the best first, and the cursor of the next page. Raises BadCursor."""
-        after = _parse_cursor(cursor)
-        found = [(score, entry) for score, entry in await self._find_matching(caller, query) if (-score, entry.name) > after]
-        scores = {entry.name: score for score, entry in found}
-        page: list[Registration] = []
-        async for entry in Slices(self._candidates(caller, [entry for _, entry in found])):
-            if entry is not None:
+        after, page = _parse_cursor(cursor), list[Scored]()
+        found = await self._find_matching(caller, query, lambda scored: best_first(scored) > after)
+        async for scored in Slices(self._visible(caller, found)):
+            if scored is not None:
                 if len(page) == limit:
-                    return page, f"{scores[page[-1].name]}.{page[-1].name}"
-                page.append(entry)
-        return page, None
+                    return [entry for _, entry in page], f"{page[-1][0]}.{page[-1][1].name}"
+                page.append(scored)
+        return [entry for _, entry in page], None
 
     async def list_visible(self, caller: Caller) -> list[Registration]:
         """Returns all entries that the caller may know of."""
         entries = self._registry.list(caller.principal.tenant)
         return [entry async for entry in Slices(self._candidates(caller, entries)) if entry is not None]
 
-    async def search_visible(self, caller: Caller, query: SearchQuery) -> list[tuple[int, Registration]]:
-        """Returns (relevance, agent) of all matching agents that the caller may see, the best first."""
-        found = await self._find_matching(caller, query)
-        scores = {entry.name: score for score, entry in found}
-        visible = Slices(self._candidates(caller, [entry for _, entry in found]))
-        return [(scores[entry.name], entry) async for entry in visible if entry is not None]
+    async def search_visible(self, caller: Caller, query: SearchQuery, matches: Matches = match_all) -> AsyncIterator[Scored | None]:
+        """Returns (relevance, agent) of the agents that match both, the best first, in slices; None in place of a ruling that shows none.
 
-    async def _find_matching(self, caller: Caller, query: SearchQuery) -> list[tuple[int, Registration]]:
-        """Returns (relevance, agent) of all matching agents, the best first, whether the caller may see them or not."""
-        candidates = await self._search.candidates(caller.principal.tenant, query)
-        return best_first([scored async for scored in Slices(candidates) if scored is not None])
+        Whether the caller may see an agent is ruled on when the iteration reaches it.
+        """
+        return Slices(self._visible(caller, await self._find_matching(caller, query, lambda scored: matches(scored[1]))))
+
+    async def _find_matching(self, caller: Caller, query: SearchQuery, matches: Callable[[Scored], bool]) -> Iterable[Scored]:
+        """Returns (relevance, agent) of the agents that match both, the best first, whether the caller may see them or not."""
+        found = GradualSort(best_first)
+        async for scored in Slices(await self._search.candidates(caller.principal.tenant, query)):
+            if scored is not None and matches(scored):
+                found.add(scored)
+        return found
+
+    def _visible(self, caller: Caller, found: Iterable[Scored]) -> Iterator[Scored | None]:
+        """Yields each finding that the caller may know of, and None after each ruling that does not show one."""
+        for score, candidate in found:
+            for entry in self._candidates(caller, (candidate,)):
+                yield None if entry is None else (score, entry)
 
     async def remove(self, caller: Caller, family: Family, name: str, check: RemovalCheck | None, if_match: str | None = None) -> None:
         """Removes an entry after `check`, for operators and its owner. Raises what _check_removable raises, UnknownName, CallRefused."""

@@ -1,11 +1,12 @@
 """Discovery: the public AI catalog at its well-known path, and the registry's search (ARD), which needs a token."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from msgspec import Raw
 from msgspec.json import encode
 from pydantic import Field
 
@@ -17,24 +18,25 @@ from gateway.ingress.http.error_bodies import trace_headers
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
 from policies.callers import Caller
-from registry.cards.card import Family, RegistrationStatus
+from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.cards.catalog_document import (
     BadFilter,
+    Facet,
     catalog_document,
     catalog_entry_of,
     check_filter_paths,
-    count_facet,
+    display_name_of,
     matches_filters,
     parse_filter,
 )
-from registry.search import SearchQuery
+from registry.gradual_sort import GradualSort
+from registry.search import Scored, SearchQuery
 from registry.store import Registry
 
 PUBLIC_TENANT = "default"
 CATALOG_MAX = 1000  # entries of the public document; the search finds the rest
 _CACHE_HEADERS = {"cache-control": "public, max-age=60", "access-control-allow-origin": "*"}
 Authenticate = Callable[[Request], Awaitable[Caller]]
-ScoredEntry = tuple[int, str, dict[str, Any]]  # relevance, name, entry
 
 
 class QueryBody(ApiBody):
@@ -76,10 +78,12 @@ def catalog_routes(registry: Registry, front_door: FrontDoor, public_url: str) -
     @router.get("/.well-known/ai-catalog.json", name="ai_catalog")
     async def catalog() -> Response:
         if (body := made.get(registry.generation)) is None:
+            generation = registry.generation
             agents = (one for one in registry.list(PUBLIC_TENANT, Family.AGENT) if one.status is RegistrationStatus.ACTIVE)
-            shown = catalog_document([*islice(agents, CATALOG_MAX)], front_door.registration(PUBLIC_TENANT), public_url)
+            entries = Slices(Raw(encode(catalog_entry_of(one, public_url))) for one in islice(agents, CATALOG_MAX))
+            shown = catalog_document([one async for one in entries], front_door.registration(PUBLIC_TENANT), public_url)
             made.clear()
-            body = made[registry.generation] = encode(shown)
+            body = made[generation] = encode(shown)
         return Response(body, headers=_CACHE_HEADERS, media_type="application/json")
 
     return router
@@ -90,12 +94,15 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
     router = APIRouter(tags=["discovery"], prefix="/ard")
     source = f"{public_url}/ard"
 
-    async def find_entries(caller: Caller, query: QueryBody) -> list[ScoredEntry]:
-        check_filter_paths(query.filters)
-        scored = await registry_access.search_visible(caller, SearchQuery(query.text))
-        active = [(score, entry) for score, entry in scored if entry.status is RegistrationStatus.ACTIVE]
-        entries = Slices((score, entry.name, catalog_entry_of(entry, public_url)) for score, entry in active)
-        return [one async for one in entries if matches_filters(one[2], query.filters)]
+    async def find_agents(caller: Caller, query: QueryBody) -> AsyncIterator[Scored | None]:
+        filters = query.filters
+        check_filter_paths(filters)
+
+        def matches(entry: Registration) -> bool:
+            is_active = entry.status is RegistrationStatus.ACTIVE
+            return is_active and (not filters or matches_filters(catalog_entry_of(entry, public_url), filters))
+
+        return await registry_access.search_visible(caller, SearchQuery(query.text), matches)
 
     @router.get("/agents", name="ard_agents")
     async def agents(
@@ -107,13 +114,12 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
     ) -> JSONResponse:
         try:
             filters = parse_filter(expression)
-            entries = await find_entries(caller, QueryBody.model_validate({"filter": filters}))
-            if order:
-                entries.sort(key=lambda one: one[2]["displayName"], reverse=order.endswith("DESC"))
-            page, following = _page_after(entries, size, token)
+            found = [one async for one in await find_agents(caller, QueryBody.model_validate({"filter": filters})) if one is not None]
+            page, following = await _page_after(await _order_agents(found, order) if order else Slices(found), size, token)
         except BadFilter as error:
             return _invalid_argument_response(error)
-        return JSONResponse({"items": [one[2] for one in page], "total": len(entries), **following})
+        items = [catalog_entry_of(agent, public_url) for _, agent in page]
+        return JSONResponse({"items": items, "total": len(found), **following})
 
     @router.post("/search", name="ard_search", openapi_extra=describe_json_body(SearchBody))
     async def search(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
@@ -121,10 +127,10 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
             body = await read_model(request, SearchBody, 64 << 10)
             if not body.query.text.strip():
                 raise BadRequest("query.text", "is needed")
-            page, following = _page_after(await find_entries(caller, body.query), body.page_size, body.page_token)
+            page, following = await _page_after(await find_agents(caller, body.query), body.page_size, body.page_token)
         except (BadFilter, BadRequest) as error:
             return _invalid_argument_response(error)
-        results = [{**entry, "score": score, "source": source} for score, _, entry in page]
+        results = [{**catalog_entry_of(agent, public_url), "score": score, "source": source} for score, agent in page]
         referrals: dict[str, Any] = {"referrals": []} if body.federation == "referrals" else {}
         return JSONResponse({"results": results, **referrals, **following})
 
@@ -132,23 +138,47 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
     async def explore(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         try:
             body = await read_model(request, ExploreBody, 64 << 10)
-            entries = [entry for _, _, entry in await find_entries(caller, body.query)]
-            facets = {one.field: count_facet(entries, one.field, one.limit, one.min_count) for one in body.result_type.facets}
+            facets = {one.field: Facet(one.field, one.limit, one.min_count) for one in body.result_type.facets}
+            shown = await _count_facets(await find_agents(caller, body.query), facets, public_url)
         except (BadFilter, BadRequest) as error:
             return _invalid_argument_response(error)
-        return JSONResponse({"resultType": "facets", "facets": facets})
+        return JSONResponse({"resultType": "facets", "facets": shown})
 
     return router
 
 
-def _page_after(entries: list[ScoredEntry], size: int, token: str) -> tuple[list[ScoredEntry], dict[str, str]]:
-    """Returns the entries after the one that the token names. Raises BadFilter."""
-    places = {one[1]: number for number, one in enumerate(entries)}
-    if token and token not in places:
+async def _count_facets(found: AsyncIterator[Scored | None], facets: Mapping[str, Facet], public_url: str) -> dict[str, Any]:
+    """Counts the values of agents by facet. Returns the facets as ARD shows them."""
+    async for scored in found:
+        if scored is not None:
+            entry = catalog_entry_of(scored[1], public_url)
+            for facet in facets.values():
+                facet.count(entry)
+    return {path: shown async for path, shown in Slices((path, facet.document()) for path, facet in facets.items())}
+
+
+async def _order_agents(found: Sequence[Scored], order: str) -> AsyncIterator[Scored | None]:
+    """Returns the agents in the order of their display names."""
+    ordered = GradualSort[Scored](lambda scored: display_name_of(scored[1]), reverse=order.endswith("DESC"))
+    async for scored in Slices(found):
+        ordered.add(scored)
+    return Slices(ordered)
+
+
+async def _page_after(found: AsyncIterator[Scored | None], size: int, token: str) -> tuple[list[Scored], dict[str, str]]:
+    """Returns the agents after the one that the token names, and the token of the next page. Raises BadFilter."""
+    page, has_begun = list[Scored](), not token
+    async for scored in found:
+        if scored is None:
+            continue
+        if len(page) == size:
+            return page, {"pageToken": page[-1][1].name}
+        if has_begun:
+            page.append(scored)
+        has_begun = has_begun or scored[1].name == token
+    if not has_begun:
         raise BadFilter("pageToken is not valid any more; start again without one")
-    start = places[token] + 1 if token else 0
-    page = entries[start : start + size]
-    return page, {"pageToken": page[-1][1]} if len(entries) > start + size else {}
+    return page, {}
 
 
 def _invalid_argument_response(error: Exception) -> JSONResponse:

@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
+from gateway.calls.limits.slices import Slices
 from gateway.ingress.http.errors import UnknownTool
 from gateway.ingress.mcp_server.catalogue.tools import ToolCatalogue
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from gateway.ingress.mcp_server.protocol.message import VIRTUAL_PREFIX, ClientMessage, modes_in_query
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from gateway.ingress.mcp_server.search.ranking import Ranking, ToolText
+from gateway.ingress.mcp_server.search.ranking import Ranking, ToolDocuments, ToolText
 
 SEARCH_TOOL, CALL_TOOL = "search_tools", "call_tool"
 DEFAULT_LIMIT, LIMIT_MAX = 10, 50
@@ -106,7 +108,7 @@ class SearchMode:
 
 
 class SearchIndexes:
-    """Search indexes over lists of definitions. Callers with equal lists share one. Threads build and query them."""
+    """Search indexes over lists of definitions. Callers with equal lists share one. They are built and queried in slices."""
 
     def __init__(self) -> None:
         self._cached: dict[int, tuple[Sequence[Raw], asyncio.Task[Ranking]]] = {}  # the least recently used first
@@ -114,7 +116,7 @@ class SearchIndexes:
     async def find_best(self, definitions: Sequence[Raw], query: str, limit: int) -> tuple[list[Raw], int]:
         """Returns the best `limit` definitions, best first, and how many definitions match any of the words."""
         ranking = await asyncio.shield(self._find_or_build(definitions))
-        numbers, total = await asyncio.to_thread(ranking.find_best, query, limit)
+        numbers, total = await ranking.find_best(query, limit)
         return [definitions[number] for number in numbers], total
 
     def _find_or_build(self, definitions: Sequence[Raw]) -> asyncio.Task[Ranking]:
@@ -122,15 +124,19 @@ class SearchIndexes:
         key = hash(tuple(map(id, definitions)))
         cached = self._cached.pop(key, None)
         if cached is None or not _is_same_list(cached[0], definitions) or _has_failed(cached[1]):
-            cached = (definitions, asyncio.create_task(asyncio.to_thread(build_ranking, definitions)))
-        self._cached[key] = cached
+            cached = (definitions, asyncio.create_task(build_ranking(definitions)))
+        self._cached[key] = definitions, cached[1]  # the same list is found at once the next time
         while len(self._cached) > 1 and sum(len(each) for each, _ in self._cached.values()) > INDEXED_TOOLS_MAX:
             del self._cached[next(iter(self._cached))]
         return cached[1]
 
 
-def build_ranking(definitions: Sequence[Raw]) -> Ranking:
-    return Ranking([_tool_text(msgspec.json.decode(each)) for each in definitions])
+async def build_ranking(definitions: Sequence[Raw]) -> Ranking:
+    """Builds an index in slices: a thread that computes for a second would keep the event loop waiting for the interpreter's lock."""
+    documents = ToolDocuments()
+    async for definition in Slices(definitions):
+        documents.add(_tool_text(msgspec.json.decode(definition)))
+    return await asyncio.to_thread(Ranking, documents)
 
 
 def _tool_text(tool: dict[str, Any]) -> ToolText:
@@ -141,7 +147,7 @@ def _tool_text(tool: dict[str, Any]) -> ToolText:
 
 
 def _is_same_list(cached: Sequence[Raw], current: Sequence[Raw]) -> bool:
-    return cached is current or (len(cached) == len(current) and all(one is other for one, other in zip(cached, current, strict=True)))
+    return cached is current or (len(cached) == len(current) and all(map(is_, cached, current)))
 
 
 def _has_failed(index_task: asyncio.Task[Ranking]) -> bool:

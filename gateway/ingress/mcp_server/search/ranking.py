@@ -4,16 +4,18 @@ The order is equal on every database, since this process computes it. An index h
 affect neither the results nor the word frequencies.
 """
 
+import asyncio
 import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from tantivy import Document, Index, Occur, Query, SchemaBuilder
+from tantivy import Document, Index, Occur, Query, SchemaBuilder, Searcher
 
+from gateway.calls.limits.slices import Slices
 from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, act_of, agreement_of, split_words, stems, synonyms_of
 
 FIELD_WEIGHTS: Mapping[str, float] = {
@@ -49,58 +51,76 @@ class ToolText(NamedTuple):
     arguments: Sequence[str] = ()
 
 
-class Ranking:
-    """An index over tools, which are identified by their positions. Building takes about 0.3 ms per tool, so not on the event loop."""
+class ToolDocuments:
+    """What an index has of tools, which are identified by their positions. Each takes about 40 µs, so they are added in slices."""
 
-    def __init__(self, tools: Sequence[ToolText]) -> None:
+    def __init__(self) -> None:
         builder = SchemaBuilder()
         builder.add_unsigned_field("number", fast=True)
         for field in FIELD_WEIGHTS:
             builder.add_text_field(field, tokenizer_name="whitespace")
-        self._schema = builder.build()
-        self._names: list[list[str]] = []
-        self._acts: list[str] = []
-        self._tool_counts: Counter[str] = Counter()  # in how many tools a stem occurs
-        self._name_counts: Counter[str] = Counter()  # in how many names a stem occurs
-        index = Index(self._schema)
-        writer = index.writer(HEAP_BYTES, 1)
-        for number, tool in enumerate(tools):
-            writer.add_document(self._build_document(number, tool))
-        writer.commit()
-        index.reload()
-        self._searcher = index.searcher()
-        self._vocabulary = sorted(self._tool_counts)
+        self.schema = builder.build()
+        self.names: list[list[str]] = []
+        self.acts: list[str] = []
+        self.tool_counts: Counter[str] = Counter()  # in how many tools a stem occurs
+        self.name_counts: Counter[str] = Counter()  # in how many names a stem occurs
+        self._index = Index(self.schema)
+        self._writer = self._index.writer(HEAP_BYTES, 1)
 
-    def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
-        """Returns the positions of matching tools, best first, and how many tools match any of the words."""
-        words = list(split_words(query))
-        query_words = [word for word in words if word not in STOP_WORDS] or words
-        expanded_terms = {term: self._expand_term(term) for term in list(dict.fromkeys(stems(query_words)))[:TERMS_MAX]}
-        found = self._searcher.search(self._build_query(expanded_terms), max(CANDIDATES_MAX, limit))
-        if not found.hits:
-            return [], 0
-        intent, top = act_of(stems(words)), float(found.hits[0][0])
-        numbers = [int(each or 0) for each in self._searcher.fast_field_values("number", [address for _, address in found.hits])]
-        scored = [
-            (-float(bm25) / top - self._name_score(number, expanded_terms, intent), number)
-            for (bm25, _), number in zip(found.hits, numbers, strict=True)
-        ]
-        return [number for _, number in sorted(scored)[:limit]], int(found.count)  # type: ignore[attr-defined]  # missing in the stubs
-
-    def _build_document(self, number: int, tool: ToolText) -> Document:
+    def add(self, tool: ToolText) -> None:
+        """Adds the next tool."""
         text = tool.description[:TEXT_MAX]
         first = _SENTENCE.split(text, maxsplit=1)[0]
         texts = (tool.name, tool.title, first, text[len(first) :], " ".join(tool.arguments))
         fields = {field: stems(split_words(field_text)) for field, field_text in zip(FIELD_WEIGHTS, texts, strict=True)}
-        self._names.append(fields["name"])
-        self._acts.append(act_of(fields["name"]) or act_of(fields["first"][:2]))
-        self._name_counts.update(set(fields["name"]))
-        self._tool_counts.update({stem for each in fields.values() for stem in each})
         document = Document()
-        document.add_unsigned("number", number)
+        document.add_unsigned("number", len(self.names))
         for field, each in fields.items():
             document.add_text(field, " ".join(each))
-        return document
+        self._writer.add_document(document)
+        self.names.append(fields["name"])
+        self.acts.append(act_of(fields["name"]) or act_of(fields["first"][:2]))
+        self.name_counts.update(set(fields["name"]))
+        self.tool_counts.update({stem for each in fields.values() for stem in each})
+
+    def commit(self) -> Searcher:
+        """Returns what searches the tools that were added. It takes about 3 µs for each, so it is not called on the event loop."""
+        self._writer.commit()
+        self._index.reload()
+        return self._index.searcher()
+
+
+class Ranking:
+    """An index over tools, which are identified by their positions."""
+
+    def __init__(self, documents: ToolDocuments) -> None:
+        self._schema = documents.schema
+        self._names, self._acts = documents.names, documents.acts
+        self._tool_counts, self._name_counts = documents.tool_counts, documents.name_counts
+        self._searcher = documents.commit()
+        self._vocabulary = sorted(self._tool_counts)
+
+    async def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
+        """Returns the positions of matching tools, best first, and how many tools match any of the words.
+
+        A thread searches, and the candidates are scored in slices.
+        """
+        words = list(split_words(query))
+        query_words = [word for word in words if word not in STOP_WORDS] or words
+        expanded_terms = {term: self._expand_term(term) for term in list(dict.fromkeys(stems(query_words)))[:TERMS_MAX]}
+        hits, count = await asyncio.to_thread(self._search, expanded_terms, max(CANDIDATES_MAX, limit))
+        if not hits:
+            return [], 0
+        score_name, top = self._name_scorer(expanded_terms, act_of(stems(words))), hits[0][0]
+        scored = [pair async for pair in Slices((-bm25 / top - score_name(number), number) for bm25, number in hits)]
+        return [number for _, number in sorted(scored)[:limit]], count
+
+    def _search(self, terms: ExpandedTerms, limit: int) -> tuple[list[tuple[float, int]], int]:
+        """Returns (BM25, position) of the best tools, the best first, and how many tools match any of the words."""
+        found = self._searcher.search(self._build_query(terms), limit)
+        numbers = self._searcher.fast_field_values("number", [address for _, address in found.hits])
+        hits = [(float(bm25), int(number or 0)) for (bm25, _), number in zip(found.hits, numbers, strict=True)]
+        return hits, int(found.count)  # type: ignore[attr-defined]  # missing in the stubs
 
     def _expand_term(self, term: str) -> Mapping[str, float]:
         """Returns the weights of what matches a word: its synonyms, words with this prefix, and the word itself."""
@@ -131,23 +151,20 @@ class Ranking:
     def _fuzzy_query(self, field: str, stem: str) -> Query:
         return Query.fuzzy_term_query(self._schema, field, stem, 1)
 
-    def _name_score(self, number: int, terms: ExpandedTerms, intent: str) -> float:
-        """Returns how well a tool's name and act match, to be added to its BM25 score."""
-        name = self._names[number]
-        total_frequency = sum(self._inverse_frequency(self._tool_counts, term) for term in terms)
-        met = sum(
-            self._inverse_frequency(self._tool_counts, term) * max((ways.get(stem, 0.0) for stem in name), default=0.0)
-            for term, ways in terms.items()
-        )
-        size = sum(self._inverse_frequency(self._name_counts, stem) for stem in name)
-        covered = sum(
-            self._inverse_frequency(self._name_counts, stem) * max(ways.get(stem, 0.0) for ways in terms.values()) for stem in name
-        )
-        return (
-            MATCH_WEIGHT * met / (total_frequency or 1.0)
-            + COVERAGE_WEIGHT * covered / (size or 1.0)
-            + ACT_WEIGHT * agreement_of(self._acts[number], intent)
-        )
+    def _name_scorer(self, terms: ExpandedTerms, intent: str) -> Callable[[int], float]:
+        """Returns what says how well a tool's name and act match, to be added to its BM25 score."""
+        frequencies = {term: self._inverse_frequency(self._tool_counts, term) for term in terms}
+        total_frequency = sum(frequencies.values()) or 1.0
+
+        def score(number: int) -> float:
+            name = self._names[number]
+            met = sum(frequencies[term] * max((ways.get(stem, 0.0) for stem in name), default=0.0) for term, ways in terms.items())
+            weights = [self._inverse_frequency(self._name_counts, stem) for stem in name]
+            covered = sum(weight * max(ways.get(stem, 0.0) for ways in terms.values()) for weight, stem in zip(weights, name, strict=True))
+            agreement = agreement_of(self._acts[number], intent)
+            return MATCH_WEIGHT * met / total_frequency + COVERAGE_WEIGHT * covered / (sum(weights) or 1.0) + ACT_WEIGHT * agreement
+
+        return score
 
     def _inverse_frequency(self, counter: Counter[str], stem: str) -> float:
         """Returns the inverse document frequency of BM25."""

@@ -94,7 +94,7 @@ def _build_reload(
     def find_doubts() -> Iterator[str]:
         return unstored_fact_warnings(engine.rules.operator_policies, engine.rules.operator_places, settings.state.backed_prefixes)
 
-    return PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.generation, find_doubts=find_doubts)
+    return PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.server_generation, find_doubts=find_doubts)
 
 
 def list_key_of(authority: Authority) -> Callable[[Caller], Hashable]:

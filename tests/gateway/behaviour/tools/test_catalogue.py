@@ -16,6 +16,7 @@ from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from policies.callers import Caller
 from registry.store import UnknownName
 from registry.tables import probes
+from tests.fakes.health_checks import check_due
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.mcp_servers import Era, mcp_server
 from tests.fakes.reception import Reception
@@ -171,9 +172,9 @@ async def test_a_round_looks_at_servers_too(desk: Reception) -> None:
     served = await registered(desk, "shop")
     served.add_tool(lambda: "x", name="drop", description="Drops.")
     gateway = desk.home.gateway
-    await gateway.entry_refresher.run_once()  # its first turn comes a minute later
+    await check_due(gateway.entry_refresher)  # its first turn comes a minute later
     await gateway.database.write(lambda batch: batch.connection.execute(update(probes).values(next_at=0)))
-    await gateway.entry_refresher.run_once()
+    await check_due(gateway.entry_refresher)
     assert [one.name for one in gateway.registry.find("default", "shop").withheld] == ["drop"]
 
 

@@ -15,6 +15,7 @@ import pytest
 from registry.cards.card import RegistrationStatus
 from registry.seeds import ConfiguredEntryRegistrar, ConfiguredServer
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
+from tests.fakes.health_checks import check_due
 from tests.fakes.house import TRACE, CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -264,7 +265,7 @@ async def test_a_server_of_peoples_accounts_is_left_alone_by_the_rounds(place: P
     await place.home.gateway.database.refresh_epochs()
     place.server.shown.clear()
     for _ in range(3):
-        await place.home.gateway.entry_refresher.run_once()
+        await check_due(place.home.gateway.entry_refresher)
     assert place.server.shown == []
     assert place.home.gateway.registry.find("default", "inventory").status is RegistrationStatus.ACTIVE
 

@@ -17,6 +17,7 @@ from gateway.cli.local.doctor.kinds import KINDS, SEVERITIES, DoctorFinding
 from gateway.cli.local.doctor.waiting import check_waiting
 from gateway.cli.local.installation import load_settings
 from gateway.server.settings import Settings
+from gateway.telemetry.backlog import OpenWork, Waiting
 from policies.keys.signing import SigningKeys
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
@@ -54,6 +55,11 @@ def test_each_finding_is_made_somewhere_and_each_that_is_made_is_known() -> None
     made = set(re.findall(r'"([a-z]+(?:-[a-z]+)*\.[a-z-]+)"', "\n".join(folder)))
     assert set(KINDS) <= made
     assert {name for name in made if not name.endswith((".json", ".txt", ".jsonl"))} - {"sign-in.providers"} <= set(KINDS)
+
+
+def test_each_finding_has_a_test() -> None:
+    tests = "\n".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
+    assert [id_ for id_ in KINDS if f'"{id_}"' not in tests] == []
 
 
 def test_each_command_that_mends_a_finding_exists() -> None:
@@ -192,6 +198,17 @@ def test_what_people_have_not_answered_is_told_after_a_while(settings: Callable[
     assert ids(check_waiting(made, 24)) == []
     (found,) = check_waiting(made, 2)
     assert found.id == "tasks.waiting" and found.detail == "3 tasks (input-required), the oldest for 3 hours"
+
+
+def test_questions_that_nobody_answers_and_runs_that_wait_are_told(
+    settings: Callable[..., Settings], light_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, work = settings(database_url=light_url), OpenWork(unanswered={"approval": Waiting(2, 5 * 3600)}, queued_runs=3)
+    monkeypatch.setattr("gateway.telemetry.backlog.read_backlog", lambda *_: work)
+    questions, runs = check_waiting(made, 2)
+    assert (questions.id, questions.detail) == ("questions.unanswered", "2 questions (approval), the oldest for 5 hours")
+    assert (runs.id, runs.detail) == ("runs.queued", "3 runs")
+    assert ids(check_waiting(made, 24)) == ["runs.queued"]
 
 
 def test_tasks_of_processes_that_are_gone_are_told(settings: Callable[..., Settings], database_url: str) -> None:

@@ -108,6 +108,13 @@ async def test_ard_search_ranks_what_the_caller_may_see(desk: Reception) -> None
     assert [one["displayName"] for one in (await desk.ask("POST", "/ard/search", "alice", narrowed)).json()["results"]] == ["Travel"]
 
 
+async def test_a_hidden_agent_is_no_place_in_a_list_of_ard(desk: Reception) -> None:
+    for token, found in (("sales", 200), ("travel", 400), ("secret", 400)):
+        body = {"query": {"text": "quote"}, "pageToken": token}
+        assert (await desk.ask("POST", "/ard/search", "alice", body, scope="agent:sales")).status_code == found
+        assert (await desk.ask("GET", f"/ard/agents?pageToken={token}", "alice", scope="agent:sales")).status_code == found
+
+
 async def test_ard_lists_and_explores(desk: Reception) -> None:
     listed = (await desk.ask("GET", "/ard/agents?orderBy=displayName%20DESC&pageSize=1", "alice")).json()
     assert ([one["displayName"] for one in listed["items"]], listed["total"]) == (["Travel"], 2)

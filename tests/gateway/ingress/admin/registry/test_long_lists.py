@@ -1,17 +1,21 @@
 """Long lists of the registry are ruled on in slices, whatever takes the rulings: many entries, or one server with many tools."""
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 
 from gateway.calls.limits.slices import SLICE
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.a2a_server.extended_cards import ExtendedCards
+from gateway.ingress.admin.registry import discovery
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
@@ -94,6 +98,15 @@ class Entries:
         return tuple(self._entries)
 
 
+class CountedEntries(Entries):
+    """Counts the entries of lists."""
+
+    def list(self, tenant: str, family: Family | None = None) -> Iterator[Registration]:  # type: ignore[override]  # lazy, to be counted
+        for entry in super().list(tenant, family):
+            self._counter.count()
+            yield entry
+
+
 class Rulings:
     """Counts rulings, and allows the permissions of `allowed`."""
 
@@ -125,6 +138,9 @@ class Desk:
         search = AgentSearch(registry, registry)
         self.access = RegistryAccess(registry, permissions, search, unused, empty_list_reasons=reasons)
         self.door = FrontDoor(registry, unused, rulings.could_allow)
+        self.discovery = discovery.routes(self.access, authenticate, "https://gateway.example")
+        counted: Any = CountedEntries(entries, counter)
+        self.catalog = discovery.catalog_routes(counted, self.door, "https://gateway.example")
         self.visible = VisibleEntries(registry, rulings, unused)
         self.cards = ExtendedCards(_skills_shown, self.door, rulings.could_allow)
 
@@ -132,6 +148,10 @@ class Desk:
         catalogue: Any = SimpleNamespace(tools=ToolCatalogue(self.visible, "_"))
         unused: Any = None
         return NotificationFeed(unused, catalogue, ChangeBroadcast(), unused)
+
+
+async def authenticate(_request: Request) -> Caller:
+    return PERSON
 
 
 def _skills_shown(entry: Registration, is_offered: Callable[[Any], bool]) -> dict[str, Any]:
@@ -143,6 +163,19 @@ async def extended(desk: Desk, entry: Registration, who: Caller) -> Mapping[str,
     return await desk.cards.extended_card(entry, who)
 
 
+async def ask_ard(desk: Desk, who: Caller, route: str, body: object) -> object:
+    """Calls a route of ARD that reads a body."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(body).encode()}
+
+    return await endpoint_of(desk.discovery, route)(who, Request({"type": "http", "headers": []}, receive))
+
+
+def endpoint_of(router: APIRouter, name: str) -> Any:
+    return next(route.endpoint for route in router.routes if isinstance(route, APIRoute) and route.name == name)
+
+
 Read = Callable[[Desk, Caller], Awaitable[object]]
 READS: dict[str, tuple[list[Registration], Read]] = {
     "agents": (AGENTS, lambda desk, who: desk.access.list_page(who, Family.AGENT, "", 10)),
@@ -151,7 +184,10 @@ READS: dict[str, tuple[list[Registration], Read]] = {
     "why there are no agents": (AGENTS, lambda desk, who: desk.access.empty_reason(who, Family.AGENT, ())),
     "search by words": (AGENTS, lambda desk, who: desk.access.search_page(who, SearchQuery("quote"), "", 10)),
     "search by skill": (AGENTS, lambda desk, who: desk.access.search_page(who, SearchQuery(tag="sales"), "", 10)),
-    "search of ARD": (AGENTS, lambda desk, who: desk.access.search_visible(who, SearchQuery("quote"))),
+    "search of ARD": (AGENTS, lambda desk, who: ask_ard(desk, who, "ard_search", {"query": {"text": "quote"}})),
+    "facets of ARD": (AGENTS, lambda desk, who: ask_ard(desk, who, "ard_explore", {"resultType": {"facets": [{"field": "tags"}]}})),
+    "list of ARD": (AGENTS, lambda desk, who: endpoint_of(desk.discovery, "ard_agents")(who, "", "displayName", 10, "")),
+    "public catalog": (AGENTS, lambda desk, who: endpoint_of(desk.catalog, "ai_catalog")()),
     "all entries": ([*AGENTS, *SERVERS], lambda desk, who: desk.access.list_visible(who)),
     "tools of a server": ([BIG], lambda desk, who: desk.access.visible_tools(who, BIG)),
     "prompts of a server": ([BIG], lambda desk, who: desk.access.visible_prompts(who, BIG)),
@@ -196,6 +232,12 @@ async def test_pages_of_a_search_by_words_follow_each_other() -> None:
         page, cursor = await access.search_page(PERSON, SearchQuery("quote"), cursor, 40)
         names += [entry.name for entry in page]
     assert names == [entry.name for entry in AGENTS]
+
+
+async def test_a_search_of_ard_rules_on_the_agents_of_its_page_and_the_next_one() -> None:
+    counter = StepCounter()
+    await ask_ard(Desk(counter, AGENTS, "agent:"), PERSON, "ard_search", {"query": {"text": "quote"}, "pageSize": 10})
+    assert counter.total == MANY + 11  # each finding is looked up in the registry
 
 
 async def test_a_visible_server_is_ruled_on_until_one_tool_shows_it() -> None:
