@@ -173,7 +173,7 @@ class Batch:
             self._begin()
             rows, self._rows = self._rows, {}
             write = write_each if self._bulk_insert is None else self._bulk_insert.write
-            self._has_ended = True
+            self._has_ended = True  # if a row is refused
             write(self._connection, rows)
             self._has_ended = False
 

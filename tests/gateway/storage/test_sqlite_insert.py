@@ -152,23 +152,36 @@ def test_a_rollback_takes_back_no_more_than_its_rows(engine: Engine, transaction
     assert rows_of(engine) == [("a", 1, 1), ("b", 1, 1)]
 
 
-def test_a_job_that_goes_on_after_its_rows_were_refused_writes_nothing(engine: Engine, transactions: TransactionRunner) -> None:
+@pytest.mark.parametrize("refused", [added("a"), lambda batch: batch.update(SEEN, (3, "nobody", 1))], ids=["duplicate", "missed"])
+@pytest.mark.parametrize("statement", ["", "INSERT INTO processes (id, started, seen) VALUES (?, 1, 1)"], ids=["rows-alone", "a-statement-too"])
+def test_a_job_that_goes_on_after_its_rows_were_refused_writes_nothing(
+    engine: Engine, transactions: TransactionRunner, refused: Callable[[Batch], None], statement: str
+) -> None:
     def careless(batch: Batch) -> None:
         batch.add(processes, process("lost"))
-        batch.add(processes, process("a"))
-        with suppress(IntegrityError):
+        refused(batch)
+        with suppress(IntegrityError, KeyError):
             batch.flush()
-
-    def more_careless(batch: Batch) -> None:
-        careless(batch)
-        batch.run("INSERT INTO processes (id, started, seen) VALUES (?, 1, 1)", ("alone",))
+        if statement:
+            batch.run(statement, ("alone",))
 
     assert transactions.run_jobs([added("a")])[0].error is None
-    for job in (careless, more_careless):
-        outcomes = transactions.run_jobs([added("b"), job, added("c")])
-        assert [type(outcome.error) for outcome in outcomes[1:]] == [TransactionEnded, type(None)]
-        assert [row[0] for row in rows_of(engine)] == ["a", "b", "c"]
-        assert transactions.run_jobs([lambda batch: batch.run("DELETE FROM processes WHERE id <> ?", ("a",))])[0].error is None
+    outcomes = transactions.run_jobs([added("b"), careless, added("c")])
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), TransactionEnded, type(None)]
+    assert [row[0] for row in rows_of(engine)] == ["a", "b", "c"]
+
+
+def test_rows_that_are_refused_take_back_the_statements_of_other_jobs_which_run_again(
+    engine: Engine, transactions: TransactionRunner
+) -> None:
+    def see(batch: Batch) -> None:
+        batch.run("UPDATE processes SET seen = seen + 1 WHERE id = ?", ("a",))
+
+    assert transactions.run_jobs([added("a")])[0].error is None
+    for refused in (added("a"), lambda batch: batch.update(SEEN, (3, "nobody", 1))):
+        outcomes = transactions.run_jobs([see, refused, see])
+        assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert rows_of(engine) == [("a", 1, 5)]
 
 
 def test_a_duplicate_among_others_is_the_only_one_that_is_refused(engine: Engine, transactions: TransactionRunner) -> None:
