@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
+from policies.tables import PartialInsert
+
 UNSTORABLE_ERRORS = (DataError, UnicodeEncodeError, OverflowError)  # of drivers, for a parameter that they can't pass on
 _MISSED_STATE = "22012"  # division by zero, which only `_postgres_statement` brings about
 
@@ -69,14 +71,6 @@ class GuardedUpsert:
         name, version = self.table.name, self.version
         sets = ",".join(f"{column}=excluded.{column}" for column in self.columns[len(self.keys) :])
         return f"ON CONFLICT ({','.join(self.keys)}) DO UPDATE SET {sets} WHERE {name}.{version}=excluded.{version}-1"
-
-
-@dataclass(frozen=True, eq=False)
-class PartialInsert:
-    """Rows that leave the other columns of a table to their defaults. Each column that a row brings costs part of a microsecond."""
-
-    table: Table
-    columns: tuple[str, ...]
 
 
 GuardedChange = GuardedUpdate | GuardedUpsert
