@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Row, exists, select, text
 
 from adapters.task import TERMINAL, Message, TaskState, TaskStatus, encode
 from gateway.events.recorder import NO_EVENTS, EventRecorder
-from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch, Database, GuardedUpdate, ReadFailed
 from gateway.storage.tables import processes, task_events, task_prompts, tasks
 from gateway.tasks.contracts.prompts import open_prompts
@@ -33,6 +32,7 @@ from gateway.tasks.events.entries import (
 )
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
 from policies.callers import Caller
+from policies.tables import PartialInsert
 from registry.names import FRONT_DOOR
 
 __all__ = [
@@ -94,11 +94,13 @@ _ADVANCE = GuardedUpdate(
     TaskMoved,
 )
 _ADVANCE_SEQ = GuardedUpdate(tasks, ("last_seq",), _ADVANCE.keys, TaskMoved)  # five indexes stay as they are
-_NEW_TASK_FIELDS = tuple(name for name in TaskRow.__struct_fields__ if name not in ("state", "awaited_connection_id"))
+_NEW_TASK_FIELDS = tuple(name for name in TaskRow.__struct_fields__ if name not in ("state", "idempotency_key", "awaited_connection_id"))
 _new_task_values = attrgetter(*_NEW_TASK_FIELDS)
+_NEW_KEYED_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS, "idempotency_key"))
 _NEW_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS))
 _PLAIN_EVENT = PartialInsert(task_events, ("tenant", "task_id", "seq", "at", "kind", "body"))
-_MARKED_EVENT = PartialInsert(task_events, (*_PLAIN_EVENT.columns, "append", "last_chunk", "replied", "metadata"))
+_MARKED_EVENT = PartialInsert(task_events, (*_PLAIN_EVENT.columns, "append", "last_chunk", "replied"))
+_NOTED_EVENT = PartialInsert(task_events, (*_MARKED_EVENT.columns, "metadata"))
 
 
 class IdempotencyKeyUsed(Exception):
@@ -138,7 +140,11 @@ class TaskLog:
         """Writes a new task, in one commit with the decision that allowed it. Raises ParentTaskEnded."""
         if row.parent_id and has_ended(batch.connection, row.tenant, row.parent_id):
             raise ParentTaskEnded
-        batch.insert(_NEW_TASK, (row.state.value, *_new_task_values(row)))
+        values = (row.state.value, *_new_task_values(row))
+        if row.idempotency_key is None:
+            batch.insert(_NEW_TASK, values)
+        else:
+            batch.insert(_NEW_KEYED_TASK, (*values, row.idempotency_key))
         self._add_events(batch, row, events)
 
     def advance(self, batch: Batch, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent]) -> None:
@@ -146,7 +152,7 @@ class TaskLog:
         if previous.has_ended:
             raise TaskMoved
         keys = (previous.tenant, previous.id, previous.last_seq, previous.runner)
-        if row == replace(previous, last_seq=row.last_seq):
+        if row.updated == previous.updated and row == replace(previous, last_seq=row.last_seq):
             batch.update(_ADVANCE_SEQ, (row.last_seq, *keys))
         else:
             refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
@@ -172,10 +178,14 @@ class TaskLog:
     def _add_events(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         for event in events:
             values = (row.tenant, row.id, event.seq, event.at, event.kind, event.body)
-            if event.has_marks:
-                batch.insert(_MARKED_EVENT, (*values, event.is_append, event.is_last_chunk, event.is_reply, event.metadata_json))
-            else:
+            if not event.has_marks:
                 batch.insert(_PLAIN_EVENT, values)
+                continue
+            marks = (event.is_append, event.is_last_chunk, event.is_reply)
+            if event.metadata_json is None:
+                batch.insert(_MARKED_EVENT, (*values, *marks))
+            else:
+                batch.insert(_NOTED_EVENT, (*values, *marks, event.metadata_json))
 
     def live_events(self, row: TaskRow) -> LiveEvents:
         """Returns the live events of a task. A process that runs or follows the task holds them to get each new event."""
