@@ -236,10 +236,7 @@ class Writer:
 
     def _end_commit(self, done: list[tuple[_Job, JobOutcome]]) -> None:
         """Wakes the callers of a commit, and then calls what waits for its end. Runs on the event loop."""
-        for job, outcome in done:
-            if job.future is not None:
-                self._under_way -= 1
-                _resolve_future(job.future, job.on_abandoned, outcome)
+        self._under_way -= _resolve_futures(done)
         callbacks, self._after_commit = self._after_commit, {}
         for callback in callbacks:
             callback()
@@ -250,11 +247,18 @@ def _describe_error(error: Exception) -> str:
     return problem_of(cause) if isinstance(cause, SQLAlchemyError) else repr(cause or error)
 
 
-def _resolve_future(future: "asyncio.Future[Any]", on_abandoned: Callable[[Any], object] | None, outcome: JobOutcome) -> None:
-    if future.done():
-        if outcome.error is None and on_abandoned is not None:
-            on_abandoned(outcome.result)
-    elif outcome.error is None:
-        future.set_result(outcome.result)
-    else:
-        future.set_exception(outcome.error)
+def _resolve_futures(done: list[tuple[_Job, JobOutcome]]) -> int:
+    """Wakes the callers of jobs. Returns how many jobs had one."""
+    waited = 0
+    for job, outcome in done:
+        if job.future is None:
+            continue
+        waited += 1
+        if job.future.done():
+            if outcome.error is None and job.on_abandoned is not None:
+                job.on_abandoned(outcome.result)
+        elif outcome.error is None:
+            job.future.set_result(outcome.result)
+        else:
+            job.future.set_exception(outcome.error)
+    return waited

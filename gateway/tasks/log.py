@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import accumulate
-from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -31,8 +30,8 @@ from gateway.tasks.events.entries import (
     to_rfc3339,
 )
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
+from gateway.tasks.events.rows import write_events, write_new_task
 from policies.callers import Caller
-from policies.tables import PartialInsert
 from registry.names import FRONT_DOOR
 
 __all__ = [
@@ -94,13 +93,6 @@ _ADVANCE = GuardedUpdate(
     TaskMoved,
 )
 _ADVANCE_SEQ = GuardedUpdate(tasks, ("last_seq",), _ADVANCE.keys, TaskMoved)  # five indexes stay as they are
-_NEW_TASK_FIELDS = tuple(name for name in TaskRow.__struct_fields__ if name not in ("state", "idempotency_key", "awaited_connection_id"))
-_new_task_values = attrgetter(*_NEW_TASK_FIELDS)
-_NEW_KEYED_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS, "idempotency_key"))
-_NEW_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS))
-_PLAIN_EVENT = PartialInsert(task_events, ("tenant", "task_id", "seq", "at", "kind", "body"))
-_MARKED_EVENT = PartialInsert(task_events, (*_PLAIN_EVENT.columns, "append", "last_chunk", "replied"))
-_NOTED_EVENT = PartialInsert(task_events, (*_MARKED_EVENT.columns, "metadata"))
 
 
 class IdempotencyKeyUsed(Exception):
@@ -140,12 +132,8 @@ class TaskLog:
         """Writes a new task, in one commit with the decision that allowed it. Raises ParentTaskEnded."""
         if row.parent_id and has_ended(batch.connection, row.tenant, row.parent_id):
             raise ParentTaskEnded
-        values = (row.state.value, *_new_task_values(row))
-        if row.idempotency_key is None:
-            batch.insert(_NEW_TASK, values)
-        else:
-            batch.insert(_NEW_KEYED_TASK, (*values, row.idempotency_key))
-        self._add_events(batch, row, events)
+        write_new_task(batch, row)
+        write_events(batch, row, events)
 
     def advance(self, batch: Batch, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         """Appends events and updates the task. Raises TaskMoved if the task has moved since `previous` or has ended."""
@@ -158,7 +146,7 @@ class TaskLog:
             refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
             batch.update(_ADVANCE, (row.state.value, row.updated, row.last_seq, row.runner, *refs, *keys))
             _write_prompts(batch, previous, row)
-        self._add_events(batch, row, events)
+        write_events(batch, row, events)
         if row.has_ended:
             record_ending(batch, self._recorder, row)
 
@@ -174,18 +162,6 @@ class TaskLog:
     def update_vendor_ref(self, batch: Batch, row: TaskRow) -> None:
         """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
         batch.run(_UPDATE_VENDOR_REF, (row.vendor_ref, row.awaited_connection_id, row.tenant, row.id, row.last_seq, row.runner))
-
-    def _add_events(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        for event in events:
-            values = (row.tenant, row.id, event.seq, event.at, event.kind, event.body)
-            if not event.has_marks:
-                batch.insert(_PLAIN_EVENT, values)
-                continue
-            marks = (event.is_append, event.is_last_chunk, event.is_reply)
-            if event.metadata_json is None:
-                batch.insert(_MARKED_EVENT, (*values, *marks))
-            else:
-                batch.insert(_NOTED_EVENT, (*values, *marks, event.metadata_json))
 
     def live_events(self, row: TaskRow) -> LiveEvents:
         """Returns the live events of a task. A process that runs or follows the task holds them to get each new event."""

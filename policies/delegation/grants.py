@@ -16,11 +16,8 @@ from policies.tables import PartialInsert, TransactionalDatabase, WriteBatch
 from policies.tables import grants as table
 
 _encode = msgspec.json.Encoder().encode
-_NEW_GRANT = PartialInsert(
-    table,
-    ("tenant", "id", "parent_id", "txn", "task_id", "issuer", "subject", "roles", "scope", "path", "depth_max")
-    + ("epoch", "created", "not_after", "deadline", "roles_until"),
-)
+_LIMITS = ("scope", "path", "depth_max", "epoch", "created", "not_after", "deadline", "roles_until")
+_NEW_GRANT = PartialInsert(table, ("tenant", "id", "parent_id", "txn", "task_id", "issuer", "subject", "roles", *_LIMITS))
 _RENEW_ROLES = (
     "UPDATE grants SET roles = ?, roles_until = ? WHERE tenant = ? AND task_id = ? AND issuer = ? AND subject = ? AND roles_until < ?"
 )

@@ -153,7 +153,9 @@ def test_a_rollback_takes_back_no_more_than_its_rows(engine: Engine, transaction
 
 
 @pytest.mark.parametrize("refused", [added("a"), lambda batch: batch.update(SEEN, (3, "nobody", 1))], ids=["duplicate", "missed"])
-@pytest.mark.parametrize("statement", ["", "INSERT INTO processes (id, started, seen) VALUES (?, 1, 1)"], ids=["rows-alone", "a-statement-too"])
+@pytest.mark.parametrize(
+    "statement", ["", "INSERT INTO processes (id, started, seen) VALUES (?, 1, 1)"], ids=["rows-alone", "a-statement-too"]
+)
 def test_a_job_that_goes_on_after_its_rows_were_refused_writes_nothing(
     engine: Engine, transactions: TransactionRunner, refused: Callable[[Batch], None], statement: str
 ) -> None:
@@ -171,9 +173,7 @@ def test_a_job_that_goes_on_after_its_rows_were_refused_writes_nothing(
     assert [row[0] for row in rows_of(engine)] == ["a", "b", "c"]
 
 
-def test_rows_that_are_refused_take_back_the_statements_of_other_jobs_which_run_again(
-    engine: Engine, transactions: TransactionRunner
-) -> None:
+def test_refused_rows_take_back_the_statements_of_other_jobs_which_run_again(engine: Engine, transactions: TransactionRunner) -> None:
     def see(batch: Batch) -> None:
         batch.run("UPDATE processes SET seen = seen + 1 WHERE id = ?", ("a",))
 
