@@ -5,6 +5,7 @@ the audit is cut by its own retention, and a decision may be one of many records
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, ForeignKeyConstraint, Index, MetaData, Table, Text, text
@@ -15,10 +16,20 @@ RARE_KIND: Final = "kind NOT IN ('decision', 'outcome')"  # of records: a query 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False)
+class PartialInsert:
+    """Rows that leave the other columns of a table to their defaults. Each column that a row brings costs part of a microsecond."""
+
+    table: Table
+    columns: tuple[str, ...]
+
+
 class WriteBatch(Protocol):
     """A transaction of the database writer; gateway/storage/batch.py implements it."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
+
+    def insert(self, target: Table | PartialInsert, values: tuple[Any, ...]) -> None: ...
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 

@@ -8,9 +8,9 @@ import structlog
 
 from gateway.events.own_types import OWN_TYPES, RUN_ENDED, TASK_ENDED
 from gateway.events.tables import event_outbox
-from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch
 from policies.ids import new_id, now_us
+from policies.tables import PartialInsert
 
 DATA_MAX: Final = 48 << 10  # bytes of the data of one event, which has to fit into 64 KiB with its attributes
 _ROW: Final = PartialInsert(event_outbox, ("tenant", "id", "type", "subject", "owner", "permission", "txn", "data", "at"))

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from gateway.events.own_types import is_wanted, own_types_of
 from gateway.events.tables import event_deliveries
-from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch
 from policies.delegation.history import SENSITIVITY_MAX
 from policies.ids import new_id
+from policies.tables import PartialInsert
 
 HOPS: Final = "interlockhops"  # extension attribute: how many runs and triggers that events started led to the event
 SENSITIVITY: Final = "interlocksensitivity"  # extension attribute: of what the event was computed from, 1 to 3; absent: 0

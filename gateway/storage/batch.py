@@ -4,10 +4,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+
+from policies.tables import PartialInsert
 
 UNSTORABLE_ERRORS = (DataError, UnicodeEncodeError, OverflowError)  # of drivers, for a parameter that they can't pass on
 _MISSED_STATE = "22012"  # division by zero, which only `_postgres_statement` brings about
@@ -25,11 +27,16 @@ class ReferenceMissing(WriteFailed):
     """A row refers to one that is not there, or not any more. The database itself is well, and the same write would fail again."""
 
 
+class TransactionEnded(Exception):
+    """A job went on after its rows were refused, which ended the transaction. Nothing was written."""
+
+
 class CommitUncertain(Exception):
     """A commit failed in a way that leaves its outcome open."""
 
 
-class GuardedUpdate(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class GuardedUpdate:
     """Updates rows of a table by `keys` that must match the current row. Raises `missed_error` if they match none, or ignores it (None)."""
 
     table: Table
@@ -45,7 +52,8 @@ class GuardedUpdate(NamedTuple):
         return f"UPDATE {name} SET {sets} FROM ({rows_source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
 
 
-class GuardedUpsert(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class GuardedUpsert:
     """Inserts a row, or updates it if its `version` is one below that of the new row; else raises `missed_error`.
 
     `columns` begin with `keys`, the primary key.
@@ -63,14 +71,6 @@ class GuardedUpsert(NamedTuple):
         name, version = self.table.name, self.version
         sets = ",".join(f"{column}=excluded.{column}" for column in self.columns[len(self.keys) :])
         return f"ON CONFLICT ({','.join(self.keys)}) DO UPDATE SET {sets} WHERE {name}.{version}=excluded.{version}-1"
-
-
-@dataclass(frozen=True, eq=False)
-class PartialInsert:
-    """Rows that leave the other columns of a table to their defaults. Each column that a row brings costs part of a microsecond."""
-
-    table: Table
-    columns: tuple[str, ...]
 
 
 GuardedChange = GuardedUpdate | GuardedUpsert
@@ -94,6 +94,7 @@ class Batch:
         self._bulk_insert = bulk_insert
         self._rows: dict[RowTarget, list[tuple[Any, ...]]] = {}
         self._has_begun = False
+        self._has_ended = False  # rows were refused, and their whole transaction with them
         self._locks: set[Hashable] = set()
 
     @property
@@ -110,8 +111,8 @@ class Batch:
     def add(self, table: Table, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(tuple(map(row.get, column_names(table))))
 
-    def insert(self, target: PartialInsert, values: tuple[Any, ...]) -> None:
-        """Adds one row by the values of the target's columns."""
+    def insert(self, target: Table | PartialInsert, values: tuple[Any, ...]) -> None:
+        """Adds one row by the values of the target's columns: of a table, all in their order."""
         self._rows.setdefault(target, []).append(values)
 
     def update(self, change: GuardedChange, values: tuple[Any, ...]) -> None:
@@ -166,27 +167,35 @@ class Batch:
             self._begin()
             rows, self._rows = self._rows, {}
             write = write_each if self._bulk_insert is None else self._bulk_insert.write
+            self._has_ended = True  # if a row is refused
             write(self._connection, rows)
+            self._has_ended = False
 
     def commit(self) -> None:
-        """Writes the collected rows and commits. Raises what `flush` raises, and WriteFailed and CommitUncertain."""
+        """Writes the collected rows and commits. Raises what `flush` raises, WriteFailed, CommitUncertain and TransactionEnded."""
         if self._rows and not self._has_begun and self._bulk_insert is not None:
             self._bulk_insert.write(self._connection, self._rows)
             return
         self.flush()
+        self._check_open()
         try:
             self._connection.commit()
         except (SQLAlchemyError, OSError) as error:
             raise CommitUncertain from error
 
     def _begin(self) -> None:
-        """Begins the transaction. Raises WriteFailed."""
+        """Begins the transaction. Raises WriteFailed and TransactionEnded."""
+        self._check_open()
         if not self._has_begun:
             try:
                 self._connection.begin()
             except SQLAlchemyError as error:
                 raise WriteFailed("the database can't be reached") from error
             self._has_begun = True
+
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise TransactionEnded
 
 
 def write_each(connection: Connection, rows: RowsByTarget) -> None:

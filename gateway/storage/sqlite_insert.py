@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from typing import Any, Final
 
@@ -74,9 +75,19 @@ def _write_part(driver: Any, target: RowTarget, rows: Sequence[tuple[Any, ...]])
     values = tuple(chain.from_iterable(rows))
     if "\0" in "".join([value for value in values if isinstance(value, str)]):  # one search costs a third of a search in each text
         raise DataError("a text holds a NUL", None, ValueError("NUL"))
-    changed = driver.execute(statement_for(target, len(rows)), values).rowcount
+    changed = driver.execute(_statement_for(target, len(rows)), values).rowcount
     if (missed := missed_error_of(target)) is not None and changed != len(rows):
         raise missed
+
+
+@cache
+def _statement_for(target: RowTarget, count: int) -> str:
+    """The statement that writes `count` rows. An error of it ends the whole transaction, which `Batch` expects.
+
+    SQLite would else copy each page that the statement changes, so that the statement can be taken back alone.
+    """
+    verb, rest = statement_for(target, count).split(" ", 1)
+    return f"{verb} OR ROLLBACK {rest}"
 
 
 def _raise_commit_error(error: Exception) -> None:

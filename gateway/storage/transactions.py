@@ -1,9 +1,10 @@
 """Runs the jobs of the writer: all in one transaction, one by one if that fails, and finds the outcome of an uncertain commit."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import structlog
+from msgspec import Struct
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -36,7 +37,7 @@ class Participant(Protocol):
         ...
 
 
-class JobOutcome(NamedTuple):
+class JobOutcome(Struct, frozen=True):
     """The result of a job, or the error for which nothing of it was written."""
 
     result: Any

@@ -6,9 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import structlog
+from msgspec import Struct
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,13 +28,13 @@ RETRY_SECONDS = 1.0  # between two attempts at posted writes while the database 
 log = structlog.get_logger()
 
 
-class _Job(NamedTuple):
+class _Job(Struct, frozen=True):
     work: Work[Any]
     future: "asyncio.Future[Any] | None"  # None: a posted write
     on_abandoned: Callable[[Any], object] | None = None
 
 
-class _Submission(NamedTuple):
+class _Submission(Struct, frozen=True):
     """The jobs of one iteration of the event loop, and when they were handed over, on time.perf_counter."""
 
     jobs: list[_Job]
@@ -235,8 +236,7 @@ class Writer:
 
     def _end_commit(self, done: list[tuple[_Job, JobOutcome]]) -> None:
         """Wakes the callers of a commit, and then calls what waits for its end. Runs on the event loop."""
-        self._under_way -= sum(job.future is not None for job, _ in done)
-        _resolve_futures(done)
+        self._under_way -= _resolve_futures(done)
         callbacks, self._after_commit = self._after_commit, {}
         for callback in callbacks:
             callback()
@@ -247,14 +247,18 @@ def _describe_error(error: Exception) -> str:
     return problem_of(cause) if isinstance(cause, SQLAlchemyError) else repr(cause or error)
 
 
-def _resolve_futures(done: list[tuple[_Job, JobOutcome]]) -> None:
-    for (_, future, on_abandoned), (result, error) in done:
-        if future is None:
+def _resolve_futures(done: list[tuple[_Job, JobOutcome]]) -> int:
+    """Wakes the callers of jobs. Returns how many jobs had one."""
+    waited = 0
+    for job, outcome in done:
+        if job.future is None:
             continue
-        if future.done():
-            if error is None and on_abandoned is not None:
-                on_abandoned(result)
-        elif error is None:
-            future.set_result(result)
+        waited += 1
+        if job.future.done():
+            if outcome.error is None and job.on_abandoned is not None:
+                job.on_abandoned(outcome.result)
+        elif outcome.error is None:
+            job.future.set_result(outcome.result)
         else:
-            future.set_exception(error)
+            job.future.set_exception(outcome.error)
+    return waited

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import accumulate
-from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,7 +13,6 @@ from sqlalchemy import Connection, Row, exists, select, text
 
 from adapters.task import TERMINAL, Message, TaskState, TaskStatus, encode
 from gateway.events.recorder import NO_EVENTS, EventRecorder
-from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch, Database, GuardedUpdate, ReadFailed
 from gateway.storage.tables import processes, task_events, task_prompts, tasks
 from gateway.tasks.contracts.prompts import open_prompts
@@ -32,6 +30,7 @@ from gateway.tasks.events.entries import (
     to_rfc3339,
 )
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
+from gateway.tasks.events.rows import write_events, write_new_task
 from policies.callers import Caller
 from registry.names import FRONT_DOOR
 
@@ -94,11 +93,6 @@ _ADVANCE = GuardedUpdate(
     TaskMoved,
 )
 _ADVANCE_SEQ = GuardedUpdate(tasks, ("last_seq",), _ADVANCE.keys, TaskMoved)  # five indexes stay as they are
-_NEW_TASK_FIELDS = tuple(name for name in TaskRow.__struct_fields__ if name not in ("state", "awaited_connection_id"))
-_new_task_values = attrgetter(*_NEW_TASK_FIELDS)
-_NEW_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS))
-_PLAIN_EVENT = PartialInsert(task_events, ("tenant", "task_id", "seq", "at", "kind", "body"))
-_MARKED_EVENT = PartialInsert(task_events, (*_PLAIN_EVENT.columns, "append", "last_chunk", "replied", "metadata"))
 
 
 class IdempotencyKeyUsed(Exception):
@@ -138,21 +132,21 @@ class TaskLog:
         """Writes a new task, in one commit with the decision that allowed it. Raises ParentTaskEnded."""
         if row.parent_id and has_ended(batch.connection, row.tenant, row.parent_id):
             raise ParentTaskEnded
-        batch.insert(_NEW_TASK, (row.state.value, *_new_task_values(row)))
-        self._add_events(batch, row, events)
+        write_new_task(batch, row)
+        write_events(batch, row, events)
 
     def advance(self, batch: Batch, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         """Appends events and updates the task. Raises TaskMoved if the task has moved since `previous` or has ended."""
         if previous.has_ended:
             raise TaskMoved
         keys = (previous.tenant, previous.id, previous.last_seq, previous.runner)
-        if row == replace(previous, last_seq=row.last_seq):
+        if row.updated == previous.updated and row == replace(previous, last_seq=row.last_seq):
             batch.update(_ADVANCE_SEQ, (row.last_seq, *keys))
         else:
             refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
             batch.update(_ADVANCE, (row.state.value, row.updated, row.last_seq, row.runner, *refs, *keys))
             _write_prompts(batch, previous, row)
-        self._add_events(batch, row, events)
+        write_events(batch, row, events)
         if row.has_ended:
             record_ending(batch, self._recorder, row)
 
@@ -168,14 +162,6 @@ class TaskLog:
     def update_vendor_ref(self, batch: Batch, row: TaskRow) -> None:
         """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
         batch.run(_UPDATE_VENDOR_REF, (row.vendor_ref, row.awaited_connection_id, row.tenant, row.id, row.last_seq, row.runner))
-
-    def _add_events(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        for event in events:
-            values = (row.tenant, row.id, event.seq, event.at, event.kind, event.body)
-            if event.has_marks:
-                batch.insert(_MARKED_EVENT, (*values, event.is_append, event.is_last_chunk, event.is_reply, event.metadata_json))
-            else:
-                batch.insert(_PLAIN_EVENT, values)
 
     def live_events(self, row: TaskRow) -> LiveEvents:
         """Returns the live events of a task. A process that runs or follows the task holds them to get each new event."""

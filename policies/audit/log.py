@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import Connection, Table, select, true
 
 from policies.delegation.chain import Principal
@@ -20,11 +20,10 @@ GENESIS_HASH = "0" * 64
 class AuditBatch(Protocol):
     """The transaction of the database writer (gateway/storage/writer.py)."""
 
-    def add(self, table: Table, row: dict[str, Any]) -> None: ...
+    def insert(self, target: Table, values: tuple[Any, ...]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ChainHead:
+class ChainHead(Struct, frozen=True):
     """The last record of one chain."""
 
     chain: str
@@ -126,35 +125,21 @@ class AuditLog:
 
     def record(self, batch: AuditBatch, record: Mapping[str, Any]) -> None:
         """Appends one record to the chain. `record` has kind, tenant, decision_id, txn and explanatory members; never a secret."""
-        seq = self._head.seq + 1
+        seq, prev = self._head.seq + 1, self._head.hash
         at = record.get("at") or self._now()
         body = _encode({"chain": self._chain, "seq": seq, **record, "at": at})
-        prev = self._head.hash
         digest = hashlib.sha256(prev.encode() + body).hexdigest()
-        batch.add(
-            audit_table,
-            {
-                "chain": self._chain,
-                "seq": seq,
-                "tenant": record["tenant"],
-                "kind": record["kind"],
-                "at": at,
-                "decision_id": record["decision_id"],
-                "txn": record["txn"],
-                "body": body.decode(),
-                "prev": prev,
-                "hash": digest,
-            },
-        )
+        named = (record["tenant"], record["kind"], at, record["decision_id"], record["txn"])
+        batch.insert(audit_table, (self._chain, seq, *named, body.decode(), prev, digest))
         self._head = ChainHead(self._chain, seq, digest)
         if record["kind"] == "decision" and record.get("allowed") is False:
-            batch.add(refusals, _refusal_row(record, at))
+            batch.insert(refusals, _refusal_values(record, at))
 
 
-def _refusal_row(record: Mapping[str, Any], at: int) -> dict[str, Any]:
+def _refusal_values(record: Mapping[str, Any], at: int) -> tuple[Any, ...]:
     tenant, person = record["tenant"], record["principal"]
     owner = Principal(tenant, person["issuer"], person["subject"]).owner_key
-    return {"tenant": tenant, "owner": owner, "at": at, "decision_id": record["decision_id"], "hidden": int("hidden" in record)}
+    return tenant, owner, at, record["decision_id"], int("hidden" in record)
 
 
 def read_last_heads(connection: Connection) -> list[ChainHead]:

@@ -12,10 +12,12 @@ from policies.cache import BoundedCache
 from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.kills import Killed, Kills
 from policies.delegation.permissions import Permissions
-from policies.tables import TransactionalDatabase, WriteBatch
+from policies.tables import PartialInsert, TransactionalDatabase, WriteBatch
 from policies.tables import grants as table
 
 _encode = msgspec.json.Encoder().encode
+_LIMITS = ("scope", "path", "depth_max", "epoch", "created", "not_after", "deadline", "roles_until")
+_NEW_GRANT = PartialInsert(table, ("tenant", "id", "parent_id", "txn", "task_id", "issuer", "subject", "roles", *_LIMITS))
 _RENEW_ROLES = (
     "UPDATE grants SET roles = ?, roles_until = ? WHERE tenant = ? AND task_id = ? AND issuer = ? AND subject = ? AND roles_until < ?"
 )
@@ -58,27 +60,12 @@ class Grants:
     def add(self, batch: WriteBatch, delegation: Delegation, parent_id: str, now_us: int) -> None:
         """Writes a delegation under its `grant_id`, in the same commit as its decision."""
         principal = delegation.principal
-        batch.add(
-            table,
-            {
-                "tenant": principal.tenant,
-                "id": delegation.grant_id,
-                "parent_id": parent_id,
-                "txn": delegation.txn,
-                "task_id": delegation.task_id,
-                "issuer": principal.issuer,
-                "subject": principal.subject,
-                "roles": _encode(principal.roles).decode(),
-                "scope": str(delegation.scope),
-                "path": _encode([{"agent": hop.agent, "ceiling": str(hop.ceiling)} for hop in delegation.path]).decode(),
-                "depth_max": delegation.depth_max,
-                "epoch": 0,
-                "created": now_us,
-                "not_after": int(delegation.not_after * 1_000_000),
-                "deadline": _to_us(delegation.deadline),
-                "roles_until": _to_us(delegation.roles_until),
-            },
-        )
+        path = _encode([{"agent": hop.agent, "ceiling": str(hop.ceiling)} for hop in delegation.path]).decode()
+        ids = (principal.tenant, delegation.grant_id, parent_id, delegation.txn, delegation.task_id)
+        person = (principal.issuer, principal.subject, _encode(principal.roles).decode())
+        authority = (str(delegation.scope), path, delegation.depth_max)
+        times = (0, now_us, int(delegation.not_after * 1_000_000), _to_us(delegation.deadline), _to_us(delegation.roles_until))
+        batch.insert(_NEW_GRANT, (*ids, *person, *authority, *times))
 
     def renew_roles(self, batch: WriteBatch, principal: Principal, task_id: str, roles_until: float) -> int:
         """Lets the person's roles of now count for every grant of a task until `roles_until` (seconds since 1970), and for those derived.

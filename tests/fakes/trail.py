@@ -21,9 +21,9 @@ class Rows:
         self.rows: list[Row] = []
         self.tables: set[Table] = set()
 
-    def add(self, table: Table, row: Row) -> None:
-        self.tables.add(table)
-        self.rows.append(row)
+    def insert(self, target: Table, values: tuple[Any, ...]) -> None:
+        self.tables.add(target)
+        self.rows.append(dict(zip(target.columns.keys(), values, strict=True)))
 
 
 def record(number: int, at: int = 0) -> Row:

@@ -40,6 +40,7 @@ INSIDE = {
     "gateway.events.templates.ValueMissing": "a start becomes a dead letter, and the event of a source is refused with BadEvent",
     "gateway.workflows.cloud_events.inbound.SourceSchemaRefused": "it stops the start as BadSettings",
     "gateway.workflows.cloud_events.triggers.NotSeen": "the start becomes a dead letter",
+    "gateway.storage.batch.TransactionEnded": "a fault of ours where it is raised: a job goes on after its rows were refused",
     "gateway.storage.migrations.run.BrokenReferences": "it stops a migration, before the gateway serves requests",
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
     "adapters.contract.TurnPostponed": "the recorder raises EndingNotWritten instead",

@@ -15,7 +15,7 @@ from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.local import installation as home
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
     from gateway.server.settings import Settings
     from policies.audit.cuts import AuditCut
@@ -138,7 +138,5 @@ class _ImmediateInserts:
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
 
-    def add(self, table: object, row: dict[str, object]) -> None:
-        from policies.tables import audit_records
-
-        self._connection.execute(audit_records.insert().values(row))
+    def insert(self, target: "Table", values: tuple[object, ...]) -> None:
+        self._connection.execute(target.insert().values(values))

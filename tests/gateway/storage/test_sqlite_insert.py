@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.exc import IntegrityError
 
-from gateway.storage.batch import Batch, BulkInsert, GuardedUpdate, UnstorableValue, statement_for
+from gateway.storage.batch import Batch, BulkInsert, GuardedUpdate, TransactionEnded, UnstorableValue, statement_for
 from gateway.storage.database import engine_for
 from gateway.storage.sqlite_insert import ROWS_MAX, bulk_insert_for
 from gateway.storage.tables import processes, task_events
@@ -151,6 +152,38 @@ def test_a_rollback_takes_back_no_more_than_its_rows(engine: Engine, transaction
     assert rows_of(engine) == [("a", 1, 1), ("b", 1, 1)]
 
 
+@pytest.mark.parametrize("refused", [added("a"), lambda batch: batch.update(SEEN, (3, "nobody", 1))], ids=["duplicate", "missed"])
+@pytest.mark.parametrize(
+    "statement", ["", "INSERT INTO processes (id, started, seen) VALUES (?, 1, 1)"], ids=["rows-alone", "a-statement-too"]
+)
+def test_a_job_that_goes_on_after_its_rows_were_refused_writes_nothing(
+    engine: Engine, transactions: TransactionRunner, refused: Callable[[Batch], None], statement: str
+) -> None:
+    def careless(batch: Batch) -> None:
+        batch.add(processes, process("lost"))
+        refused(batch)
+        with suppress(IntegrityError, KeyError):
+            batch.flush()
+        if statement:
+            batch.run(statement, ("alone",))
+
+    assert transactions.run_jobs([added("a")])[0].error is None
+    outcomes = transactions.run_jobs([added("b"), careless, added("c")])
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), TransactionEnded, type(None)]
+    assert [row[0] for row in rows_of(engine)] == ["a", "b", "c"]
+
+
+def test_refused_rows_take_back_the_statements_of_other_jobs_which_run_again(engine: Engine, transactions: TransactionRunner) -> None:
+    def see(batch: Batch) -> None:
+        batch.run("UPDATE processes SET seen = seen + 1 WHERE id = ?", ("a",))
+
+    assert transactions.run_jobs([added("a")])[0].error is None
+    for refused in (added("a"), lambda batch: batch.update(SEEN, (3, "nobody", 1))):
+        outcomes = transactions.run_jobs([see, refused, see])
+        assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert rows_of(engine) == [("a", 1, 5)]
+
+
 def test_a_duplicate_among_others_is_the_only_one_that_is_refused(engine: Engine, transactions: TransactionRunner) -> None:
     outcomes = transactions.run_jobs([added(name) for name in "abac"])
     assert [isinstance(outcome.error, IntegrityError) for outcome in outcomes] == [False, False, True, False]
@@ -176,6 +209,7 @@ def test_sqlite_gets_one_statement_for_each_table(engine: Engine) -> None:
     run.clear()
     assert all(outcome.error is None for outcome in transactions.run_jobs([work(1), moved("a", 1), work(2), moved("b", 1)]))
     assert [statement.split()[0] for statement in run] == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
+    assert [" OR ROLLBACK " in statement for statement in run] == [False, True, True, False]  # no copies of pages for each statement
     transactions.drop_connection()
 
 
