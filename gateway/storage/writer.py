@@ -23,6 +23,7 @@ Work = Callable[[Batch], T]
 BATCH_JOBS_MAX = 512
 DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
+COLLECT_SECONDS = 0.004  # for which jobs are collected at most while the event loop brings new ones
 RETRY_SECONDS = 1.0  # between two attempts at posted writes while the database is away
 
 log = structlog.get_logger()
@@ -35,10 +36,43 @@ class _Job(Struct, frozen=True):
 
 
 class _Submission(Struct, frozen=True):
-    """The jobs of one iteration of the event loop, and when they were handed over, on time.perf_counter."""
+    """Jobs that were handed over together, and when, on time.monotonic."""
 
     jobs: list[_Job]
     at: float
+
+
+class _JobCollector:
+    """Collects jobs until an iteration of the event loop brings no new ones, and hands them over together.
+
+    Each commit writes the last page of every index again, and each wake-up of the writer's thread makes it compete for the interpreter's
+    lock. A loop that has more to do would not get further with an earlier commit. Used on the event loop alone.
+    """
+
+    def __init__(self, hand_over: Callable[[list[_Job]], None]) -> None:
+        self._hand_over = hand_over
+        self._jobs: list[_Job] = []
+        self._seen = 0  # how many there were an iteration ago
+        self._since = 0.0  # when the first one came, on time.monotonic
+
+    def add(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._jobs:
+            self._since = time.monotonic()
+            loop.call_soon(self._look, loop)
+        self._jobs.append(job)
+
+    def hand_over(self) -> None:
+        """Hands over the jobs so far."""
+        if self._jobs:
+            jobs, self._jobs, self._seen = self._jobs, [], 0
+            self._hand_over(jobs)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if len(self._jobs) == self._seen or time.monotonic() - self._since > COLLECT_SECONDS:
+            self.hand_over()
+        else:
+            self._seen = len(self._jobs)
+            loop.call_soon(self._look, loop)
 
 
 class Writer:
@@ -52,7 +86,7 @@ class Writer:
         self._transactions = TransactionRunner(engine)
         self._observe_commit = observe_commit
         self._jobs: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
-        self._submitted: list[_Job] = []
+        self._collector = _JobCollector(self._submit)
         self._under_way = 0  # jobs whose callers wait, handed over or about to be; only the event loop counts them
         self._after_commit: dict[Callable[[], object], None] = {}  # each once, in the order in which they asked
         self._handed_over: deque[float] = deque()  # when each list in `_jobs` and in the commit under way was handed over
@@ -85,9 +119,7 @@ class Writer:
         if self._loop is None or self._closing or not self._is_running:
             raise WriteFailed("the database writer does not run")
         future: asyncio.Future[T] = self._loop.create_future()
-        if not self._submitted:
-            self._loop.call_soon(self._submit)
-        self._submitted.append(_Job(work, future, on_abandoned))
+        self._collector.add(_Job(work, future, on_abandoned), self._loop)
         self._under_way += 1
         try:
             return await future
@@ -96,16 +128,10 @@ class Writer:
                 on_abandoned(future.result())  # the cancellation came after the commit
             raise
 
-    def _submit(self) -> None:
-        """Hands over all jobs of one iteration of the event loop at once.
-
-        Each wake-up of the thread makes it compete for the interpreter's lock.
-        """
-        if self._submitted:
-            jobs, self._submitted = self._submitted, []
-            submitted = time.monotonic()
-            self._handed_over.append(submitted)
-            self._jobs.put(_Submission(jobs, submitted))
+    def _submit(self, jobs: list[_Job]) -> None:
+        submitted = time.monotonic()
+        self._handed_over.append(submitted)
+        self._jobs.put(_Submission(jobs, submitted))
 
     @property
     def wait_seconds(self) -> float:
@@ -141,7 +167,7 @@ class Writer:
         """Writes what was submitted and stops the thread. Later writes are refused."""
         self._closing = True
         if self._thread.is_alive():
-            self._submit()
+            self._collector.hand_over()
             self._jobs.put(None)
             self._thread.join(timeout=10)
 

@@ -2,6 +2,10 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from sqlalchemy import func, select
 
 from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed, engine_for
 from gateway.storage.tables import processes
-from gateway.storage.writer import BATCH_JOBS_MAX
+from gateway.storage.writer import BATCH_JOBS_MAX, COLLECT_SECONDS
 from tests.fakes.outages import read_only
 from tests.fakes.waiting import SECONDS, until
 
@@ -50,6 +54,35 @@ async def test_writes_in_a_row_never_wait_for_a_wake_up(database: Database) -> N
         for number in range(200):
             await database.write(add(f"p{number}"))
     assert len(await kept(database)) == 200
+
+
+async def _commits(database: Database, names: Iterable[str], pause: Callable[[], Awaitable[object]]) -> int:
+    """How many commits it takes to write rows, of which the loop brings one after each pause."""
+    writes = []
+    for name in names:
+        writes.append(asyncio.ensure_future(database.write(lambda batch, name=name: (add(name)(batch), batch)[1])))
+        await pause()
+    async with asyncio.timeout(SECONDS):
+        return len(set(await asyncio.gather(*writes)))
+
+
+async def test_writes_that_come_in_a_row_share_a_commit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as each iteration of the loop brings one; the time is not up before the last."""
+    monkeypatch.setattr("gateway.storage.writer.COLLECT_SECONDS", SECONDS)
+    assert await _commits(database, [f"p{number}" for number in range(50)], partial(asyncio.sleep, 0)) == 1
+
+
+async def test_writes_that_never_stop_coming_are_committed_in_time(database: Database) -> None:
+    names, until_in_time = (f"p{number}" for number in count()), time.monotonic() + 10 * COLLECT_SECONDS
+    assert await _commits(database, takewhile(lambda name: time.monotonic() < until_in_time, names), partial(asyncio.sleep, 0)) > 1
+
+
+async def test_a_write_does_not_wait_for_others_where_the_loop_has_nothing_else_to_do(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.storage.writer.COLLECT_SECONDS", 10 * SECONDS)
+    async with asyncio.timeout(SECONDS):
+        await database.write(add("alone"))
 
 
 async def test_closing_while_busy_keeps_or_refuses_but_forgets_nobody(database_url: str) -> None:
