@@ -154,9 +154,9 @@ class ClientConnection(ClientTransport):
         """Begins the exchange. Trailers of a chunked body are not headers of the request (RFC 9110 s6.5.1), so they get another list."""
         self._check_head()
         scope, keeps_open = self._build_scope(), self._parser.http.should_keep_alive()
-        previous = self._exchange
+        is_http_1_1, previous = scope["http_version"] == "1.1", self._exchange
         exchange = self._exchange = HttpExchange(
-            self, scope, keeps_open=keeps_open and scope["http_version"] == "1.1", awaits_continue=self._awaits_continue
+            self, scope, keeps_open=keeps_open and is_http_1_1, awaits_continue=self._awaits_continue and is_http_1_1
         )
         self._connections.leave(self)
         self._enter(Phase.BODY, self._read_at)
