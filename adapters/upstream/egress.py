@@ -75,7 +75,6 @@ class Egress:
         self._targets = TargetPolicy(allow)
         self._resolver = _VettedResolver(self._targets, self._lookup)
         self._tls = tls
-        self._connections = connections
         self._checked_urls: dict[str, URL] = {}
         self._request_targets: dict[str, HttpTarget] = {}
         options = ConnectOptions(self._resolver.resolve, self._tls_context, CONNECT_SECONDS, IDLE_SECONDS)
