@@ -78,7 +78,7 @@ class A2AAgent:
 
     def begin_turn(self, turn: Turn, call: Call) -> RunningTurn:
         """Runs the turn with the events of `run`, those of one response or of one read of a stream together."""
-        return _RunningTurn(self, self._peers, turn, call)
+        return _A2ATurn(self, self._peers, turn, call)
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """Continues a turn, see Reattachable: GetTask, then SubscribeToTask where the agent streams, else polling."""
@@ -167,7 +167,7 @@ class A2AAgent:
         return self._push_wakeups.register(target.name) if fit else None
 
 
-class _RunningTurn:
+class _A2ATurn:
     """A turn at an agent: the events of a stream, or of one response without streaming, and then of polls until the task has ended."""
 
     def __init__(self, agent: A2AAgent, peers: A2APeers, turn: Turn, call: Call) -> None:

@@ -26,6 +26,7 @@ TIMEOUT_SECONDS = 60.0
 ENDLESS_SECONDS = 30 * 86_400.0  # of a response without a time limit of its own
 BODY_MAX = 8 << 20
 EVENT_STREAM = "text/event-stream"
+POOL_ERRORS = (NotConnected, ResponseTooLarge, OSError, ValueError)  # what a request of a ConnectionPool raises
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -75,7 +76,6 @@ class Egress:
         self._targets = TargetPolicy(allow)
         self._resolver = _VettedResolver(self._targets, self._lookup)
         self._tls = tls
-        self._connections = connections
         self._checked_urls: dict[str, URL] = {}
         self._request_targets: dict[str, HttpTarget] = {}
         options = ConnectOptions(self._resolver.resolve, self._tls_context, CONNECT_SECONDS, IDLE_SECONDS)
@@ -143,11 +143,11 @@ class Egress:
         except ConnectionDropped as error:
             if not idempotent:
                 raise _fault_at(error, url) from error
-        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+        except POOL_ERRORS as error:
             raise _fault_at(error, url) from error
         try:
             return await self._pool.exchange(target, method, headers, body, seconds=timeout, limit=limit)
-        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+        except POOL_ERRORS as error:
             raise _fault_at(error, url) from error
 
     def stream(
@@ -174,7 +174,7 @@ class Egress:
         record = begin_exchange(f"POST {_without_query(url)}", headers, body) if CURRENT_RECORDER.get() is not None else None
         try:
             answer = await self._stream_pool.exchange_or_open(target, "POST", headers, body, EVENT_STREAM, seconds=seconds, limit=limit)
-        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+        except POOL_ERRORS as error:
             raise _fault_at(error, url) from error
         if record is not None:
             record.begin_response(answer.status, answer.headers)
@@ -192,7 +192,7 @@ class Egress:
         record = begin_exchange(f"{method} {_without_query(url)}", headers, body) if is_tried else None
         try:
             answer = await self._stream_pool.open(target, method, headers, body, seconds=seconds)
-        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+        except POOL_ERRORS as error:
             raise _fault_at(error, url) from error
         if record is not None:
             record.begin_response(answer.status, answer.headers)

@@ -146,9 +146,9 @@ class Router:
         """Dispatches an HTTP request. Answers unexpected exceptions, unless the answer has begun."""
         handlers, path = self._handlers, scope["path"]
         try:
-            if (server := _server_path(path)) is not None:
+            if (server := _server_of(path)) is not None:
                 await self._serve_mcp(scope, receive, send, server)
-            elif (agent := _agent_path(path)) is not None:
+            elif (agent := _agent_of(path)) is not None:
                 await self._serve_a2a(scope, receive, send, *agent)
             elif path in CARD_PATHS:
                 await self._serve_a2a(scope, receive, send, FRONT_DOOR, path)
@@ -234,13 +234,13 @@ class Router:
             self._request_traces.end(request_trace)
 
 
-def _server_path(path: str) -> str | None:
+def _server_of(path: str) -> str | None:
     """Returns which server a path of MCP names, "" for all, or None for any other path."""
     found = MCP_PATH.fullmatch(path) if path.startswith("/mcp") else None
     return None if found is None else found[1] or ""
 
 
-def _agent_path(path: str) -> tuple[str, str] | None:
+def _agent_of(path: str) -> tuple[str, str] | None:
     """Returns the agent that a path of A2A names and the rest of the path, or None for any other path."""
     found = AGENT_PATH.fullmatch(path) if path.startswith("/agents/") else None
     return None if found is None else (found[1], found[2] or "")

@@ -28,7 +28,7 @@ class ReferenceMissing(WriteFailed):
 
 
 class TransactionEnded(Exception):
-    """A job went on after its rows were refused, which ended the transaction. Nothing was written."""
+    """A job went on after the database had refused its rows, which ended the transaction. Nothing was written."""
 
 
 class CommitUncertain(Exception):
@@ -167,7 +167,7 @@ class Batch:
             self._begin()
             rows, self._rows = self._rows, {}
             write = write_each if self._bulk_insert is None else self._bulk_insert.write
-            self._has_ended = True  # if a row is refused
+            self._has_ended = True  # stays so if a row is refused
             write(self._connection, rows)
             self._has_ended = False
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 READER_THREADS = 4
-READER_CACHE_KB = 256  # of SQLite, whose 2 MB for each thread would repeat what the operating system caches
+READER_CACHE_KB = 256  # of SQLite for each thread; its default of 2 MB repeats what the operating system caches
 
 
 class ReaderThreads:

@@ -75,16 +75,16 @@ def _write_part(driver: Any, target: RowTarget, rows: Sequence[tuple[Any, ...]])
     values = tuple(chain.from_iterable(rows))
     if "\0" in "".join([value for value in values if isinstance(value, str)]):  # one search costs a third of a search in each text
         raise DataError("a text holds a NUL", None, ValueError("NUL"))
-    changed = driver.execute(_statement_for(target, len(rows)), values).rowcount
+    changed = driver.execute(_rollback_statement_for(target, len(rows)), values).rowcount
     if (missed := missed_error_of(target)) is not None and changed != len(rows):
         raise missed
 
 
 @cache
-def _statement_for(target: RowTarget, count: int) -> str:
-    """The statement that writes `count` rows. An error of it ends the whole transaction, which `Batch` expects.
+def _rollback_statement_for(target: RowTarget, count: int) -> str:
+    """Returns the statement that writes `count` rows. If it fails, SQLite ends the whole transaction, which `Batch` expects.
 
-    SQLite would else copy each page that the statement changes, so that the statement can be taken back alone.
+    Without OR ROLLBACK, SQLite copies each page that the statement changes, to be able to take back the statement alone.
     """
     verb, rest = statement_for(target, count).split(" ", 1)
     return f"{verb} OR ROLLBACK {rest}"

@@ -373,8 +373,8 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
     """As many of the first events as have BATCH_SIZE characters together, at least one."""
-    sizes = accumulate(map(text_length, events))
-    return events[: max(1, bisect_right(list(sizes), BATCH_SIZE))]
+    sizes = list(accumulate(map(text_length, events)))
+    return events[: max(1, bisect_right(sizes, BATCH_SIZE))]
 
 
 def _read_events(connection: Connection, row: TaskRow, after_seq: int, most: int | None = None) -> tuple[TaskEvent, ...]:

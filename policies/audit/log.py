@@ -20,7 +20,8 @@ GENESIS_HASH = "0" * 64
 class AuditBatch(Protocol):
     """The transaction of the database writer (gateway/storage/writer.py)."""
 
-    def insert(self, target: Table, values: tuple[Any, ...]) -> None: ...
+    def insert(self, target: Table, values: tuple[Any, ...]) -> None:
+        """Adds a row by the values of all columns, in their order."""
 
 
 class ChainHead(Struct, frozen=True):
@@ -129,14 +130,15 @@ class AuditLog:
         at = record.get("at") or self._now()
         body = _encode({"chain": self._chain, "seq": seq, **record, "at": at})
         digest = hashlib.sha256(prev.encode() + body).hexdigest()
-        named = (record["tenant"], record["kind"], at, record["decision_id"], record["txn"])
-        batch.insert(audit_table, (self._chain, seq, *named, body.decode(), prev, digest))
+        queried = (record["tenant"], record["kind"], at, record["decision_id"], record["txn"])  # are in the body too
+        batch.insert(audit_table, (self._chain, seq, *queried, body.decode(), prev, digest))
         self._head = ChainHead(self._chain, seq, digest)
         if record["kind"] == "decision" and record.get("allowed") is False:
             batch.insert(refusals, _refusal_values(record, at))
 
 
 def _refusal_values(record: Mapping[str, Any], at: int) -> tuple[Any, ...]:
+    """Returns the row of `refusals`, in the order of its columns."""
     tenant, person = record["tenant"], record["principal"]
     owner = Principal(tenant, person["issuer"], person["subject"]).owner_key
     return tenant, owner, at, record["decision_id"], int("hidden" in record)

@@ -16,8 +16,11 @@ from policies.tables import PartialInsert, TransactionalDatabase, WriteBatch
 from policies.tables import grants as table
 
 _encode = msgspec.json.Encoder().encode
-_LIMITS = ("scope", "path", "depth_max", "epoch", "created", "not_after", "deadline", "roles_until")
-_NEW_GRANT = PartialInsert(table, ("tenant", "id", "parent_id", "txn", "task_id", "issuer", "subject", "roles", *_LIMITS))
+_IDS = ("tenant", "id", "parent_id", "txn", "task_id")
+_PERSON = ("issuer", "subject", "roles")
+_AUTHORITY = ("scope", "path", "depth_max", "epoch")
+_TIMES = ("created", "not_after", "deadline", "roles_until")
+_NEW_GRANT = PartialInsert(table, (*_IDS, *_PERSON, *_AUTHORITY, *_TIMES))
 _RENEW_ROLES = (
     "UPDATE grants SET roles = ?, roles_until = ? WHERE tenant = ? AND task_id = ? AND issuer = ? AND subject = ? AND roles_until < ?"
 )
@@ -63,8 +66,8 @@ class Grants:
         path = _encode([{"agent": hop.agent, "ceiling": str(hop.ceiling)} for hop in delegation.path]).decode()
         ids = (principal.tenant, delegation.grant_id, parent_id, delegation.txn, delegation.task_id)
         person = (principal.issuer, principal.subject, _encode(principal.roles).decode())
-        authority = (str(delegation.scope), path, delegation.depth_max)
-        times = (0, now_us, int(delegation.not_after * 1_000_000), _to_us(delegation.deadline), _to_us(delegation.roles_until))
+        authority = (str(delegation.scope), path, delegation.depth_max, 0)  # epoch 0
+        times = (now_us, int(delegation.not_after * 1_000_000), _to_us(delegation.deadline), _to_us(delegation.roles_until))
         batch.insert(_NEW_GRANT, (*ids, *person, *authority, *times))
 
     def renew_roles(self, batch: WriteBatch, principal: Principal, task_id: str, roles_until: float) -> int:

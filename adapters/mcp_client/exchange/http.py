@@ -181,7 +181,7 @@ class McpHttp:
 
 
 class StreamCounts:
-    """The number of open streams of requests and listeners, in all and for each URL."""
+    """The number of requests and listeners that may have a stream open, in all and for each URL."""
 
     __slots__ = ("_by_url", "_count")
 
@@ -279,11 +279,8 @@ class _StreamCursor:
 
 
 async def read_whole(answer: StreamedResponse, answer_id: RequestId, limit: int = BODY_MAX) -> Exchange:
-    """Reads a response that is not a stream."""
-    body = await answer.read(limit)
-    if len(body) > LARGE:
-        return await run_in_reader(_read_exchange, body, answer.status, answer.headers, answer_id)
-    return _read_exchange(body, answer.status, answer.headers, answer_id)
+    """Reads a response that is not a stream. Raises UpstreamFault for more than `limit` bytes and for an invalid response."""
+    return await run_off_loop(_read_exchange, await answer.read(limit), answer.status, answer.headers, answer_id)
 
 
 def is_stream(headers: Mapping[str, str]) -> bool:

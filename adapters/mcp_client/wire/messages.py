@@ -84,8 +84,8 @@ class HeadersDiffer(UpstreamFault):
 class McpRequest(Struct, frozen=True):
     """A request to one server as the gateway received it, with the upstream's names in `raw` and `params`.
 
-    `is_modern` is the era of the gateway's client. `raw` is the whole envelope of a modern client, which modern servers get, and `params`
-    the member (an object) of either's, both checked JSON.
+    `is_modern` is the era of the gateway's client. `raw` is the whole envelope of a modern client, which modern servers get, and empty for
+    a legacy client. `params` is the member of that name, an object. Both are checked JSON.
     `name` is the value of `Mcp-Name` (tool, prompt, URI or task id, or empty). `headers` may hold the client's `Mcp-Param-*` headers.
     Without a `peer` only the response is wanted. `client_session` is the client's session of the legacy era, which has its own session
     with such a server; it needs the same `peer.capabilities` in every request. `log_level` is the level set there; modern clients send it

@@ -53,7 +53,7 @@ class Http1Connection(asyncio.Protocol):
         self._deadline = math.inf  # of the request, on the event loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._opens: str | None = None  # the media type of bodies that are read while they arrive; empty: of all
+        self._opens: str | None = None  # media types that begin with it are read while they arrive; None: none are
         self._limit = 0
         self._expects_no_body = False
         self.is_usable = True

@@ -116,7 +116,8 @@ class ConnectionPool:
     ) -> HttpResponse | OpenedResponse:
         """Sends one request and returns the whole response, or opens it where its media type begins with `opens`.
 
-        `seconds`: for all of a response, and until the head of one that is opened by its media type. Raises as `exchange`.
+        `seconds`: for all of a response, and until the head of one that is opened by its media type. An empty `opens` opens every response,
+        and `seconds` is then for all of it. Raises as `exchange`.
         """
         head = _build_head(target, method, fields, body)
         loop = asyncio.get_running_loop()
@@ -125,6 +126,7 @@ class ConnectionPool:
         if not state.slots.try_acquire_with(self._request_slots):
             await self._wait_for_slots(state, deadline)
         connection: Http1Connection | None = None
+        arriving: ArrivingBody | None = None
 
         def close(waits_for_end: bool) -> None:
             self._request_slots.release()
@@ -141,7 +143,6 @@ class ConnectionPool:
             else:
                 connection.close()
 
-        arriving: ArrivingBody | None = None
         try:
             connection = self._take_idle(state, loop) or await self._open_connection(target.origin, deadline)
             answer = await connection.send(head, body, deadline, limit, opens=opens)

@@ -99,7 +99,10 @@ class Slots:
         return self.queue.count
 
     def try_acquire(self, caller: Caller, target: Registration) -> "Lane | None":
-        """Returns a slot if one is free for this caller, else None. The caller gives it back with `Lane.free`."""
+        """Returns a slot if one is free for this caller, else None. The caller gives it back with `Lane.free`.
+
+        Only `wait_for_slot` looks at the act, for the larger share of a cancellation, since most calls find a slot here.
+        """
         owner = caller.principal.owner_key
         lane = self._lanes.get((owner, target.url, target.name)) or self._create_lane(owner, target)
         return lane if lane.try_take(NESTED_SHARE_MULTIPLE if caller.delegation.task_id else 1) else None

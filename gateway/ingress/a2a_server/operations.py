@@ -75,7 +75,7 @@ class SequencedEvent(Struct, frozen=True):
 
 
 class OperationStream(Protocol):
-    """The events of a stream, in batches of all that are available at that time. It is closed when nobody reads on."""
+    """The events of a stream, in batches of all that are available at that time. Its reader closes it, also before its end."""
 
     def __aiter__(self) -> AsyncIterator[list[SequencedEvent]]: ...
 
@@ -127,13 +127,13 @@ class Operations:
         An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes first,
         as soon as the agent begins a task, so that callers know its id. A later Message is in the last status.
         """
-        place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
+        slot = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
         turn_state = await self._agent_calls.start(request.caller, await self._build_agent_request(request, params))
         events = self._reader.follow_turn(turn_state)  # follows the task from here on, so that no event is missed
         if (reply := await self._reader.lone_reply(turn_state, HOLD_SECONDS)) is not None:
-            return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
+            return slot.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
         snapshot = _snapshot_event(turn_state, params.configuration.history_length)
-        return _TaskStream(request, turn_state.row, events, snapshot, place=place)
+        return _TaskStream(request, turn_state.row, events, snapshot, slot=slot)
 
     async def get_task(self, request: OperationRequest, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
@@ -170,15 +170,15 @@ class Operations:
         unless such a stream resumes.
         """
         _check_tenant(request, params.tenant)
-        place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
+        slot = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
         after = request.last_event_id
         turn_state = await self._reader.read_task(request.caller, request.agent, params.id)
         if after is not None and after <= turn_state.row.last_seq:
-            return _TaskStream(request, turn_state.row, self._reader.follow_task(turn_state.row, after), place=place)
+            return _TaskStream(request, turn_state.row, self._reader.follow_task(turn_state.row, after), slot=slot)
         if turn_state.row.has_ended:
             raise TaskEnded
         events = self._reader.follow_task(turn_state.row, turn_state.row.last_seq)
-        return _TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length), place=place)
+        return _TaskStream(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length), slot=slot)
 
     async def create_push(self, request: OperationRequest, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
@@ -283,7 +283,7 @@ async def _one_message(request: OperationRequest, seq: int, message: Message) ->
 
 
 class _TaskStream:
-    """Streams a task's events in batches, numbered in their metadata when the request names the resumption extension."""
+    """A task's events in batches, numbered in their metadata when the request names the resumption extension."""
 
     def __init__(
         self,
@@ -292,9 +292,9 @@ class _TaskStream:
         batches: AsyncGenerator[tuple[TaskEvent, ...], None],
         first_event: SequencedEvent | None = None,
         *,
-        place: StreamSlot,
+        slot: StreamSlot,
     ) -> None:
-        self._place = place  # is freed with the stream
+        self._slot = slot  # held here alone, so that it is freed with the stream
         self._is_marked = RESUMPTION in request.extensions
         self._row = row
         self._batches = batches

@@ -1,7 +1,7 @@
 """Streams of server-sent events on bare ASGI, which end when their clients disconnect."""
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final, Protocol
@@ -45,7 +45,7 @@ class WatchingServer(Protocol):
     def watch_client(self, client: StreamClient | None) -> None: ...
 
 
-class _Client:
+class _Client(ABC):
     """The client of an event stream: cancels the block when it disconnects."""
 
     __slots__ = ("_task", "is_gone", "is_quiet")

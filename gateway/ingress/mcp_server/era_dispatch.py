@@ -67,8 +67,8 @@ class EraDispatcher:
         self._on_change = on_change
         self._session_upstreams = session_upstreams
         self._in_flight: dict[RequestKey, CancellableRequest] = {}
-        self._becoming_streams = LongRequests(parts.legacy_context.stream_after_seconds)
-        self._to_be_announced = LongRequests(LIVE_SECONDS)
+        self._requests_to_stream = LongRequests(parts.legacy_context.stream_after_seconds)
+        self._requests_to_announce = LongRequests(LIVE_SECONDS)
         self._is_shared = parts.legacy_context.mailbox.is_shared  # whether other processes may receive a cancellation
 
     async def handle_modern(self, message: ClientMessage, response: HttpResponseWriter) -> None:
@@ -117,12 +117,12 @@ class EraDispatcher:
         """Handles a request of the legacy era. It continues when its client disconnects, and ends when the client cancels it."""
         session = message.session
         wishes = parse_wishes(message.params, session.level if session else "")
-        exchange = LegacyExchange(self._legacy_context, session, response, wishes, self._becoming_streams)
+        exchange = LegacyExchange(self._legacy_context, session, response, wishes, self._requests_to_stream)
         key, work = _request_key(session, message.id), CancellableRequest()
         if key is not None:
             self._in_flight[key] = work
             if self._is_shared:
-                work.announce_if_long(self._to_be_announced, lambda: self._cancel_when_told_remotely(key, work))
+                work.announce_if_long(self._requests_to_announce, lambda: self._cancel_when_told_remotely(key, work))
         try:
             try:
                 result = await self._methods.method_for(message)(message, exchange)
@@ -144,7 +144,7 @@ class EraDispatcher:
                 log.exception("mcp_request_failed", resource=message.resource)
             await exchange.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
         finally:
-            exchange.keep_short()
+            exchange.cancel_stream_start()
 
     async def handle_notification(self, message: ClientMessage) -> None:
         """Handles a notification of the legacy era: forwards it to servers, or cancels a request. Others are ignored."""

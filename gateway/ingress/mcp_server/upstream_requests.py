@@ -199,10 +199,10 @@ class UpstreamRequests:
 
     def _request_span(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> AbstractContextManager[ClientMessage]:
         """Returns the span of a request to a server, which yields the message in it. Without a tracer, the message is unchanged."""
-        return nullcontext(message) if self._server_calls.telemetry.tracer is None else self._traced(message, server, name)
+        return nullcontext(message) if self._server_calls.telemetry.tracer is None else self._trace_request(message, server, name)
 
     @contextmanager
-    def _traced(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> Iterator[ClientMessage]:
+    def _trace_request(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> Iterator[ClientMessage]:
         target = self.catalogue.visible_entries.find_server(message.caller, server)
         with self._server_calls.telemetry.request_span(message.trace_context, message.method, target, name) as trace_context:
             yield structs.replace(message, trace_context=trace_context)

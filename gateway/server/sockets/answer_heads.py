@@ -19,8 +19,8 @@ class AnswerHeads:
         self._server_headers: Sequence[Header] = ()
         self._starts: dict[int, bytes] = {}
 
-    def start(self, status: int, server_headers: Sequence[Header]) -> bytes:
-        """Returns the first lines of an answer. `server_headers` is another object when it has other headers."""
+    def start_of(self, status: int, server_headers: Sequence[Header]) -> bytes:
+        """Returns the status line and the headers of the server. `server_headers` is another object whenever its headers change."""
         if server_headers is not self._server_headers:
             self._server_headers = server_headers
             self._starts.clear()

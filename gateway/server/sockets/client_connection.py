@@ -38,7 +38,8 @@ class Phase(Enum):
 class ClientConnection(ClientTransport):
     """One client's connection. uvicorn constructs it, and calls `shutdown` when the listener has closed.
 
-    The host of an absolute request target (`GET http://host/path`) replaces the Host header (RFC 9112 s3.2.2).
+    AdmissionProtocol and HttpProtocol extend it: they decide whether a request starts, and limit what a client may use by the phase, its
+    time and its bytes that are counted here. All are one object, since a process may have thousands of idle connections.
     """
 
     __slots__ = (
@@ -74,7 +75,7 @@ class ClientConnection(ClientTransport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server, self.client = _shared(get_local_addr(self.transport)), get_remote_addr(self.transport)
+        self._server, self.client = _intern_address(get_local_addr(self.transport)), get_remote_addr(self.transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls only `shutdown`
         self._enter(Phase.OPENED, self.loop.time())
 
@@ -89,7 +90,7 @@ class ClientConnection(ClientTransport):
 
     def shutdown(self) -> None:
         """Closes the connection as soon as its request is answered."""
-        if self._exchange is None or self._exchange.is_complete:
+        if self._exchange is None or self._exchange.is_answered:
             self.transport.close()
         else:
             self._exchange.close_after_answer()
@@ -97,10 +98,10 @@ class ClientConnection(ClientTransport):
     @property
     def is_answering(self) -> bool:
         """Whether a request is not answered yet, or the answer not complete."""
-        return self._exchange is not None and not self._exchange.is_complete
+        return self._exchange is not None and not self._exchange.is_answered
 
     def answer_start(self, status: int) -> bytes:
-        return self._connections.answer_heads.start(status, self._server_state.default_headers)
+        return self._connections.answer_heads.start_of(status, self._server_state.default_headers)
 
     def end_exchange(self) -> None:
         """Starts the next request, or waits for one."""
@@ -151,20 +152,20 @@ class ClientConnection(ClientTransport):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Begins the exchange. Trailers of a chunked body are not headers of the request (RFC 9110 s6.5.1), so they get another list."""
+        """Begins the exchange. Raises what `_check_head` and `_build_scope` raise, which stops the parser."""
         self._check_head()
         scope, keeps_open = self._build_scope(), self._parser.http.should_keep_alive()
-        previous = self._exchange
+        is_http_1_1, previous = scope["http_version"] == "1.1", self._exchange
         exchange = self._exchange = HttpExchange(
-            self, scope, keeps_open=keeps_open and scope["http_version"] == "1.1", awaits_continue=self._awaits_continue
+            self, scope, keeps_open=keeps_open and is_http_1_1, awaits_continue=self._awaits_continue and is_http_1_1
         )
         self._connections.leave(self)
         self._enter(Phase.BODY, self._read_at)
         self._field_bytes = self._body_bytes = 0
         self._shares_read = False
-        self._headers = []
+        self._headers = []  # another list for trailers, which are not headers of the request (RFC 9110 s6.5.1)
         app = self._application_for(scope["path"])
-        if previous is None or previous.is_complete:
+        if previous is None or previous.is_answered:
             self._begin_exchange(exchange, app)
         else:
             self.pause_reading()
@@ -174,7 +175,7 @@ class ClientConnection(ClientTransport):
         self._body_bytes += len(body)
         self._field_bytes = 0
         exchange = self._exchange
-        if exchange is not None and not exchange.is_complete:
+        if exchange is not None and not exchange.is_answered:
             exchange.feed(body)
             if exchange.size > UNREAD_MAX:
                 self.pause_reading()
@@ -185,7 +186,7 @@ class ClientConnection(ClientTransport):
         self._field_bytes = 0
         self._shares_read = True
         exchange = self._exchange
-        if exchange is None or exchange.is_complete:
+        if exchange is None or exchange.is_answered:
             self._exchange = None
             self._enter(Phase.IDLE, self._read_at)
         else:
@@ -194,7 +195,7 @@ class ClientConnection(ClientTransport):
 
     @abstractmethod
     def _check_head(self) -> None:
-        """Raises an exception for a head that is not to be answered by an application."""
+        """Raises an exception for a head that no application may answer."""
 
     @abstractmethod
     def _application_for(self, path: str) -> App:
@@ -211,7 +212,7 @@ class ClientConnection(ClientTransport):
     def _build_scope(self) -> Scope:
         """Returns the ASGI scope of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""
         url, headers, version = self._url, self._headers, self._parser.http.get_http_version()
-        if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:
+        if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:  # its host replaces the header (RFC 9112 s3.2.2)
             headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
         parsed = httptools.parse_url(url)
         path = parsed.path.decode("ascii")
@@ -233,6 +234,6 @@ class ClientConnection(ClientTransport):
 
 
 @lru_cache(maxsize=64)
-def _shared(address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
-    """Returns one and the same object for equal addresses of listeners."""
+def _intern_address(address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
+    """Returns one object for all equal addresses of listeners, since each connection keeps its listener's."""
     return address

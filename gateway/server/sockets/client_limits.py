@@ -1,13 +1,12 @@
 """Limits on client connections: time, size and number, and which connection is closed when all are in use."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.server.sockets.admission.admitted_requests import RequestAdmission
 from gateway.server.sockets.answer_heads import AnswerHeads
-from gateway.server.sockets.look_rounds import LookRounds
+from gateway.server.sockets.look_rounds import LookRounds, Watched
 
 STATE = "connections"  # key of Connections in the state of the ASGI lifespan
 HEADERS_MAX = 128  # header lines of one request
@@ -35,13 +34,8 @@ class ClientLimits:
         return min(LOOK_MAX, min(self.header_seconds, self.body_seconds, self.idle_seconds, self.send_seconds) / LOOKS)
 
 
-class Connection(Protocol):
+class Connection(Watched, Protocol):
     """A connection that is looked at now and then, and that can be closed from outside."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    def look(self) -> None: ...
 
     def drop(self, reason: str) -> None: ...
 

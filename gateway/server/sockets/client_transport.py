@@ -1,10 +1,10 @@
 """What an exchange needs of its client's connection: to write, to wait for a slow reader, and to go on reading."""
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 
-class ClientTransport(asyncio.Protocol):
+class ClientTransport(asyncio.Protocol, ABC):
     """One client's connection without the protocol that is spoken over it."""
 
     __slots__ = ("_is_read_paused", "_quiet_since", "_writable", "_written_before", "loop", "transport", "written")
@@ -53,7 +53,7 @@ class ClientTransport(asyncio.Protocol):
         self.transport.write(data)
 
     def measure_quiet(self, now: float) -> float:
-        """Returns for how many seconds nothing was written, as far as earlier calls tell."""
+        """Returns for how many seconds nothing was written, to the precision of the times at which this was called."""
         if self.written != self._written_before:
             self._written_before, self._quiet_since = self.written, now
         return now - self._quiet_since
@@ -79,7 +79,7 @@ class ClientTransport(asyncio.Protocol):
 
     @abstractmethod
     def answer_start(self, status: int) -> bytes:
-        """Returns the first lines of an answer with this status."""
+        """Returns the status line and the headers of the server for an answer with this status."""
 
     @abstractmethod
     def end_exchange(self) -> None:

@@ -18,22 +18,13 @@ log = structlog.get_logger()
 
 
 class HttpExchange(RequestBody):
-    """The request and the answer of one ASGI application, whose receive is `receive`, and whose send is the exchange itself.
+    """One request and its answer. Its ASGI application gets `receive`, and the exchange itself as `send`.
 
-    An application of the gateway may also write a whole answer at once, by `write_answer`.
+    An application of the gateway may also write a whole answer at once, by `write_answer`. The exchange is its own request body, since
+    each open stream holds one, and a second object would take more memory.
     """
 
-    __slots__ = (
-        "_client",
-        "_head",
-        "_is_chunked",
-        "_keeps_open",
-        "_left",
-        "_sends_body",
-        "_task",
-        "has_begun",
-        "scope",
-    )
+    __slots__ = ("_client", "_head", "_is_chunked", "_keeps_open", "_left", "_sends_body", "_task", "has_begun", "scope")
 
     def __init__(self, connection: ClientTransport, scope: Scope, *, keeps_open: bool, awaits_continue: bool) -> None:
         """`keeps_open`: the client wants to send further requests. `awaits_continue`: see RequestBody."""
@@ -43,10 +34,10 @@ class HttpExchange(RequestBody):
         self._task: asyncio.Task[None] | None = None
         self._head = b""  # of an answer whose body has not come yet
         self._is_chunked = False
-        self._sends_body = True
+        self._sends_body = True  # the answer to HEAD, and one with a status of BODILESS, has none
         self._left: int | None = None  # bytes of the body that are still to come; None: unknown
         self._client: StreamClient | None = None  # of a stream
-        self.has_begun = False  # the answer
+        self.has_begun = False  # whether the answer has begun
 
     def start(self, app: App, tasks: "set[asyncio.Task[None]]") -> None:
         """Runs the application in a task, which is in `tasks` until it ends.
@@ -66,7 +57,7 @@ class HttpExchange(RequestBody):
             self._fail()
             raise
         else:
-            if not self.is_complete and not self.is_disconnected:
+            if not self.is_answered and not self.is_disconnected:
                 log.error("application_without_answer", path=self.scope["path"])
                 self._fail()
         finally:
@@ -84,14 +75,14 @@ class HttpExchange(RequestBody):
         if self.is_disconnected:
             return
         kind = message["type"]
-        if kind == ("http.response.body" if self.has_begun else "http.response.start") and not self.is_complete:
+        if kind == ("http.response.body" if self.has_begun else "http.response.start") and not self.is_answered:
             if self.has_begun:
                 self._send_body(message.get("body", b""), message.get("more_body", False))
             else:
                 self._begin(message["status"], list(message.get("headers", ())))
             return
         raise RuntimeError(
-            f"{kind} was sent when the answer {'was complete' if self.is_complete else 'had begun' if self.has_begun else 'had not begun'}"
+            f"{kind} was sent when the answer {'was complete' if self.is_answered else 'had begun' if self.has_begun else 'had not begun'}"
         )
 
     def write_answer(self, status: int, lines: bytes, headers: Iterable[Header], body: bytes) -> bool:
@@ -135,14 +126,14 @@ class HttpExchange(RequestBody):
 
     def write_comment(self, quiet: float) -> None:
         """Writes a comment on a stream on which nothing was written for `quiet` seconds, if that is long enough."""
-        is_open = self.has_begun and not self.is_complete and not self._connection.is_write_paused
+        is_open = self.has_begun and not self.is_answered and not self._connection.is_write_paused
         if self._client is not None and is_open and quiet >= self._client.quiet_seconds:
             self._send_body(self._client.comment, more_body=True)
 
     def end_refused(self) -> bool:
         """Ends the exchange: the connection answers in place of the application. Returns whether the connection may stay open."""
         self.has_begun = True
-        self.end()
+        self.end_answer()
         return self._keeps_open and not self._awaits_continue
 
     def close_after_answer(self) -> None:
@@ -164,7 +155,7 @@ class HttpExchange(RequestBody):
             lines += CLOSE_LINE
         self._keeps_open = self._keeps_open and not closes_connection(headers)
         self.has_begun = True
-        self.decline()
+        self.withdraw_continue()
         self._head = b"%b%b\r\n" % (self._connection.answer_start(status), lines)
         self._connection.loop.call_soon(self._send_head)
 
@@ -190,13 +181,13 @@ class HttpExchange(RequestBody):
             self._finish()
 
     def _finish(self) -> None:
-        self.end()
+        self.end_answer()
         if not self._keeps_open:
             self._connection.transport.close()
         self._connection.end_exchange()
 
     def _fail(self) -> None:
-        if self.is_disconnected or self.is_complete:
+        if self.is_disconnected or self.is_answered:
             return
         self.close_after_answer()
         if self.has_begun or not self.write_answer(500, FAILED_LINES, (), b"Internal Server Error"):

@@ -12,16 +12,15 @@ from uvicorn.server import ServerState
 
 from gateway.calls.limits.slots import Overloaded
 from gateway.ingress.http.asgi import App, HeadersTooLarge, Receive, RequestTooSlow, Scope, Send, respond
-from gateway.ingress.http.error_bodies import problem
+from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
 from gateway.ingress.http.errors import InvalidRequest, describe
-from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
+from gateway.server.health import HEALTH_PATHS
 from gateway.server.sockets.admission_protocol import AdmissionProtocol
 from gateway.server.sockets.client_connection import Phase
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, UnreadTimer
 from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
-PROBLEM = b"application/problem+json"
 ROOM_SECONDS = 1  # Retry-After for a client above the limit of connections
 
 
@@ -67,7 +66,7 @@ class HttpProtocol(AdmissionProtocol):
         return is_refused
 
     def _check_head(self) -> None:
-        """Raises HeadersTooLarge or InvalidRequest, which stop the parser."""
+        """Raises HeadersTooLarge for a head above the limits, and InvalidRequest where too many requests wait. Both stop the parser."""
         may_be_large = self._shares_read or self._field_bytes > self._limits.header_bytes
         if (may_be_large and self._head_size() > self._limits.header_bytes) or len(self._headers) > HEADERS_MAX:
             raise HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
@@ -124,7 +123,7 @@ class HttpProtocol(AdmissionProtocol):
         body = msgspec.json.encode(problem(report, trace_id))
         status = HTTPStatus(report.mapping.status)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.write(head % (status, status.phrase.encode(), PROBLEM, len(body)) + body)
+        self.write(head % (status, status.phrase.encode(), PROBLEM_MEDIA_TYPE, len(body)) + body)
         self.transport.close()
 
     def look(self) -> None:
@@ -164,4 +163,4 @@ async def refuse_for_want_of_room(scope: Scope, receive: Receive, send: Send) ->
     """Answers a request on a connection above the limit, and closes the connection."""
     report = describe(Overloaded("The gateway has the maximum number of connections with requests in flight.", ROOM_SECONDS))
     headers = [(b"retry-after", str(report.retry_after).encode()), (b"connection", b"close")]
-    await respond(send, report.mapping.status, msgspec.json.encode(problem(report)), headers, PROBLEM)
+    await respond(send, report.mapping.status, msgspec.json.encode(problem(report)), headers, PROBLEM_MEDIA_TYPE)

@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 class SseFrames:
-    """The frames of a stream, those of each batch of events together."""
+    """The frames of a stream, those of each batch of events together. A quiet stream holds it, and a generator would take more memory."""
 
     def __init__(
         self, batches: OperationStream, encode_event: Callable[[SequencedEvent], bytes], encode_error: Callable[[ErrorReport], bytes]
@@ -33,9 +33,9 @@ class SseFrames:
         try:
             events, encode = await anext(self._batches), self._encode_event
             return b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, one_line(encode(event))) for event in events])
+        except StopAsyncIteration:
+            raise
         except Exception as error:  # request handler: a failed stream ends with an error of its binding
-            if isinstance(error, StopAsyncIteration):
-                raise
             self._has_failed = True
             log.exception("a2a_stream_failed")
             return self._encode_error(describe(error))

@@ -63,12 +63,12 @@ class LegacyExchange:
         wishes: ClientWishes,
         long_requests: LongRequests,
     ) -> None:
-        """`long_requests` are those that become streams."""
+        """`long_requests` calls what makes a request a stream once it has been in flight for long."""
         self._legacy_context = legacy_context
         self._session = session
         self._response = response
         self._wishes = wishes
-        self._stream: Stream | None = None  # most requests become none
+        self._stream: Stream | None = None  # opened when the request becomes a stream, since most end before
         self._long_requests = long_requests
         if session is not None and is_primed(session):
             long_requests.add(self._begin_stream)
@@ -105,8 +105,8 @@ class LegacyExchange:
         stream = self._open_stream() if self._response.is_streaming else None
         return self._response.finish(body, status, headers, "" if stream is None else stream.record_last_event(body))
 
-    def keep_short(self) -> None:
-        """Makes the request no stream any more, however long it takes."""
+    def cancel_stream_start(self) -> None:
+        """Ends the wait after which the request becomes a stream."""
         self._long_requests.remove(self._begin_stream)
 
     def _open_stream(self) -> Stream | None:

@@ -1,4 +1,4 @@
-"""Requests that are in flight for long. One timer serves them all, since a timer for each costs more than the rest of this."""
+"""Requests that are in flight for long. One timer serves them all, since a timer for each would cost more than all else here."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,16 +14,16 @@ class LongRequests:
         self._due_at: dict[Callable[[], None], float] = {}  # on the event loop's clock, the earliest first
         self._has_timer = False
 
-    def add(self, act: Callable[[], None]) -> None:
-        """Calls `act` after the seconds, unless it is removed before."""
+    def add(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` after the seconds, unless it is removed before."""
         loop = asyncio.get_running_loop()
-        self._due_at[act] = due_at = loop.time() + self._seconds
+        self._due_at[callback] = due_at = loop.time() + self._seconds
         if not self._has_timer:
             self._set_timer(loop, due_at)
 
-    def remove(self, act: Callable[[], None]) -> None:
-        """Does nothing for a function that was called, or never added."""
-        self._due_at.pop(act, None)
+    def remove(self, callback: Callable[[], None]) -> None:
+        """Removes a function, or does nothing for one that was called or never added."""
+        self._due_at.pop(callback, None)
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         self._has_timer = True
@@ -32,9 +32,9 @@ class LongRequests:
     def _call_due(self, loop: asyncio.AbstractEventLoop) -> None:
         self._has_timer = False
         now = loop.time() + EARLY_SECONDS
-        for act, due_at in list(self._due_at.items()):
+        for callback, due_at in list(self._due_at.items()):
             if due_at > now:
                 self._set_timer(loop, due_at)
                 return
-            del self._due_at[act]
-            loop.call_soon(act)
+            del self._due_at[callback]
+            loop.call_soon(callback)  # by itself, so that its failure keeps no other from being called

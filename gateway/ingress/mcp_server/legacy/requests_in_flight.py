@@ -33,7 +33,7 @@ class CancellableRequest:
         return self._is_canceled and self._task.uncancel() == 0
 
     def announce_if_long(self, long_requests: LongRequests, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs `announce` in the background once the request is one of the long ones, since most requests end before."""
+        """Runs `announce` in the background once `long_requests` counts the request as long, since most requests end before."""
 
         def start() -> None:
             self._announcement = run_in_background(announce(), "mcp_cancellation_missed")
@@ -48,4 +48,4 @@ class CancellableRequest:
 
 
 def _do_nothing() -> None:
-    """What ends the wait of a request that is never announced."""
+    """Does nothing, since the request waits for no announcement."""

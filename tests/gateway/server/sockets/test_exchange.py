@@ -210,6 +210,27 @@ async def test_leave_to_send_a_body_is_given_when_the_application_wants_it() -> 
     assert client.wire.sent.count(b"HTTP/1.1 100") == 1 and client.wire.sent.endswith(b"ab")
 
 
+async def test_no_leave_to_send_a_body_is_given_after_the_answer() -> None:  # RFC 9110 s10.1.1
+    async def refuse(receive: Receive, send: Send) -> None:
+        await respond(send, 403, b"{}")
+        assert await receive() == {"type": "http.disconnect"}
+
+    client, _ = connect(refuse)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    await client.answered()
+    assert client.status == 403 and b"HTTP/1.1 100" not in client.wire.sent
+
+
+async def test_a_client_of_http_1_0_waits_for_no_leave() -> None:  # RFC 9110 s10.1.1
+    async def echo(receive: Receive, send: Send) -> None:
+        await respond(send, 200, (await receive())["body"])
+
+    client, _ = connect(echo)
+    client.send(b"POST / HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab")
+    await client.answered()
+    assert client.wire.sent.startswith(b"HTTP/1.1 200") and client.wire.sent.endswith(b"ab")
+
+
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n"
 
