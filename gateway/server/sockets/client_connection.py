@@ -43,7 +43,7 @@ class ClientConnection(ClientTransport):
 
     __slots__ = (
         *("_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange", "_field_bytes", "_headers", "_parser"),
-        *("_phase", "_pipelined", "_read_at", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
+        *("_phase", "_pipelined", "_read_at", "_read_count", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
     )
 
     def __init__(
@@ -71,6 +71,7 @@ class ClientConnection(ClientTransport):
         self._field_bytes = 0  # bytes of the head, or between pieces of a body: trailers and chunk extensions
         self._shares_read = False  # the head began in a read with another request's end, so `_field_bytes` is too small
         self._body_bytes = 0
+        self._read_count = 0  # requests whose heads ended in the read under way
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -121,6 +122,7 @@ class ClientConnection(ClientTransport):
         """Reads what the client has sent. Raises httptools.HttpParserError."""
         self._read_at = self.loop.time()
         self._field_bytes += len(data)
+        self._read_count = 0
         try:
             self._parser.feed(data)
         finally:
@@ -153,10 +155,11 @@ class ClientConnection(ClientTransport):
     def on_headers_complete(self) -> None:
         """Begins the exchange. Trailers of a chunked body are not headers of the request (RFC 9110 s6.5.1), so they get another list."""
         self._check_head()
+        self._read_count += 1
         scope, keeps_open = self._build_scope(), self._parser.http.should_keep_alive()
-        previous = self._exchange
+        previous, is_current = self._exchange, scope["http_version"] == "1.1"
         exchange = self._exchange = HttpExchange(
-            self, scope, keeps_open=keeps_open and scope["http_version"] == "1.1", awaits_continue=self._awaits_continue
+            self, scope, keeps_open=keeps_open and is_current, awaits_continue=self._awaits_continue and is_current
         )
         self._connections.leave(self)
         self._enter(Phase.BODY, self._read_at)
@@ -184,11 +187,15 @@ class ClientConnection(ClientTransport):
             return
         self._field_bytes = 0
         self._shares_read = True
-        exchange = self._exchange
+        exchange, goes_on = self._exchange, self._parser.http.should_keep_alive()  # a trailer may say that it does not
         if exchange is None or exchange.is_complete:
             self._exchange = None
             self._enter(Phase.IDLE, self._read_at)
+            if not goes_on:
+                self.transport.close()
         else:
+            if not goes_on:
+                exchange.close_after_answer()
             exchange.end_body()
             self._enter(Phase.ANSWER, self._read_at)
 
@@ -214,7 +221,8 @@ class ClientConnection(ClientTransport):
         if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:
             headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
         parsed = httptools.parse_url(url)
-        path = parsed.path.decode("ascii")
+        raw_path = parsed.path or b"/"  # that of an absolute target may be empty
+        path = raw_path.decode("ascii")
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -222,7 +230,7 @@ class ClientConnection(ClientTransport):
             "method": self._parser.http.get_method().decode("ascii"),
             "scheme": "http",
             "path": unquote(path) if "%" in path else path,
-            "raw_path": parsed.path,
+            "raw_path": raw_path,
             "query_string": parsed.query or b"",
             "root_path": "",
             "headers": headers,

@@ -68,10 +68,12 @@ class HttpProtocol(AdmissionProtocol):
 
     def _check_head(self) -> None:
         """Raises HeadersTooLarge or InvalidRequest, which stop the parser."""
+        if self.transport.is_closing():
+            raise InvalidRequest("nothing is answered behind a request after which the connection closes")
         may_be_large = self._shares_read or self._field_bytes > self._limits.header_bytes
         if (may_be_large and self._head_size() > self._limits.header_bytes) or len(self._headers) > HEADERS_MAX:
             raise HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
-        if len(self._pipelined) >= PIPELINED_MAX:
+        if len(self._pipelined) >= PIPELINED_MAX or self._read_count > PIPELINED_MAX:  # requests that are refused do not wait
             self.drop("pipelined")
             raise InvalidRequest("too many requests were sent before the answer to the first")
 

@@ -56,7 +56,7 @@ class RequestBody:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """Waits for the next piece of the body, or for the end of the exchange (ASGI HTTP, `http.request` and `http.disconnect`)."""
-        if self._awaits_continue and not self._connection.is_closing():
+        if self._awaits_continue and not (self.is_complete or self._connection.is_closing()):
             self._awaits_continue = False
             self._connection.write(CONTINUE)
         while not (self._has_news or self.is_disconnected or self.is_complete):

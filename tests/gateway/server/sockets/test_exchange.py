@@ -76,6 +76,14 @@ async def test_the_host_of_an_absolute_target_replaces_the_header() -> None:  # 
     assert (app.scopes[0]["path"], app.scopes[0]["headers"]) == ("/path", [(b"host", b"other:81")])
 
 
+async def test_an_absolute_target_without_a_path_is_that_of_the_root() -> None:  # RFC 9112 s3.2.2
+    client, app = connect(answering(start(), body()))
+    client.send(b"GET http://other?query HTTP/1.1\r\nHost: x\r\n\r\n")
+    await client.answered()
+    scope = app.scopes[0]
+    assert (scope["path"], scope["raw_path"], scope["query_string"], scope["headers"]) == ("/", b"/", b"query", [(b"host", b"other")])
+
+
 async def test_head_and_body_are_written_together() -> None:
     client = await answer_to(GET, start(201, (b"Content-Length", b"2"), (b"X-A", b"b")), body(b"{}"))
     assert client.wire.sent == b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\nx-a: b\r\n\r\n{}"
@@ -208,6 +216,46 @@ async def test_leave_to_send_a_body_is_given_when_the_application_wants_it() -> 
     client.send(b"ab")
     await client.answered()
     assert client.wire.sent.count(b"HTTP/1.1 100") == 1 and client.wire.sent.endswith(b"ab")
+
+
+async def test_no_leave_to_send_a_body_follows_the_answer() -> None:  # the client would take it for the next answer
+    async def answer_and_receive(receive: Receive, send: Send) -> None:
+        await respond(send, 401, b"")
+        assert await receive() == {"type": "http.disconnect"}
+
+    client, _ = connect(answer_and_receive)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    await client.answered()
+    assert client.status == 401 and client.wire.sent.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_client_of_http_1_0_gets_no_leave_to_send_a_body() -> None:  # RFC 9110 s10.1.1: it would take it for the answer
+    async def receive_one(receive: Receive, send: Send) -> None:
+        await respond(send, 200, (await receive())["body"])
+
+    client, _ = connect(receive_one)
+    client.send(b"POST / HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    await asyncio.sleep(0)
+    client.send(b"ab")
+    await client.answered()
+    assert client.wire.sent.count(b"HTTP/1.1 ") == 1 and client.wire.sent.endswith(b"ab")
+
+
+# attack PRO-07
+@pytest.mark.parametrize("is_early", [False, True])
+async def test_a_trailer_that_closes_the_connection_closes_it(is_early: bool) -> None:
+    async def answer(receive: Receive, send: Send) -> None:
+        while not is_early and (await receive())["more_body"]:
+            pass
+        await respond(send, 200, b"{}")
+
+    client, _ = connect(answer)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    client.send(b"0\r\nConnection: close\r\n\r\n" + GET)  # the parser reads nothing behind it
+    await client.answered()
+    assert client.wire.sent.count(b"HTTP/1.1 ") == 1 and client.wire.closed
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
