@@ -42,8 +42,8 @@ class ClientConnection(ClientTransport):
     """
 
     __slots__ = (
-        *("_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange", "_field_bytes", "_headers", "_parser"),
-        *("_phase", "_pipelined", "_read_at", "_read_count", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
+        *("_answering", "_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange", "_field_bytes", "_headers"),
+        *("_parser", "_phase", "_pipelined", "_read_at", "_read_count", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
     )
 
     def __init__(
@@ -65,6 +65,7 @@ class ClientConnection(ClientTransport):
         self._headers: list[Header] = []
         self._awaits_continue = False
         self._exchange: HttpExchange | None = None  # of the request that arrived last
+        self._answering: HttpExchange | None = None  # of the request that has started, or may start: the others wait behind it
         self._pipelined: list[tuple[HttpExchange, App]] = []  # requests that wait until those before are answered
         self._phase = Phase.OPENED
         self._since = self._read_at = 0.0  # when the phase began, and when the last bytes came, by the event loop's clock
@@ -81,9 +82,9 @@ class ClientConnection(ClientTransport):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
-        for exchange in filter(None, (self._exchange, *(waiting for waiting, _ in self._pipelined))):
+        for exchange in filter(None, (self._answering, *(waiting for waiting, _ in self._pipelined))):
             exchange.disconnect()
-        self._exchange = None
+        self._exchange = self._answering = None
         self._parser = None  # type: ignore[assignment]  # breaks a cycle of references; nothing arrives any more
         self._pipelined = []
         super().connection_lost(exc)
@@ -108,8 +109,9 @@ class ClientConnection(ClientTransport):
         if self._pipelined:
             if not self.transport.is_closing():
                 self.resume_reading()
-                self._begin_exchange(*self._pipelined.pop(0))
+                self._begin_next(*self._pipelined.pop(0))
             return
+        self._answering = None
         self._connections.wait(self)
         if self._phase is Phase.ANSWER:
             self._exchange = None  # an idle connection keeps no request
@@ -168,7 +170,7 @@ class ClientConnection(ClientTransport):
         self._headers = []
         app = self._application_for(scope["path"])
         if previous is None or previous.is_complete:
-            self._begin_exchange(exchange, app)
+            self._begin_next(exchange, app)
         else:
             self.pause_reading()
             self._pipelined.append((exchange, app))
@@ -210,6 +212,10 @@ class ClientConnection(ClientTransport):
     @abstractmethod
     def _begin_exchange(self, exchange: HttpExchange, app: App) -> None:
         """Starts a request, or decides that it waits, or refuses it."""
+
+    def _begin_next(self, exchange: HttpExchange, app: App) -> None:
+        self._answering = exchange
+        self._begin_exchange(exchange, app)
 
     def _enter(self, phase: Phase, now: float) -> None:
         self._phase = phase

@@ -132,8 +132,8 @@ class HttpProtocol(AdmissionProtocol):
     def look(self) -> None:
         """Checks whether the client is too slow to send or to read, and keeps a quiet stream alive."""
         now = self.loop.time()
-        if self._exchange is not None:
-            self._exchange.write_comment(self.measure_quiet(now))
+        if self._answering is not None:
+            self._answering.write_comment(self.measure_quiet(now))
         if self._unread.is_overdue(self.written, self.transport.get_write_buffer_size(), now):
             self._connections.count_drop("not-read")
             self.transport.abort()
