@@ -15,6 +15,7 @@ FIELDS_MAX = 500  # headers and trailers of a response
 INFORMATIONAL_MAX = 20  # responses with a status of 1xx before the response
 UNPARSED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and are not body; a single read has at most the latter
 DECOMPRESSED_MAX = 8 << 20  # bytes that one read from the socket may become, of an arriving body
+LARGE_READ = 128 << 10  # bytes; the event loop would read up to 32 such pieces, one after the other, before it serves others
 _CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -49,7 +50,7 @@ class Http1Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Any] | None = None  # of the response, or of its head
         self._arriving: ArrivingBody | None = None
         self._deadline = math.inf  # of the request, on the event loop's clock
@@ -145,6 +146,14 @@ class Http1Connection(asyncio.Protocol):
                 self._fail(ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers"))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError, zlib.error) as error:
             self._fail(_callback_error(error))
+        if len(data) >= LARGE_READ and self._arriving is None and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()  # an arriving body pauses itself
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Reads on in the next iteration of the event loop, after others had their turn."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_usable = False
@@ -195,7 +204,8 @@ class Http1Connection(asyncio.Protocol):
             return
         if self._fields.get("content-type", "").lower().startswith(self._opens):
             self._limit = DECOMPRESSED_MAX
-            self._arriving = ArrivingBody(self._transport)  # type: ignore[arg-type]  # of a connection that receives
+            assert self._transport is not None  # it receives
+            self._arriving = ArrivingBody(self._transport)
             self._waiter.set_result((self._status, self._fields, self._arriving))
 
     def on_body(self, body: bytes) -> None:

@@ -42,8 +42,9 @@ class ClientConnection(ClientTransport):
     """
 
     __slots__ = (
-        *("_answering", "_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange", "_field_bytes", "_headers"),
-        *("_parser", "_phase", "_pipelined", "_read_at", "_read_count", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
+        *("_answering", "_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange"),
+        *("_field_bytes", "_headers", "_parser", "_phase", "_pipelined", "_read_at", "_read_count"),
+        *("_server", "_server_state", "_shares_read", "_since", "_url", "client"),
     )
 
     def __init__(

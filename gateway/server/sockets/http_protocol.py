@@ -18,6 +18,7 @@ from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
 from gateway.server.sockets.admission_protocol import AdmissionProtocol
 from gateway.server.sockets.client_connection import Phase
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, UnreadTimer
+from gateway.server.sockets.client_transport import LARGE_READ
 from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
@@ -47,6 +48,8 @@ class HttpProtocol(AdmissionProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= LARGE_READ:
+            self.yield_turn()
         if self in self._batch.answers:  # the answer to this request must not overtake that to the one before
             self._batch.write()
         if not self._admission.can_start() and self._refuse_unparsed(data):

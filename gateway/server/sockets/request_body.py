@@ -18,7 +18,7 @@ class RequestBody:
         """`awaits_continue`: the client sends the body after 100 (Continue)."""
         self._connection = connection
         self._awaits_continue = awaits_continue
-        self._body = b""  # that the application has not received yet
+        self._body: bytes | bytearray = b""  # that the application has not received yet
         self._more_body = True
         self._has_news = False  # for the application: a piece of the body, its end, or the end of the exchange
         self._waiters: list[asyncio.Future[None]] = []  # for news
@@ -32,7 +32,12 @@ class RequestBody:
 
     def feed(self, body: bytes) -> None:
         """Adds a piece of the body."""
-        self._body = self._body + body if self._body else body
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):  # a body may come in very many pieces, which take linear time
+                self._body = bytearray(self._body)
+            self._body += body
         self._tell()
 
     def end_body(self) -> None:
@@ -68,7 +73,7 @@ class RequestBody:
         if self.is_disconnected or self.is_complete:
             return {"type": "http.disconnect"}
         body, self._body = self._body, b""
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
+        return {"type": "http.request", "body": bytes(body), "more_body": self._more_body}
 
     def _tell(self) -> None:
         """Wakes the application where it waits in `receive`."""
