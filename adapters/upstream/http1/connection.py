@@ -204,8 +204,7 @@ class Http1Connection(asyncio.Protocol):
             return
         if self._fields.get("content-type", "").lower().startswith(self._opens):
             self._limit = DECOMPRESSED_MAX
-            assert self._transport is not None  # it receives
-            self._arriving = ArrivingBody(self._transport)
+            self._arriving = ArrivingBody(self._transport)  # type: ignore[arg-type]  # of a connection that receives
             self._waiter.set_result((self._status, self._fields, self._arriving))
 
     def on_body(self, body: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 WAITING_MAX = 64 << 10  # bytes of an arriving body that wait for their reader
-PIECE_MAX = 128 << 10  # bytes that a reader gets at once, so that others run between its pieces
+PIECE_MAX = 96 << 10  # bytes that a reader gets at once, so that others run between its pieces
 
 
 class HttpResponse(Struct, frozen=True):

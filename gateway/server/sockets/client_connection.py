@@ -159,7 +159,8 @@ class ClientConnection(ClientTransport):
         """Begins the exchange. Trailers of a chunked body are not headers of the request (RFC 9110 s6.5.1), so they get another list."""
         self._check_head()
         self._read_count += 1
-        scope, keeps_open = self._build_scope(), self._parser.http.should_keep_alive()
+        scope, keeps_open = _request_part(self._url, self._headers, self._parser.http), self._parser.http.should_keep_alive()
+        scope.update(client=self.client, server=self._server, state=self._app_state.copy())
         previous, is_current = self._exchange, scope["http_version"] == "1.1"
         exchange = self._exchange = HttpExchange(
             self, scope, keeps_open=keeps_open and is_current, awaits_continue=self._awaits_continue and is_current
@@ -222,29 +223,26 @@ class ClientConnection(ClientTransport):
         self._phase = phase
         self._since = now
 
-    def _build_scope(self) -> Scope:
-        """Returns the ASGI scope of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""
-        url, headers, version = self._url, self._headers, self._parser.http.get_http_version()
-        if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:
-            headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
-        parsed = httptools.parse_url(url)
-        raw_path = parsed.path or b"/"  # that of an absolute target may be empty
-        path = raw_path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": self._parser.http.get_method().decode("ascii"),
-            "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": parsed.query or b"",
-            "root_path": "",
-            "headers": headers,
-            "client": self.client,
-            "server": self._server,
-            "state": self._app_state.copy(),
-        }
+
+def _request_part(url: bytes, headers: list[Header], http: httptools.HttpRequestParser) -> Scope:
+    """Returns what the ASGI scope has of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""
+    if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:
+        headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
+    parsed = httptools.parse_url(url)
+    raw_path = parsed.path or b"/"  # that of an absolute target may be empty
+    path = raw_path.decode("ascii")
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": http.get_http_version(),
+        "method": http.get_method().decode("ascii"),
+        "scheme": "http",
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": parsed.query or b"",
+        "root_path": "",
+        "headers": headers,
+    }
 
 
 @lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from yarl import URL
 
-from adapters.upstream.http1.connection import DECOMPRESSED_MAX, HttpTarget
+from adapters.upstream.http1.connection import DECOMPRESSED_MAX, LARGE_READ, Http1Connection, HttpTarget
 from adapters.upstream.http1.pool import ConnectionPool
 from adapters.upstream.http1.responses import PIECE_MAX, WAITING_MAX, ArrivingBody, ConnectionDropped, OpenedResponse, ResponseTooLarge
 from tests.adapters.upstream.test_http1 import pooled, saying
@@ -123,12 +123,19 @@ async def test_a_body_that_goes_on_without_a_reader_is_cut(waits_for_end: bool) 
         await is_cut.wait()
 
 
-class PausableTransport(asyncio.ReadTransport):
+class PausableTransport(asyncio.Transport):
     """Notes whether it reads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reads = True
+        self.closed = False
+
+    def write(self, data: object) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -166,6 +173,21 @@ async def test_others_run_between_the_pieces_of_a_large_body() -> None:
         await asyncio.sleep(0)
     assert sizes == [PIECE_MAX, PIECE_MAX, 2, PIECE_MAX] and turns >= len(sizes)
     assert transport.reads and body.is_read
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_others_have_their_turn_between_the_large_reads_of_a_response(is_closed: bool) -> None:  # attack AVL-02
+    loop, wire = asyncio.get_running_loop(), PausableTransport()
+    connection = Http1Connection(loop)
+    connection.connection_made(wire)
+    found = connection.send(b"GET / HTTP/1.1\r\n\r\n", None, loop.time() + 60, 1 << 20)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE_READ)
+    assert wire.reads
+    connection.data_received(b"x" * LARGE_READ)
+    assert not wire.reads and len((await found).body) == LARGE_READ
+    wire.closed = is_closed
+    await asyncio.sleep(0)
+    assert wire.reads is not is_closed
 
 
 async def test_what_arrives_during_a_pause_is_read_in_one_piece() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from adapters.upstream.http1.connection import FIELDS_MAX, INFORMATIONAL_MAX, LARGE_READ, Http1Connection, HttpTarget
+from adapters.upstream.http1.connection import FIELDS_MAX, INFORMATIONAL_MAX, HttpTarget
 from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions, RequestSlots
 from adapters.upstream.http1.responses import ConnectionDropped, HttpResponse, NotConnected, ResponseTooLarge
 from tests.adapters.a2a_client.test_grpc_channels import certificate
@@ -361,43 +361,6 @@ async def test_a_server_must_prove_the_name_that_was_asked_for(tmp_path: Path, h
     finally:
         await pool.close()
         server.close()
-
-
-class Wire(asyncio.Transport):
-    """Notes whether it reads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads = True
-        self.closed = False
-
-    def write(self, data: object) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        assert not self.closed
-        self.reads = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-
-@pytest.mark.parametrize("is_closed", [False, True])
-async def test_others_have_their_turn_between_the_large_reads_of_a_response(is_closed: bool) -> None:  # attack AVL-02
-    loop, wire = asyncio.get_running_loop(), Wire()
-    connection = Http1Connection(loop)
-    connection.connection_made(wire)
-    found = connection.send(b"GET / HTTP/1.1\r\n\r\n", None, loop.time() + 60, 1 << 20)
-    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE_READ)
-    assert wire.reads
-    connection.data_received(b"x" * LARGE_READ)
-    assert not wire.reads and len((await found).body) == LARGE_READ
-    wire.closed = is_closed
-    await asyncio.sleep(0)
-    assert wire.reads is not is_closed
 
 
 @pytest.mark.parametrize("before", [b"X-Long: ", b"", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Long: "])

@@ -81,7 +81,7 @@ async def test_a_stream_whose_client_has_gone_before_it_begins_ends_at_once() ->
 
 
 # attack PRO-08
-async def test_a_stream_that_another_request_waits_behind_is_kept_alive_and_ends_with_its_client() -> None:
+async def test_a_stream_before_a_waiting_request_is_kept_alive_and_ends_with_its_client() -> None:
     stream = Stream()
     client = connect(stream)
     client.send(GET + GET)
