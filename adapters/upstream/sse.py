@@ -44,13 +44,18 @@ class SseReader:
             return []
         self._size += len(chunk)
         events = list[ServerSentEvent]()
-        for line in self._lines(chunk):
+        lines = self._lines(chunk)
+        left = sum(map(len, self._tail))  # bytes behind the last line
+        for line in lines:
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif line:
                 self._read_field(line)
-            elif (event := self._dispatch()) is not None:
-                events.append(event)
+            else:
+                if self._data:
+                    events.append(ServerSentEvent(b"\n".join(self._data), self._event, self._id))
+                    self._data = []
+                self._event, self._size = "", left
         if self._size > self._limit:
             raise InvalidAnswer("The agent's stream has an event that is too large", f"an event of more than {self._limit} bytes")
         return events
@@ -80,12 +85,6 @@ class SseReader:
             self.retry = int(value)
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
-
-    def _dispatch(self) -> ServerSentEvent | None:
-        data, event = self._data, self._event
-        self._data, self._event = [], ""
-        self._size = sum(map(len, self._tail))
-        return ServerSentEvent(b"\n".join(data), event, self._id) if data else None
 
 
 def one_line(data: bytes) -> bytes:

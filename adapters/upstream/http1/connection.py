@@ -11,8 +11,11 @@ from yarl import URL
 from adapters.upstream.http1.responses import ArrivingBody, ConnectionDropped, HttpResponse, ResponseTooLarge
 
 HEAD_MAX = 64 << 10  # bytes of a response's headers
+FIELDS_MAX = 500  # headers and trailers of a response
+INFORMATIONAL_MAX = 20  # responses with a status of 1xx before the response
 UNPARSED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and are not body; a single read has at most the latter
-DECOMPRESSED_MAX = 16 << 20  # bytes that one read of an arriving body may become
+DECOMPRESSED_MAX = 8 << 20  # bytes that one read from the socket may become, of an arriving body
+LARGE_READ = 128 << 10  # bytes; the event loop would read up to 32 such pieces, one after the other, before it serves others
 _CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -47,7 +50,7 @@ class Http1Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Any] | None = None  # of the response, or of its head
         self._arriving: ArrivingBody | None = None
         self._deadline = math.inf  # of the request, on the event loop's clock
@@ -56,6 +59,7 @@ class Http1Connection(asyncio.Protocol):
         self._opens: str | None = None  # media types that begin with it are read while they arrive; None: none are
         self._limit = 0
         self._expects_no_body = False
+        self._informational_count = 0
         self.is_usable = True
         self.idle_since = 0.0
         self._reset()
@@ -64,6 +68,7 @@ class Http1Connection(asyncio.Protocol):
         self._status = 0
         self._fields: dict[str, str] = {}
         self._head_size = 0
+        self._field_count = 0
         self._unparsed_size = 0
         self._chunks: list[bytes] = []
         self._size = 0
@@ -82,6 +87,7 @@ class Http1Connection(asyncio.Protocol):
             raise ConnectionDropped("the connection is closed")
         self._reset()
         self._limit, self._opens, self._arriving = limit, opens, None
+        self._informational_count = 0
         self._expects_no_body = head.startswith(b"HEAD ")
         waiter = self._waiter = self._loop.create_future()
         self._deadline = deadline
@@ -132,12 +138,22 @@ class Http1Connection(asyncio.Protocol):
             self._fail(ValueError("a response without a request"))
             return
         self._unparsed_size += len(data)
+        if self._arriving is not None:
+            self._size = 0
         try:
             self._parser.feed_data(data)
             if self._unparsed_size > UNPARSED_MAX:
                 self._fail(ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers"))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError, zlib.error) as error:
             self._fail(_callback_error(error))
+        if len(data) >= LARGE_READ and self._arriving is None and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()  # an arriving body pauses itself
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Reads on in the next iteration of the event loop, after others had their turn."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_usable = False
@@ -165,8 +181,9 @@ class Http1Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value)
-        if self._head_size > HEAD_MAX:
-            raise ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers")
+        self._field_count += 1
+        if self._head_size > HEAD_MAX or self._field_count > FIELDS_MAX:
+            raise ResponseTooLarge(f"more than {HEAD_MAX} bytes of headers, or {FIELDS_MAX} of them")
         fields, key, text = self._fields, name.decode("ascii").lower(), value.decode("latin-1")
         fields[key] = f"{fields[key]}, {text}" if key in fields else text
 
@@ -195,21 +212,24 @@ class Http1Connection(asyncio.Protocol):
         self._has_body = True
         if self._decompressor is not None:
             body = self._decompressor.decompress(body, self._limit - self._size + 1)
-            if self._arriving is not None and self._decompressor.unconsumed_tail:
-                raise ResponseTooLarge(f"more than {self._limit} bytes")
-        if self._arriving is not None:
-            self._arriving.feed(body)
-            return
+            if self._decompressor.unused_data:
+                raise ValueError("the compressed response goes on behind its end")
         self._size += len(body)
         if self._size > self._limit:
             raise ResponseTooLarge(f"more than {self._limit} bytes")
-        self._chunks.append(body)
+        if self._arriving is not None:
+            self._arriving.feed(body)
+        else:
+            self._chunks.append(body)
 
     def on_message_complete(self) -> None:
         if not self._reading_body:  # an informational response such as 100 Continue
             if self._status == 101:
                 raise ValueError("the server changes the protocol")
             self._reset()
+            self._informational_count += 1
+            if self._informational_count > INFORMATIONAL_MAX:
+                raise ValueError(f"more than {INFORMATIONAL_MAX} informational responses")
             return
         self.is_usable = self.is_usable and self._parser.should_keep_alive()
         if self._decompressor is not None and not self._decompressor.eof and self._has_body:

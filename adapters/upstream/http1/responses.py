@@ -1,12 +1,14 @@
 """Responses of HTTP/1.1, whole or while their bodies arrive, and how they fail."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
 
 WAITING_MAX = 64 << 10  # bytes of an arriving body that wait for their reader
+PIECE_MAX = 96 << 10  # bytes that a reader gets at once, so that others run between its pieces
 
 
 class HttpResponse(Struct, frozen=True):
@@ -20,12 +22,16 @@ class HttpResponse(Struct, frozen=True):
 class ArrivingBody:
     """A body while it arrives. The connection pauses while more than WAITING_MAX bytes wait for their reader."""
 
-    __slots__ = ("_chunks", "_error", "_is_discarded", "_is_paused", "_pause_timer", "_size", "_transport", "_waiter", "is_complete")
+    __slots__ = (
+        *("_chunks", "_error", "_has_left_some", "_is_discarded", "_is_paused", "_pause_timer", "_size", "_transport", "_waiter"),
+        "is_complete",
+    )
 
     def __init__(self, transport: asyncio.ReadTransport) -> None:
         self._transport = transport
-        self._chunks: list[bytes] = []
+        self._chunks: deque[bytes] = deque()
         self._size = 0
+        self._has_left_some = False  # the last read
         self._is_paused = False
         self._pause_timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
@@ -34,7 +40,13 @@ class ArrivingBody:
         self.is_complete = False  # whether the whole body has arrived
 
     async def read(self) -> bytes:
-        """Returns what has arrived, as soon as there is anything; empty at the end. Raises the error that ended the connection."""
+        """Returns what has arrived, as soon as there is anything, in pieces of at most PIECE_MAX bytes; empty at the end.
+
+        Raises the error that ended the connection.
+        """
+        if self._has_left_some:
+            self._has_left_some = False
+            await asyncio.sleep(0)
         while not self._chunks:
             if self._error is not None:
                 raise self._error
@@ -42,9 +54,21 @@ class ArrivingBody:
                 return b""
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        if self._size > PIECE_MAX:
+            return self._take_piece()
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self.drop()
         return data
+
+    def _take_piece(self) -> bytes:
+        """Takes the first bytes of what waits. The connection stays paused until the rest is read too."""
+        taken, size = list[bytes](), 0
+        while self._chunks and size + len(self._chunks[0]) <= PIECE_MAX:
+            taken.append(self._chunks.popleft())
+            size += len(taken[-1])
+        self._size -= size
+        self._has_left_some = True
+        return b"".join(taken)
 
     def pause_until(self, when: float) -> None:
         """Leaves what the peer sends in the socket until `when`, on the event loop's clock, so that it is read in one piece."""
@@ -61,7 +85,7 @@ class ArrivingBody:
 
     def drop(self) -> None:
         """Drops what waits for a reader."""
-        self._chunks, self._size = [], 0
+        self._chunks, self._size = deque(), 0
         if self._is_paused:
             self._resume()
 
@@ -82,7 +106,10 @@ class ArrivingBody:
                 self.end(ResponseTooLarge("the response goes on"))
             return
         if data:
-            self._chunks.append(data)
+            if len(data) <= PIECE_MAX:
+                self._chunks.append(data)
+            else:
+                self._chunks.extend(data[at : at + PIECE_MAX] for at in range(0, len(data), PIECE_MAX))
             self._wake()
         if self._size > WAITING_MAX and not self._is_paused:
             self._is_paused = True

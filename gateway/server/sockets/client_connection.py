@@ -43,8 +43,9 @@ class ClientConnection(ClientTransport):
     """
 
     __slots__ = (
-        *("_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange", "_field_bytes", "_headers", "_parser"),
-        *("_phase", "_pipelined", "_read_at", "_server", "_server_state", "_shares_read", "_since", "_url", "client"),
+        *("_answering", "_app", "_app_state", "_awaits_continue", "_body_bytes", "_connections", "_exchange"),
+        *("_field_bytes", "_headers", "_parser", "_phase", "_pipelined", "_read_at", "_read_count"),
+        *("_server", "_server_state", "_shares_read", "_since", "_url", "client"),
     )
 
     def __init__(
@@ -66,12 +67,14 @@ class ClientConnection(ClientTransport):
         self._headers: list[Header] = []
         self._awaits_continue = False
         self._exchange: HttpExchange | None = None  # of the request that arrived last
+        self._answering: HttpExchange | None = None  # of the request that has started, or may start: the others wait behind it
         self._pipelined: list[tuple[HttpExchange, App]] = []  # requests that wait until those before are answered
         self._phase = Phase.OPENED
         self._since = self._read_at = 0.0  # when the phase began, and when the last bytes came, by the event loop's clock
         self._field_bytes = 0  # bytes of the head, or between pieces of a body: trailers and chunk extensions
         self._shares_read = False  # the head began in a read with another request's end, so `_field_bytes` is too small
         self._body_bytes = 0
+        self._read_count = 0  # requests whose heads ended in the read under way
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -81,9 +84,9 @@ class ClientConnection(ClientTransport):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
-        for exchange in filter(None, (self._exchange, *(waiting for waiting, _ in self._pipelined))):
+        for exchange in filter(None, (self._answering, *(waiting for waiting, _ in self._pipelined))):
             exchange.disconnect()
-        self._exchange = None
+        self._exchange = self._answering = None
         self._parser = None  # type: ignore[assignment]  # breaks a cycle of references; nothing arrives any more
         self._pipelined = []
         super().connection_lost(exc)
@@ -108,8 +111,9 @@ class ClientConnection(ClientTransport):
         if self._pipelined:
             if not self.transport.is_closing():
                 self.resume_reading()
-                self._begin_exchange(*self._pipelined.pop(0))
+                self._begin_next(*self._pipelined.pop(0))
             return
+        self._answering = None
         self._connections.wait(self)
         if self._phase is Phase.ANSWER:
             self._exchange = None  # an idle connection keeps no request
@@ -122,6 +126,7 @@ class ClientConnection(ClientTransport):
         """Reads what the client has sent. Raises httptools.HttpParserError."""
         self._read_at = self.loop.time()
         self._field_bytes += len(data)
+        self._read_count = 0
         try:
             self._parser.feed(data)
         finally:
@@ -152,12 +157,14 @@ class ClientConnection(ClientTransport):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Begins the exchange. Raises what `_check_head` and `_build_scope` raise, which stops the parser."""
+        """Begins the exchange. Raises what `_check_head` and `_request_part` raise, which stops the parser."""
         self._check_head()
-        scope, keeps_open = self._build_scope(), self._parser.http.should_keep_alive()
-        is_http_1_1, previous = scope["http_version"] == "1.1", self._exchange
+        self._read_count += 1
+        scope, keeps_open = _request_part(self._url, self._headers, self._parser.http), self._parser.http.should_keep_alive()
+        scope.update(client=self.client, server=self._server, state=self._app_state.copy())
+        previous, is_current = self._exchange, scope["http_version"] == "1.1"
         exchange = self._exchange = HttpExchange(
-            self, scope, keeps_open=keeps_open and is_http_1_1, awaits_continue=self._awaits_continue and is_http_1_1
+            self, scope, keeps_open=keeps_open and is_current, awaits_continue=self._awaits_continue and is_current
         )
         self._connections.leave(self)
         self._enter(Phase.BODY, self._read_at)
@@ -166,7 +173,7 @@ class ClientConnection(ClientTransport):
         self._headers = []  # another list for trailers, which are not headers of the request (RFC 9110 s6.5.1)
         app = self._application_for(scope["path"])
         if previous is None or previous.is_answered:
-            self._begin_exchange(exchange, app)
+            self._begin_next(exchange, app)
         else:
             self.pause_reading()
             self._pipelined.append((exchange, app))
@@ -185,11 +192,15 @@ class ClientConnection(ClientTransport):
             return
         self._field_bytes = 0
         self._shares_read = True
-        exchange = self._exchange
+        exchange, goes_on = self._exchange, self._parser.http.should_keep_alive()  # a trailer may say that it does not
         if exchange is None or exchange.is_answered:
             self._exchange = None
             self._enter(Phase.IDLE, self._read_at)
+            if not goes_on:
+                self.transport.close()
         else:
+            if not goes_on:
+                exchange.close_after_answer()
             exchange.end_body()
             self._enter(Phase.ANSWER, self._read_at)
 
@@ -205,32 +216,34 @@ class ClientConnection(ClientTransport):
     def _begin_exchange(self, exchange: HttpExchange, app: App) -> None:
         """Starts a request, or decides that it waits, or refuses it."""
 
+    def _begin_next(self, exchange: HttpExchange, app: App) -> None:
+        self._answering = exchange
+        self._begin_exchange(exchange, app)
+
     def _enter(self, phase: Phase, now: float) -> None:
         self._phase = phase
         self._since = now
 
-    def _build_scope(self) -> Scope:
-        """Returns the ASGI scope of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""
-        url, headers, version = self._url, self._headers, self._parser.http.get_http_version()
-        if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:  # its host replaces the header (RFC 9112 s3.2.2)
-            headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
-        parsed = httptools.parse_url(url)
-        path = parsed.path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": self._parser.http.get_method().decode("ascii"),
-            "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": parsed.path,
-            "query_string": parsed.query or b"",
-            "root_path": "",
-            "headers": headers,
-            "client": self.client,
-            "server": self._server,
-            "state": self._app_state.copy(),
-        }
+
+def _request_part(url: bytes, headers: list[Header], http: httptools.HttpRequestParser) -> Scope:
+    """Returns what the ASGI scope has of the request whose headers have arrived. Raises httptools.HttpParserInvalidURLError."""
+    if not url.startswith(b"/") and (found := _ABSOLUTE.match(url)) is not None:  # its host replaces the header (RFC 9112 s3.2.2)
+        headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
+    parsed = httptools.parse_url(url)
+    raw_path = parsed.path or b"/"  # that of an absolute target may be empty
+    path = raw_path.decode("ascii")
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": http.get_http_version(),
+        "method": http.get_method().decode("ascii"),
+        "scheme": "http",
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": parsed.query or b"",
+        "root_path": "",
+        "headers": headers,
+    }
 
 
 @lru_cache(maxsize=64)

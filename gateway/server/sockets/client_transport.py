@@ -2,12 +2,15 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Final
+
+LARGE_READ: Final = 128 << 10  # bytes; the event loop would read up to 32 such pieces, one after the other, before it serves others
 
 
 class ClientTransport(asyncio.Protocol, ABC):
     """One client's connection without the protocol that is spoken over it."""
 
-    __slots__ = ("_is_read_paused", "_quiet_since", "_writable", "_written_before", "loop", "transport", "written")
+    __slots__ = ("_is_read_paused", "_quiet_since", "_waits_for_turn", "_writable", "_written_before", "loop", "transport", "written")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -17,6 +20,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         self._quiet_since = 0.0
         self._writable: asyncio.Event | None = None  # while the client reads more slowly than the gateway writes
         self._is_read_paused = False
+        self._waits_for_turn = False  # to go on reading in the next iteration
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a stream's transport also writes
@@ -61,13 +65,28 @@ class ClientTransport(asyncio.Protocol, ABC):
     def pause_reading(self) -> None:
         if not self._is_read_paused:
             self._is_read_paused = True
-            self.transport.pause_reading()
+            if not self._waits_for_turn:
+                self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._is_read_paused:
             self._is_read_paused = False
-            if not self.transport.is_closing():
+            if not (self._waits_for_turn or self.transport.is_closing()):
                 self.transport.resume_reading()
+
+    def yield_turn(self) -> None:
+        """Reads no more in this iteration of the event loop, so that others have their turn."""
+        if self._waits_for_turn or self.transport.is_closing():
+            return
+        self._waits_for_turn = True
+        if not self._is_read_paused:
+            self.transport.pause_reading()
+        self.loop.call_soon(self._end_wait_for_turn)
+
+    def _end_wait_for_turn(self) -> None:
+        self._waits_for_turn = False
+        if not (self._is_read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     @abstractmethod
     def look(self) -> None:

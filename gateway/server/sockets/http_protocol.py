@@ -18,6 +18,7 @@ from gateway.server.health import HEALTH_PATHS
 from gateway.server.sockets.admission_protocol import AdmissionProtocol
 from gateway.server.sockets.client_connection import Phase
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, UnreadTimer
+from gateway.server.sockets.client_transport import LARGE_READ
 from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
@@ -46,6 +47,8 @@ class HttpProtocol(AdmissionProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= LARGE_READ:
+            self.yield_turn()
         if self in self._batch.answers:  # the answer to this request must not overtake that to the one before
             self._batch.write()
         if not self._admission.can_start() and self._refuse_unparsed(data):
@@ -66,11 +69,13 @@ class HttpProtocol(AdmissionProtocol):
         return is_refused
 
     def _check_head(self) -> None:
-        """Raises HeadersTooLarge for a head above the limits, and InvalidRequest where too many requests wait. Both stop the parser."""
+        """Raises HeadersTooLarge or InvalidRequest, which stop the parser."""
+        if self.transport.is_closing():
+            raise InvalidRequest("nothing is answered behind a request after which the connection closes")
         may_be_large = self._shares_read or self._field_bytes > self._limits.header_bytes
         if (may_be_large and self._head_size() > self._limits.header_bytes) or len(self._headers) > HEADERS_MAX:
             raise HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
-        if len(self._pipelined) >= PIPELINED_MAX:
+        if len(self._pipelined) >= PIPELINED_MAX or self._read_count > PIPELINED_MAX:  # requests that are refused do not wait
             self.drop("pipelined")
             raise InvalidRequest("too many requests were sent before the answer to the first")
 
@@ -129,8 +134,8 @@ class HttpProtocol(AdmissionProtocol):
     def look(self) -> None:
         """Checks whether the client is too slow to send or to read, and keeps a quiet stream alive."""
         now = self.loop.time()
-        if self._exchange is not None:
-            self._exchange.write_comment(self.measure_quiet(now))
+        if self._answering is not None:
+            self._answering.write_comment(self.measure_quiet(now))
         if self._unread.is_overdue(self.written, self.transport.get_write_buffer_size(), now):
             self._connections.count_drop("not-read")
             self.transport.abort()

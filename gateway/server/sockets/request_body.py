@@ -18,7 +18,7 @@ class RequestBody:
         """`awaits_continue`: the client sends the body after 100 (Continue)."""
         self._connection = connection
         self._awaits_continue = awaits_continue
-        self._body = b""  # that the application has not received yet
+        self._body: bytes | bytearray = b""  # that the application has not received yet
         self._more_body = True
         self._has_news = False  # for the application: a piece of the body, its end, or the end of the exchange
         self._waiters: list[asyncio.Future[None]] = []  # for news
@@ -32,7 +32,12 @@ class RequestBody:
 
     def feed(self, body: bytes) -> None:
         """Adds a piece of the body."""
-        self._body = self._body + body if self._body else body
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):  # a body may come in very many pieces, which take linear time
+                self._body = bytearray(self._body)
+            self._body += body
         self._wake()
 
     def end_body(self) -> None:
@@ -56,7 +61,7 @@ class RequestBody:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """Waits for the next piece of the body, or for the end of the exchange (ASGI HTTP, `http.request` and `http.disconnect`)."""
-        if self._awaits_continue and not self.is_answered and not self._connection.is_closing():
+        if self._awaits_continue and not (self.is_answered or self._connection.is_closing()):
             self._awaits_continue = False
             self._connection.write(CONTINUE)
         while not (self._has_news or self.is_disconnected or self.is_answered):
@@ -68,7 +73,7 @@ class RequestBody:
         if self.is_disconnected or self.is_answered:
             return {"type": "http.disconnect"}
         body, self._body = self._body, b""
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
+        return {"type": "http.request", "body": bytes(body), "more_body": self._more_body}
 
     def _wake(self) -> None:
         """Wakes the application where it waits in `receive`: there is news."""

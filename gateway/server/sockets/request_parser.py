@@ -44,13 +44,16 @@ class RequestParser:
         """
         try:
             self.http.feed_data(data)
+            return
         except httptools.HttpParserUpgrade as upgrade:
-            self.http = _parser_for(self._reader)
-            if framing := _framing_of(self._reader.headers):
-                self.http = _parser_for(_HeadSkipper(self._reader))
-                self.http.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
-            if rest := data[upgrade.args[0] :]:
-                self.feed(rest)
+            end = upgrade.args[0]
+        # Outside of the handler: there, an error of the parser would lose its context, which is the reason of a refusal.
+        self.http = _parser_for(self._reader)
+        if framing := _framing_of(self._reader.headers):
+            self.http = _parser_for(_HeadSkipper(self._reader))
+            self.http.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
+        if rest := data[end:]:
+            self.feed(rest)
 
     def has_stopped_before_body(self) -> bool:
         """Returns, when a request is said to be complete, whether its body follows: its client offers another protocol."""

@@ -7,14 +7,20 @@ from collections.abc import Callable
 import pytest
 from yarl import URL
 
-from adapters.upstream.http1.connection import DECOMPRESSED_MAX, HttpTarget
+from adapters.upstream.http1.connection import DECOMPRESSED_MAX, LARGE_READ, Http1Connection, HttpTarget
 from adapters.upstream.http1.pool import ConnectionPool
-from adapters.upstream.http1.responses import WAITING_MAX, ArrivingBody, ConnectionDropped, OpenedResponse, ResponseTooLarge
+from adapters.upstream.http1.responses import PIECE_MAX, WAITING_MAX, ArrivingBody, ConnectionDropped, OpenedResponse, ResponseTooLarge
 from tests.adapters.upstream.test_http1 import pooled, saying
 from tests.fakes.upstream import Upstream, answer
 from tests.fakes.waiting import SECONDS, until
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunked(compressed: bytes) -> bytes:
+    """A response in chunks of which each becomes much, but less than is allowed."""
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (compressed[at : at + 4096] for at in range(0, len(compressed), 4096))]
+    return CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
 
 
 async def opened(pool: ConnectionPool, upstream: Upstream, seconds: float = 60.0) -> OpenedResponse:
@@ -117,12 +123,19 @@ async def test_a_body_that_goes_on_without_a_reader_is_cut(waits_for_end: bool) 
         await is_cut.wait()
 
 
-class PausableTransport(asyncio.ReadTransport):
+class PausableTransport(asyncio.Transport):
     """Notes whether it reads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reads = True
+        self.closed = False
+
+    def write(self, data: object) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -139,6 +152,42 @@ async def test_a_slow_reader_stops_its_connection() -> None:
     body.feed(b"x")
     assert not transport.reads
     assert len(await body.read()) == WAITING_MAX + 1 and transport.reads
+
+
+# attack AVL-02
+async def test_others_run_between_the_pieces_of_a_large_body() -> None:
+    transport = PausableTransport()
+    body, sizes = ArrivingBody(transport), list[int]()
+    for piece in (b"x" * (2 * PIECE_MAX + 1), b"y", b"z" * PIECE_MAX):
+        body.feed(piece)
+    body.end()
+
+    async def read() -> None:
+        while piece := await body.read():
+            sizes.append(len(piece))
+
+    reading = asyncio.create_task(read())
+    turns = 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert sizes == [PIECE_MAX, PIECE_MAX, 2, PIECE_MAX] and turns >= len(sizes)
+    assert transport.reads and body.is_read
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_others_have_their_turn_between_the_large_reads_of_a_response(is_closed: bool) -> None:  # attack AVL-02
+    loop, wire = asyncio.get_running_loop(), PausableTransport()
+    connection = Http1Connection(loop)
+    connection.connection_made(wire)
+    found = connection.send(b"GET / HTTP/1.1\r\n\r\n", None, loop.time() + 60, 1 << 20)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE_READ)
+    assert wire.reads
+    connection.data_received(b"x" * LARGE_READ)
+    assert not wire.reads and len((await found).body) == LARGE_READ
+    wire.closed = is_closed
+    await asyncio.sleep(0)
+    assert wire.reads is not is_closed
 
 
 async def test_what_arrives_during_a_pause_is_read_in_one_piece() -> None:
@@ -171,8 +220,10 @@ async def test_a_connection_whose_body_has_ended_is_not_paused() -> None:
         (CHUNKED + b"nonsense\r\n", ValueError),
         (answer(gzip.compress(b"hello", mtime=0)[:-9], "200 OK", "Content-Encoding: gzip"), ValueError),
         (answer(gzip.compress(b"x" * (2 * DECOMPRESSED_MAX), mtime=0), "200 OK", "Content-Encoding: gzip"), ResponseTooLarge),
+        (chunked(gzip.compress(b"x" * (2 * DECOMPRESSED_MAX), mtime=0)), ResponseTooLarge),
+        (answer(gzip.compress(b"hello", mtime=0) + b"more", "200 OK", "Content-Encoding: gzip"), ValueError),
     ],
-    ids=["cut", "cut-chunked", "not-chunked", "cut-gzip", "bomb"],
+    ids=["cut", "cut-chunked", "not-chunked", "cut-gzip", "bomb", "bomb-in-pieces", "behind-gzip"],
 )
 async def test_a_body_that_ends_badly_says_so_to_its_reader(raw: bytes, error: type[Exception]) -> None:
     async with pooled() as pool, Upstream(saying(raw, then_close=True)) as upstream:

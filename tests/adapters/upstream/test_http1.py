@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from adapters.upstream.http1.connection import HttpTarget
+from adapters.upstream.http1.connection import FIELDS_MAX, INFORMATIONAL_MAX, HttpTarget
 from adapters.upstream.http1.pool import ConnectionPool, ConnectOptions, RequestSlots
 from adapters.upstream.http1.responses import ConnectionDropped, HttpResponse, NotConnected, ResponseTooLarge
 from tests.adapters.a2a_client.test_grpc_channels import certificate
@@ -124,6 +124,9 @@ async def test_headers_are_read_in_lower_case_and_twice_is_a_list() -> None:
         (answer(b"x" * (LIMIT + 1)), ResponseTooLarge),
         (answer(gzip.compress(b"x" * 100_000, mtime=0), "200 OK", "Content-Encoding: gzip"), ResponseTooLarge),
         (answer(b"", "200 OK", *(f"X-{number}: {'v' * 1000}" for number in range(70))), ResponseTooLarge),
+        (answer(b"", "200 OK", *["X:"] * (FIELDS_MAX + 1)), ResponseTooLarge),  # joining them all would take quadratic time
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * (INFORMATIONAL_MAX + 1) + answer(b"ok"), ValueError),
+        (answer(gzip.compress(b"hello", mtime=0) + b"more", "200 OK", "Content-Encoding: gzip"), ValueError),  # zlib would keep it all
         (b"", ConnectionDropped),
         (b"SSH-2.0\r\n", ValueError),
     ],

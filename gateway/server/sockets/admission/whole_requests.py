@@ -69,7 +69,7 @@ def _read_head(head: bytes) -> WholeRequest | None:
     target, _, version = rest.partition(b" ")
     if method not in METHODS or version != b"HTTP/1.1" or not target.startswith(b"/"):
         return None
-    headers = {name.lower(): value for name, _, value in [line.partition(b":") for line in lines[1:]]}
+    headers = {name.lower(): value for name, colon, value in [line.partition(b":") for line in lines[1:]] if colon}
     if len(headers) != len(lines) - 1 or b"".join(headers).translate(None, TOKEN) or not PARSED.isdisjoint(headers):
         return None
     length = headers.get(b"content-length", b"0").strip(b" \t")

@@ -76,6 +76,14 @@ async def test_the_host_of_an_absolute_target_replaces_the_header() -> None:  # 
     assert (app.scopes[0]["path"], app.scopes[0]["headers"]) == ("/path", [(b"host", b"other:81")])
 
 
+async def test_an_absolute_target_without_a_path_is_that_of_the_root() -> None:  # RFC 9112 s3.2.2
+    client, app = connect(answering(start(), body()))
+    client.send(b"GET http://other?query HTTP/1.1\r\nHost: x\r\n\r\n")
+    await client.answered()
+    scope = app.scopes[0]
+    assert (scope["path"], scope["raw_path"], scope["query_string"], scope["headers"]) == ("/", b"/", b"query", [(b"host", b"other")])
+
+
 async def test_head_and_body_are_written_together() -> None:
     client = await answer_to(GET, start(201, (b"Content-Length", b"2"), (b"X-A", b"b")), body(b"{}"))
     assert client.wire.sent == b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\nx-a: b\r\n\r\n{}"
@@ -229,6 +237,23 @@ async def test_a_client_of_http_1_0_waits_for_no_leave() -> None:  # RFC 9110 s1
     client.send(b"POST / HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab")
     await client.answered()
     assert client.wire.sent.startswith(b"HTTP/1.1 200") and client.wire.sent.endswith(b"ab")
+
+
+# attack PRO-07
+@pytest.mark.parametrize("is_early", [False, True])
+async def test_a_trailer_that_closes_the_connection_closes_it(is_early: bool) -> None:
+    async def answer(receive: Receive, send: Send) -> None:
+        while not is_early and (await receive())["more_body"]:
+            pass
+        await respond(send, 200, b"{}")
+
+    client, _ = connect(answer)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    client.send(b"0\r\nConnection: close\r\n\r\n" + GET)  # the parser reads nothing behind it
+    await client.answered()
+    assert client.wire.sent.count(b"HTTP/1.1 ") == 1 and client.wire.closed
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"

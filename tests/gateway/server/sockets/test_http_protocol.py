@@ -244,6 +244,17 @@ def test_too_many_headers_are_answered_431(connect: Connect) -> None:  # attack 
     assert (client.status, client.wire.closed) == (431, "closed")
 
 
+# attack AVL-04
+async def test_too_many_headers_behind_an_offered_protocol_are_no_error_of_the_gateway(connect: Connect) -> None:
+    client = connect()
+    with capture_logs() as logs:
+        offer = b"Connection: upgrade\r\nUpgrade: h2c\r\n"
+        client.send(b"GET / HTTP/1.1\r\n" + offer + b"\r\n")
+        await client.answered()
+        client.send(b"GET / HTTP/1.1\r\n" + offer + b"\r\n" + b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (HEADERS_MAX + 1) + b"\r\n")
+    assert client.wire.closed and not any(line["log_level"] == "error" for line in logs)
+
+
 CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
 
 

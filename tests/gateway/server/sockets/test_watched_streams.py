@@ -80,6 +80,20 @@ async def test_a_stream_whose_client_has_gone_before_it_begins_ends_at_once() ->
     assert stream.ended == "client gone"
 
 
+# attack PRO-08
+async def test_a_stream_before_a_waiting_request_is_kept_alive_and_ends_with_its_client() -> None:
+    stream = Stream()
+    client = connect(stream)
+    client.send(GET + GET)
+    await settle(client)
+    client.loop.pass_time(60)
+    assert KEEPALIVE_COMMENT in client.wire.sent  # without it nothing would notice that the client has gone: reading is paused
+    client.wire.close()
+    client.loop.run_soon()
+    await settle(client)
+    assert stream.ended == "client gone" and not client.tasks
+
+
 async def test_a_client_that_leaves_after_the_last_event_cancels_nothing() -> None:
     stream = Stream()
     client = connect(stream)

@@ -13,7 +13,7 @@ from gateway.calls.limits.slots import Overloaded
 from gateway.concurrency.admission import WAIT_SECONDS, Admission, AdmissionLimits
 from gateway.ingress.http.asgi import read_body, respond
 from gateway.server.sockets.admission.admitted_requests import RefusalReports, RequestAdmission
-from gateway.server.sockets.client_limits import ClientLimits, Connections
+from gateway.server.sockets.client_limits import PIPELINED_MAX, ClientLimits, Connections
 from tests.fakes.sockets import Client, FakeLoop
 from tests.fakes.waiting import until
 from tests.gateway.concurrency.test_admission import TARGET, Loop
@@ -267,6 +267,25 @@ async def test_pipelined_requests_are_refused_one_after_the_other(process: Proce
     process.overload()
     client.send(post() * 3)
     assert statuses(client) == [503, 503, 503]
+
+
+# attack PRO-12
+@pytest.mark.parametrize("offer", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
+async def test_no_read_has_more_refused_requests_than_requests_that_may_wait(process: Process, offer: bytes) -> None:
+    client = process.connect()
+    process.overload()
+    client.send(post(extra=offer) * 2000)
+    assert statuses(client) == [503] * (PIPELINED_MAX + 1) and client.wire.closed
+    assert len(process.counted) == PIPELINED_MAX + 1
+
+
+# attack PRO-07
+async def test_nothing_starts_behind_a_refusal_that_closes_the_connection(process: Process) -> None:
+    client = process.connect()
+    process.overload()
+    client.send(post(extra=b"Connection: close\r\n") + get("/livez"))
+    await client.answered()
+    assert statuses(client) == [503] and client.wire.closed and not process.app.paths
 
 
 async def test_refusals_are_written_after_all_requests_of_an_iteration_were_read(process: Process) -> None:

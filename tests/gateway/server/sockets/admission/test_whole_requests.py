@@ -93,6 +93,7 @@ def test_what_is_known_of_heads_is_bounded(requests: WholeRequests) -> None:
         PLAIN.replace(b"Content-Length:", b"Content-Length :"),
         PLAIN.replace(b"Host: x\r\n", b"Host: x\n"),
         PLAIN.replace(b"Host: x\r\n", b"Host: x\r\n more\r\n"),
+        PLAIN.replace(b"Host: x", b"Host: x\r\nno-colon"),
         PLAIN.replace(b"Host: x", b"Expect: 100-continue"),
         PLAIN.replace(b"Host: x", b"Connection: close"),
         PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0"),
