@@ -85,7 +85,7 @@ def _read_times(connection: Connection, after: int = -1) -> tuple[Checksum, list
 
 
 def _changed_keys(times: Iterable[_RowTime], known: Snapshot) -> list[EntryKey]:
-    """The entries that are not known as they are now."""
+    """Returns the tenants and names of the entries that are not known as they are now."""
     return [
         (tenant, name)
         for tenant, name, updated, client_id in times

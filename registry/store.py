@@ -17,12 +17,7 @@ from registry.card_history import NewCardVersion, VersionStatus
 from registry.cards.card import WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.changes import REFRESHED, REGISTERED, REMOVED, SECRET_RENEWED, RegistryChange, audit_record_of
 from registry.names import check_name
-from registry.rows import (
-    Candidate,
-    RegistrationRows,
-    content_text_of,
-    sha256_hex,
-)
+from registry.rows import Candidate, RegistrationRows, content_text_of, sha256_hex
 from registry.snapshot import Credentials, Names, Snapshot, ToRegistration, read_entry, read_snapshot
 from registry.tables import probes
 from registry.tables import registrations as table
@@ -174,14 +169,7 @@ class Registry:
         }
 
         def work(batch: RegistryBatch) -> None:
-            named = select(table.c.name).where(table.c.tenant == candidate.tenant, table.c.name == candidate.name)
-            if batch.connection.execute(named).first():
-                raise NameTaken(candidate.name)
-            if pending_limit is not None and _count_pending(batch.connection, candidate) >= pending_limit:
-                raise TooManyPending
-            batch.connection.execute(insert(table).values(row))
-            _write_first_version(batch.connection, candidate, now)
-            _index_terms(batch.connection, candidate)
+            _insert_entry(batch.connection, candidate, row, pending_limit)
             self._record_audit(batch, audit_record_of(registry_change, row))
             self._raise_epoch(batch)
 
@@ -233,16 +221,10 @@ class Registry:
 
     async def remove(self, tenant: str, name: str, registry_change: RegistryChange = REMOVED) -> None:
         """Deletes an entry with its probe state, card history and search terms. Raises UnknownName."""
-        named = (table.c.tenant == tenant, table.c.name == name)
 
         def work(batch: RegistryBatch) -> None:
-            found = batch.connection.execute(select(table).where(*named)).mappings().first()
-            if found is None or not batch.connection.execute(delete(table).where(*named)).rowcount:
-                raise UnknownName(name)
-            self._record_audit(batch, audit_record_of(registry_change, dict(found)))
-            batch.connection.execute(delete(probes).where(probes.c.tenant == tenant, probes.c.name == name))
-            history.delete_versions(batch.connection, (tenant, name))
-            search_terms.delete(batch.connection, tenant, name)
+            row = _delete_entry(batch.connection, tenant, name)
+            self._record_audit(batch, audit_record_of(registry_change, row))
             self._raise_epoch(batch)
 
         await self._database.write(work)
@@ -253,7 +235,7 @@ class Registry:
         await self._load(read_snapshot)
 
     async def _reload_entry(self, tenant: str, name: str) -> None:
-        """Reads an entry that this process changed. What others have changed is read when their epoch is seen."""
+        """Reads an entry that this process changed. What others changed is read when the epoch is seen."""
         await self._load(partial(read_entry, key=(tenant, name)))
 
     async def _load(self, read: Callable[[Connection, Snapshot, ToRegistration], Snapshot]) -> None:
@@ -271,11 +253,9 @@ class Registry:
         extra_write: Callable[[Connection], None] | None = None,
     ) -> None:
         """Changes one row, unless it was changed since `previous` was read. Raises Outdated."""
-        same = (table.c.tenant == previous.tenant, table.c.name == previous.name, table.c.client_id == previous.client_id)
 
         def work(batch: RegistryBatch) -> None:
-            if not batch.connection.execute(update(table).where(*same, table.c.updated == previous.updated).values(values)).rowcount:
-                raise Outdated("the registration was changed since it was read; read it again")
+            _update_entry(batch.connection, previous, values)
             if extra_write is not None:
                 extra_write(batch.connection)
             self._record_audit(batch, audit_record_of(registry_change, {"client_id": previous.client_id, **values}))
@@ -312,6 +292,37 @@ def find_workflow(registry: Registry, tenant: str, name: str) -> Registration | 
 def _change_time(now: int, previous: Registration) -> int:
     """The time of a change in microseconds, at least a millisecond after the change before, so that it names one state of the entry."""
     return max(now, previous.updated + 1000)
+
+
+def _insert_entry(connection: Connection, candidate: Candidate, row: Mapping[str, Any], pending_limit: int | None) -> None:
+    """Inserts the row of a new entry, with its first card version and its search terms. Raises NameTaken and TooManyPending."""
+    named = select(table.c.name).where(table.c.tenant == candidate.tenant, table.c.name == candidate.name)
+    if connection.execute(named).first():
+        raise NameTaken(candidate.name)
+    if pending_limit is not None and _count_pending(connection, candidate) >= pending_limit:
+        raise TooManyPending
+    connection.execute(insert(table).values(row))
+    _write_first_version(connection, candidate, row["created"])
+    _index_terms(connection, candidate)
+
+
+def _update_entry(connection: Connection, previous: Registration, values: Mapping[str, Any]) -> None:
+    """Changes the row of an entry, unless it was changed since `previous` was read. Raises Outdated."""
+    same = (table.c.tenant == previous.tenant, table.c.name == previous.name, table.c.client_id == previous.client_id)
+    if not connection.execute(update(table).where(*same, table.c.updated == previous.updated).values(values)).rowcount:
+        raise Outdated("the registration was changed since it was read; read it again")
+
+
+def _delete_entry(connection: Connection, tenant: str, name: str) -> dict[str, Any]:
+    """Deletes an entry with its probe state, card history and search terms, and returns its row. Raises UnknownName."""
+    named = (table.c.tenant == tenant, table.c.name == name)
+    found = connection.execute(select(table).where(*named)).mappings().first()
+    if found is None or not connection.execute(delete(table).where(*named)).rowcount:
+        raise UnknownName(name)
+    connection.execute(delete(probes).where(probes.c.tenant == tenant, probes.c.name == name))
+    history.delete_versions(connection, (tenant, name))
+    search_terms.delete(connection, tenant, name)
+    return dict(found)
 
 
 def _count_pending(connection: Connection, candidate: Candidate) -> int:

@@ -69,12 +69,12 @@ class EntryRefresher:
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._sleep = sleep
         self._registry = registry
         self._inspector = inspector
         self._drift_approval = drift_approval
         self._probes = probes
         self.absences = absences or Absences(time.monotonic)
+        self._sleep = sleep
         self._refreshes_by_key: dict[EntryKey, asyncio.Task[None]] = {}  # of requested entries
         self._checks: dict[EntryKey, asyncio.Task[None]] = {}  # of due entries
         self._claims_by_host = Counter[str]()  # of these
@@ -153,7 +153,10 @@ class EntryRefresher:
         return taken
 
     async def run_once(self) -> None:
-        """Begins the check of each agent and server that is due, one after the other. The processes of a gateway share the work."""
+        """Begins the check of each agent and server that is due, one every CHECK_SPACING_SECONDS. The processes of a gateway share them.
+
+        What a round has claimed and not begun when it is canceled is claimed again by any process after CLAIM_SECONDS.
+        """
         while due := await self._claim_due():
             for key in due:
                 if key not in self._checks:  # else its claim ran out while it waits for its host
@@ -178,12 +181,16 @@ class EntryRefresher:
                 )
                 look.add_done_callback(partial(_remove_finished, self._refreshes_by_key, key))
 
+    async def wait_for_checks(self) -> None:
+        """Waits until each check that has begun has ended."""
+        await asyncio.gather(*self._checks.values(), return_exceptions=True)
+
     async def close(self) -> None:
-        """Cancels the running refreshes."""
-        running = [*self._refreshes_by_key.values(), *self._checks.values()]
-        for look in running:
-            look.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        """Cancels the running refreshes and checks."""
+        for running in (*self._refreshes_by_key.values(), *self._checks.values()):
+            running.cancel()
+        await asyncio.gather(*self._refreshes_by_key.values(), return_exceptions=True)
+        await self.wait_for_checks()
 
     async def refresh_changed_server(self, key: EntryKey) -> None:
         """Refreshes a server that announced a change, unless it waits for an operator."""
@@ -192,7 +199,7 @@ class EntryRefresher:
             await self._refresh_and_log(entry, key)
 
     async def _claim_due(self) -> list[EntryKey]:
-        """Claims some of the checks that are due, as many as there are places for."""
+        """Claims checks that are due, at most CLAIMS_AT_ONCE, and as many as there are places for."""
         hosts, limit = await self._watched_hosts(), min(CLAIMS_AT_ONCE, CONCURRENT_MAX - len(self._checks))
         return await self._probes.claim_due(hosts, limit, self._claims_by_host.copy()) if hosts and limit > 0 else []
 

@@ -17,7 +17,7 @@ from gateway.storage.database import engine_for
 from gateway.storage.migrations.run import upgrade
 from tests.bench.interlock import Home, await_ready, register
 from tests.bench.processes import LOAD_CORE, asgi_server, cpu_seconds, resident_mb
-from tests.large.acts import FORBIDS, Operator, acts_of, list_all
+from tests.large.acts import FORBIDS, PRUNED_DAYS, Operator, acts_of, list_all
 from tests.large.blocks import measure_acts, write_blocks
 from tests.large.contents import LargeSize, fill_large
 from tests.large.questions import QUESTIONS, Side, neighbour, seconds_of
@@ -80,7 +80,8 @@ def _find_blocks(size: LargeSize) -> int:
 def _fill_home(name: str, folder: Path, size: LargeSize) -> Home:
     """Makes a home with keys and a database, which is empty unless `name` is large."""
     people = {person: {"roles": ["operator", f"team-{person}"]} for person in (*NEW_PEOPLE, *UNLIKE)}  # no two share a list
-    home = Home.fresh(folder / name, {"sandbox": "off", "users": {PERSON: {"roles": ["operator"]}, **people}}, NO_RULE)
+    settings = {"sandbox": "off", "retention": {"min_days": PRUNED_DAYS}, "users": {PERSON: {"roles": ["operator"]}, **people}}
+    home = Home.fresh(folder / name, settings, NO_RULE)
     home.admin_token()  # creates the keys
     engine = engine_for(f"sqlite:///{folder / name / 'data' / 'interlock.db'}")
     upgrade(engine)

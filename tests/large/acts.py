@@ -14,6 +14,7 @@ from tests.large.questions import NEXT_CURSOR, QUESTIONS, Side
 
 FORBIDS: Final = '@id("large")\nforbid(principal in Role::"nobody-{}", action, resource);\n'
 IDLE_SECONDS: Final = 6  # the longest round of what is done periodically on a large gateway begins every 5 seconds
+PRUNED_DAYS: Final = 20  # the age of the tasks that an act deletes
 
 
 class Operator:
@@ -122,7 +123,7 @@ def acts_of(side: Side, operator: Operator) -> dict[str, Callable[[], Any]]:
         "policies changed": operator.change_policies,
         "list after both": lambda: list_all(side, new[0]),
         "search after both": lambda: QUESTIONS["search_tools"](side),
-        "deletion of old tasks": lambda: operator.post("/api/retention/prune", {"days": 20}),
+        "deletion of old tasks": lambda: operator.post("/api/retention/prune", {"days": PRUNED_DAYS}),
         "no request any more": lambda: time.sleep(IDLE_SECONDS),
     }
     return acts

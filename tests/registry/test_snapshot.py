@@ -30,9 +30,7 @@ async def whole(database: Database) -> Snapshot:
 async def test_a_reload_finds_each_change_of_processes_whose_clocks_differ(database: Database, seed: int) -> None:
     choice = random.Random(seed)
     ticks = [count(5 * CLOCK_SKEW, 3_000), count(2 * CLOCK_SKEW, 700)]  # the second clock is far behind
-    writers = [registry_on(database), registry_on(database)]
-    for writer, clock in zip(writers, ticks, strict=True):
-        writer._now = clock.__next__
+    writers = [registry_on(database, now=clock.__next__) for clock in ticks]
     reader = registry_on(database)
     for step in range(STEPS):
         writer = choice.choice(writers)
@@ -123,8 +121,7 @@ async def test_a_change_among_many_looks_at_the_rows_that_changed_last(database:
         return found
 
     monkeypatch.setattr(snapshot, "_read_times", counted)
-    registry = registry_on(database)
-    registry._now = count(CLOCK_SKEW, CLOCK_SKEW // 10).__next__
+    registry = registry_on(database, now=count(CLOCK_SKEW, CLOCK_SKEW // 10).__next__)
     for number in range(40):
         await registry.add(agent(f"agent-{number}"))
     other = registry_on(database)
@@ -172,9 +169,7 @@ async def test_an_older_time_than_the_clock_before_is_found_and_then_at_rest(dat
 
 
 async def test_an_entry_that_was_replaced_in_the_same_microsecond_is_another_one(database: Database) -> None:
-    registry, other = registry_on(database), registry_on(database)
-    for each in (registry, other):
-        each._now = lambda: 5_000
+    registry, other = (registry_on(database, now=lambda: 5_000) for _ in range(2))
     replaced, _ = await registry.add(agent())
     await other.remove("default", "sales")
     current, secret = await other.add(agent())

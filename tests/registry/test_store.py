@@ -1,6 +1,7 @@
 """The registry on both databases: one namespace per tenant, secrets that nobody can read back, and every process sees each change."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -21,13 +22,13 @@ from tests.fakes.plaintext_settings import PLAINTEXT_ROWS
 TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https://sales.example/"}'
 
 
-def registry_on(database: Database, records: list[dict[str, Any]] | None = None) -> Registry:
-    ticks, kept = count(1_000), [] if records is None else records
+def registry_on(database: Database, records: list[dict[str, Any]] | None = None, *, now: Callable[[], int] | None = None) -> Registry:
+    kept = [] if records is None else records
     return Registry(
         database,
         lambda batch: raise_epoch(batch, "registry"),
         new_id,
-        lambda: next(ticks),
+        now or count(1_000).__next__,
         lambda _, record: kept.append({**record}),
         rows=PLAINTEXT_ROWS,
     )

@@ -27,9 +27,8 @@ class Score(NamedTuple):
 
 
 def ours(tools: Tools) -> Find:
-    runner = asyncio.Runner()
-    ranking = runner.run(build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools]))
-    return lambda question: [tools[number]["name"] for number in runner.run(ranking.find_best(question, FIRST))[0]]
+    ranking = asyncio.run(build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools]))
+    return lambda question: [tools[number]["name"] for number in asyncio.run(ranking.find_best(question, FIRST))[0]]
 
 
 def plain_bm25(tools: Tools) -> Find:

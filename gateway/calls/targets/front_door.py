@@ -18,7 +18,7 @@ from policies.delegation.rulings import Act, act_of_invoking_agent
 from registry.cards.card import Family, Registration, RegistrationStatus, Skill
 from registry.cards.reader import SKILLS_MAX, read_card
 from registry.names import FRONT_DOOR
-from registry.routing import Routes
+from registry.search.routing import Routes
 from registry.store import Registry
 
 ROUTE_SKILL = {

@@ -84,7 +84,7 @@ from policies.vault.store import DatabaseVault
 from registry.cards.card import WORKFLOW_KIND
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
-from registry.search import AgentSearch
+from registry.search.agents import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
 from registry.store import Registry
 

@@ -11,6 +11,7 @@ from gateway.registration.refresh import CHECK_SPACING_SECONDS, HOST_CONCURRENT_
 from registry.cards.card import Registration
 from registry.health.checks import HOST_CLAIMS_MAX, NO_CLAIMS, EntryKey, ProbeState
 from registry.store import UnknownName
+from tests.fakes.health_checks import check_due
 from tests.gateway.ingress.admin.registry.test_long_lists import agent
 
 SLOW, QUICK = "slow.example", "quick.example"
@@ -111,7 +112,7 @@ async def test_a_host_that_does_not_answer_keeps_no_others_waiting() -> None:
     assert entries.claims[-1][SLOW] == HOST_CLAIMS_MAX
     hosts.answer.set()
     for _ in range(2):
-        await asyncio.gather(*refresh._checks.values())
+        await refresh.wait_for_checks()
         await refresh.run_once()
     assert (hosts.asked[SLOW], hosts.most_running) == (2 * HOST_CLAIMS_MAX, HOST_CONCURRENT_MAX)
 
@@ -131,14 +132,17 @@ async def test_a_check_whose_claim_runs_out_while_it_waits_is_not_begun_twice() 
     entries.make_due(waiting)
     await refresh.run_once()
     hosts.answer.set()
-    await asyncio.gather(*refresh._checks.values())
-    assert (hosts.asked, refresh._checks, refresh._claims_by_host) == ({SLOW: len(waiting)}, {}, {})
+    await check_due(refresh)
+    assert (hosts.asked, entries.claims[-1]) == ({SLOW: len(waiting)}, {SLOW: len(waiting)})
+    await check_due(refresh)
+    assert (hosts.asked, entries.claims[-1]) == ({SLOW: len(waiting)}, {})
 
 
 async def test_ended_checks_are_forgotten_and_closing_cancels_the_others() -> None:
-    hosts = Hosts()
-    refresh = refresher(Entries([*entries_at(QUICK, 10, 3), *entries_at(SLOW, 0, 3)]), hosts)
+    entries, hosts = Entries([*entries_at(QUICK, 10, 3), *entries_at(SLOW, 0, 3)]), Hosts()
+    refresh = refresher(entries, hosts)
     await refresh.run_once()
-    assert (len(refresh._checks), refresh._claims_by_host) == (3, {SLOW: 3})
+    assert (entries.claims[-1], hosts.running[SLOW]) == ({SLOW: 3}, 3)
     await refresh.close()
-    assert (hosts.running[SLOW], refresh._checks, refresh._claims_by_host) == (0, {}, {})
+    await refresh.run_once()
+    assert (entries.claims[-1], hosts.running[SLOW]) == ({}, 0)

@@ -1,7 +1,6 @@
 """The registry as callers may see and change it. An entry that a caller may not see is answered like one that does not exist."""
 
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,12 @@ from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.limits.slices import Slices
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.admin.registry.preconditions import check_if_match
+from gateway.ingress.admin.registry.visibility import CouldAllow, EntryVisibility, is_owner
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.registration.requests import BadRequest, Registrant
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import to_rfc3339
 from policies.authority import WRITE_REGISTRY
-from policies.cache import BoundedCache
 from policies.callers import Caller
 from policies.delegation.kills import Kills
 from policies.delegation.rulings import (
@@ -23,19 +22,16 @@ from policies.delegation.rulings import (
     Grant,
     act_of_calling_tool,
     act_of_getting_prompt,
-    act_of_invoking_agent,
     act_of_reading_resource,
 )
-from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND, Family, Registration, RegistrationStatus
+from registry.cards.card import WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.changes import RegistryChange
-from registry.gradual_sort import GradualSort
-from registry.search import AgentSearch, Scored, SearchQuery, best_first
+from registry.search.agents import AgentSearch, Scored, SearchQuery, order_key
+from registry.search.gradual_sort import GradualSort
 from registry.store import Registry, UnknownName
 
 _CURSOR_FORMAT = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, for a search by words, and name
 RELEVANCE_MAX = 100
-VISIBILITY_CACHE_SIZE, VISIBILITY_CACHE_SECONDS = 50_000, 60.0
-CouldAllow = Callable[[Caller, Act], bool]
 Authorize = Callable[[Caller, Act], Awaitable[Grant]]
 RemovalCheck = Callable[[], Awaitable[None]]
 
@@ -93,8 +89,7 @@ class RegistryAccess:
         self._could_allow = permissions.could_allow
         self._authorize = permissions.authorize
         self._check_in_person = permissions.check_in_person
-        self._rulings_version = permissions.rulings_version
-        self._visibility_cache: BoundedCache[tuple[Hashable, ...], bool] = BoundedCache(VISIBILITY_CACHE_SIZE, time.monotonic)
+        self._visibility = EntryVisibility(registry, permissions.could_allow, permissions.rulings_version)
         self._search = search
         self.kills = kills
 
@@ -113,7 +108,7 @@ class RegistryAccess:
     def find(self, caller: Caller, family: Family, name: str) -> Registration:
         """Returns an entry that the caller may see. Raises UnknownName."""
         found = self._registry.find(caller.principal.tenant, name)
-        if found.family is not family or not self.can_see(caller, found):
+        if found.family is not family or not self._visibility.can_see(caller, found):
             raise UnknownName(name)
         return found
 
@@ -122,7 +117,7 @@ class RegistryAccess:
         after, page = _parse_cursor(cursor)[1], list[Registration]()
         listed = self._registry.list(caller.principal.tenant, family)
         entries = (entry for entry in listed if entry.name > after and matches(entry))
-        async for entry in Slices(self._candidates(caller, entries)):
+        async for entry in Slices(self._visibility.rule_on(caller, entries)):
             if entry is not None:
                 if len(page) == limit:
                     return page, page[-1].name
@@ -135,7 +130,7 @@ class RegistryAccess:
             return {}
 
         def candidates(other: Caller) -> Iterator[Registration | None]:
-            return self._candidates(other, self._registry.list(other.principal.tenant, family))
+            return self._visibility.rule_on(other, self._registry.list(other.principal.tenant, family))
 
         reason = await self._empty_list_reasons.find_reason(caller, f"/api/{family.value}s", candidates)
         return {"empty": reason} if reason else {}
@@ -143,8 +138,8 @@ class RegistryAccess:
     async def search_page(self, caller: Caller, query: SearchQuery, cursor: str, limit: int) -> EntryPage:
         """Returns matching agents after `cursor`, the best first, and the cursor of the next page. Raises BadCursor."""
         after, page = _parse_cursor(cursor), list[Scored]()
-        found = await self._find_matching(caller, query, lambda scored: best_first(scored) > after)
-        async for scored in Slices(self._visible(caller, found)):
+        found = await self._find_matching(caller, query, lambda scored: order_key(scored) > after)
+        async for scored in Slices(self._visibility.rule_on_findings(caller, found)):
             if scored is not None:
                 if len(page) == limit:
                     return [entry for _, entry in page], f"{page[-1][0]}.{page[-1][1].name}"
@@ -154,28 +149,23 @@ class RegistryAccess:
     async def list_visible(self, caller: Caller) -> list[Registration]:
         """Returns all entries that the caller may know of."""
         entries = self._registry.list(caller.principal.tenant)
-        return [entry async for entry in Slices(self._candidates(caller, entries)) if entry is not None]
+        return [entry async for entry in Slices(self._visibility.rule_on(caller, entries)) if entry is not None]
 
     async def search_visible(self, caller: Caller, query: SearchQuery, matches: Matches = match_all) -> AsyncIterator[Scored | None]:
         """Returns (relevance, agent) of the agents that match both, the best first, in slices; None in place of a ruling that shows none.
 
         Whether the caller may see an agent is ruled on when the iteration reaches it.
         """
-        return Slices(self._visible(caller, await self._find_matching(caller, query, lambda scored: matches(scored[1]))))
+        found = await self._find_matching(caller, query, lambda scored: matches(scored[1]))
+        return Slices(self._visibility.rule_on_findings(caller, found))
 
     async def _find_matching(self, caller: Caller, query: SearchQuery, matches: Callable[[Scored], bool]) -> Iterable[Scored]:
         """Returns (relevance, agent) of the agents that match both, the best first, whether the caller may see them or not."""
-        found = GradualSort(best_first)
+        found = GradualSort(order_key)
         async for scored in Slices(await self._search.candidates(caller.principal.tenant, query)):
             if scored is not None and matches(scored):
                 found.add(scored)
         return found
-
-    def _visible(self, caller: Caller, found: Iterable[Scored]) -> Iterator[Scored | None]:
-        """Yields each finding that the caller may know of, and None after each ruling that does not show one."""
-        for score, candidate in found:
-            for entry in self._candidates(caller, (candidate,)):
-                yield None if entry is None else (score, entry)
 
     async def remove(self, caller: Caller, family: Family, name: str, check: RemovalCheck | None, if_match: str | None = None) -> None:
         """Removes an entry after `check`, for operators and its owner. Raises what _check_removable raises, UnknownName, CallRefused."""
@@ -220,50 +210,11 @@ class RegistryAccess:
         return self.is_operator_or_owner(caller, entry) or self._could_allow(caller, act_of_reading_resource(entry.name))
 
     def is_operator(self, caller: Caller) -> bool:
-        return self._could_allow(caller, WRITE_REGISTRY)
+        return self._visibility.is_operator(caller)
 
     def is_operator_or_owner(self, caller: Caller, entry: Registration) -> bool:
         """Returns whether the caller may know the whole entry."""
-        return self.is_operator(caller) or _is_owner(caller, entry)
-
-    def can_see(self, caller: Caller, entry: Registration) -> bool:
-        """Returns whether the caller may know of the entry.
-
-        The answer is cached. Ruling on each of a server's many hidden tools takes longer than a lookup of an unknown name, and the time
-        taken would reveal the server.
-        """
-        return any(found is not None for found in self._candidates(caller, (entry,)))
-
-    def _candidates(self, caller: Caller, entries: Iterable[Registration]) -> Iterator[Registration | None]:
-        """Yields each entry that the caller may know of, and None after each ruling that does not show one."""
-        for entry in entries:
-            generation = self._rulings_version()
-            key = (caller.ruling_key, entry.tenant, entry.name, self._registry.generation, generation)
-            known = self._visibility_cache.get(key) if generation is not None else None
-            if known is None:
-                known = False
-                for known in self._rulings_on(caller, entry):
-                    if known:
-                        break
-                    yield None
-                self._visibility_cache.put(key, known, VISIBILITY_CACHE_SECONDS)
-            yield entry if known else None
-
-    def _rulings_on(self, caller: Caller, entry: Registration) -> Iterator[bool]:
-        """Yields the rulings on an entry, each of which can show it to the caller."""
-        if self.is_operator_or_owner(caller, entry):
-            yield True
-        elif entry.status not in KNOWN_STATUSES:
-            yield False
-        elif entry.family is Family.AGENT:
-            yield self._could_allow(caller, act_of_invoking_agent(entry.name))
-        elif entry.selection is not None:
-            touched = (one for one in self._registry.list(entry.tenant) if one.selection is None and entry.selection.may_include(one.name))
-            yield from (found is not None for found in self._candidates(caller, touched))
-        else:
-            yield from (self._could_allow(caller, act_of_calling_tool(entry.name, tool.name)) for tool in entry.tools)
-            yield from (self._could_allow(caller, act_of_getting_prompt(entry.name, prompt.name)) for prompt in entry.prompts)
-            yield self._could_allow(caller, act_of_reading_resource(entry.name))
+        return self._visibility.is_operator_or_owner(caller, entry)
 
     async def authorize_owner_change(self, caller: Caller, entry: Registration, verb: str) -> RegistryChange:
         """Authorizes an operator, or the person who registered the entry, with a token that is not narrowed to other permissions.
@@ -271,7 +222,7 @@ class RegistryAccess:
         Raises CallRefused.
         """
         if not (
-            _is_owner(caller, entry) and caller.delegation.effective_permissions().covers(WRITE_REGISTRY.permission)
+            is_owner(caller, entry) and caller.delegation.effective_permissions().covers(WRITE_REGISTRY.permission)
         ) or self.is_operator(caller):
             return await self.authorize_change(caller, act_of_registry_change(verb, entry.family, entry.name))
         return RegistryChange(verb, caller.principal.owner_key)
@@ -314,8 +265,3 @@ def _parse_cursor(cursor: str) -> tuple[int, str]:
 
 def registry_change_of(grant: Grant) -> RegistryChange:
     return RegistryChange(grant.decision.act.verb, grant.delegation.principal.owner_key, grant.decision.id)
-
-
-def _is_owner(caller: Caller, entry: Registration) -> bool:
-    """Returns whether the caller is the owner of the entry in person, and not an agent that acts for the owner."""
-    return not caller.delegation.path and entry.owner == caller.principal.owner_key

@@ -20,7 +20,7 @@ from registry.cards.card import Family, Registration
 from registry.cards.effects import effect_documents
 from registry.cards.prices import format_price
 from registry.cards.reader import CARD_MAX
-from registry.search import SearchQuery
+from registry.search.agents import SearchQuery
 from registry.store import UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]

@@ -29,8 +29,8 @@ from registry.cards.catalog_document import (
     matches_filters,
     parse_filter,
 )
-from registry.gradual_sort import GradualSort
-from registry.search import Scored, SearchQuery
+from registry.search.agents import Scored, SearchQuery
+from registry.search.gradual_sort import GradualSort
 from registry.store import Registry
 
 PUBLIC_TENANT = "default"

@@ -52,7 +52,7 @@ class ToolText(NamedTuple):
 
 
 class ToolDocuments:
-    """What an index has of tools, which are identified by their positions. Each takes about 40 µs, so they are added in slices."""
+    """The documents of an index of tools, which are identified by their positions. Adding one takes about 40 µs."""
 
     def __init__(self) -> None:
         builder = SchemaBuilder()
@@ -84,7 +84,7 @@ class ToolDocuments:
         self.tool_counts.update({stem for each in fields.values() for stem in each})
 
     def commit(self) -> Searcher:
-        """Returns what searches the tools that were added. It takes about 3 µs for each, so it is not called on the event loop."""
+        """Returns the searcher of the tools that were added. It takes about 3 µs for each, so call it in a thread."""
         self._writer.commit()
         self._index.reload()
         return self._index.searcher()
@@ -94,6 +94,7 @@ class Ranking:
     """An index over tools, which are identified by their positions."""
 
     def __init__(self, documents: ToolDocuments) -> None:
+        """Commits the documents, so construct it in a thread."""
         self._schema = documents.schema
         self._names, self._acts = documents.names, documents.acts
         self._tool_counts, self._name_counts = documents.tool_counts, documents.name_counts
@@ -152,7 +153,7 @@ class Ranking:
         return Query.fuzzy_term_query(self._schema, field, stem, 1)
 
     def _name_scorer(self, terms: ExpandedTerms, intent: str) -> Callable[[int], float]:
-        """Returns what says how well a tool's name and act match, to be added to its BM25 score."""
+        """Returns a function of a tool's position: how well its name and act match, to be added to its BM25 score."""
         frequencies = {term: self._inverse_frequency(self._tool_counts, term) for term in terms}
         total_frequency = sum(frequencies.values()) or 1.0
 

@@ -32,7 +32,7 @@ from policies.delegation.rulings import Act
 from registry.cards.card import Family, McpPrompt, McpResource, McpTool, Registration, RegistrationStatus
 from registry.cards.reader import SKILLS_MAX, read_card
 from registry.rows import Candidate
-from registry.search import AgentSearch, SearchQuery
+from registry.search.agents import AgentSearch, SearchQuery
 from registry.store import UnknownName
 from tests.fakes.slices import StepCounter
 

@@ -96,8 +96,8 @@ class AgentSearch:
                 continue  # removed after the query
 
 
-def best_first(scored: Scored) -> tuple[int, str]:
-    """The key of the order of findings: by relevance, and then by name."""
+def order_key(scored: Scored) -> tuple[int, str]:
+    """Returns the key by which findings are sorted: the most relevant first, then by name."""
     return -scored[0], scored[1].name
 
 

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from math import sqrt
 
 from registry.cards.card import KNOWN_STATUSES, Family, Registration, RegistrationStatus
-from registry.search import STEM_LETTERS, claims_of, routing_words
+from registry.search.agents import STEM_LETTERS, claims_of, routing_words
 from registry.store import Registry
 
 _Claim = tuple[str, int]  # the name of an agent, and the index of the claim

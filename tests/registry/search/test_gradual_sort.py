@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.gradual_sort import SORTED_AT_ONCE, GradualSort
+from registry.search.gradual_sort import SORTED_AT_ONCE, GradualSort
 
 ITEMS = st.lists(st.tuples(st.integers(0, 9), st.integers()), max_size=5 * SORTED_AT_ONCE)
 

@@ -9,9 +9,9 @@ import pytest
 from gateway.storage.database import Database
 from registry.cards.card import Registration, RegistrationStatus
 from registry.cards.reader import read_card
-from registry.routing import Routes
 from registry.rows import Candidate
-from registry.search import AgentSearch, Scored, SearchQuery, best_first
+from registry.search.agents import AgentSearch, Scored, SearchQuery, order_key
+from registry.search.routing import Routes
 from registry.search_terms import query_terms, words_of
 from registry.store import Registry
 from tests.fakes.patience import cpu_seconds
@@ -48,7 +48,7 @@ def search(database: Database, registry: Registry) -> AgentSearch:
 
 
 async def find(search: AgentSearch, tenant: str, query: SearchQuery) -> list[Scored]:
-    return sorted((scored for scored in await search.candidates(tenant, query) if scored is not None), key=best_first)
+    return sorted((scored for scored in await search.candidates(tenant, query) if scored is not None), key=order_key)
 
 
 async def names(search: AgentSearch, text: str = "", **wanted: str) -> list[str]:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.cards.card import Family, Registration, RegistrationStatus
-from registry.routing import INDEXED_AT_ONCE, SCORED_AT_ONCE, Routes
-from registry.search import claims_of, routing_words
-from tests.registry.test_search import offering, skill
+from registry.search.agents import claims_of, routing_words
+from registry.search.routing import INDEXED_AT_ONCE, SCORED_AT_ONCE, Routes
+from tests.registry.search.test_agents import offering, skill
 
 WORDS = ("quote", "quotes", "quotation", "book", "booking", "flight", "tax", "taxes", "refund", "order")
 
