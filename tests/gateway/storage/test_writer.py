@@ -83,6 +83,7 @@ async def test_a_write_does_not_wait_for_others_where_the_loop_has_nothing_else_
     monkeypatch.setattr("gateway.storage.writer.COLLECT_SECONDS", 10 * SECONDS)
     async with asyncio.timeout(SECONDS):
         await database.write(add("alone"))
+    assert await kept(database) == {"alone"}
 
 
 async def test_closing_while_busy_keeps_or_refuses_but_forgets_nobody(database_url: str) -> None:
