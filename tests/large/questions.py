@@ -82,7 +82,7 @@ QUESTIONS: dict[str, Callable[[Side], Any]] = {
     "tools_page": lambda side: side.mcp("tools/list"),
     "front_door_card": lambda side: side.a2a("GetExtendedAgentCard", agent="interlock"),
     "catalog": lambda side: side.ask("/.well-known/ai-catalog.json"),
-    "agents_page": lambda side: side.ask("/api/agents?limit=50"),
+    "agents_page": lambda side: side.ask("/api/agents?limit=5"),  # the empty gateway has six, so that both pages are full
     "search_agents": lambda side: side.ask("/ard/search", {"query": {"text": "subject42"}}),
 }
 
