@@ -84,7 +84,7 @@ async def probe_server(http: McpHttp, url: str, credentials: Mapping[str, str], 
     try:
         return await _probe_sse(http, url, credentials, seconds)
     except NotLegacy as error:
-        raise UpstreamFault("The server supports no version of MCP that the gateway knows", f"{refused}, {error}") from error
+        raise UpstreamFault("No server of MCP that the gateway can call answers; is this its address?", f"{refused}, {error}") from error
 
 
 async def _discover(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> _Discovered | None:

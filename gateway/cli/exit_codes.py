@@ -30,7 +30,7 @@ class CommandFailed(CommandError):
 
 
 class BadConfiguration(CommandFailed):
-    """Settings, policies or keys can't be used, and trying again does not help: EX_CONFIG of sysexits(3).
+    """Settings, policies, keys, home or database can't be used, and trying again does not help: EX_CONFIG of sysexits(3).
 
     The units do not restart the gateway after it.
     """

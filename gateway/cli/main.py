@@ -74,7 +74,9 @@ app = typer.Typer(
         "(not set: the session of interlock login); "
         "INTERLOCK_HOME, where serve, token, keys, audit, backup and restore find the gateway's own files (.interlock); "
         "INTERLOCK_…, every setting.\n\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable; of diff: 5 differences; 78 unusable settings."
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable; of diff: 5 differences; 78 unusable settings, home or "
+        "database.\n\n"
+        "docs/….md in texts: a page of the documentation, which is in the source of this version."
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,

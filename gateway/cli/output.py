@@ -147,6 +147,11 @@ def format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def format_change(before: object, after: object) -> str:
+    """Returns what a member was and what it becomes, in one line. An empty text is a dash, like a missing value."""
+    return f"{format_value(before) or '—'} → {format_value(after) or '—'}"
+
+
 @contextmanager
 def show_progress(text: str) -> Iterator[None]:
     """Shows on a terminal that the command waits."""

@@ -35,9 +35,9 @@ from gateway.server.sockets.readiness import report_ready
 from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS
 from gateway.server.watchdog import LAG_BUCKETS, Watchdog
 from gateway.storage.database import Database, engine_for
+from gateway.storage.files.start_failures import START_ERRORS, describe_start_failure
+from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.worker_figures import VARIABLE, FiguresFolder, WorkerFigures
-from policies.cedar.engine import BadPolicy
-from policies.keys.key_folder import KeysUnusable
 from policies.keys.signing import SigningKeys
 
 SETTINGS_VARIABLE = "INTERLOCK_SERVING"
@@ -50,9 +50,10 @@ log = structlog.get_logger()
 def serve(settings: Settings) -> None:
     """Runs the gateway until a signal. With several workers, each constructs its own gateway from the same settings.
 
-    Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be constructed, and SystemExit for
-    one that could not start. Of several workers, it raises SystemExit for both.
+    Raises START_ERRORS and ValueError for a gateway that can't be constructed, and SystemExit for one that could not start. Of several
+    workers, it raises SystemExit for both.
     """
+    configure_logging(settings.telemetry.log_level)
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     for number in SIGNALS:
         signal.signal(number, _exit_on_signal)
@@ -102,7 +103,7 @@ def _check_database(settings: Settings) -> None:
 class _Workers(Multiprocess):
     """uvicorn's workers, which replace each other. If one ends before any of them serves, all end: it would end again and again.
 
-    `exit_code` is that of the parent: 0 after a signal.
+    Logs each worker that ends unbidden. `exit_code` is that of the parent: 0 after a signal.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
@@ -113,6 +114,7 @@ class _Workers(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         if self.should_exit.is_set():
             return
+        workers = list(self.processes)
         self._is_serving = self._is_serving or any(process.is_ready(READY_PING_SECONDS) for process in self.processes)
         if self._is_serving:
             super().keep_subprocess_alive()
@@ -121,6 +123,15 @@ class _Workers(Multiprocess):
         elif ended := [process.exitcode for process in self.processes if process.exitcode is not None]:
             self.exit_code = UNUSABLE_EXIT_CODE if UNUSABLE_EXIT_CODE in ended else NOT_STARTED_EXIT_CODE
             self.should_exit.set()
+        for process in workers:
+            if process.exitcode is not None:
+                _log_worker_end(process.pid, process.exitcode)
+
+
+def _log_worker_end(pid: int | None, exit_code: int) -> None:
+    """Logs that a worker has ended: with its exit code, or the signal that killed it, of which the worker itself says nothing."""
+    ending = {"exit_code": exit_code} if exit_code >= 0 else {"signal": signal.Signals(-exit_code).name}
+    log.error("worker_ended", pid=pid, **ending)
 
 
 class _BannerServer(uvicorn.Server):
@@ -161,13 +172,14 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 
 def build_worker_application() -> Router:
-    """Returns the ASGI application of one worker. Exits with UNUSABLE_EXIT_CODE if its policies or keys can't be used."""
+    """Returns the ASGI application of one worker. Logs what prevents its start, and exits: with UNUSABLE_EXIT_CODE if that can't pass."""
     settings, figures = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE]))
     try:
         gateway = Gateway(settings, figures, takes_signals=True)
-    except (BadPolicy, KeysUnusable) as error:
-        log.error("start_failed", problem=str(error), todo="interlock check")
-        sys.exit(UNUSABLE_EXIT_CODE)
+    except START_ERRORS as error:
+        failure = describe_start_failure(error, settings.home, settings.policies)
+        log.error("start_failed", problem=failure.problem, todo=failure.todo)
+        sys.exit(NOT_STARTED_EXIT_CODE if failure.may_pass else UNUSABLE_EXIT_CODE)
 
     def announce() -> None:
         print_banner(gateway)

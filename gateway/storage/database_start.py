@@ -11,14 +11,19 @@ RETRY_SECONDS = 0.5
 PERMANENT_ERRORS = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "invalid port number")  # of Postgres
 
 DAMAGED_FILE_ERRORS = ("not a database", "malformed")  # of SQLite
+UNUSABLE_FILE_ERRORS = (*DAMAGED_FILE_ERRORS, "unable to open", "readonly")  # of SQLite: others, such as a full disk, may pass
 
 
 class DatabaseUnusable(Exception):
-    """The gateway cannot start with this database. `todo` says what to do."""
+    """The gateway cannot start with this database. `todo` says what to do.
 
-    def __init__(self, problem: str, todo: str) -> None:
+    With `may_pass` a later start can succeed although no person changes anything, such as once a server runs again.
+    """
+
+    def __init__(self, problem: str, todo: str, *, may_pass: bool = False) -> None:
         super().__init__(problem)
         self.todo = todo
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,11 @@ def describe_unusable(engine: Engine, error: SQLAlchemyError) -> DatabaseUnusabl
         todo = "check database.url, and the users and databases of the server"
     else:
         todo = "start it, or check database.url; database.wait says how long the gateway waits"
-    return DatabaseUnusable(f"{describe_location(engine)}: {problem}", todo)
+    if engine.dialect.name == "sqlite":
+        may_pass = not any(sign in problem for sign in UNUSABLE_FILE_ERRORS)
+    else:
+        may_pass = not is_permanent(engine, problem)
+    return DatabaseUnusable(f"{describe_location(engine)}: {problem}", todo, may_pass=may_pass)
 
 
 def is_permanent(engine: Engine, problem: str) -> bool:

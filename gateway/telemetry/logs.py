@@ -100,14 +100,15 @@ def json_line(shown: Mapping[str, object]) -> str:
 class _LibraryLogHandler(logging.Handler):
     """Writes log records of libraries, such as uvicorn, in the gateway's format."""
 
-    def __init__(self, stream: TextIO, trace_id: TraceId, forward: Forward) -> None:
+    def __init__(self, stream: TextIO, trace_id: TraceId, forward: Forward, process: Mapping[str, int]) -> None:
         super().__init__()
+        self._process = process
         self._stream = stream
         self._trace_id = trace_id
         self._forward = forward
 
     def emit(self, record: logging.LogRecord) -> None:
-        event: Event = {"level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+        event: Event = {"level": record.levelname.lower(), "logger": record.name, "event": record.getMessage(), **self._process}
         if record.exc_info:
             event["exc_info"] = record.exc_info
         shown = describe_line(event, self._trace_id())
@@ -121,16 +122,18 @@ def _is_news(record: logging.LogRecord) -> bool:
     return record.msg != "Invalid HTTP request received."
 
 
-def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None = None, forward: Forward = lambda shown: None) -> None:
+def configure_logging(
+    level: str, trace_id: TraceId = str, stream: TextIO | None = None, forward: Forward = lambda shown: None, *, pid: int = 0
+) -> None:
     """Sends log lines from `level` on to `stream` (default stderr): the gateway's own, and warnings and errors of libraries.
 
-    `forward` gets the members of each line too.
+    `forward` gets the members of each line too. With `pid`, each line has it: the process is one of several that write to the stream.
     """
-    sink = stream or sys.stderr
+    sink, process = stream or sys.stderr, {"pid": pid} if pid else {}
 
     def render(logger: object, method: str, event: Event) -> str:
         name = event.pop("event", "")
-        shown = describe_line({"level": "error" if method == "exception" else method, "event": name, **event}, trace_id())
+        shown = describe_line({"level": "error" if method == "exception" else method, "event": name, **process, **event}, trace_id())
         forward(shown)
         return json_line(shown)
 
@@ -141,7 +144,7 @@ def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers = [_LibraryLogHandler(sink, trace_id, forward)]
+    root.handlers = [_LibraryLogHandler(sink, trace_id, forward, process)]
     root.setLevel(max(LEVELS[level], logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         library = logging.getLogger(name)

@@ -131,9 +131,9 @@ def _print_plan(steps: Sequence[Any], as_json: bool) -> None:
 
 def _print_changes(step: Any) -> None:
     for change in step.changes:
-        after = screen.format_value(change.after)
-        before = "" if step.action == "create" else f"{screen.format_value(change.before)} → "
-        screen.print_text(f"    {change.path}: {before}{after}")
+        is_new = step.action == "create"
+        shown = (screen.format_value(change.after) or "—") if is_new else screen.format_change(change.before, change.after)
+        screen.print_text(f"    {change.path}: {shown}")
 
 
 def _print_result(result: Any, show_secrets: bool) -> None:

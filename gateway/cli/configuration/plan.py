@@ -1,7 +1,7 @@
 """The plan: what to create, change and delete, so that the gateway is as documents say, with the difference of each member."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gateway.cli.configuration.documents import Declared
@@ -176,7 +176,7 @@ def locate_failure(declared: Declared, failed: CommandError) -> DocumentProblem:
     if failed.details.get("problems") and isinstance(inner := failed.details["problems"][0], dict):
         path = "/spec/document"
         return declared.problem_at(path, f"is refused: line {inner.get('line')} {inner.get('path')}: {inner.get('reason')}")
-    return declared.problem_at(path, failed.message.removeprefix(f"{field} "))
+    return replace(declared.problem_at(path, failed.message.removeprefix(f"{field} ")), subject="")
 
 
 def _resolve(declared: Declared) -> dict[str, Any]:

@@ -19,16 +19,21 @@ class BadMember(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DocumentProblem:
-    """What is wrong, in which file and line; the line is 0 where it is not known."""
+    """What is wrong, in which file and line; the line is 0 where it is not known.
+
+    `reason` goes on a sentence about the member at `path`, or about the `subject` where the path is empty.
+    """
 
     file: str
     line: int
     path: str
     reason: str
+    subject: str = "document"
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{where}: {self.path.strip('/').replace('/', '.') or 'document'} {self.reason}"
+        named = self.path.strip("/").replace("/", ".") or self.subject
+        return f"{where}: {named} {self.reason}" if named else f"{where}: {self.reason}"
 
 
 class DocumentsRefused(CommandError):

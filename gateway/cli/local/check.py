@@ -113,7 +113,13 @@ def check_package_owners() -> Iterator[Finding]:
 
 
 def _check_home(settings: "Settings") -> Finding:
-    if not settings.home.exists():
+    from gateway.storage.files.start_failures import WRITE_TODO
+
+    if not settings.home.exists() and not settings.home.is_symlink():
+        ancestor = next(folder for folder in settings.home.absolute().parents if folder.exists())
+        if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+            problem = f"{settings.home.absolute()} does not exist, and this user can't create it in {ancestor}"
+            return Finding("home", False, problem, f"set INTERLOCK_HOME to a folder of yours, or {WRITE_TODO}")
         return Finding("home", True, f"{settings.home.absolute()} will be created by interlock serve")
     if not settings.home.is_dir():
         return Finding("home", False, f"{settings.home} is not a folder", "set INTERLOCK_HOME to a folder")
@@ -122,7 +128,7 @@ def _check_home(settings: "Settings") -> Finding:
         return Finding("home", False, f"{settings.home} is writable by all users", f"chmod 700 {settings.home}")
     if not os.access(settings.home, os.W_OK | os.X_OK):
         problem = f"{settings.home.absolute()} can't be written by this user, or is on a file system that is mounted read-only"
-        return Finding("home", False, problem, "run this as the user of the gateway, and mount the file system for writing")
+        return Finding("home", False, problem, WRITE_TODO)
     return Finding("home", True, f"{settings.home.absolute()}")
 
 
@@ -153,8 +159,7 @@ def _check_database(settings: "Settings") -> Finding:
     file, heads = home.sqlite_file(settings), settings.home / "audit.heads"
     database = Database(engine_for(settings.database_url))
     try:
-        if heads.exists():
-            refuse_lost_records(database.engine, heads, home.open_signing_keys(settings))
+        missing = refuse_lost_records(database.engine, heads, home.open_signing_keys(settings)) if heads.exists() else 0
         if file is not None and not file.exists():
             return Finding("database", True, "will be created by interlock serve")
         with home.connect_to_database(settings) as connection:
@@ -164,6 +169,9 @@ def _check_database(settings: "Settings") -> Finding:
         return Finding("database", False, str(error), error.todo)
     finally:
         database.close()
+    if missing:
+        detail = f"{missing} chains of audit records that {heads} proves are missing: an older backup was restored"
+        return Finding("database", True, detail, "interlock audit verify")
     if revision < HEAD:
         return Finding("database", True, f"at {revision or 'nothing'}, this version expects {HEAD}", MIGRATE_TODO)
     return Finding("database", True, f"at {revision}" if revision == HEAD else f"at {revision}, on which this version ({HEAD}) works too")
@@ -176,7 +184,7 @@ def _check_policies(settings: "Settings") -> Finding:
     try:
         rules = load_rules(settings.roles, Path(settings.policies) if settings.policies else None)
     except BadPolicy as error:
-        return Finding("policies", False, str(error), "correct the file; interlock policy check")
+        return Finding("policies", False, error.describe_in(settings.policies), "correct the file; interlock policy check")
     doubts = "; ".join(doubts_about(settings, rules))
     return Finding("policies", True, f"{len(rules.id_by_key)} policies, version {rules.version}", doubts)
 

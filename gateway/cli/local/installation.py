@@ -29,10 +29,18 @@ def load_settings(config: Path | None, **flags: str | int | None) -> "Settings":
         raise BadConfiguration(str(error), "correct the setting; interlock check verifies all of them") from error
 
 
+def describe_failure(error: Exception, settings: "Settings") -> CommandFailed:
+    """Returns the error that ends a command after one of START_ERRORS: BadConfiguration where trying again does not help."""
+    from gateway.storage.files.start_failures import describe_start_failure
+
+    found = describe_start_failure(error, settings.home, settings.policies)
+    return (CommandFailed if found.may_pass else BadConfiguration)(found.problem, found.todo)
+
+
 def open_signing_keys(settings: "Settings", create: bool = False) -> "SigningKeys":
     """Returns the signing keys. `create` lets commands that may run before the gateway's first start create them.
 
-    Raises CommandFailed.
+    Raises CommandFailed, and its BadConfiguration for keys that can't be used.
     """
     from policies.keys.key_folder import KeysUnusable
     from policies.keys.signing import SigningKeys
@@ -42,12 +50,8 @@ def open_signing_keys(settings: "Settings", create: bool = False) -> "SigningKey
         raise CommandFailed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve creates the keys")
     try:
         return SigningKeys.open(settings.home)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        raise CommandFailed(
-            f"INTERLOCK_HOME is {settings.home}, where no folder can be: {error.strerror}", "set it to a folder of yours"
-        ) from error
     except (KeysUnusable, OSError) as error:
-        raise CommandFailed(str(error), "check the folder's owner and modes; interlock check says what is expected") from error
+        raise describe_failure(error, settings) from error
 
 
 def open_vault_keys(settings: "Settings") -> "VaultKeys":
@@ -58,8 +62,10 @@ def open_vault_keys(settings: "Settings") -> "VaultKeys":
 
     try:
         return VaultKeys.open(settings.home, read_configured_keys(settings.vault.keys, environment_value))
-    except (KeysUnusable, OSError) as error:
-        raise CommandFailed(str(error), "check vault.keys, or the owner and modes of keys/vault") from error
+    except KeysUnusable as error:
+        raise BadConfiguration(str(error), "check vault.keys, or the owner and modes of keys/vault") from error
+    except OSError as error:
+        raise describe_failure(error, settings) from error
 
 
 @contextmanager
@@ -108,8 +114,7 @@ def connect_to_database(settings: "Settings", read_only: bool = True) -> Iterato
     try:
         connection = engine.connect()
     except SQLAlchemyError as error:
-        found = describe_unusable(engine, error)
-        raise CommandFailed(str(found), found.todo) from error
+        raise describe_failure(describe_unusable(engine, error), settings) from error
     try:
         with connection:
             yield connection.execution_options(interlock_read=True) if read_only else connection

@@ -91,7 +91,7 @@ def _rehearse(settings: "Settings", folder: Path | None, files: list[Path] | Non
     try:
         authority = build_authority(PolicyEngine(settings.roles, where), settings.roles)
     except BadPolicy as error:
-        raise CommandFailed(str(error), "correct the file; interlock policy check") from error
+        raise CommandFailed(error.describe_in(str(where or "")), "correct the file; interlock policy check") from error
     for path in _find_case_files(where, files or []):
         try:
             cases = read_cases(path.read_text("utf-8"), DEFAULT_USER_PREFIX, roles_of)
@@ -237,7 +237,7 @@ def _read_policy_texts(folder: Path) -> dict[str, str]:
     try:
         texts = dict(read_operator_files(folder))
     except BadPolicy as error:
-        raise CommandFailed(str(error)) from error
+        raise CommandFailed(error.describe_in(str(folder))) from error
     if not texts:
         raise CommandFailed(f"{folder} has no policies", "give a folder of .cedar files, or none for the gateway's own")
     return texts
@@ -274,7 +274,8 @@ def _load_rules(settings: "Settings", folder: Path | None) -> "RuleSet":
     try:
         return load_rules(settings.roles, folder or configured, registered_tools(settings), known=())
     except BadPolicy as error:
-        raise CommandFailed(str(error), "correct the file; a running gateway keeps the last good rules") from error
+        where = str(folder or settings.policies)
+        raise CommandFailed(error.describe_in(where), "correct the file; a running gateway keeps the last good rules") from error
 
 
 def registered_tools(settings: "Settings") -> "list[KnownTool]":

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import shlex
 import socket
-from contextlib import nullcontext
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,47 +36,46 @@ def serve(
     config: home.Config = None,
 ) -> None:
     """Run the gateway until it is interrupted."""
-    chosen = home.load_settings(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
-    if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
-        problem, todo = (
-            f"{chosen.workers} workers need Postgres: SQLite is written by one process",
-            "set INTERLOCK_DATABASE__URL=postgresql://…",
-        )
-        raise WrongUsage(problem, f"{todo}, or remove --workers") if workers else BadConfiguration(problem, f"{todo}, or workers: 1")
-    _check_settings(chosen)
-    _check_port_free(chosen.host, chosen.port, "--port")
-    if chosen.grpc_port:
-        if chosen.grpc_port == chosen.port:
-            raise WrongUsage("gRPC needs a port of its own", f"interlock serve --grpc-port {chosen.port + 1}")
-        _check_port_free(chosen.host, chosen.grpc_port, "--grpc-port")
-    from gateway.server.app import serve as run
-    from gateway.storage.database_start import DatabaseUnusable
-    from gateway.storage.files.data_folder import HomeInUse
-    from policies.cedar.engine import BadPolicy
-    from policies.keys.key_folder import KeysUnusable
-
     try:
-        run(chosen)
-    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
-        raise _home_problem(chosen.home, error) from error
-    except (DatabaseUnusable, HomeInUse) as error:
-        raise CommandFailed(str(error), error.todo) from error
-    except (BadPolicy, KeysUnusable) as error:
-        raise BadConfiguration(str(error), "interlock check verifies all that the gateway needs") from error
-    except OSError as error:
-        raise CommandFailed(str(error), "interlock check verifies all that the gateway needs") from error
+        with _logged_failure():
+            _start(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
     except SystemExit as ended:
         if ended.code:
             kind = BadConfiguration if ended.code == BadConfiguration.exit_code else CommandFailed
             raise kind("the gateway did not start", "the log above says why; interlock check verifies all that it needs") from ended
 
 
-def _home_problem(home_folder: Path, error: OSError) -> CommandFailed:
-    """Returns what to say of a file or folder that can't be used: of one within the home, which exists, by its own name."""
-    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-    if named is not None and home_folder.is_dir() and named != home_folder:
-        return CommandFailed(f"{named} can't be used: {error.strerror}", "interlock check verifies all that the gateway needs")
-    return CommandFailed(f"INTERLOCK_HOME is {home_folder}, where no folder can be: {error.strerror}", "set it to a folder of yours")
+def _start(config: Path | None, **flags: str | int | None) -> None:
+    """Checks what can be checked before anything is loaded, and runs the gateway. Raises CommandFailed, and SystemExit after its log."""
+    chosen = home.load_settings(config, **flags)
+    _check_settings(chosen)
+    command = "interlock serve" + (f" --config {shlex.quote(str(config))}" if config else "")
+    _check_port_free(chosen.host, chosen.port, f"{command} --port")
+    if chosen.grpc_port:
+        _check_port_free(chosen.host, chosen.grpc_port, f"{command} --grpc-port")
+    from gateway.server.app import serve as run
+    from gateway.storage.files.start_failures import START_ERRORS
+
+    try:
+        run(chosen)
+    except START_ERRORS as error:
+        raise home.describe_failure(error, chosen) from error
+
+
+@contextmanager
+def _logged_failure() -> Iterator[None]:
+    """Logs what prevents the start, where standard error is a log. A terminal gets its text alone."""
+    try:
+        yield
+    except CommandFailed as stop:
+        if not sys.stderr.isatty():
+            import structlog
+
+            from gateway.telemetry.logs import configure_logging
+
+            configure_logging("error")
+            structlog.get_logger().error("start_failed", problem=stop.message, todo=stop.todo)
+        raise
 
 
 def _check_settings(settings: "Settings") -> None:
@@ -95,9 +97,9 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
 
     from gateway.server.composition.storage import check_revision
     from gateway.storage.database import Database, engine_for
-    from gateway.storage.database_start import DatabaseUnusable, DatabaseWait, problem_of, wait_for_database
-    from gateway.storage.files.data_folder import HomeInUse
+    from gateway.storage.database_start import DatabaseWait, problem_of, wait_for_database
     from gateway.storage.files.database_file import lock_database_file
+    from gateway.storage.files.start_failures import START_ERRORS
     from gateway.storage.migrations import HEAD
     from gateway.storage.migrations.run import upgrade
 
@@ -112,13 +114,11 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
                 upgrade(database.engine)
             after = database.revision()
         database.close()
-    except (DatabaseUnusable, HomeInUse) as error:
-        raise CommandFailed(str(error), error.todo) from error
-    except (SQLAlchemyError, OSError) as error:
-        reason = problem_of(error) if isinstance(error, SQLAlchemyError) else str(error)
-        raise CommandFailed(
-            f"the database was not migrated: {reason}", "is it running, and may this user write to it? interlock check"
-        ) from error
+    except START_ERRORS as error:
+        raise home.describe_failure(error, chosen) from error
+    except SQLAlchemyError as error:
+        todo = "is it running, and may this user write to it? interlock check"
+        raise CommandFailed(f"the database was not migrated: {problem_of(error)}", todo) from error
     if as_json:
         screen.print_json({"before": revision_before, "after": after})
     else:
@@ -204,17 +204,18 @@ def _parse_duration(text: str) -> int:
     return seconds
 
 
-def _check_port_free(host: str, port: int, option: str) -> None:
-    """Raises CommandFailed for a port in use, before anything is loaded."""
+def _check_port_free(host: str, port: int, command: str) -> None:
+    """Raises CommandFailed for a port that can't be opened, before anything is loaded. `command` and another port start the gateway."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except PermissionError as error:
+            todo = "choose a port above 1023, and put a proxy in front"
+            raise BadConfiguration(f"can't listen on {host}:{port}: {error.strerror}", todo) from error
         except OSError as error:
-            raise CommandFailed(
-                f"can't listen on {host}:{port}: {error.strerror}", f"choose another: interlock serve {option} {port + 1}"
-            ) from error
+            raise CommandFailed(f"can't listen on {host}:{port}: {error.strerror}", f"choose another: {command} {port + 1}") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -235,4 +235,4 @@ def _print_changes(agent: dict[str, Any]) -> None:
     for warning in agent.get("warnings") or []:
         screen.print_note(f"check: {warning}")
     for change in agent.get("drift") or []:
-        screen.print_note(f"changed: {change['path']}: {screen.format_value(change['before'])} → {screen.format_value(change['after'])}")
+        screen.print_note(f"changed: {change['path']}: {screen.format_change(change['before'], change['after'])}")

@@ -49,7 +49,10 @@ def send(
     known_task = result.get("task") or result.get("message") or {}
     if as_json:
         screen.print_json(result)
-    elif shown := _artifacts_text(known_task) if _has_failed(known_task) else _answer_text(result):  # the error tells the reason
+    elif _has_failed(known_task):  # the error tells the reason
+        if (shown := _artifacts_text(known_task)) not in ("", _reason_text(known_task)):
+            screen.print_text(shown)
+    elif shown := _answer_text(result):
         screen.print_text(shown)
     _print_next_step(agent, known_task)
 
@@ -78,6 +81,7 @@ def send_request(remote: GatewayClient, agent: str, method: str, params: dict[st
 def _print_stream(remote: GatewayClient, agent: str, message: dict[str, Any], as_json: bool) -> None:
     """Prints events as they arrive, with --json one per line. A Message is the whole answer of an agent (A2A 1.0 s3.1.2)."""
     last: dict[str, Any] = {}
+    seen: set[str] = set()
     for answer in remote.stream_rpc(f"/agents/{quote_segment(agent)}", "SendStreamingMessage", {"message": message}, VERSION_HEADER):
         event = answer.get("result") or {}
         if as_json:
@@ -85,10 +89,11 @@ def _print_stream(remote: GatewayClient, agent: str, message: dict[str, Any], as
         else:
             for piece, newline in _text_pieces(event):
                 screen.print_text(piece, newline=newline)
+                seen.add(piece)
         last = _last_known_task(last, event)
     if not last:
         raise CommandFailed("the stream ended before the first event", "interlock task list shows what was started")
-    _print_next_step(agent, last, has_shown_reason=not as_json)
+    _print_next_step(agent, last, has_shown_reason=_reason_text(last) in seen)
 
 
 def _text_pieces(event: dict[str, Any]) -> Iterator[tuple[str, bool]]:
@@ -124,10 +129,8 @@ def _print_next_step(agent: str, known_task: dict[str, Any], *, has_shown_reason
     state, context = known_task.get("status", {}).get("state", ""), known_task.get("contextId", "")
     task_id = known_task.get("id") or known_task.get("taskId") or ""
     if _has_failed(known_task):
-        parts = [] if has_shown_reason else known_task["status"].get("message", {}).get("parts", [])
-        raise CommandFailed(
-            f"the task is {screen.format_state(state)}: {_text_of_parts(parts)}".rstrip(": "), f"what happened: interlock trace {task_id}"
-        )
+        reason = "" if has_shown_reason else _reason_text(known_task)
+        raise CommandFailed(f"the task is {screen.format_state(state)}: {reason}".rstrip(": "), f"what happened: interlock trace {task_id}")
     if state in ("TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"):
         screen.print_note(f"it waits for you: interlock send {agent} --task {task_id} TEXT")
     if task_id:
@@ -144,7 +147,12 @@ def _answer_text(result: dict[str, Any]) -> str:
     if "message" in result:
         return _text_of_parts(result["message"].get("parts", []))
     task = result.get("task", {})
-    return _artifacts_text(task) or _text_of_parts(task.get("status", {}).get("message", {}).get("parts", []))
+    return _artifacts_text(task) or _reason_text(task)
+
+
+def _reason_text(task: dict[str, Any]) -> str:
+    """Returns the text of the task's status, empty where it has none."""
+    return _text_of_parts(task.get("status", {}).get("message", {}).get("parts", []))
 
 
 def _artifacts_text(task: dict[str, Any]) -> str:

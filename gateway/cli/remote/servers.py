@@ -286,7 +286,7 @@ def _print_changes(server: Mapping[str, Any]) -> None:
     for one in server.get("withheld") or []:
         screen.print_note(f"withheld: {one['kind']} {one['name']}, {one['state']} {'; '.join(one['warnings'])}".rstrip())
     for change in server.get("drift") or []:
-        screen.print_note(f"changed: {change['path']}: {screen.format_value(change['before'])} → {screen.format_value(change['after'])}")
+        screen.print_note(f"changed: {change['path']}: {screen.format_change(change['before'], change['after'])}")
 
 
 def _waiting_suffix(server: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def open_storage(settings: Settings, process: str, *, stale_seconds: float, obse
 def migrate_ahead(settings: Settings) -> None:
     """Migrates the database in a child process, whose memory ends with it: Alembic takes 10 MB.
 
-    Called before any thread runs. Does nothing where no migration is due. If the child fails, `open_storage` tries again and raises what is
-    wrong.
+    Called before any thread runs. Does nothing where no migration is due. If the child fails, it says nothing: `open_storage` tries again
+    in this process, and raises what is wrong.
     """
     if threading.active_count() > 1 or not hasattr(os, "fork") or not _is_migration_due(settings):
         return
@@ -69,11 +70,9 @@ def migrate_ahead(settings: Settings) -> None:
         storage = open_storage(settings, "interlock migrating", stale_seconds=0.0, observe_commit=lambda seconds: None)
         storage.database.close()
         storage.locks.close()
-    except Exception as error:  # noqa: BLE001 (the root of the child, whose problem the parent meets again)
-        log.warning("migration_repeated", problem=str(error))
     finally:
         sys.stderr.flush()
-        os._exit(0)  # the handlers of the parent's end are not the child's
+        os._exit(0)  # the handlers of the parent's end are not the child's, and an error is the parent's to meet
 
 
 def _is_migration_due(settings: Settings) -> bool:
@@ -97,9 +96,10 @@ def refuse_wrong_database(database: Database, settings: Settings, keys: SigningK
         wait_for_database(
             database.engine, DatabaseWait(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem))
         )
-    refuse_lost_records(database.engine, settings.home / "audit.heads", keys)
-    if file is None or file.exists():
-        check_revision(database)
+    if missing := refuse_lost_records(database.engine, settings.home / "audit.heads", keys):
+        log.warning("audit_records_missing", chains=missing, todo="interlock audit verify")
+    if (file is None or file.exists()) and (revision := check_revision(database)) > HEAD:
+        log.warning("database_newer", revision=revision, known=HEAD)  # while processes of two versions work on it
 
 
 def check_revision(database: Database) -> str:
@@ -118,8 +118,6 @@ def check_revision(database: Database) -> str:
             f"but this version of the gateway knows only revisions up to {HEAD}",
             "start the version of the gateway that migrated it, or restore a backup from before that migration",
         )
-    if revision > HEAD:
-        log.warning("database_newer", revision=revision, known=HEAD)  # while processes of two versions work on it
     return revision
 
 
@@ -132,7 +130,18 @@ def _lock_file(settings: Settings) -> IO[str] | None:
 
 
 def _migrate(database: Database) -> None:
-    if database.revision() < HEAD:
-        from gateway.storage.migrations.run import upgrade  # Alembic is loaded only when there is something to migrate
+    """Migrates the database to HEAD, and logs it unless the database is new. Raises DatabaseUnusable where its rows can't be migrated."""
+    if (revision := database.revision()) < HEAD:
+        from gateway.storage.migrations.run import BrokenReferences, upgrade  # Alembic is loaded only when there is something to migrate
 
-        upgrade(database.engine)
+        begun = time.monotonic()
+        if revision:
+            log.info("migration_begun", before=revision, after=HEAD)
+        try:
+            upgrade(database.engine)
+        except BrokenReferences as error:
+            raise DatabaseUnusable(
+                f"{describe_location(database.engine)}: {error}", "restore a backup from before it was changed"
+            ) from error
+        if revision:
+            log.info("migration_ended", before=revision, after=HEAD, seconds=round(time.monotonic() - begun, 3))

@@ -80,7 +80,8 @@ class Exports:
 def build_exports(settings: Settings, metrics: Metrics, worker: "WorkerFigures | None") -> Exports:
     """Builds the exports that the standard environment variables ask for, and begins to log. Without a collector no SDK is loaded."""
     exports = Exports(_build_tracer(settings), _build_metrics_export(metrics, worker), _build_log_export())
-    configure_logging(settings.telemetry.log_level, current_trace_id, forward=exports.forward_line)
+    pid = os.getpid() if worker is not None else 0
+    configure_logging(settings.telemetry.log_level, current_trace_id, forward=exports.forward_line, pid=pid)
     return exports
 
 

@@ -93,7 +93,7 @@ class HttpProtocol(AdmissionProtocol):
         if not isinstance(reason, (HeadersTooLarge, InvalidRequest)):
             if reason is not None and not isinstance(reason, httptools.HttpParserInvalidURLError):
                 log.error("request_not_read", exc_info=reason)
-            reason = InvalidRequest("The request can't be read as HTTP/1.1.")
+            reason = InvalidRequest("The request can't be read as HTTP/1.1. TLS and HTTP/2 need a proxy in front of this port.")
         self._refuse(reason)
 
     def _refuse_fields(self) -> None:

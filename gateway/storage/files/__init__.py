@@ -1,1 +1,1 @@
-"""Files on disk: the data folder, the SQLite file and its lock, and proof that no audit records were lost."""
+"""Files on disk: the data folder, the SQLite file and its lock, proof that no audit records were lost, and what prevents a start."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
 from sqlalchemy import Engine, inspect, select
 
 from gateway.storage.database_start import DatabaseUnusable, describe_location
@@ -11,27 +10,24 @@ from gateway.storage.files.database_file import sqlite_path
 from policies.audit.heads import HEAD_JWT_TYPE, StatementVerifier, read_heads
 from policies.tables import audit_records
 
-log = structlog.get_logger()
 
-
-def refuse_lost_records(engine: Engine, heads: Path, keys: StatementVerifier) -> None:
+def refuse_lost_records(engine: Engine, heads: Path, keys: StatementVerifier) -> int:
     """Raises DatabaseUnusable if `heads` names audit chains and the database has no record of any of them.
 
-    If only newer chains are missing (an older backup was restored), the gateway starts and logs a warning.
+    If only newer chains are missing (an older backup was restored), returns how many.
     The newest chain is looked up first, so one query is usually enough. No database file is created.
     """
     missing = 0
     for chain in _signed_chains(heads, keys):
         if _has_chain(engine, chain):
-            if missing:
-                log.warning("audit_records_missing", chains=missing, todo="interlock audit verify")
-            return
+            return missing
         missing += 1
     if missing:
         raise DatabaseUnusable(
             f"{describe_location(engine)} was lost, emptied or moved: it has no audit records, but {heads} proves that some were written",
             f"restore the database or correct database.url; to start without those records, move {heads} to another folder",
         )
+    return 0
 
 
 def _signed_chains(heads: Path, keys: StatementVerifier) -> Iterator[str]:

@@ -17,6 +17,14 @@ class BadPolicy(Exception):
         self.problem = problem
         self.line = line
 
+    def describe_in(self, folder: str) -> str:
+        """Returns the message with the path of its file, if the folder of the setting `policies` has that file."""
+        return (
+            f"{Path(folder) / self.file}{str(self).removeprefix(self.file)}"
+            if folder and (Path(folder) / self.file).exists()
+            else str(self)
+        )
+
 
 def read_built_in() -> Iterator[tuple[str, str]]:
     """Yields the name and text of each built-in policy file."""

@@ -224,3 +224,10 @@ def marked(mark: Any, kind: Any = "string") -> dict[str, Any]:
 )
 def test_only_tools_that_can_be_called_safely_are_kept(tool: dict[str, Any], kept: bool) -> None:
     assert (not tool_flaw(tool)) == kept
+
+
+async def test_an_address_that_is_no_mcp_server_is_asked_about(pool: McpPool) -> None:
+    async with scripted_server(Server(server_discover=(404, -32601), initialize=(200, -32601))) as url:
+        with pytest.raises(UpstreamFault, match="is this its address") as failed:
+            await pool.probe(url, {})
+    assert "status 200, code -32601" in failed.value.detail

@@ -72,24 +72,38 @@ def test_workers_that_can_not_start_end_the_gateway(
 
 def test_a_worker_that_dies_while_others_serve_is_replaced(tmp_path: Path, postgres_url: str) -> None:
     with workers(tmp_path, postgres_url, {}) as running:
-        await_serving(running, 2)
-        os.kill(worker_pids(running.pid)[0], signal.SIGKILL)
-        await_serving(running, 1)
+        begun = await_serving(running, 2)
+        killed, other = sorted(worker_pids(running.pid))
+        assert sorted(serving_pids(begun)) == [killed, other]
+        os.kill(killed, signal.SIGKILL)
+        replaced = await_serving(running, 1)
         running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=60)
+        _, rest = running.communicate(timeout=60)
     assert running.returncode == 0
+    (ended,) = (line for line in replaced if line["event"] == "worker_ended")
+    assert (ended["level"], ended["pid"], ended["signal"]) == ("error", killed, "SIGKILL")
+    ending = [json.loads(line) for line in rest.splitlines()]
+    assert not [line for line in ending if line["event"] == "worker_ended"]  # who ends at a signal to the gateway is no news
+    assert {line["pid"] for line in ending if line["event"] in ("drain_begun", "audit_head")} == {other, *serving_pids(replaced)}
 
 
-def await_serving(running: "subprocess.Popen[str]", count: int) -> None:
-    """Reads the log until so many workers serve. A gateway that is silent for too long is killed."""
+def serving_pids(lines: list[dict[str, Any]]) -> list[int]:
+    return [line["pid"] for line in lines if line["event"] == "serving"]
+
+
+def await_serving(running: "subprocess.Popen[str]", count: int) -> list[dict[str, Any]]:
+    """Returns the lines of the log until so many workers serve. A gateway that is silent for too long is killed."""
+    lines: list[dict[str, Any]] = []
     assert running.stderr is not None
     bound = threading.Timer(100, running.kill)
     bound.start()
     while count:
         line = running.stderr.readline()
         assert line, "the gateway ended"
-        count -= '"event": "serving"' in line
+        lines.append(json.loads(line))
+        count -= lines[-1]["event"] == "serving"
     bound.cancel()
+    return lines
 
 
 def worker_pids(parent: int) -> list[int]:

@@ -27,6 +27,7 @@ AGENT_VARIABLES = frozenset(
 def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
     """Yields all problems, in the order of the file."""
     yield from find_unknown_variables(environment)
+    yield from _check_processes(settings)
     yield from _check_exposure(settings)
     yield from _check_folders(settings)
     yield from _metrics_token(settings)
@@ -35,6 +36,16 @@ def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Itera
     yield from _check_roles(settings)
     yield from _check_entries(settings)
     yield from _check_events(settings)
+
+
+def _check_processes(settings: "Settings") -> Iterator[SettingsProblem]:
+    """Yields what the processes of one gateway can't share: a SQLite file, and a port for HTTP and gRPC."""
+    if settings.workers > 1 and settings.database_url.startswith("sqlite"):
+        problem = f"{settings.workers} workers need Postgres: SQLite is written by one process"
+        yield SettingsProblem("workers", problem, "set INTERLOCK_DATABASE__URL=postgresql://…, or workers to 1")
+    if settings.grpc_port == settings.port:
+        problem = f"gRPC needs a port of its own, and {settings.port} is that of HTTP"
+        yield SettingsProblem("grpc_port", problem, f"set it to {settings.port + 1}, or to 0, which is off")
 
 
 def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
@@ -84,7 +95,7 @@ def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:
             )
         elif not os.access(folder, os.W_OK):
             problem, todo = f"this user may not write to {folder}", "change its owner or modes, or correct database.url"
-            yield SettingsProblem("database.url", problem, todo, may_pass=True)
+            yield SettingsProblem("database.url", problem, todo)
 
 
 def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:

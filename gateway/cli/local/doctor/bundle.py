@@ -43,14 +43,17 @@ PACKAGES: Final = (
     "uvloop",
 )
 # Members of log lines that the gateway writes itself. Others may quote an agent, a server or a person.
-LOG_MEMBERS: Final = ("at", "level", "event", "logger", "trace_id", "seconds", "where", "count", "attempt", "after_seconds", "left_out")
+LOG_MEMBERS: Final = (
+    *("at", "level", "event", "logger", "trace_id", "seconds", "where", "count", "attempt", "after_seconds", "left_out"),
+    *("pid", "exit_code", "signal"),
+)
 SLOW_EVENTS: Final = ("event_loop_blocked", "event_loop_stuck")
 README: Final = """A support bundle of Interlock.
 
 versions.json    the gateway, Python, the system, libraries
 settings.json    the settings in force and where they come from; what may be a secret is not shown
 findings.json    what interlock doctor found
-metrics.txt      /metrics of the running gateway, if it could be read
+metrics.txt      /metrics of the running gateway, or why it could not be read
 database.json    migration, size, rows of each table
 slow.json        what blocked the event loop, by place in the code
 log.jsonl        the last lines of the log, if a file was named: time, event, place; no texts of people, agents and servers
@@ -82,7 +85,7 @@ def _collect_parts(
     yield "README.txt", README
     yield "versions.json", _encode(_describe_versions())
     yield "findings.json", _encode([finding.to_document() for finding in findings])
-    yield "metrics.txt", running.metrics if running else ""
+    yield "metrics.txt", (running.metrics or f"# not read: {running.problem}\n") if running else "# not read: the settings can't be used\n"
     yield "slow.json", _encode(_sum_slow_places(lines))
     yield "log.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines)
     if settings is not None:

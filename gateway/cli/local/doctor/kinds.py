@@ -108,6 +108,10 @@ _WARNINGS = {
         "Agents or servers are not called, because they failed.",
         "interlock agent list --failing; interlock server list --failing",
     ),
+    "gateway.other-home": (
+        "Another gateway answers at this address, so nothing of the one of this home was looked at.",
+        "set INTERLOCK_HOME to its home, or INTERLOCK_URL to the address of this one",
+    ),
     "gateway.other-version": ("The running gateway is not the version of this command.", "restart the gateway; or use its own environment"),
     "entries.failing": ("Agents or servers don't answer their checks.", "interlock agent list --failing; interlock server list --failing"),
     "entries.quarantined": (

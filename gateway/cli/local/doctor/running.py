@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adapters.version import find_commit
 from gateway.cli.exit_codes import CommandError
+from gateway.cli.local import installation as home
 from gateway.cli.local.doctor.kinds import DoctorFinding
 from gateway.cli.tokens.authorities import trusted_authorities
 
@@ -41,12 +42,13 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a running gateway answered. Without an answer, `readiness` is None."""
+    """What a running gateway answered. Without an answer of the gateway of this home, `readiness` is None."""
 
     url: str
     readiness: Mapping[str, Any] | None = None
     metrics: str = ""
     problem: str = ""
+    is_of_other_home: bool = False
 
 
 def ask_gateway(settings: "Settings") -> Running:
@@ -60,10 +62,25 @@ def ask_gateway(settings: "Settings") -> Running:
             readiness = answer.json()
             if not isinstance(readiness, dict) or "checks" not in readiness:
                 return Running(url, problem=f"another program answers at {url}")
+            if not _publishes_keys_of(client, settings):
+                problem = f"{url} publishes other keys than those in {(settings.home / 'keys').absolute()}"
+                return Running(url, problem=problem, is_of_other_home=True)
             found, problem = _read_metrics(client, settings, url)
             return Running(url, readiness, found, problem)
         except (httpx.HTTPError, ValueError) as error:
             return Running(url, problem=f"nothing answers at {url}: {type(error).__name__}")
+
+
+def _publishes_keys_of(client: "httpx.Client", settings: "Settings") -> bool:
+    """Returns whether the gateway publishes a key of this home, and True where that can't be told. A home without keys has no gateway."""
+    if not (settings.home / "keys").is_dir():
+        return False
+    try:
+        own = home.open_signing_keys(settings).jwks()["keys"]
+        published = client.get("/.well-known/jwks.json").json()["keys"]
+        return not {key["kid"] for key in own}.isdisjoint(key["kid"] for key in published)
+    except (CommandError, ValueError, KeyError, TypeError):
+        return True
 
 
 def local_url(settings: "Settings") -> str:
@@ -122,7 +139,7 @@ def parse_metrics(text: str) -> Samples:
 def judge_running(running: Running) -> Iterator[DoctorFinding]:
     """Yields what is wrong with a running gateway."""
     if running.readiness is None:
-        yield DoctorFinding("gateway.not-running", running.problem)
+        yield DoctorFinding("gateway.other-home" if running.is_of_other_home else "gateway.not-running", running.problem)
         return
     failed = [name for name, passes in running.readiness["checks"].items() if not passes]
     if failed:

@@ -189,6 +189,22 @@ def test_diff_shows_each_difference_and_exits_with_5(interlock: CommandLine, api
     }
 
 
+def test_an_empty_value_is_a_dash_in_a_difference(interlock: CommandLine, api: GatewayApi, documents: Path) -> None:
+    (documents / "a.yaml").write_text("kind: Agent\nname: a\nspec: {url: 'http://a.example', clearance: secret}\n")
+    current = entry("a")
+    current["spec"]["clearance"] = ""
+    on_list(api, "name=a", current)
+    api.on("PATCH /api/agents/a?dry_run=true", {"name": "a", "changes": ["clearance"]})
+    assert "    clearance: — → secret\n" in interlock("diff", "-f", str(documents)).out
+
+
+def test_what_the_gateway_says_of_a_whole_document_stands_by_itself(interlock: CommandLine, api: GatewayApi, documents: Path) -> None:
+    declare(documents, "a")
+    on_list(api, "name=a")
+    api.on("POST /api/agents", {**PROBLEM, "detail": "the upstream can't be reached"}, 502)
+    assert f"Agent a failed: {documents}/a.yaml:1: the upstream can't be reached\n" in interlock("apply", "-f", str(documents)).err
+
+
 def test_a_dry_run_asks_new_upstreams_and_changes_nothing(interlock: CommandLine, api: GatewayApi, documents: Path) -> None:
     declare(documents, "a", "b")
     on_list(api, "name=a&name=b")

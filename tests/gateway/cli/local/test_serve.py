@@ -111,30 +111,52 @@ def test_a_token_that_would_be_refused_later_is_refused_now(interlock: CommandLi
     assert not home.exists()
 
 
-def test_serve_refuses_two_workers_on_sqlite(interlock: CommandLine) -> None:
-    ran = interlock("serve", "--workers", "2")
-    assert ran.code == 2
-    assert "Postgres" in ran.err
+@pytest.mark.parametrize(
+    ("text", "flags", "field", "said"),
+    [
+        ("workers: 2\n", ("--workers", "2"), "workers", "2 workers need Postgres"),
+        ("port: 8091\ngrpc_port: 8091\n", ("--port", "8091", "--grpc-port", "8091"), "grpc_port", "gRPC needs a port of its own"),
+    ],
+)
+def test_what_processes_can_not_share_is_found_alike(
+    interlock: CommandLine, tmp_path: Path, text: str, flags: tuple[str, ...], field: str, said: str
+) -> None:
+    by_flags = interlock("serve", *flags)
+    (tmp_path / "interlock.yaml").write_text(text)
+    by_file, checked = interlock("serve"), interlock("check", "--json")
+    for ran in (by_flags, by_file):
+        assert ran.code == 78 and f"{field}: {said}" in ran.err
+    assert [one["name"] for one in checked.json["checks"] if not one["ok"]] == [field]
 
 
-def test_serve_says_that_grpc_needs_a_port_that_is_free_and_its_own(interlock: CommandLine) -> None:
+def test_serve_says_that_grpc_needs_a_port_that_is_free(interlock: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
         port, free = listener.getsockname()[1], other.getsockname()[1]
         other.close()
         ran = interlock("serve", "--port", str(free), "--grpc-port", str(port))
         assert ran.code == 1
         assert f"--grpc-port {port + 1}" in ran.err
-        ran = interlock("serve", "--port", str(free), "--grpc-port", str(free))
-        assert ran.code == 2
-        assert "a port of its own" in ran.err
 
 
-def test_serve_says_that_a_port_is_taken(interlock: CommandLine) -> None:
+def test_serve_says_that_a_port_is_taken(interlock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "my shop.yaml").write_text("")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         ran = interlock("serve", "--port", str(port))
-    assert ran.code == 1
-    assert f"--port {port + 1}" in ran.err
+        configured = interlock("serve", "--port", str(port), "--config", "my shop.yaml")
+    assert (ran.code, configured.code) == (1, 1)
+    assert f"interlock serve --port {port + 1}" in ran.err
+    assert f"interlock serve --config 'my shop.yaml' --port {port + 1}" in configured.err
+
+
+def test_a_port_that_this_user_may_not_open_is_no_matter_of_time(interlock: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Refusing)  # root may open every port
+    ran = interlock("serve", "--port", "443")
+    assert (ran.code, "put a proxy in front" in ran.err) == (78, True)
 
 
 @pytest.mark.parametrize("text", ["server: [", "servre: {}", "- a"], ids=["no yaml", "unknown setting", "no mapping"])

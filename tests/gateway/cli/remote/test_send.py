@@ -154,3 +154,18 @@ def test_the_reason_of_a_task_that_failed_is_told_once(interlock: CommandLine, a
         api.answers["POST /agents/sales"] = stream(*map(answered, events({"statusUpdate": {"status": status, **IDS}})))
     ran = interlock("send", "sales", "hi", *options)
     assert (ran.code, (ran.out + ran.err).count(reason)) == (1, 1)
+
+
+def test_a_reason_that_is_the_artifact_too_is_told_once(interlock: CommandLine, api: GatewayApi) -> None:
+    reason = "There is no SKU-9."
+    failed = {**task("FAILED", reason), "artifacts": [{"artifactId": "a", "parts": [{"text": reason}]}]}
+    api.on("POST /agents/sales", answered({"task": failed}))
+    ran = interlock("send", "sales", "hi")
+    assert (ran.code, ran.out, ran.err.count(reason)) == (1, "", 1)
+
+
+def test_a_stream_that_begins_with_its_failed_task_tells_the_reason(interlock: CommandLine, api: GatewayApi) -> None:
+    reason = "There is no SKU-9."
+    api.answers["POST /agents/sales"] = stream(answered({"task": task("FAILED", reason)}))
+    ran = interlock("send", "sales", "hi", "--stream")
+    assert (ran.code, (ran.out + ran.err).count(reason)) == (1, 1)

@@ -96,6 +96,16 @@ def test_a_request_that_was_not_read_has_a_trace_id_by_which_the_log_has_the_rea
         assert re.fullmatch(r"[0-9a-f]{32}", told["trace_id"]) and line["detail"] == told["detail"]
 
 
+@pytest.mark.parametrize(
+    "start", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"], ids=["HTTP/2", "TLS"]
+)
+def test_another_protocol_is_told_that_it_needs_a_proxy(connect: Connect, start: bytes) -> None:
+    client = connect()
+    client.send(start)
+    assert (client.status, reason(client)) == (400, "invalid-request")
+    assert b"TLS and HTTP/2 need a proxy in front" in client.wire.sent
+
+
 # attack AVL-04
 async def test_a_body_that_trickles_is_answered_408_and_never_read_as_whole(connect: Connect, app: Echo) -> None:
     client = connect()

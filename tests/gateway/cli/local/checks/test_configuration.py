@@ -115,7 +115,8 @@ def test_a_database_that_is_away_is_one_line(interlock: CommandLine, workers: st
         told = " ".join((ran.out + ran.err).split())
         assert "the database interlock at 127.0.0.1:" in told and "Connection refused" in told
         assert "Traceback" not in told and "s3cret" not in told
-        assert command[0] == "check" or len(ran.err.splitlines()) == 2  # what is wrong, and what to do
+        texts = [line for line in ran.err.splitlines() if not line.startswith("{")]  # without the log
+        assert command[0] == "check" or len(texts) == 2  # what is wrong, and what to do
 
 
 def test_a_mistake_in_the_environment_is_said_with_its_variable(interlock: CommandLine) -> None:
@@ -177,7 +178,7 @@ def test_a_shared_account_is_a_warning_until_the_operator_confirms_it(interlock:
 def test_a_home_that_is_no_folder_is_said(interlock: CommandLine, tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "home").write_text("")
     ran = interlock(*command)
-    assert ran.code == 1
+    assert ran.code == 78
     assert f"INTERLOCK_HOME is {tmp_path / 'home'}" in ran.err
     assert "set it to a folder" in ran.err
 
@@ -291,6 +292,34 @@ def test_a_home_that_can_not_be_written_is_a_problem(interlock: CommandLine, tmp
     checked = interlock("check", "--json")
     home = next(one for one in checked.json["checks"] if one["name"] == "home")
     assert (checked.code, home["ok"]) == (1, False) and "read-only" in home["detail"]
+
+
+@pytest.mark.parametrize("kind", ["below a file", "a link to nothing", "below a closed folder"])
+def test_a_home_that_can_not_be_made_is_a_problem(
+    interlock: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place = tmp_path / "place"
+    interlock.environment["INTERLOCK_HOME"] = str(place / "home")
+    if kind == "below a file":
+        place.write_text("")
+    elif kind == "a link to nothing":
+        place.mkdir()
+        (place / "home").symlink_to(tmp_path / "nowhere")
+    else:
+        place.mkdir()
+        monkeypatch.setattr(os, "access", lambda path, mode: path != place)  # root may write everywhere
+    found = next(one for one in interlock("check", "--json").json["checks"] if one["name"] == "home")
+    assert not found["ok"] and found["todo"]
+
+
+def test_check_does_not_lead_to_itself(interlock: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(home: Path) -> SigningKeys:
+        raise PermissionError(13, "Permission denied", str(home / "keys" / "lock"))
+
+    interlock("token", "--user", "alice", "--create-keys")
+    monkeypatch.setattr(SigningKeys, "open", refuse)
+    found = next(one for one in interlock("check", "--json").json["checks"] if one["name"] == "keys")
+    assert not found["ok"] and "interlock check" not in found["todo"] and "as the user of the gateway" in found["todo"]
 
 
 def test_check_names_the_home_folder_by_its_whole_path(interlock: CommandLine, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from gateway.cli.local.doctor.bundle import find_secrets, hide_secrets, read_log
 from gateway.cli.local.doctor.kinds import DoctorFinding
 from gateway.cli.local.doctor.running import Running
 from tests.fakes.house import CallbackAgent, House
+from tests.fakes.ports import free_port
 from tests.gateway.cli.conftest import CommandLine
 
 PLANTED = {
@@ -106,6 +107,14 @@ def test_the_bundle_names_versions_settings_tables_and_slow_places(interlock: Co
     assert {each["name"]: each["value"] for each in json.loads(parts["settings.json"])}["port"] == 8080
     assert json.loads(parts["slow.json"]) == [{"where": "a.py:1 f", "times": 2, "seconds": 1.0}]
     assert stat.S_IMODE((tmp_path / "b.zip").stat().st_mode) == 0o600
+
+
+def test_metrics_that_were_not_read_are_told_with_the_reason(interlock: CommandLine, tmp_path: Path) -> None:
+    interlock.environment["INTERLOCK_URL"] = f"http://127.0.0.1:{free_port()}"
+    interlock("doctor", "--bundle", "b.zip")
+    assert read_bundle(tmp_path / "b.zip")["metrics.txt"].startswith("# not read: nothing answers at http://127.0.0.1:")
+    write_bundle(tmp_path / "c.zip", None, [], Running("http://gateway", {}, problem="no token for /metrics"), None)
+    assert read_bundle(tmp_path / "c.zip")["metrics.txt"] == "# not read: no token for /metrics\n"
 
 
 def test_a_file_that_exists_is_not_overwritten(interlock: CommandLine, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from adapters.version import VERSION
 from gateway.cli.local.doctor.peers import check_issuers, check_public_address
 from gateway.cli.local.doctor.running import Running, ask_gateway, judge_running, local_url
 from gateway.server.settings import Settings
+from policies.keys.signing import SigningKeys
 from tests.fakes.house import House
 from tests.fakes.ports import free_port
 
@@ -72,6 +74,19 @@ async def test_metrics_that_may_not_be_read_are_told(open_home: House, monkeypat
     monkeypatch.setenv("INTERLOCK_TOKEN", "not-a-token")
     running = await asyncio.to_thread(ask_gateway, settings)
     assert ids(judge_running(running))[-1] == "gateway.metrics-unread"
+
+
+@pytest.mark.parametrize("kind", ["with keys of its own", "never started"])
+async def test_a_gateway_of_another_home_at_the_address_is_told(
+    open_home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "with keys of its own":
+        SigningKeys.open(tmp_path / "other")
+    monkeypatch.setenv("INTERLOCK_URL", open_home.gateway.settings.public_url)
+    running = await asyncio.to_thread(ask_gateway, Settings(home=tmp_path / "other"))
+    (found,) = judge_running(running)
+    assert found.id == "gateway.other-home" and str(tmp_path / "other" / "keys") in found.detail
+    assert (tmp_path / "other").exists() is (kind == "with keys of its own")
 
 
 def test_another_program_or_none_at_the_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
