@@ -13,6 +13,7 @@ from policies.keys.key_folder import KeysUnusable
 
 START_ERRORS: Final = (BadPolicy, KeysUnusable, DatabaseUnusable, HomeInUse, OSError)
 UNWRITABLE: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WRONG_KINDS: Final = (FileExistsError, NotADirectoryError, IsADirectoryError)  # a folder that is only missing may be mounted later
 WRITE_TODO: Final = "run this as the user of the gateway, and mount the file system for writing"
 
 
@@ -48,9 +49,7 @@ def _describe_unusable_path(error: OSError, home: Path) -> StartFailure:
     path = Path(os.fsdecode(error.filename))
     if error.errno in UNWRITABLE:
         return StartFailure(f"{path.absolute()} can't be used: {error.strerror}", WRITE_TODO, may_pass=False)
-    may_pass = not isinstance(
-        error, FileExistsError | NotADirectoryError | IsADirectoryError
-    )  # a folder that is missing may be mounted later
+    may_pass = not isinstance(error, _WRONG_KINDS)
     if home.is_dir() and path != home:
         return StartFailure(f"{path} can't be used: {error.strerror}", "check what is there, and the disk", may_pass)
     return StartFailure(f"INTERLOCK_HOME is {home}, where no folder can be: {error.strerror}", "set it to a folder of yours", may_pass)
