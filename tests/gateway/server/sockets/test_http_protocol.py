@@ -109,8 +109,7 @@ def test_another_protocol_is_told_that_it_needs_a_proxy(connect: Connect, start:
 def test_a_request_that_was_not_read_is_answered_with_the_headers_of_every_answer(connect: Connect) -> None:
     client = connect()
     client.send(b"GET / HTTP/9\r\n\r\n")
-    assert client.wire.sent.startswith(b"HTTP/1.1 400 Bad Request\r\ndate: ") and client.wire.sent.count(b"date: ") == 1
-    assert all(b"\r\n%b: %b\r\n" % line in client.wire.sent for line in SECURITY_HEADERS)
+    assert all(part in client.wire.sent for part in (b"\r\ndate: ", *(b"\r\n%b: %b\r\n" % line for line in SECURITY_HEADERS)))
 
 
 # attack AVL-04
