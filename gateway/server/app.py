@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -43,6 +44,7 @@ from policies.keys.signing import SigningKeys
 SETTINGS_VARIABLE = "INTERLOCK_SERVING"
 NOT_STARTED_EXIT_CODE = 3
 UNUSABLE_EXIT_CODE = 78  # EX_CONFIG: trying again does not help
+SECOND_SIGNAL_SECONDS = 0.1  # after the first one, since a process may take two that come at once for one
 READY_PING_SECONDS = 0.2  # for which the parent waits for a worker that may not have begun to answer
 log = structlog.get_logger()
 
@@ -110,6 +112,23 @@ class _Workers(Multiprocess):
         super().__init__(config, sockets)
         self.exit_code = 0
         self._is_serving = False
+        self._is_interrupted = False
+
+    def handle_int(self) -> None:
+        self._is_interrupted = True
+        super().handle_int()
+
+    def terminate_all(self) -> None:
+        """Sends the workers SIGTERM, and after SIGINT a second one, which skips the delay of their drain.
+
+        SIGINT itself would cut their requests where the terminal has sent it to them too.
+        """
+        super().terminate_all()
+        if self._is_interrupted:
+            time.sleep(SECOND_SIGNAL_SECONDS)
+            for process in self.processes:
+                if process.exitcode is None and process.pid is not None:
+                    os.kill(process.pid, signal.SIGTERM)
 
     def keep_subprocess_alive(self) -> None:
         if self.should_exit.is_set():
@@ -148,9 +167,11 @@ class _BannerServer(uvicorn.Server):
             report_ready(f"serves {self._gateway.settings.public_url}", os.environ)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Closes the listener at once. uvicorn does it up to 0.1 seconds later, when requests are refused."""
+        """Closes the listener at once, and connections with their answers. uvicorn does it up to 0.1 seconds later."""
         for server in getattr(self, "servers", ()):  # uvicorn sets it when it starts
             server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
         super().handle_exit(sig, frame)
 
 
@@ -166,6 +187,7 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "log_config": None,
         "server_header": False,
+        "date_header": False,  # gateway/server/sockets/answer_heads.py
         "timeout_graceful_shutdown": math.ceil(settings.server.drain + SPARE_SECONDS),
         "timeout_keep_alive": math.ceil(settings.server.idle_timeout),
     }

@@ -5,6 +5,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from types import FrameType
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.calls.limits.open_streams import OpenStreams
 from gateway.calls.turns.runner import TurnRunner
 from gateway.concurrency.background import run_in_background
 from gateway.ingress.http.asgi import Send
@@ -88,17 +90,21 @@ class Drain:
     streams.
     """
 
-    def __init__(self, times: DrainTimes, running: TurnRunner, lifecycle: Lifecycle, *, takes_signals: bool = False) -> None:
+    def __init__(
+        self, times: DrainTimes, running: TurnRunner, lifecycle: Lifecycle, streams: OpenStreams, *, takes_signals: bool = False
+    ) -> None:
         """`takes_signals`: the drain handles SIGTERM and SIGINT."""
         self._times = times
         self._running = running
         self._lifecycle = lifecycle
+        self._streams = streams
         self._takes_signals = takes_signals
         self._requests: set[asyncio.Task[Any]] = set()
-        self._cut: set[asyncio.Task[Any]] = set()
+        self._canceled: set[asyncio.Task[Any]] = set()
         self._deadline = 0.0  # by the event loop's clock
         self._closing: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._began = 0.0  # by the monotonic clock
         self.begun = False
         self.closed = False
         self.refuses = False
@@ -120,10 +126,15 @@ class Drain:
 
     def begin(self, then: Callable[[], None], delay: float | None = None) -> None:
         """Turns readiness off, and after `delay` seconds calls `then`, which closes the listener, and then refuses requests."""
-        self.begun = True
+        self.begun, self._began = True, time.monotonic()
         seconds = self._times.delay if delay is None else delay
         log.info("drain_begun", delay=seconds, grace=self._times.grace, requests=len(self._requests), turns=self._running.in_flight_count)
         self._closing = asyncio.get_running_loop().call_later(seconds, self._close, then)
+
+    @property
+    def seconds(self) -> float:
+        """How long the drain has lasted; 0 before it begins."""
+        return time.monotonic() - self._began if self.begun else 0.0
 
     def until_begun(self, act: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
         """Wraps `act` so that it does nothing once the drain has begun, since an ending process must not resume turns."""
@@ -143,11 +154,11 @@ class Drain:
 
     def leave(self, task: asyncio.Task[Any]) -> None:
         self._requests.discard(task)
-        self._cut.discard(task)
+        self._canceled.discard(task)
 
     def has_cut(self, task: asyncio.Task[Any]) -> bool:
         """Returns whether the drain caused a CancelledError in this request, and clears the cancellation."""
-        if task not in self._cut:
+        if task not in self._canceled:
             return False
         task.uncancel()
         return True
@@ -184,6 +195,7 @@ class Drain:
 
     def _refuse(self) -> None:
         self.refuses = True
+        self._cut(self._streams.close_endless() & self._requests)
         self._lifecycle.drain(max(0.0, self._deadline - asyncio.get_running_loop().time()))  # what is left of the grace
 
     def _end(self) -> None:
@@ -199,8 +211,11 @@ class Drain:
         """Cancels requests that did not answer, such as streams of tasks that continue elsewhere."""
         if self._requests:
             log.info("drain_requests_canceled", requests=len(self._requests))
-        for task in self._requests:
-            self._cut.add(task)
+        self._cut(self._requests)
+
+    def _cut(self, requests: set[asyncio.Task[Any]]) -> None:
+        for task in requests - self._canceled:
+            self._canceled.add(task)
             task.cancel()
 
 

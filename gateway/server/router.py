@@ -148,6 +148,8 @@ class Router:
         try:
             if (server := _server_of(path)) is not None:
                 await self._serve_mcp(scope, receive, send, server)
+            elif scope["method"] == "HEAD":
+                await answer_head(self._route, scope, receive, send)
             elif (agent := _agent_of(path)) is not None:
                 await self._serve_a2a(scope, receive, send, *agent)
             elif path in CARD_PATHS:
@@ -232,6 +234,30 @@ class Router:
             await endpoint(scope, receive, send, name, request_trace)
         finally:
             self._request_traces.end(request_trace)
+
+
+async def answer_head(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers HEAD by the head of the answer to GET (RFC 9110 s9.3.2).
+
+    What `app` does after the head is not awaited, since the answer may be a stream without an end.
+    """
+    seen, answered = {**scope, "method": "GET"}, asyncio.Event()
+
+    async def send_head(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+            answered.set()
+
+    answering, waiting = asyncio.ensure_future(app(seen, receive, send_head)), asyncio.ensure_future(answered.wait())
+    try:
+        await asyncio.wait((answering, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        answering.cancel()
+        await asyncio.wait((answering,))
+    if not answering.cancelled():
+        answering.result()
 
 
 def _server_of(path: str) -> str | None:

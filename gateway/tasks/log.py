@@ -29,7 +29,7 @@ from gateway.tasks.events.entries import (
     text_length,
     to_rfc3339,
 )
-from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
+from gateway.tasks.events.live import LiveEvents, LiveEventsByTask, TaskLeft
 from gateway.tasks.events.rows import write_events, write_new_task
 from policies.callers import Caller
 from registry.names import FRONT_DOOR
@@ -40,6 +40,7 @@ __all__ = [
     "ParentTaskEnded",
     "TaskEnded",
     "TaskEvent",
+    "TaskLeft",
     "TaskLog",
     "TaskMoved",
     "TaskNotWaiting",
@@ -109,6 +110,7 @@ class TaskLog:
         self.runner = runner
         self._look_subscribers: list[Callable[[Caller, TaskRow], Awaitable[None]]] = []
         self._live_events = LiveEventsByTask()
+        self._is_draining = False
         self.pruning = PruningNotice()
 
     def subscribe_to_looks(self, subscriber: Callable[[Caller, TaskRow], Awaitable[None]]) -> None:
@@ -243,13 +245,24 @@ class TaskLog:
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match)).first())
         return None if found is None else to_task_row(found)
 
-    def follow(self, row: TaskRow, after_seq: int, until_end: bool = False) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+    async def begin_drain(self) -> None:
+        """Ends the streams of tasks that no turn of this process works on, now and when turns end."""
+        self._is_draining = True
+        self._live_events.wake_all()
+
+    def has_left(self, row: TaskRow) -> bool:
+        """Returns whether this process drains and works on the task no more."""
+        return self._is_draining and row.runner != self.runner
+
+    def follow(
+        self, row: TaskRow, after_seq: int, until_end: bool = False, *, until_drain: bool = False
+    ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Yields the events after `after_seq` until the task ends or waits for an answer, whichever process appends them.
 
-        Each batch has at least one event and about BATCH_SIZE characters, so a slow reader holds no more than one batch. With
-        `until_end`, the stream continues while the task waits. While the database is away, the stream waits for it.
+        A batch has at least one event and about BATCH_SIZE characters, so that slow readers hold little. `until_end`: continues while the
+        task waits. `until_drain`: raises TaskLeft where this process has left the task. While the database is away, it waits for it.
         """
-        return _follow(self, self._live_events.live_events_of(row), row, after_seq, until_end)
+        return _follow(self, self._live_events.live_events_of(row), row, after_seq, until_end=until_end, until_drain=until_drain)
 
     async def first_events(self, row: TaskRow, seconds: float) -> tuple[TaskEvent, ...]:
         """Returns the first events after `row`. Returns none if the agent has begun a task of its own, or after `seconds`."""
@@ -297,7 +310,7 @@ def prompt_digest(prompt_id: str) -> str:
 
 
 async def _follow(
-    log: TaskLog, live_events: LiveEvents, row: TaskRow, after_seq: int, until_end: bool
+    log: TaskLog, live_events: LiveEvents, row: TaskRow, after_seq: int, *, until_end: bool, until_drain: bool
 ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
     while True:
         known = live_events.events_after(after_seq) or await _read_after(log, live_events, row, after_seq)
@@ -309,6 +322,8 @@ async def _follow(
         is_whole = not events or after_seq >= now.last_seq
         if is_whole and (now.has_ended or not (until_end or now.state in RUNNING_STATES)):
             return
+        if is_whole and until_drain and log.has_left(now):
+            raise TaskLeft
         del events, now  # an idle follower holds no events
         if live_events.is_up_to(after_seq):
             await live_events.wait()

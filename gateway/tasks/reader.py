@@ -82,9 +82,9 @@ class TaskReader:
         known = live_events.events_after(seq)
         return await self._tasks.find(row.tenant, row.owner, row.id) if known is None else known[0]
 
-    def follow_turn(self, turn_state: TurnState) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-        """Yields the events after those of `turn_state` until the turn ends."""
-        return self._tasks.follow(turn_state.row, turn_state.row.last_seq)
+    def follow_turn(self, turn_state: TurnState, *, until_drain: bool = False) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+        """Yields the events after those of `turn_state` until the turn ends. `until_drain`: see TaskLog.follow."""
+        return self._tasks.follow(turn_state.row, turn_state.row.last_seq, until_drain=until_drain)
 
     async def lone_reply(self, turn_state: TurnState, seconds: float) -> Message | None:
         """Returns the Message that is the agent's whole answer to a new task (A2A 1.0 s3.1.2), after at most `seconds`.
@@ -96,8 +96,8 @@ class TaskReader:
         return lone_reply((*turn_state.events, *await self._tasks.first_events(turn_state.row, seconds)))
 
     def follow_task(self, row: TaskRow, after_seq: int) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-        """Yields the events after number `after_seq` until the task ends, also while it waits."""
-        return self._tasks.follow(row, after_seq, until_end=True)
+        """Yields the events after number `after_seq` until the task ends, also while it waits. Raises TaskLeft when the process drains."""
+        return self._tasks.follow(row, after_seq, until_end=True, until_drain=True)
 
     async def find_repeated(self, caller: Caller, agent: str, key: str, message: Message, wait_for_end: bool) -> TurnState | None:
         """Returns the task that was opened under this idempotency key, at the front door with any agent; else None.

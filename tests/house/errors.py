@@ -96,6 +96,7 @@ INSIDE = {
     "gateway.state.board.problems.BoardProblem": "only its subclasses are raised",
     "gateway.state.schemas.BadSchemaOfPrefix": "start-up: the settings are refused with it",
     "gateway.tasks.turns.in_flight.TurnAbandoned": "AgentCalls answers with the task, which has ended",
+    "gateway.tasks.events.live.TaskLeft": "streams over HTTP end, and those over gRPC with ShuttingDown",
     "gateway.tasks.log.ParentTaskEnded": "the caller's grant has ended with its task: TokenRefused",
     "gateway.tasks.log.IdempotencyKeyUsed": "AgentCalls answers with the task of the faster request",
     "adapters.upstream.http1.responses.NotConnected": "the egress guard raises UpstreamFault",

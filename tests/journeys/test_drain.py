@@ -11,6 +11,12 @@ import aiohttp
 from tests.fakes.waiting import until
 from tests.journeys.kills import CUT, META, TERMINAL, VERSION, Town, tasks_in, town
 
+WAITS_FOR_PEOPLE = """
+document: {dsl: 1.0.3, namespace: tests, name: order, version: 1.0.0, summary: Asks people.}
+do:
+- ask: {call: gateway.approve, with: {prompt: "Sell?", expires: P7D}}
+"""
+
 
 def message(said: str, **configuration: Any) -> dict[str, Any]:
     return {"message": {"messageId": said, "role": "ROLE_USER", "parts": [{"text": said}]}, "configuration": configuration}
@@ -105,3 +111,35 @@ async def test_what_ends_within_the_grace_is_answered_and_the_process_ends_at_on
         assert headers["connection"] == "close"
         assert await ended == 0
         assert {state for state, _, _ in tasks_in(built.gateway).values()} == {"TASK_STATE_COMPLETED"} <= TERMINAL
+
+
+async def test_streams_of_what_no_turn_works_on_end_with_the_listener(tmp_path: Path) -> None:
+    """A process that somebody watches ends as soon as one that is idle."""
+    async with town(tmp_path / "town", f"sqlite:///{tmp_path / 'interlock.db'}") as built:
+        (tmp_path / "workflows").mkdir()
+        (tmp_path / "workflows" / "order.yaml").write_text(WAITS_FOR_PEOPLE)
+        everything = {"roles": {"operator": ["*"]}, "users": {"first": {"roles": ["operator"]}}}
+        built.gateway.configure(server={"drain": 600}, workflows=str(tmp_path / "workflows"), **everything)
+        await built.start()
+        url, headers = built.gateway.url, {"authorization": f"Bearer {built.gateway.tokens()['first']}", **VERSION}
+        async with built.http.post(f"{url}/api/workflows/order/runs", json={"input": {}}, headers=headers) as answer:
+            run = (await answer.json())["id"]
+
+        async def is_waiting() -> bool:
+            async with built.http.get(f"{url}/api/checkpoints", headers=headers) as answer:
+                return bool((await answer.json())["items"])
+
+        await until(is_waiting, every=0.05)
+        sent = {"headers": {**headers, "accept": "text/event-stream"}}
+        streams = [
+            await built.http.get(f"{url}{path}", **sent)
+            for path in ("/api/state", "/api/events", "/api/checkpoints/events", f"/api/runs/{run}/events", f"/api/tasks/{run}/events")
+        ]
+        streams.append(await built.http.get(f"{url}/agents/order/tasks/{run}:subscribe", headers=headers))
+        subscribe = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": run}}
+        streams.append(await built.http.post(f"{url}/agents/order", json=subscribe, headers=headers))
+        assert [stream.status for stream in streams] == [200] * 7
+        assert await asyncio.to_thread(built.gateway.stop, signal.SIGINT) == 0  # within 120 s, although the grace is longer
+        for stream in streams:
+            await stream.read()  # to its end: a stream that was cut raises
+        assert '"event": "gateway_stopped", "seconds": ' in built.gateway.log()

@@ -1,11 +1,13 @@
 """Bounds the open streams of one user, over all servers and agents, and of all users together."""
 
+import asyncio
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.calls.limits.open_files import STREAMS_MAX
 from gateway.concurrency.fair_shares import Capacity
+from gateway.tasks.turns.in_flight import ShuttingDown
 
 S = TypeVar("S")
 PER_PERSON_MAX = 2_500
@@ -38,6 +40,8 @@ class OpenStreams:
     def __init__(self, per_person_max: int = PER_PERSON_MAX, total_max: int = STREAMS_MAX) -> None:
         self._per_person_max = per_person_max
         self._capacity = Capacity(total_max)
+        self._endless = weakref.WeakSet[asyncio.Task[Any]]()  # the requests whose answers are streams without an end of their own
+        self.is_closed = False
 
     def acquire(self, owner: str) -> StreamSlot:
         """Takes a slot before the stream starts. Raises TooManyStreams."""
@@ -46,6 +50,24 @@ class OpenStreams:
             raise TooManyStreams
         portion.take()
         return StreamSlot(portion.free)
+
+    def acquire_endless(self, owner: str) -> StreamSlot:
+        """Takes a slot for a stream without an end of its own, which is the answer of the current asyncio task.
+
+        Raises TooManyStreams, and ShuttingDown after `close_endless`.
+        """
+        if self.is_closed:
+            raise ShuttingDown
+        slot, request = self.acquire(owner), asyncio.current_task()
+        if request is None:
+            raise RuntimeError("a stream is the answer of a request, which runs in a task")
+        self._endless.add(request)
+        return slot
+
+    def close_endless(self) -> set[asyncio.Task[Any]]:
+        """Refuses further streams without an end of their own, and returns the requests that have one, for the drain to end."""
+        self.is_closed = True
+        return set(self._endless)
 
     async def sweep(self) -> None:
         """Deletes the counts of users without an open stream."""

@@ -118,9 +118,14 @@ class TurnRunner:
         return len(self._in_flight.turn_grants)
 
     async def wait_until_idle(self, until: float) -> None:
-        """Returns when no background turn runs any more, at the latest at `until` on the event loop's clock."""
-        while self._background_turns and (left := until - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait(self._background_turns.values(), timeout=left)
+        """Returns when no turn runs any more, at the latest at `until` on the event loop's clock.
+
+        A turn of a gRPC call runs in the task of the call, which no other part of the shutdown awaits.
+        """
+        while turns := {*self._background_turns.values(), *self._in_flight.running_turns}:
+            if (left := until - asyncio.get_running_loop().time()) <= 0:
+                return
+            await asyncio.wait(turns, timeout=left)
 
     def hand_over(self) -> int:
         """Leaves the tasks of all turns to another process. Returns the number of turns and calls that were in flight."""

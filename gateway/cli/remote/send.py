@@ -10,18 +10,18 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.arguments.completion import complete_agent
-from gateway.cli.exit_codes import CommandFailed, WrongUsage
+from gateway.cli.exit_codes import CommandFailed, GatewayUnreachable, WrongUsage
 from gateway.cli.http_client import GatewayClient, connect, quote_segment
 from policies import strict_json
 
 DATA_HELP = "Structured data, as JSON or a JSON file; may be repeated."
 VERSION_HEADER = {"A2A-Version": "1.0"}
+RUNNING_STATES = ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING")
 GOOD_STATES = (
     "TASK_STATE_COMPLETED",
     "TASK_STATE_INPUT_REQUIRED",
     "TASK_STATE_AUTH_REQUIRED",
-    "TASK_STATE_SUBMITTED",
-    "TASK_STATE_WORKING",
+    *RUNNING_STATES,
 )
 
 
@@ -82,18 +82,33 @@ def _print_stream(remote: GatewayClient, agent: str, message: dict[str, Any], as
     """Prints events as they arrive, with --json one per line. A Message is the whole answer of an agent (A2A 1.0 s3.1.2)."""
     last: dict[str, Any] = {}
     seen: set[str] = set()
-    for answer in remote.stream_rpc(f"/agents/{quote_segment(agent)}", "SendStreamingMessage", {"message": message}, VERSION_HEADER):
-        event = answer.get("result") or {}
-        if as_json:
-            screen.print_json_line(event)
-        else:
-            for piece, newline in _text_pieces(event):
-                screen.print_text(piece, newline=newline)
-                seen.add(piece)
-        last = _last_known_task(last, event)
+    try:
+        for answer in remote.stream_rpc(f"/agents/{quote_segment(agent)}", "SendStreamingMessage", {"message": message}, VERSION_HEADER):
+            event = answer.get("result") or {}
+            if as_json:
+                screen.print_json_line(event)
+            else:
+                for piece, newline in _text_pieces(event):
+                    screen.print_text(piece, newline=newline)
+                    seen.add(piece)
+            last = _last_known_task(last, event)
+    except GatewayUnreachable as error:
+        raise _error_of_cut_stream(error.message, last) or error from error
+    if last.get("status", {}).get("state") in RUNNING_STATES and (cut := _error_of_cut_stream("it has ended the stream", last)):
+        raise cut
     if not last:
         raise CommandFailed("the stream ended before the first event", "interlock task list shows what was started")
     _print_next_step(agent, last, has_shown_reason=_reason_text(last) in seen)
+
+
+def _error_of_cut_stream(problem: str, known_task: dict[str, Any]) -> GatewayUnreachable | None:
+    """Returns the error of a stream that is cut before its task ended, or None where no task is known."""
+    task_id = known_task.get("id") or known_task.get("taskId") or ""
+    return (
+        GatewayUnreachable(f"the gateway has stopped: {problem}", f"when it runs again: interlock task watch {task_id}")
+        if task_id
+        else None
+    )
 
 
 def _text_pieces(event: dict[str, Any]) -> Iterator[tuple[str, bool]]:

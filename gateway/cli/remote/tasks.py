@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -17,8 +17,11 @@ ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (d
 UNSUCCESSFUL_STATES = ("failed", "canceled", "rejected")
 ENDED_STATES = ("completed", *UNSUCCESSFUL_STATES)
 WAITING_STATES = ("input required", "auth required")
+RUNNING_STATES = ("submitted", "working")
+DRAINING = "shutting-down"  # the reason_id of a process that ends, behind a load balancer
 DATA_SHOWN = 400  # characters of a part's data
-ATTEMPTS_MAX = 5  # at a stream that breaks without a new event
+ATTEMPTS_MAX = 5  # at a stream that breaks or ends without a new event
+LASTING_SECONDS = 5.0  # a stream that lasted longer is no failed attempt
 RETRY_SECONDS = 0.2  # before the second attempt; doubles each time
 app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help=True)
 
@@ -69,7 +72,7 @@ def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Show each event of a task until it ends or waits for you; with --json one per line."""
     with connect() as remote:
         state = ""
-        for event in follow_task(remote, task_id):
+        for event in follow_task(remote, task_id, f"interlock task watch {task_id}"):
             state = screen.format_state(event["status"]["state"]) if event["kind"] == "status" else state
             screen.print_json_line(event) if as_json else screen.print_text(format_event(event))
     if state in UNSUCCESSFUL_STATES:
@@ -106,29 +109,40 @@ def _status_text(task: dict[str, Any]) -> str:
     return f"{text} ({reason})" if text and reason else text or reason
 
 
-def follow_task(remote: GatewayClient, task_id: str) -> Iterator[dict[str, Any]]:
-    """Yields each event of a task once, until it ends or waits for its owner."""
-    for sent in follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
-        yield decode_json(sent.data)
+def follow_task(remote: GatewayClient, task_id: str, again: str) -> Iterator[dict[str, Any]]:
+    """Yields each event of a task once, until it ends or waits for its owner. `again`: the command that goes on after a failure."""
+    state = RUNNING_STATES[0]
+    path, is_over = f"/api/tasks/{quote_segment(task_id)}/events", lambda: state not in RUNNING_STATES
+    for sent in follow_events(remote, path, again=lambda _: again, is_over=is_over):
+        event = decode_json(sent.data)
+        state = screen.format_state(event["status"]["state"]) if event["kind"] == "status" else state
+        yield event
 
 
-def follow_events(remote: GatewayClient, path: str, after: str = "", *, is_endless: bool = False) -> Iterator[SseEvent]:
-    """Yields each event after `after` once. A stream that breaks is resumed after the last event, and an endless one that ends too."""
+def follow_events(
+    remote: GatewayClient, path: str, after: str = "", *, again: Callable[[str], str], is_over: Callable[[], bool] = lambda: False
+) -> Iterator[SseEvent]:
+    """Yields each event after `after` once. A stream that breaks, or that ends before `is_over`, is resumed after the last event.
+
+    Raises GatewayUnreachable after ATTEMPTS_MAX attempts without an event; `again` returns the command that goes on after an event.
+    """
     failures = 0
     while True:
+        began, failure = time.monotonic(), "it has ended the stream"
         try:
             for sent in remote.stream_events(path, after):
                 after, failures = sent.id or after, 0
                 yield sent
-        except GatewayUnreachable:
-            failures += 1
-            if failures == ATTEMPTS_MAX or not after:
-                raise
-            time.sleep(RETRY_SECONDS * 2**failures)
-        else:
-            if not is_endless:
+            if is_over():
                 return
-            time.sleep(RETRY_SECONDS)
+        except (GatewayUnreachable, CommandFailed) as error:
+            if not after or not (isinstance(error, GatewayUnreachable) or error.details.get("code") == DRAINING):
+                raise
+            failure = error.message
+        failures = 1 if time.monotonic() - began > LASTING_SECONDS else failures + 1
+        if failures == ATTEMPTS_MAX:
+            raise GatewayUnreachable(f"the gateway has stopped: {failure}", f"when it runs again: {again(after)}")
+        time.sleep(RETRY_SECONDS * 2**failures)
 
 
 def format_event(event: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """state: values that people and agents share, by key, with their versions, history and changes."""
 
+import shlex
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -91,7 +92,9 @@ def watch(
 ) -> None:
     """Show changes as they are made; with --json one per line."""
     with connect() as remote:
-        for sent in follow_events(remote, f"{PATH}?prefix={quote(prefix, safe=KEY_SAFE)}", after, is_endless=True):
+        command = f"interlock state watch {shlex.quote(prefix)}" if prefix else "interlock state watch"
+        path = f"{PATH}?prefix={quote(prefix, safe=KEY_SAFE)}"
+        for sent in follow_events(remote, path, after, again=lambda last: f"{command} --after {shlex.quote(last)}"):
             change = decode_json(sent.data)
             if change["kind"] == "begin":
                 continue

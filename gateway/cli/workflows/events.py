@@ -1,5 +1,6 @@
 """event: sends events to workflows, and shows those that were sent."""
 
+import shlex
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -69,7 +70,8 @@ def tail(
             screen.print_note("no event is stored that you may receive; to receive one needs state:read:events/TYPE")
         if follow:
             path = f"{PATH}?type={quote(kind, safe='')}" if kind else PATH
-            for sent in follow_events(remote, path, known[0]["id"] if known else "0", is_endless=True):
+            again = "interlock event tail" + (f" --type {shlex.quote(kind)}" if kind else "")
+            for sent in follow_events(remote, path, known[0]["id"] if known else "0", again=lambda _: again):
                 _print_event(decode_json(sent.data), as_json)
 
 

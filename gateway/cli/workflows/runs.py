@@ -10,7 +10,7 @@ import typer
 from gateway.cli import output as screen
 from gateway.cli.arguments.completion import complete_run
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
-from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_json, quote_segment
+from gateway.cli.http_client import connect, decode_json, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
@@ -126,7 +126,8 @@ def watch(run_id: RunId, as_json: screen.AsJson = False) -> None:
     """Show a run as a tree while it goes on, until it ends or waits for you; with --json one event per line."""
     path, state = f"{PATH}/{quote_segment(run_id)}", ""
     with connect() as remote, live_lines(as_json) as show_lines:
-        for sent in tasks.follow_events(remote, f"{path}/events"):
+        again, is_over = f"interlock run watch {run_id}", lambda: screen.format_state(state) in tasks.ENDED_STATES
+        for sent in tasks.follow_events(remote, f"{path}/events", again=lambda _: again, is_over=is_over):
             event = decode_json(sent.data)
             state = event.get("state", state)
             if as_json:
@@ -181,17 +182,10 @@ def checkpoints(
                 screen.print_text(line)
 
 
-def _every_stream(remote: GatewayClient, after: str) -> Iterator[SseEvent]:
-    """Yields the events of checkpoints after the id `after`. Each stream that the gateway ends is followed by another one."""
-    while True:
-        for sent in tasks.follow_events(remote, "/api/checkpoints/events", after):
-            after = sent.id or after
-            yield sent
-
-
 def _watch_checkpoints(since: int, as_json: bool) -> None:
     with connect() as remote:
-        for sent in _every_stream(remote, str(since)):
+        command = "interlock run checkpoints --watch --since"
+        for sent in tasks.follow_events(remote, "/api/checkpoints/events", str(since), again=lambda last: f"{command} {last}"):
             event = decode_json(sent.data)
             asked = event["checkpoint"]
             words = f"{screen.format_time(event['at'])}  {event['kind'].partition('.')[2]}  {asked['id']}  {asked['prompt']}"

@@ -61,7 +61,7 @@ def output_of(task: dict[str, Any]) -> Any:
 
 def _follow(remote: GatewayClient, run_id: str, *, quiet: bool) -> None:
     """Shows the run's status on stderr until it ends or waits: for people, for a moment or for a task. What it waits for is told later."""
-    for event in tasks.follow_task(remote, run_id):
+    for event in tasks.follow_task(remote, run_id, f"interlock run watch {run_id}"):
         if event["kind"] != "status":
             continue
         if event["status"].get("message") and remote.get(f"/api/runs/{quote_segment(run_id)}")["note"]:

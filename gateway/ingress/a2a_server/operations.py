@@ -129,7 +129,7 @@ class Operations:
         """
         slot = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
         turn_state = await self._agent_calls.start(request.caller, await self._build_agent_request(request, params))
-        events = self._reader.follow_turn(turn_state)  # follows the task from here on, so that no event is missed
+        events = self._reader.follow_turn(turn_state, until_drain=True)  # follows the task from here on, so that no event is missed
         if (reply := await self._reader.lone_reply(turn_state, HOLD_SECONDS)) is not None:
             return slot.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
         snapshot = _snapshot_event(turn_state, params.configuration.history_length)

@@ -34,7 +34,7 @@ from gateway.ingress.http.errors import (
 from gateway.telemetry.spans import note_outcome
 from policies.callers import Caller
 
-FRAMEWORK_ERRORS = {404: UnknownPath(), 405: HttpMethodNotAllowed()}  # by the HTTP status that the framework answers with
+FRAMEWORK_ERRORS: dict[int, Exception] = {404: UnknownPath()}  # by the HTTP status that the framework answers with
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 CALLER_KEY = "interlock.caller"  # in a request's scope, once it is authenticated
 ApiRouter = APIRouter  # its name for those who may not import the framework
@@ -59,10 +59,14 @@ class RouteArea(BaseRoute):
     def routes(self) -> list[BaseRoute]:
         return [route for router in self._build_routers() for route in router.routes]
 
+    def covers(self, path: str) -> bool:
+        """Returns whether a path is this area's or below it."""
+        return path == self.path or path.startswith(f"{self.path}/")
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Returns the best match among the routes, the first one of several; its scope names the route."""
         best: tuple[Match, Scope] = (Match.NONE, {})
-        if scope["path"] != self.path and not scope["path"].startswith(f"{self.path}/"):
+        if not self.covers(scope["path"]):
             return best
         for route in self.routes:
             match, found = route.matches(scope)
@@ -98,10 +102,13 @@ def build_api(
 
     async def handle_http_exception(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        known = FRAMEWORK_ERRORS.get(error.status_code)
+        headers, known = dict(error.headers or {}), FRAMEWORK_ERRORS.get(error.status_code)
+        if error.status_code == 405:
+            known = HttpMethodNotAllowed(allowed := list_methods(app, request.scope))
+            headers["allow"] = ", ".join(allowed)
         report = describe(known) if known else ErrorReport(ErrorMapping(error.status_code, -32600, "invalid-request"), str(error.detail))
         told_of = problem_response(authentication, report, error)
-        told_of.headers.update(error.headers or {})
+        told_of.headers.update(headers)
         return with_request_id(request, told_of)
 
     async def handle_validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -135,6 +142,19 @@ def list_routes(app: FastAPI) -> Iterator[Route]:
     for route in app.routes:
         found = route.routes if isinstance(route, RouteArea) else [route]
         yield from (each for each in found if isinstance(each, Route))
+
+
+def list_methods(app: FastAPI, scope: Scope) -> tuple[str, ...]:
+    """Returns the HTTP methods of a path, sorted. HEAD is served wherever GET is (gateway/server/router.py)."""
+    areas = (route for route in app.routes if not isinstance(route, RouteArea) or route.covers(scope["path"]))
+    routes = (each for area in areas for each in (area.routes if isinstance(area, RouteArea) else [area]))
+    found = {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return tuple(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def request_id_header(request: Request) -> dict[str, str]:

@@ -17,7 +17,7 @@ from gateway.calls.turns.cancellation import CanceledTask, caused_tasks_metadata
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.http.asgi import header, list_header
 from gateway.storage.database import Database
-from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, events_one_by_one, to_rfc3339
+from gateway.tasks.log import WITHHELD, TaskEvent, TaskLeft, TaskLog, TaskRecord, TaskRow, UnknownTask, events_one_by_one, to_rfc3339
 from gateway.tasks.pages import TaskFilter, can_see, read_page
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
@@ -72,7 +72,9 @@ def routes(
             return JSONResponse({"items": items, "next": None})
         place = open_streams.acquire(caller.principal.owner_key)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = _sse_lines(event async for event in events_one_by_one(task_log.follow(row, after)) if _is_shown_to(caller, event))
+        stream = _sse_lines(
+            event async for event in events_one_by_one(task_log.follow(row, after, until_drain=True)) if _is_shown_to(caller, event)
+        )
         return StreamingResponse(place.hold_during(stream), media_type="text/event-stream", headers=headers)
 
     @router.get("/{task_id}/trace", name="task_trace")
@@ -181,7 +183,7 @@ async def _sse_lines(events: AsyncIterator[TaskEvent]) -> AsyncIterator[str]:
                 continue
             try:
                 event = upcoming.result()
-            except StopAsyncIteration:
+            except (StopAsyncIteration, TaskLeft):
                 return
             upcoming = asyncio.ensure_future(_next_event(events))
             yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event_json(event), separators=(',', ':'))}\n\n"

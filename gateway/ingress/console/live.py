@@ -30,13 +30,16 @@ class LiveStreams:
 
 
 async def stream_changes(streams: LiveStreams, owner: str, look: Look, *, receive: Receive, send: Send) -> None:
-    """Sends an event whenever the page is another one than before. Ends when `look` returns None. Raises TooManyStreams, ApiRefusal."""
+    """Sends an event whenever the page is another one than before. Ends when `look` returns None.
+
+    Raises TooManyStreams, ShuttingDown, ApiRefusal.
+    """
     first = await look()
     if first is None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
         return
-    place = streams.places.acquire(owner)
+    place = streams.places.acquire_endless(owner)
     await stream_events(receive, send, place.hold_during(_changes(streams.look_seconds, look, _digest(first))))
 
 

@@ -51,6 +51,10 @@ class ContentTypeNotSupported(Exception):
     """The Content-Type of the body is not JSON."""
 
 
+class ContentEncodingNotSupported(Exception):
+    """The body is compressed, or encoded otherwise (RFC 9110 s8.4)."""
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     """Returns the value of a header that may occur once. Raises BadHeader when it occurs twice or isn't ASCII."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
@@ -116,8 +120,13 @@ def check_json_content_type(scope: Scope) -> None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Reads the whole body of at most `limit` bytes, counted as they arrive. Raises BodyTooLarge, BodyIncomplete."""
+    """Reads the whole body of at most `limit` bytes, counted as they arrive.
+
+    Raises BodyTooLarge, BodyIncomplete, ContentEncodingNotSupported.
+    """
     declared = header(scope, b"content-length")
+    if b"content-encoding" in scope[_HEADERS_KEY] and list_header(scope, b"content-encoding") not in ("", "identity"):
+        raise ContentEncodingNotSupported
     if declared and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
     message = await receive()

@@ -25,8 +25,8 @@ from gateway.calls.revocation.kill_switch import AmbiguousPerson, NotYourself, U
 from gateway.calls.targets.front_door import NoAgentFits
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.calls.turns.pausing import AwaitsApproval
-from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
 from gateway.ingress.http.authentication import ForeignOrigin, MetricsForbidden, RequestAuthentication, WrongHost
+from gateway.ingress.http.error_rows.http import HTTP_ERRORS
 from gateway.ingress.http.error_rows.row import FAILED_PRECONDITION, UNEXPECTED_ERROR
 from gateway.ingress.http.error_rows.row import RPC_CODES as RPC_CODES
 from gateway.ingress.http.error_rows.row import ErrorMapping as ErrorMapping
@@ -125,6 +125,7 @@ class VersionNotSupported(Exception):
 
 
 ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
+    **HTTP_ERRORS,
     **CLAIM_ERRORS,
     **WORKFLOW_ERRORS,
     **STATE_ERRORS,
@@ -136,16 +137,6 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     BadMessage: ErrorMapping(400, -32602, "bad-params"),
     BadPromptAnswer: ErrorMapping(400, -32602, "bad-answer"),
     ContractBroken: ErrorMapping(400, -32602, "contract-broken"),
-    BadHeader: ErrorMapping(400, -32600, "bad-header", keeps_http_status=True),
-    BodyTooLarge: ErrorMapping(413, -32600, "body-too-large", keeps_http_status=True),
-    BodyIncomplete: ErrorMapping(
-        400, -32600, "body-incomplete", "The connection ended before the whole body arrived.", keeps_http_status=True
-    ),
-    HeadersTooLarge: ErrorMapping(431, -32600, "headers-too-large", keeps_http_status=True),
-    RequestTooSlow: ErrorMapping(408, -32600, "request-timeout", "The request did not arrive in time.", keeps_http_status=True),
-    ContentTypeNotSupported: ErrorMapping(
-        415, -32005, "content-type", "The body must be application/json.", a2a_reason="CONTENT_TYPE_NOT_SUPPORTED"
-    ),
     BadPermission: ErrorMapping(400, -32602, "bad-permission"),
     WrongHost: ErrorMapping(
         421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", keeps_http_status=True

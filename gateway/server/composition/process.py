@@ -154,7 +154,7 @@ class Gateway:
         find_facts, seen = facts_finder(lambda: self.memory), CallTelemetry(self.metrics, self.tracer)
         self.calls = build_calls(*parts, telemetry=seen, costs=costs, timeouts=timeouts, find_facts=find_facts)
         drain_times = DrainTimes(settings.server.drain, settings.server.drain_delay)
-        self.drain = Drain(drain_times, self.calls.turn_runner, self.lifecycle, takes_signals=takes_signals)
+        self.drain = Drain(drain_times, self.calls.turn_runner, self.lifecycle, self.open_streams, takes_signals=takes_signals)
         self.kill_switch = _build_kill_switch(self)
         self._build_resumers()
         self.backlog_gauges = _build_gauges(self)
@@ -175,6 +175,7 @@ class Gateway:
         self.approvals = Approvals(self.database, self.audit, now_us, self.workflows.requesters_of, self.board.settling_write)
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.stores.tasks.subscribe_to_looks(self.workflows.renew_roles)
+        self.lifecycle.on_drain(lambda _: self.stores.tasks.begin_drain())
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
         self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
@@ -218,6 +219,7 @@ class Gateway:
         on_started()
         await receive()
         await self.stop()
+        log.info("gateway_stopped", seconds=round(self.drain.seconds, 2))
         await send({"type": "lifespan.shutdown.complete"})
 
     async def start(self) -> None:

@@ -1,7 +1,10 @@
 """The bytes of an answer's head: status line, headers of the server, headers of the answer."""
 
+import asyncio
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
@@ -13,21 +16,28 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in no value (RFC 9
 
 
 class AnswerHeads:
-    """Status lines with the headers of the server, such as Date, which uvicorn renews every second, encoded once for all answers."""
+    """Status lines with Date (RFC 9110 s6.6.1), each encoded once a second for all answers.
 
-    def __init__(self) -> None:
-        self._server_headers: Sequence[Header] = ()
+    uvicorn's own Date stands still as soon as the listener has closed.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """`now`: seconds since 1970."""
+        self._now = now
         self._starts: dict[int, bytes] = {}
 
-    def start_of(self, status: int, server_headers: Sequence[Header]) -> bytes:
-        """Returns the status line and the headers of the server. `server_headers` is another object whenever its headers change."""
-        if server_headers is not self._server_headers:
-            self._server_headers = server_headers
-            self._starts.clear()
+    def start_of(self, status: int, loop: asyncio.AbstractEventLoop) -> bytes:
+        """Returns the status line with Date. `loop` runs the timer that ends the second."""
         known = self._starts.get(status)
-        if known is None:
-            known = self._starts[status] = b"HTTP/1.1 %d %b\r\n%b" % (status, _phrase_of(status), encode_headers(server_headers))
-        return known
+        return known if known is not None else self._encode(status, loop)
+
+    def _encode(self, status: int, loop: asyncio.AbstractEventLoop) -> bytes:
+        now = self._now()
+        if not self._starts:
+            loop.call_later(1.0 - now % 1.0, self._starts.clear)
+        date = formatdate(now, usegmt=True).encode()
+        encoded = self._starts[status] = b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, _phrase_of(status), date)
+        return encoded
 
 
 def encode_headers(headers: Iterable[Header]) -> bytes:

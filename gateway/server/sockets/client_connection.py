@@ -104,7 +104,7 @@ class ClientConnection(ClientTransport):
         return self._exchange is not None and not self._exchange.is_answered
 
     def answer_start(self, status: int) -> bytes:
-        return self._connections.answer_heads.start_of(status, self._server_state.default_headers)
+        return self._connections.answer_heads.start_of(status, self.loop)
 
     def end_exchange(self) -> None:
         """Starts the next request, or waits for one."""

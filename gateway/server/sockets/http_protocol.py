@@ -1,7 +1,6 @@
 """The protocol of the gateway's sockets: HTTP/1.1 with limits on what a client may use."""
 
 import asyncio
-from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -11,11 +10,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.calls.limits.slots import Overloaded
-from gateway.ingress.http.asgi import App, HeadersTooLarge, Receive, RequestTooSlow, Scope, Send, respond
+from gateway.ingress.http.asgi import SECURITY_HEADERS, App, HeadersTooLarge, Receive, RequestTooSlow, Scope, Send, respond
 from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
 from gateway.ingress.http.errors import InvalidRequest, describe
 from gateway.server.health import HEALTH_PATHS
 from gateway.server.sockets.admission_protocol import AdmissionProtocol
+from gateway.server.sockets.answer_heads import encode_headers
 from gateway.server.sockets.client_connection import Phase
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, UnreadTimer
 from gateway.server.sockets.client_transport import LARGE_READ
@@ -126,9 +126,9 @@ class HttpProtocol(AdmissionProtocol):
         self._connections.count_drop(reason)
         log.warning("request_refused", trace_id=trace_id, reason=reason, detail=report.detail, client=self.client[0] if self.client else "")
         body = msgspec.json.encode(problem(report, trace_id))
-        status = HTTPStatus(report.mapping.status)
-        head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.write(head % (status, status.phrase.encode(), PROBLEM_MEDIA_TYPE, len(body)) + body)
+        length = (b"content-length", b"%d" % len(body))
+        lines = encode_headers(((b"content-type", PROBLEM_MEDIA_TYPE), length, (b"connection", b"close"), *SECURITY_HEADERS))
+        self.write(b"%b%b\r\n%b" % (self.answer_start(report.mapping.status), lines, body))
         self.transport.close()
 
     def look(self) -> None:

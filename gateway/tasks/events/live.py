@@ -10,6 +10,10 @@ EVENTS_MAX = 64  # of one task, beside those of the last commit; slower follower
 BODIES_SIZE_MAX = 1 << 20  # characters of their bodies
 
 
+class TaskLeft(Exception):
+    """This process drains and no turn of it works on the task: a stream of its events goes on in another process."""
+
+
 class LiveEvents:
     """What this process knows of one task: its row (None: unknown), and its last events without a gap."""
 
@@ -41,18 +45,18 @@ class LiveEvents:
         self._size += sum(map(text_length, fresh))
         self._row = row
         self._trim(max(EVENTS_MAX, len(fresh)))
-        self._wake()
+        self.wake()
 
     def invalidate(self) -> None:
         """Forgets the row, because another process has moved the task, and wakes the waiters."""
         self._row = None
         self._clear()
-        self._wake()
+        self.wake()
 
     def note_agent_task(self) -> None:
         """Records that the agent has begun a task of its own, so that its answer is more than a Message."""
         self.has_agent_task = True
-        self._wake()
+        self.wake()
 
     async def wait(self) -> None:
         """Waits for the next change."""
@@ -63,6 +67,13 @@ class LiveEvents:
         finally:
             if signal in self._waiters:  # it was canceled
                 self._waiters.remove(signal)
+
+    def wake(self) -> None:
+        """Has the waiters look again."""
+        waiting, self._waiters = self._waiters, []
+        for signal in waiting:
+            if not signal.done():
+                signal.set_result(None)
 
     @property
     def awaited_row(self) -> TaskRow | None:
@@ -85,12 +96,6 @@ class LiveEvents:
             dropped += 1
         del self._events[:dropped]
 
-    def _wake(self) -> None:
-        waiting, self._waiters = self._waiters, []
-        for signal in waiting:
-            if not signal.done():
-                signal.set_result(None)
-
 
 class LiveEventsByTask:
     """The live events of one process, each kept as long as a runner or follower refers to them."""
@@ -109,6 +114,11 @@ class LiveEventsByTask:
     def find(self, tenant: str, task_id: str) -> LiveEvents | None:
         """Returns the live events of a task that has a runner or follower here, else None."""
         return self._by_task.get((tenant, task_id))
+
+    def wake_all(self) -> None:
+        """Wakes the followers of all tasks, without a change."""
+        for tail in list(self._by_task.values()):
+            tail.wake()
 
     def awaited_rows(self) -> Iterator[TaskRow]:
         """Yields the rows, as known here, of tasks with waiters."""

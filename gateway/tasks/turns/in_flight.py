@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from adapters.contract import Call
@@ -132,6 +132,11 @@ class InFlight:
         if is_abandoned:
             return TurnAbandoned()
         return None if was_waiting else ShuttingDown(task_id)
+
+    @property
+    def running_turns(self) -> Collection["asyncio.Task[Any]"]:
+        """The asyncio tasks of the turns that are at an agent."""
+        return self._waiting_tasks.values()
 
     def abandon_turn(self, task_id: str) -> None:
         """Cancels the turn of a task that has ended."""

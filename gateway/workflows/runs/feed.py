@@ -57,14 +57,17 @@ class RunFeed:
         return _in_order([_state_change(each) for each in states], [step for step in steps if step.kind in (CALL, CLAIM)], after)
 
     async def follow(self, row: TaskRow, after: FeedPlace) -> AsyncIterator[list[FeedEntry]]:
-        """Yields the events after a place, and what happens from then on until the run ends; an empty list where nothing did."""
+        """Yields the events after a place, and what happens from then on until the run ends; an empty list where nothing did.
+
+        Ends too when the process drains and works on the run no more, since another process can go on after any place.
+        """
         place = after
         while True:
             now = await self._task_log.find(row.tenant, row.owner, row.id)
             found = await self.read(now, place)
             place = found[-1].place if found else place
             yield found
-            if now.has_ended:
+            if now.has_ended or self._task_log.has_left(now):
                 return
             await asyncio.sleep(POLL_SECONDS)
 

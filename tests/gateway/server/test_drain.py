@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.calls.limits.open_streams import OpenStreams
 from gateway.server import drain as drain_module
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps, with_connection_close
+from gateway.tasks.turns.in_flight import ShuttingDown
+from tests.fakes.waiting import until
 
 
 class Work:
@@ -37,12 +40,14 @@ def server_signals() -> Iterator[list[int]]:
     signal.signal(signal.SIGTERM, before)
 
 
-def build_drain(work: Any, delay: float = 0.0, grace: float = 600.0, *, lifecycle: Lifecycle | None = None) -> Drain:
-    return Drain(DrainTimes(grace=grace, delay=delay), work, lifecycle or Lifecycle())
+def build_drain(
+    work: Any, delay: float = 0.0, grace: float = 600.0, *, lifecycle: Lifecycle | None = None, streams: OpenStreams | None = None
+) -> Drain:
+    return Drain(DrainTimes(grace=grace, delay=delay), work, lifecycle or Lifecycle(), streams or OpenStreams())
 
 
 def draining(work: Any, delay: float) -> Drain:
-    drain = Drain(DrainTimes(grace=600.0, delay=delay), work, Lifecycle(), takes_signals=True)
+    drain = Drain(DrainTimes(grace=600.0, delay=delay), work, Lifecycle(), OpenStreams(), takes_signals=True)
     drain.take_signals()
     return drain
 
@@ -189,3 +194,31 @@ async def test_requests_are_served_for_a_moment_after_the_listener_has_closed(mo
     assert (drain.closed, drain.refuses) == (True, False)
     await ended.wait()
     assert drain.refuses
+
+
+async def test_a_stream_without_an_end_ends_with_the_listener_and_no_other_request() -> None:
+    streams, cut = OpenStreams(), asyncio.Event()
+    drain = build_drain(Work(), streams=streams)
+
+    async def request(*, is_endless: bool) -> bool:
+        task = drain.enter()
+        slot = streams.acquire_endless("alice") if is_endless else streams.acquire("alice")
+        try:
+            await slot.hold_during(cut).wait()
+        except asyncio.CancelledError:
+            cut.set()
+            return drain.has_cut(task)
+        return False
+
+    tasks = [asyncio.create_task(request(is_endless=is_endless)) for is_endless in (True, False)]
+    await asyncio.sleep(0)
+    await close(drain)
+    assert await asyncio.gather(*tasks) == [True, False]
+
+
+async def test_a_draining_process_begins_no_stream_without_an_end() -> None:
+    streams = OpenStreams()
+    await close(build_drain(Work(), streams=streams))
+    await until(lambda: streams.is_closed)
+    with pytest.raises(ShuttingDown):
+        streams.acquire_endless("alice")

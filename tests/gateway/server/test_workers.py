@@ -109,3 +109,11 @@ def await_serving(running: "subprocess.Popen[str]", count: int) -> list[dict[str
 def worker_pids(parent: int) -> list[int]:
     children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
     return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_sigint_skips_the_delay_of_every_worker(tmp_path: Path, postgres_url: str) -> None:
+    with workers(tmp_path, postgres_url, {"server": {"drain_delay": 600}}) as running:
+        await_serving(running, 2)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode == 0

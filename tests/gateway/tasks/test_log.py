@@ -20,6 +20,7 @@ from gateway.tasks.log import (
     BATCH_SIZE,
     RECENTLY_MOVED_US,
     TaskEvent,
+    TaskLeft,
     TaskLog,
     TaskMoved,
     TaskRow,
@@ -199,6 +200,31 @@ async def test_who_follows_what_is_kept_here_asks_the_database_for_nothing(datab
     await advanced(database, log, task, TaskState.COMPLETED, status(33, TaskState.COMPLETED))
     assert await asyncio.gather(*following) == [list(range(3, 34))] * 3
     assert counting.questions == 0 and held.events_after(33)
+
+
+@pytest.mark.parametrize("state", [TaskState.INPUT_REQUIRED, TaskState.WORKING])  # working without a runner: a run that is suspended
+async def test_the_drain_ends_the_streams_of_tasks_that_no_turn_here_works_on(database: Database, log: TaskLog, state: TaskState) -> None:
+    task = await opened(database, log)
+    waiting = replace(task, state=state, last_seq=3, runner="")
+    await database.write(lambda batch: log.advance(batch, task, waiting, (status(3, state),)))
+    following = asyncio.ensure_future(anext(log.follow(waiting, 3, until_end=True, until_drain=True)))
+    await until(lambda: len(list(log._live_events.awaited_rows())) == 1)
+    await log.begin_drain()
+    with pytest.raises(TaskLeft):
+        await asyncio.wait_for(following, SECONDS)
+
+
+async def test_a_stream_of_a_turn_that_runs_here_ends_with_the_turn_in_a_drain(database: Database, log: TaskLog) -> None:
+    task = await opened(database, log)
+    events = log.follow(task, 2, until_end=True, until_drain=True)
+    following = asyncio.ensure_future(anext(events))
+    await log.begin_drain()
+    waiting = replace(task, state=TaskState.INPUT_REQUIRED, last_seq=3, runner="")
+    await database.write(lambda batch: log.advance(batch, task, waiting, (status(3, TaskState.INPUT_REQUIRED),)))
+    log.publish(waiting, (status(3, TaskState.INPUT_REQUIRED),))
+    assert [event.seq for event in await following] == [3]
+    with pytest.raises(TaskLeft):
+        await asyncio.wait_for(anext(events), SECONDS)
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.tasks.log import TaskLeft
 from gateway.tasks.turns.in_flight import ShuttingDown
 
 
@@ -26,7 +27,10 @@ class OpenCalls:
 
     @contextmanager
     def enter(self) -> Iterator[OpenCall]:
-        """Registers the current asyncio task as a call. Raises ShuttingDown in the block when `end_all` ends the call."""
+        """Registers the current asyncio task as a call.
+
+        Raises ShuttingDown in the block when `end_all` ends the call, and for a stream whose task this process has left.
+        """
         running = asyncio.current_task()
         if running is None:
             raise RuntimeError("a call must run in a task")
@@ -34,6 +38,8 @@ class OpenCalls:
         self._calls.add(call)
         try:
             yield call
+        except TaskLeft:
+            raise ShuttingDown(call.task_id) from None
         except asyncio.CancelledError:
             if not call.is_ended:
                 raise

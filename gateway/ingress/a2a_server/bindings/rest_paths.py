@@ -34,7 +34,8 @@ class Route:
         """Returns the A2A method for an HTTP method. Raises HttpMethodNotAllowed."""
         found = self.methods_by_verb.get(verb)
         if found is None:
-            raise HttpMethodNotAllowed(tuple(sorted(self.methods_by_verb)))
+            more = {"HEAD"} if "GET" in self.methods_by_verb else set()  # gateway/server/router.py
+            raise HttpMethodNotAllowed(tuple(sorted(self.methods_by_verb.keys() | more)))
         return found
 
 

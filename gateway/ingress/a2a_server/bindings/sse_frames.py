@@ -7,6 +7,7 @@ import structlog
 from adapters.upstream.sse import one_line
 from gateway.ingress.a2a_server.operations import OperationStream, SequencedEvent
 from gateway.ingress.http.errors import ErrorReport, describe
+from gateway.tasks.log import TaskLeft
 
 log = structlog.get_logger()
 
@@ -35,6 +36,8 @@ class SseFrames:
             return b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, one_line(encode(event))) for event in events])
         except StopAsyncIteration:
             raise
+        except TaskLeft:  # the client goes on with the stream in another process
+            raise StopAsyncIteration from None
         except Exception as error:  # request handler: a failed stream ends with an error of its binding
             self._has_failed = True
             log.exception("a2a_stream_failed")

@@ -80,7 +80,7 @@ def read_routes(load: LoadBoard, authenticate: Authenticate, open_streams: OpenS
         if "text/event-stream" in (list_header(request.scope, b"accept") or ""):
             after = _parse_number(header(request.scope, b"last-event-id") or "")
             prefix = await board.begin_following(caller, query.prefix)
-            place = open_streams.acquire(caller.principal.owner_key)
+            place = open_streams.acquire_endless(caller.principal.owner_key)
             stream = place.hold_during(sse_lines(_changes(board, caller, prefix, after)))
             return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
         page = await board.list_values(caller, query.prefix, query.cursor, query.limit, with_values=query.values)

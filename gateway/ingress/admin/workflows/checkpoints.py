@@ -142,7 +142,7 @@ def checkpoint_routes(
         if EVENT_STREAM not in (list_header(request.scope, b"accept") or ""):  # no client waits for an end that never comes unasked
             items, following = await page(after)
             return JSONResponse({"items": items, "next": str(following)})
-        place = open_streams.acquire(caller.principal.owner_key)
+        place = open_streams.acquire_endless(caller.principal.owner_key)
         seconds = min(STREAM_SECONDS, caller.expires - now())
         stream = place.hold_during(_event_lines(page, feed, after, seconds))
         return StreamingResponse(stream, media_type=EVENT_STREAM, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

@@ -202,7 +202,7 @@ def event_routes(
         if "text/event-stream" not in (list_header(request.scope, b"accept") or ""):
             items, following = await events.list_events(tenant, _parse_number(cursor), limit, kind=type, reader=reader)
             return JSONResponse({"items": items, "next": None if following is None else str(following)})
-        place = open_streams.acquire(caller.principal.owner_key)
+        place = open_streams.acquire_endless(caller.principal.owner_key)
         after = _parse_number(header(request.scope, b"last-event-id") or "")
         stream = place.hold_during(sse_lines(events.follow(tenant, after, kind=type, reader=reader)))
         return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)

@@ -117,6 +117,14 @@ def test_a_stream_that_breaks_is_not_taken_for_an_answer(interlock: CommandLine,
     assert "broke" in ran.err
 
 
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_stream_that_ends_before_its_task_says_how_to_go_on(interlock: CommandLine, api: GatewayApi, *, is_cut: bool) -> None:
+    api.answers["POST /agents/sales"] = stream(*map(answered, events()), cut=is_cut)
+    ran = interlock("send", "sales", "Count", "--stream")
+    assert ran.code == 4
+    assert "the gateway has stopped" in ran.err and "interlock task watch t_1" in ran.err
+
+
 def test_data_goes_beside_the_text_or_alone(interlock: CommandLine, api: GatewayApi, tmp_path: Path) -> None:
     api.on("POST /agents/sales", answered({"task": task("COMPLETED")}))
     (tmp_path / "order.json").write_text('[{"sku": "Ünique"}]', "utf-8")

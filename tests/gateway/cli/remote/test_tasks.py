@@ -113,6 +113,32 @@ def test_watch_takes_a_broken_stream_up_behind_the_last_event(interlock: Command
 
 
 @pytest.mark.usefixtures("impatient")
+def test_watch_goes_on_where_a_gateway_that_stops_ends_the_stream(interlock: CommandLine, api: GatewayApi) -> None:
+    api.answers["GET /api/tasks/t_1/events"] = [
+        stream(status(1, "WORKING")),
+        Answer({"title": "Ends", "status": 503, "reason_id": "shutting-down"}, 503),
+        stream(status(2, "COMPLETED")),
+    ]
+    ran = interlock("task", "watch", "t_1", "--json")
+    assert [json.loads(line)["seq"] for line in ran.out.splitlines()] == [1, 2]
+    assert ran.code == 0 and len(api.asked) == 3
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize(("kind", "path"), [("task", "/api/tasks/t_1/events"), ("run", "/api/runs/r_1/events")])
+def test_watch_says_how_to_go_on_after_a_gateway_that_has_stopped(
+    interlock: CommandLine, api: GatewayApi, kind: str, path: str, form: tuple[str, ...]
+) -> None:
+    task_id = path.split("/")[3]
+    api.answers[f"GET {path}"] = [stream({**status(1, "WORKING"), "state": "working"}), stream()]
+    api.on("GET /api/runs/r_1", {"id": "r_1", "state": "working", "workflow": "w", "steps": [], "checkpoints": [], "note": ""})
+    ran = interlock(kind, "watch", task_id, *form)
+    assert ran.code == 4
+    assert "the gateway has stopped" in ran.err and f"interlock {kind} watch {task_id}" in ran.err
+
+
+@pytest.mark.usefixtures("impatient")
 def test_watch_gives_up_on_a_stream_that_always_breaks(interlock: CommandLine, api: GatewayApi) -> None:
     api.answers["GET /api/tasks/t_1/events"] = [stream(status(1, "WORKING"), cut=True), Answer("", 200, "text/event-stream", cut=True)]
     assert interlock("task", "watch", "t_1").code == 4

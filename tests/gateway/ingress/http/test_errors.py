@@ -99,7 +99,7 @@ def test_a_genuine_token_is_told_what_its_holder_can_read_in_it(reason: str, wor
 def test_each_error_has_one_status_for_each_protocol_over_http() -> None:
     """A2A in JSON-RPC and MCP of either era; on /api and in HTTP+JSON it is the row's own."""
     kinds = [kind for kind, row in ERROR_MAPPINGS.items() if row.keeps_http_status]
-    assert {ERROR_MAPPINGS[kind].status for kind in kinds} == {400, 401, 403, 404, 408, 413, 421, 429, 431, 503}
+    assert {ERROR_MAPPINGS[kind].status for kind in kinds} == {400, 401, 403, 404, 408, 413, 415, 421, 429, 431, 503}
     acting = {401, 408, 413, 421, 429, 431, 500, 503}
     assert all(
         row.keeps_http_status

@@ -8,9 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.ingress.http.asgi import respond
+from gateway.server.sockets.answer_heads import AnswerHeads
 from gateway.server.sockets.client_limits import Connections
 from tests.fakes.sockets import Client, FakeLoop
 
+DATE = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 GET = b"GET /path?query HTTP/1.1\r\nHost: x\r\n\r\n"
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,9 +32,10 @@ class App:
         await self._handler(receive, send)
 
 
-def connect(handler: Handler) -> tuple[Client, App]:
-    app = App(handler)
-    return Client(app, Connections(), FakeLoop()), app
+def connect(handler: Handler, now: Callable[[], float] = lambda: 0.0) -> tuple[Client, App]:
+    app, connections = App(handler), Connections()
+    connections.answer_heads = AnswerHeads(now)
+    return Client(app, connections, FakeLoop()), app
 
 
 def answering(*messages: Message) -> Handler:
@@ -86,7 +89,7 @@ async def test_an_absolute_target_without_a_path_is_that_of_the_root() -> None: 
 
 async def test_head_and_body_are_written_together() -> None:
     client = await answer_to(GET, start(201, (b"Content-Length", b"2"), (b"X-A", b"b")), body(b"{}"))
-    assert client.wire.sent == b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\nx-a: b\r\n\r\n{}"
+    assert client.wire.sent == b"HTTP/1.1 201 Created\r\n" + DATE + b"content-length: 2\r\nx-a: b\r\n\r\n{}"
     assert client.wire.writes == 1 and not client.wire.closed
 
 
@@ -98,7 +101,7 @@ async def test_a_whole_answer_is_one_write() -> None:
     client.send(GET)
     await client.answered()
     assert client.wire.writes == 1
-    assert client.wire.sent.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+    assert client.wire.sent.startswith(b"HTTP/1.1 200 OK\r\n" + DATE + b"content-type: application/json\r\n")
     assert client.wire.sent.endswith(b"x-a: b\r\ncontent-length: 2\r\n\r\n{}")
 
 
@@ -115,7 +118,7 @@ async def test_a_head_without_a_body_is_written_in_the_same_iteration() -> None:
     client.send(GET)
     await asyncio.sleep(0)
     client.loop.run_soon()
-    assert client.wire.sent == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert client.wire.sent == b"HTTP/1.1 200 OK\r\n" + DATE + b"transfer-encoding: chunked\r\n\r\n"
     go.set()
     await client.answered()
     assert client.wire.sent.endswith(b"\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n") and not client.wire.closed
@@ -140,7 +143,7 @@ async def test_an_answer_without_content_has_neither_length_nor_body(status: int
 
 async def test_a_client_of_http_1_0_gets_a_body_that_the_end_of_the_connection_ends() -> None:  # RFC 9112 s6.1
     client = await answer_to(GET.replace(b"1.1", b"1.0"), start(), body(b"a", more=True), body(b"b"))
-    assert client.wire.sent == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nab"
+    assert client.wire.sent == b"HTTP/1.1 200 OK\r\n" + DATE + b"connection: close\r\n\r\nab"
     assert client.wire.closed == "closed"
 
 
@@ -351,14 +354,15 @@ async def test_an_answer_that_waits_ends_when_its_client_leaves() -> None:
 
 
 async def test_each_answer_has_the_date_of_its_second() -> None:
-    client, _ = connect(answering(start(200, (b"content-length", b"0")), body()))
-    for second in (b"Tue, 24 Nov 2026 10:00:00 GMT", b"Tue, 24 Nov 2026 10:00:01 GMT"):
-        client.state.default_headers = [(b"date", second)]
-        client.send(GET)
-        await client.answered()
-        client.send(GET)
-        await client.answered()
-        assert client.wire.sent.count(b"date: " + second) == 2
+    moment = [1_764_000_000.25]
+    client, _ = connect(answering(start(200, (b"content-length", b"0")), body()), lambda: moment[0])
+    for date in (b"Mon, 24 Nov 2025 16:00:00 GMT", b"Mon, 24 Nov 2025 16:00:01 GMT"):
+        for _ in range(2):
+            client.send(GET)
+            await client.answered()
+        assert client.wire.sent.count(b"date: " + date) == 2
+        moment[0] += 0.75
+        client.loop.pass_time(0.75)
 
 
 async def test_a_connection_that_is_shut_down_answers_first() -> None:

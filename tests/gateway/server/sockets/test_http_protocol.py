@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.ingress.http.asgi import BodyIncomplete, read_body, respond
+from gateway.ingress.http.asgi import SECURITY_HEADERS, BodyIncomplete, read_body, respond
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, READ_RATE, ClientLimits, Connections, UnreadTimer
 from tests.fakes.sockets import Client, FakeLoop
 
@@ -104,6 +104,12 @@ def test_another_protocol_is_told_that_it_needs_a_proxy(connect: Connect, start:
     client.send(start)
     assert (client.status, reason(client)) == (400, "invalid-request")
     assert b"TLS and HTTP/2 need a proxy in front" in client.wire.sent
+
+
+def test_a_request_that_was_not_read_is_answered_with_the_headers_of_every_answer(connect: Connect) -> None:
+    client = connect()
+    client.send(b"GET / HTTP/9\r\n\r\n")
+    assert all(part in client.wire.sent for part in (b"\r\ndate: ", *(b"\r\n%b: %b\r\n" % line for line in SECURITY_HEADERS)))
 
 
 # attack AVL-04

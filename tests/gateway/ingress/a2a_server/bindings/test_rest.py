@@ -10,6 +10,7 @@ from tests.fakes.house import CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 DOOR = "rest-1.0"
+GET = "GET, HEAD"  # HEAD is served wherever GET is
 MESSAGE = {"message": message_of(DOOR, "hello")}
 
 
@@ -55,8 +56,8 @@ async def test_a_path_that_is_none_and_a_verb_that_it_does_not_take(home: House)
     for path in ("/nothing", "/v1", "/v1/", "/v1/nothing", "/message:nothing", "/tasks/", "/tasks/t/more", "/sales", "/a/b/tasks"):
         error = (await asked(home, "GET", path)).json()["error"]
         assert (error["code"], error["status"], error["details"][0]["reason"]) == (404, "NOT_FOUND", "UNKNOWN_PATH"), path
-    verbs = {("GET", "/message:send"): "POST", ("PUT", "/tasks/t"): "GET", ("POST", "/tasks"): "GET", ("PATCH", "/v1/card"): "GET"}
-    verbs |= {("PUT", "/tasks/t:subscribe"): "GET, POST", ("PUT", "/tasks/t/pushNotificationConfigs/c"): "DELETE, GET"}
+    verbs = {("GET", "/message:send"): "POST", ("PUT", "/tasks/t"): GET, ("POST", "/tasks"): GET, ("PATCH", "/v1/card"): GET}
+    verbs |= {("PUT", "/tasks/t:subscribe"): "GET, HEAD, POST", ("PUT", "/tasks/t/pushNotificationConfigs/c"): "DELETE, GET, HEAD"}
     for (verb, path), allowed in verbs.items():
         answer = await asked(home, verb, path)
         assert (answer.status_code, answer.headers["allow"], answer.json()["error"]["code"]) == (405, allowed, 405), path
