@@ -71,6 +71,7 @@ class ConnectionPool:
 
     def __init__(self, options: ConnectOptions, size: int, per_host: int) -> None:
         self._options = options
+        self.bounds = (size, per_host)
         self._request_slots = RequestSlots(size or UNBOUNDED)
         self._per_host = per_host or UNBOUNDED
         self._origins: dict[HttpOrigin, _OriginState] = {}

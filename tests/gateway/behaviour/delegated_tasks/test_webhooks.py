@@ -101,5 +101,5 @@ async def test_the_name_of_a_webhook_is_looked_up_after_the_grant(
 
 async def test_webhooks_are_sent_within_the_bound_of_connections_that_the_settings_give(tmp_path: Path, database_url: str) -> None:
     async with open_house(tmp_path / "home", database_url, limits={"calls": 7}) as home:
-        bound = home.gateway.egress._connections
-        assert home.gateway.webhooks.egress._connections == bound != Egress()._connections
+        bounds = home.gateway.egress._pool.bounds
+        assert home.gateway.webhooks.egress._pool.bounds == bounds != Egress()._pool.bounds
