@@ -23,7 +23,7 @@ Work = Callable[[Batch], T]
 BATCH_JOBS_MAX = 512
 DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
-COLLECT_SECONDS = 0.004  # for which jobs are collected at most while the event loop brings new ones
+COLLECT_SECONDS = 0.002  # for which jobs are collected at most while the event loop brings new ones
 RETRY_SECONDS = 1.0  # between two attempts at posted writes while the database is away
 
 log = structlog.get_logger()
@@ -36,10 +36,10 @@ class _Job(Struct, frozen=True):
 
 
 class _Submission(Struct, frozen=True):
-    """Jobs that were handed over together, and when, on time.monotonic."""
+    """Jobs that were handed over together, and since when the first one waits, on time.monotonic."""
 
     jobs: list[_Job]
-    at: float
+    since: float
 
 
 class _JobCollector:
@@ -49,7 +49,7 @@ class _JobCollector:
     lock. A loop that has more to do would not get further with an earlier commit. Used on the event loop alone.
     """
 
-    def __init__(self, hand_over: Callable[[list[_Job]], None]) -> None:
+    def __init__(self, hand_over: Callable[[_Submission], None]) -> None:
         self._hand_over = hand_over
         self._jobs: list[_Job] = []
         self._seen = 0  # how many there were an iteration ago
@@ -65,7 +65,7 @@ class _JobCollector:
         """Hands over the jobs so far."""
         if self._jobs:
             jobs, self._jobs, self._seen = self._jobs, [], 0
-            self._hand_over(jobs)
+            self._hand_over(_Submission(jobs, self._since))
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         if len(self._jobs) == self._seen or time.monotonic() - self._since > COLLECT_SECONDS:
@@ -82,14 +82,14 @@ class Writer:
     """
 
     def __init__(self, engine: Engine, observe_commit: Callable[[float], object] = lambda seconds: None) -> None:
-        """`observe_commit` gets, after each commit, the seconds since the oldest of its jobs was handed over."""
+        """`observe_commit` gets, after each commit, the seconds since the oldest of its jobs came."""
         self._transactions = TransactionRunner(engine)
         self._observe_commit = observe_commit
         self._jobs: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._collector = _JobCollector(self._submit)
         self._under_way = 0  # jobs whose callers wait, handed over or about to be; only the event loop counts them
         self._after_commit: dict[Callable[[], object], None] = {}  # each once, in the order in which they asked
-        self._handed_over: deque[float] = deque()  # when each list in `_jobs` and in the commit under way was handed over
+        self._handed_over: deque[float] = deque()  # since when each submission in `_jobs` and in the commit under way waits
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
         self._retry_after = 0.0
@@ -128,10 +128,9 @@ class Writer:
                 on_abandoned(future.result())  # the cancellation came after the commit
             raise
 
-    def _submit(self, jobs: list[_Job]) -> None:
-        submitted = time.monotonic()
-        self._handed_over.append(submitted)
-        self._jobs.put(_Submission(jobs, submitted))
+    def _submit(self, submission: _Submission) -> None:
+        self._handed_over.append(submission.since)
+        self._jobs.put(submission)
 
     @property
     def wait_seconds(self) -> float:
@@ -207,7 +206,7 @@ class Writer:
             first = self._jobs.get(timeout=DEFERRED_SECONDS)
             while first is not None:
                 jobs += first.jobs
-                since = since or first.at
+                since = since or first.since
                 lists += 1
                 if len(jobs) >= BATCH_JOBS_MAX:
                     break
