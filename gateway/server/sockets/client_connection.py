@@ -60,7 +60,7 @@ class ClientConnection(ClientTransport):
         self._app_state = app_state
         self._server_state = server_state
         self._connections: Connections = app_state[STATE]
-        self._parser = RequestParser(self)
+        self._parser: RequestParser | None = None  # while a request arrives, or waits for its answer
         self.client: tuple[str, int] | None = None
         self._server: tuple[str, int | None] | None = None
         self._url = b""
@@ -87,7 +87,7 @@ class ClientConnection(ClientTransport):
         for exchange in filter(None, (self._answering, *(waiting for waiting, _ in self._pipelined))):
             exchange.disconnect()
         self._exchange = self._answering = None
-        self._parser = None  # type: ignore[assignment]  # breaks a cycle of references; nothing arrives any more
+        self._parser = None  # breaks a cycle of references
         self._pipelined = []
         super().connection_lost(exc)
 
@@ -116,7 +116,7 @@ class ClientConnection(ClientTransport):
         self._answering = None
         self._connections.wait(self)
         if self._phase is Phase.ANSWER:
-            self._exchange = None  # an idle connection keeps no request
+            self._exchange = self._parser = None  # an idle connection keeps neither
             self._enter(Phase.IDLE, self.loop.time())
         elif self._phase is Phase.BODY:  # the rest of the body is not read, and gets the time of a small body
             self._enter(Phase.BODY, self.loop.time())
@@ -127,12 +127,17 @@ class ClientConnection(ClientTransport):
         self._read_at = self.loop.time()
         self._field_bytes += len(data)
         self._read_count = 0
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = RequestParser(self)
         try:
-            self._parser.feed(data)
+            parser.feed(data)
         finally:
             if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
                 self._field_bytes = 0
                 self._shares_read = False
+                if self._phase is Phase.IDLE:
+                    self._parser = None
 
     @property
     def headers(self) -> Iterable[Header]:
@@ -160,6 +165,7 @@ class ClientConnection(ClientTransport):
         """Begins the exchange. Raises what `_check_head` and `_request_part` raise, which stops the parser."""
         self._check_head()
         self._read_count += 1
+        assert self._parser is not None
         scope, keeps_open = _request_part(self._url, self._headers, self._parser.http), self._parser.http.should_keep_alive()
         scope.update(client=self.client, server=self._server, state=self._app_state.copy())
         previous, is_current = self._exchange, scope["http_version"] == "1.1"
@@ -188,6 +194,7 @@ class ClientConnection(ClientTransport):
                 self.pause_reading()
 
     def on_message_complete(self) -> None:
+        assert self._parser is not None
         if self._parser.has_stopped_before_body():
             return
         self._field_bytes = 0
