@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Raw
 from sqlalchemy import Connection, select
 
-from adapters.task import TaskState, encode
+from adapters.task import TERMINAL, TaskState, encode
 from gateway.storage.database import Database
 from gateway.storage.paging import format_place, parse_place
 from gateway.storage.tables import UNUSUAL, tasks
@@ -25,8 +25,8 @@ from policies.delegation.permissions import Permissions
 
 SLOW_SECONDS: Final = 0.005  # a list that takes longer is long: as many tasks were looked at, even if few belong to it
 LISTS_MAX: Final = 1_000  # long lists whose numbers are remembered
-SETTLED_US: Final = 60_000_000  # of a task whose creation every process knows of
-COUNT_LIFETIME_US: Final = SETTLED_US + 300_000_000  # for which a number is used: each task created since then is looked at for each total
+SETTLED_US: Final = 60_000_000  # since a change of a task that every process knows of
+COUNT_LIFETIME_US: Final = SETTLED_US + 300_000_000  # for which a number is used: all that came since are looked at for each total
 BEFORE_ANY_ID = "0"  # ids of tasks begin with a letter
 _ROW: Final = ", ".join(TaskRow.__struct_fields__)
 _EVENT: Final = "task_id, seq, at, kind, body, append, last_chunk, replied, metadata"
@@ -63,11 +63,16 @@ def can_see(caller: Caller, row: TaskRow) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Matches:
-    """The tasks of a list: the conditions of SQL with `?` marks, their values, and the index that leaves the fewest tasks to look at."""
+    """The tasks of a list: the conditions of SQL with `?` marks, their values, and the index that leaves the fewest tasks to look at.
+
+    `have_ended` says that all are in one final state, so that each came to the list with its last update. To other lists it came with its
+    creation.
+    """
 
     where: str
     values: tuple[Any, ...]
     index: str
+    have_ended: bool = False
 
     def after(self, cursor: str) -> "_Matches":
         """Returns the tasks that come after a cursor. Raises BadCursor."""
@@ -77,8 +82,10 @@ class _Matches:
         where = f"{self.where} AND (updated < ? OR (updated = ? AND id < ?))"
         return dataclasses.replace(self, where=where, values=(*self.values, updated, updated, task_id))
 
-    def created_since(self, moment: int) -> "_Matches":
-        """Returns the tasks that were created at `moment` or after it. The index finds them by `updated`, by the clock of any process."""
+    def came_since(self, moment: int) -> "_Matches":
+        """Returns the tasks that came to the list at `moment` or after it, by the clock of any process. `updated` is in the index."""
+        if self.have_ended:
+            return dataclasses.replace(self, where=f"{self.where} AND updated >= ?", values=(*self.values, moment))
         where = f"{self.where} AND updated >= ? AND created >= ?"
         return dataclasses.replace(self, where=where, values=(*self.values, moment - SETTLED_US, moment))
 
@@ -92,17 +99,17 @@ class _Matches:
 
 
 class _OldTasks(NamedTuple):
-    """How many of the tasks of a list were created before a moment. The number stays until tasks are deleted."""
+    """How many tasks had come to a list before a moment. The number stays until tasks are deleted."""
 
     total: int
-    created_before: int  # microseconds since 1970
+    before: int  # microseconds since 1970
 
 
 class TaskCounts:
     """Remembers how many old tasks long lists have, so that only the new ones are counted again. For one event loop.
 
-    A task keeps its owner, agent and parent, and it is never created in the past by more than SETTLED_US: the clocks of processes
-    differ by less, and commits take less. `now` returns microseconds since 1970.
+    A task keeps its owner, agent and parent, and its state once it has ended. It is never created and never ends in the past by more
+    than SETTLED_US: the clocks of processes differ by less, and commits take less. `now` returns microseconds since 1970.
     """
 
     def __init__(self, pruning: PruningNotice, now: Callable[[], int]) -> None:
@@ -117,11 +124,11 @@ class TaskCounts:
         if key not in self._known or not database.is_fresh():
             return None
         known = self._known[key]
-        if known is not None and known.created_before > self._now() - COUNT_LIFETIME_US:
-            new = await database.query(*matches.created_since(known.created_before).count(database.is_sqlite), _number_of)
+        if known is not None and known.before > self._now() - COUNT_LIFETIME_US:
+            new = await database.query(*matches.came_since(known.before).count(database.is_sqlite), _number_of)
             return known.total + new
         since = self._now() - SETTLED_US
-        new_ones = matches.created_since(since)
+        new_ones = matches.came_since(since)
         (everything, values), (new_query, new_values) = matches.count(database.is_sqlite), new_ones.count(database.is_sqlite)
         statement = f"SELECT ({everything}), ({new_query})"
         total, new = await database.query(statement, (*values, *new_values), lambda rows: rows[0])
@@ -203,7 +210,8 @@ def _marks(values: Sequence[Any]) -> str:
 
 def _matching_tasks(caller: Caller, filters: TaskFilter) -> _Matches:
     """Returns all matching tasks, without the cursor."""
-    conditions, values = ["tenant = ?"], [caller.principal.tenant]
+    conditions: list[str] = ["tenant = ?"]
+    values: list[Any] = [caller.principal.tenant]
     if not filters.includes_whole_tenant:
         _restrict_to_visible(conditions, values, caller)
     for column, value in (("agent", filters.agent), ("state", filters.state), ("context_id", filters.context_id)):
@@ -213,13 +221,18 @@ def _matching_tasks(caller: Caller, filters: TaskFilter) -> _Matches:
     if _is_unusual(filters.state):
         conditions.append(UNUSUAL)
     if filters.updated_since:
-        return _Matches(" AND ".join((*conditions, "updated >= ?")), (*values, filters.updated_since), _index_for(filters))
-    return _Matches(" AND ".join(conditions), tuple(values), _index_for(filters))
+        conditions.append("updated >= ?")
+        values.append(filters.updated_since)
+    return _Matches(" AND ".join(conditions), tuple(values), _index_for(filters), have_ended=_is_final(filters.state))
 
 
 def _has_stable_members(filters: TaskFilter) -> bool:
     """Returns whether a task that once belonged to the list always does, and new ones are found by an index."""
-    return not (filters.state or filters.context_id or filters.updated_since)
+    return not (filters.context_id or filters.updated_since) and (not filters.state or _is_final(filters.state))
+
+
+def _is_final(state: str) -> bool:
+    return state in TERMINAL  # members of TaskState are equal to their values
 
 
 def _number_of(rows: Sequence[Sequence[Any]]) -> int:
@@ -239,7 +252,7 @@ def _index_for(filters: TaskFilter) -> str:
     return "tasks_updated" if filters.includes_whole_tenant else "tasks_owner"
 
 
-def _restrict_to_visible(conditions: list[str], values: list[str], caller: Caller) -> None:
+def _restrict_to_visible(conditions: list[str], values: list[Any], caller: Caller) -> None:
     """Adds the conditions of what the caller may see without the permission to see the whole tenant."""
     conditions.append("owner = ?")
     values.append(caller.principal.owner_key)

@@ -24,7 +24,14 @@ from tests.large.questions import QUESTIONS, Side, neighbour, seconds_of
 
 OUT: Final = Path("build/large.json")
 RATIO_MAX: Final = 1.3  # of the p50 of the large gateway to that of the empty one
-BOUNDS_MS: Final = {"front_door_card": 10.0, "catalog": 10.0, "search_agents": 20.0, "search_tools": 20.0, "tools_page": 15.0}
+BOUNDS_MS: Final = {  # of what the empty gateway has none of, or a few
+    "front_door_card": 10.0,
+    "catalog": 10.0,
+    "search_agents": 20.0,
+    "search_tools": 20.0,
+    "tools_page": 15.0,
+    "list_tasks_failed_busiest": 15.0,
+}
 NEW_PEOPLE: Final = tuple(f"new-{number}" for number in range(12))  # whose lists no process has made before
 PERSON: Final = "large-0"
 UNLIKE: Final = tuple(f"unlike-{number}" for number in range(3))
@@ -111,7 +118,7 @@ def _measure(sides: Sequence[Side], rounds: int) -> dict[str, Any]:
         side.task_id = [json.loads(side.send())["result"]["task"]["id"] for _ in range(LISTED)][-1]
         for _ in range(LISTED):
             side.send(token=side.usual)
-    print(f"{'question':26}{'empty ms':>10}{'large ms':>10}{'ratio':>8}{'p99':>9}{'cpu ms':>9}")
+    print(f"{'question':30}{'empty ms':>10}{'large ms':>10}{'ratio':>8}{'p99':>9}{'cpu ms':>9}")
     for question, ask in QUESTIONS.items():
         taken: dict[str, list[float]] = {side.name: [] for side in sides}
         used = dict.fromkeys(taken, 0.0)
@@ -125,10 +132,10 @@ def _measure(sides: Sequence[Side], rounds: int) -> dict[str, Any]:
         p50 = {name: median(values) for name, values in taken.items()}
         p99, ratio = quantiles(taken["large"], n=100)[98], p50["large"] / p50["empty"]
         rows.append({"question": question, "empty_ms": p50["empty"], "large_ms": p50["large"], "p99_ms": p99, "cpu_ms": used["large"]})
-        print(f"{question:26}{p50['empty']:10.2f}{p50['large']:10.2f}{ratio:8.2f}{p99:9.1f}{used['large']:9.2f}", flush=True)
+        print(f"{question:30}{p50['empty']:10.2f}{p50['large']:10.2f}{ratio:8.2f}{p99:9.1f}{used['large']:9.2f}", flush=True)
         if question in BOUNDS_MS:
             figures.append(_figure(f"{question}_ms", p50["large"], BOUNDS_MS[question], "ms"))
-        elif not question.endswith("_busiest"):  # a person with a million tasks: shown, and without a bound
+        else:
             figures.append(_figure(f"{question}_ratio", ratio, RATIO_MAX, "times"))
     large = sides[1]
     figures += _measure_new_lists(large)

@@ -77,6 +77,7 @@ QUESTIONS: dict[str, Callable[[Side], Any]] = {
     "list_tasks": lambda side: side.a2a("ListTasks", token=side.usual, pageSize=20),
     "list_tasks_failed": lambda side: side.a2a("ListTasks", token=side.usual, pageSize=20, status="TASK_STATE_FAILED"),
     "list_tasks_busiest": lambda side: side.a2a("ListTasks", pageSize=20),
+    "list_tasks_completed_busiest": lambda side: side.a2a("ListTasks", pageSize=20, status="TASK_STATE_COMPLETED"),
     "list_tasks_failed_busiest": lambda side: side.a2a("ListTasks", pageSize=20, status="TASK_STATE_FAILED"),
     "api_tasks": lambda side: side.ask("/api/tasks?limit=20"),
     "tools_page": lambda side: side.mcp("tools/list"),

@@ -161,6 +161,10 @@ class LongList:
         with self.database.engine.begin() as connection:
             connection.execute(insert(tasks), [row])
 
+    async def end(self, task_id: str, at: int) -> None:
+        with self.database.engine.begin() as connection:
+            connection.execute(update(tasks).where(tasks.c.id == task_id).values(state="TASK_STATE_FAILED", updated=at))
+
     async def total(self, **filters: Any) -> int:
         alice = await self.home.gateway.rulings.caller_resolver.authenticate(self.home.token("alice"), (URL,))
         return (await self._pages.read_page_and_total(alice, TaskFilter(agent="sales", limit=1, **filters)))[2]
@@ -182,6 +186,28 @@ async def test_the_total_of_a_long_list_counts_new_tasks_and_those_that_move_onc
     assert await long_list.total(cursor=f"{NOW}.t_00000") == 4
     assert await long_list.total(state="TASK_STATE_WORKING") == 4
     assert await long_list.total(state="TASK_STATE_FAILED") == 0
+
+
+async def test_the_total_of_ended_tasks_counts_each_from_its_end_on(long_list: LongList) -> None:
+    failed = {"state": "TASK_STATE_FAILED"}
+    assert await long_list.total(**failed) == 0
+    await long_list.end("t_00000", OLD)
+    for _ in range(2):  # the second one is remembered
+        assert await long_list.total(**failed) == 1
+    await long_list.end("t_00001", NOW)  # created long ago, as the first
+    assert [await long_list.total(**failed) for _ in range(2)] == [2, 2]
+    assert await long_list.total(**failed, cursor=f"{OLD}.t_00000") == 2
+    await long_list.end("t_00002", OLD)  # no task ends in the past: it shows what is counted
+    assert await long_list.total(**failed) == 2
+    long_list.now += COUNT_LIFETIME_US
+    assert await long_list.total(**failed) == 3
+
+
+async def test_the_total_of_tasks_that_have_not_ended_is_counted_each_time(long_list: LongList) -> None:
+    working = {"state": "TASK_STATE_WORKING"}
+    assert [await long_list.total(**working) for _ in range(3)] == [3, 3, 3]
+    await long_list.end("t_00000", OLD)
+    assert await long_list.total(**working) == 2
 
 
 async def test_old_tasks_of_a_long_list_are_not_counted_for_each_page(long_list: LongList) -> None:
