@@ -25,7 +25,7 @@ from policies.delegation.permissions import Permissions
 
 SLOW_SECONDS: Final = 0.005  # a list that takes longer is long: as many tasks were looked at, even if few belong to it
 LISTS_MAX: Final = 1_000  # long lists whose numbers are remembered
-SETTLED_US: Final = 60_000_000  # since a change of a task that every process knows of
+SETTLED_US: Final = 60_000_000  # after which every process sees a change of a task
 COUNT_LIFETIME_US: Final = SETTLED_US + 300_000_000  # for which a number is used: all that came since are looked at for each total
 BEFORE_ANY_ID = "0"  # ids of tasks begin with a letter
 _ROW: Final = ", ".join(TaskRow.__struct_fields__)
@@ -102,14 +102,15 @@ class _OldTasks(NamedTuple):
     """How many tasks had come to a list before a moment. The number stays until tasks are deleted."""
 
     total: int
-    before: int  # microseconds since 1970
+    came_before: int  # microseconds since 1970
 
 
 class TaskCounts:
     """Remembers how many old tasks long lists have, so that only the new ones are counted again. For one event loop.
 
     A task keeps its owner, agent and parent, and its state once it has ended. It is never created and never ends in the past by more
-    than SETTLED_US: the clocks of processes differ by less, and commits take less. `now` returns microseconds since 1970.
+    than SETTLED_US: the clocks of processes differ by less, and commits take less. An ending that is written later than it came gets
+    the time of its writing. `now` returns microseconds since 1970.
     """
 
     def __init__(self, pruning: PruningNotice, now: Callable[[], int]) -> None:
@@ -124,8 +125,8 @@ class TaskCounts:
         if key not in self._known or not database.is_fresh():
             return None
         known = self._known[key]
-        if known is not None and known.before > self._now() - COUNT_LIFETIME_US:
-            new = await database.query(*matches.came_since(known.before).count(database.is_sqlite), _number_of)
+        if known is not None and known.came_before > self._now() - COUNT_LIFETIME_US:
+            new = await database.query(*matches.came_since(known.came_before).count(database.is_sqlite), _number_of)
             return known.total + new
         since = self._now() - SETTLED_US
         new_ones = matches.came_since(since)

@@ -60,7 +60,7 @@ class ClientConnection(ClientTransport):
         self._app_state = app_state
         self._server_state = server_state
         self._connections: Connections = app_state[STATE]
-        self._parser: RequestParser | None = None  # while a request arrives, or waits for its answer
+        self._parser: RequestParser | None = None  # from a request's first byte to its answer: it ignores what follows a closing one
         self.client: tuple[str, int] | None = None
         self._server: tuple[str, int | None] | None = None
         self._url = b""
@@ -136,7 +136,7 @@ class ClientConnection(ClientTransport):
             if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
                 self._field_bytes = 0
                 self._shares_read = False
-                if self._phase is Phase.IDLE:
+                if self._phase is not Phase.ANSWER:
                     self._parser = None
 
     @property

@@ -194,11 +194,18 @@ class TurnRecorder:
         unwritten = journal.unwritten_events()
         _log_event(row, event)
         written, retries = journal.written_row, journal.retries
+
+        def write(row: TaskRow) -> Awaitable[TurnState | None]:
+            return self._append_events(written, row, unwritten, started, write_cost=write_cost, retries=retries)
+
+        def write_late() -> Awaitable[TurnState | None]:
+            """Writes it with the time of now: lists of what has changed lately, and counts of it, find the task by `updated`."""
+            return write(replace(row, updated=self._stores.now()))
+
         try:
-            superseding = await self._append_events(written, row, unwritten, started, write_cost=write_cost, retries=retries)
+            superseding = await write(row)
         except (WriteFailed, ReadFailed) as error:
-            write = partial(self._append_events, written, row, unwritten, started, write_cost=write_cost, retries=retries)
-            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, write)
+            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, write_late)
             raise EndingNotWritten(row.id) from error
         return journal.to_turn_state() if superseding is None else superseding
 

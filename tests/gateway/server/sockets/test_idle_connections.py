@@ -1,5 +1,6 @@
 """A connection between two requests keeps no parser, which is a quarter of its memory, and reads the next request as it read the first."""
 
+import asyncio
 import gc
 from typing import Any
 
@@ -16,6 +17,19 @@ UPGRADE = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, 200, await read_body(scope, receive, 1 << 20))
+
+
+class Held:
+    """Answers when `go` is set, and counts its requests."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.requests = 0
+
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+        self.requests += 1
+        await self.go.wait()
+        await respond(send, 200, b"")
 
 
 async def refuse_early(_scope: Any, _receive: Any, send: Any) -> None:
@@ -56,6 +70,8 @@ async def test_connections_have_a_parser_only_while_they_are_busy(before: int) -
 
 async def test_empty_lines_between_requests_leave_no_parser(before: int) -> None:
     client = connect()
+    client.send(b"\r\n")
+    assert living_parsers() == before
     client.send(GET)
     await client.answered()
     client.send(b"\r\n")
@@ -85,6 +101,19 @@ async def test_a_body_that_arrives_after_its_answer_is_no_request(before: int) -
     client.send(GET)
     await client.answered()
     assert client.wire.sent.count(b"HTTP/1.1 413") == 2
+
+
+@pytest.mark.parametrize("closing", [GET.replace(b"1.1", b"1.0"), GET[:-2] + b"Connection: close\r\n\r\n"], ids=["HTTP/1.0", "close"])
+@pytest.mark.parametrize("more", [GET, GET[:9], b"\x00"], ids=["request", "part", "garbage"])
+async def test_what_follows_a_closing_request_is_ignored_while_it_is_answered(closing: bytes, more: bytes) -> None:
+    app = Held()
+    client = connect(app)
+    client.send(closing)
+    await asyncio.sleep(0)
+    client.send(more)
+    app.go.set()
+    await client.answered()
+    assert (client.wire.sent.count(b"HTTP/1.1 200"), client.wire.closed, app.requests) == (1, "closed", 1)
 
 
 async def test_a_connection_whose_offer_of_a_protocol_was_ignored_goes_on(before: int) -> None:  # RFC 9110 s7.8

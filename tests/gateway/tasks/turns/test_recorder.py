@@ -254,6 +254,16 @@ async def test_a_late_ending_comes_too_late_for_a_task_that_was_canceled(desk: D
     assert (await desk.ended()).row.state is TaskState.CANCELED
 
 
+async def test_a_late_ending_is_a_change_of_now(desk: Desk) -> None:
+    desk.shaky.writes = ["refused"]
+    began = desk.clock.us()
+    with pytest.raises(EndingNotWritten):
+        await desk.run(Done())
+    desk.clock.now += 3600
+    record = await desk.ended()
+    assert (record.row.updated, record.events[-1].at) == (began + 3_600_000_000, began)
+
+
 async def test_closing_gives_up_on_late_endings(desk: Desk) -> None:
     desk.shaky.writes = ["refused"] * 1000
     with pytest.raises(EndingNotWritten):
