@@ -198,14 +198,10 @@ class TurnRecorder:
         def write(row: TaskRow) -> Awaitable[TurnState | None]:
             return self._append_events(written, row, unwritten, started, write_cost=write_cost, retries=retries)
 
-        def write_late() -> Awaitable[TurnState | None]:
-            """Writes it with the time of now: lists of what has changed lately, and counts of it, find the task by `updated`."""
-            return write(replace(row, updated=self._stores.now()))
-
         try:
             superseding = await write(row)
-        except (WriteFailed, ReadFailed) as error:
-            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, write_late)
+        except (WriteFailed, ReadFailed) as error:  # lists of recent changes find it by the time of its writing
+            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, lambda: write(replace(row, updated=self._stores.now())))
             raise EndingNotWritten(row.id) from error
         return journal.to_turn_state() if superseding is None else superseding
 
