@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, insert, text, update
 
 from gateway.audit.retention.pruner import EPOCH
 from gateway.storage.database import raise_epoch
+from gateway.storage.paging import BadCursor
 from gateway.storage.tables import UNUSUAL, task_events, tasks
 from gateway.tasks import pages
 from gateway.tasks.pages import COUNT_LIFETIME_US, SETTLED_US, TaskCounts, TaskFilter, TaskPages, read_page
@@ -161,13 +162,18 @@ class LongList:
         with self.database.engine.begin() as connection:
             connection.execute(insert(tasks), [row])
 
-    async def end(self, task_id: str, at: int) -> None:
+    async def end(self, task_id: str, at: int, state: str = "TASK_STATE_FAILED") -> None:
         with self.database.engine.begin() as connection:
-            connection.execute(update(tasks).where(tasks.c.id == task_id).values(state="TASK_STATE_FAILED", updated=at))
+            connection.execute(update(tasks).where(tasks.c.id == task_id).values(state=state, updated=at))
+
+    async def page(self, **filters: Any) -> tuple[list[str], int]:
+        """The ids of a page with one task, and the total."""
+        alice = await self.home.gateway.rulings.caller_resolver.authenticate(self.home.token("alice"), (URL,))
+        rows, _, total = await self._pages.read_page_and_total(alice, TaskFilter(agent="sales", limit=1, **filters))
+        return [row.id for row in rows], total
 
     async def total(self, **filters: Any) -> int:
-        alice = await self.home.gateway.rulings.caller_resolver.authenticate(self.home.token("alice"), (URL,))
-        return (await self._pages.read_page_and_total(alice, TaskFilter(agent="sales", limit=1, **filters)))[2]
+        return (await self.page(**filters))[1]
 
 
 @pytest.fixture
@@ -201,6 +207,18 @@ async def test_the_total_of_ended_tasks_counts_each_from_its_end_on(long_list: L
     assert await long_list.total(**failed) == 2
     long_list.now += COUNT_LIFETIME_US
     assert await long_list.total(**failed) == 3
+
+
+async def test_a_long_list_that_is_known_to_be_empty_is_not_looked_through(long_list: LongList) -> None:
+    rejected = {"state": "TASK_STATE_REJECTED"}
+    for _ in range(2):
+        assert await long_list.page(**rejected) == ([], 0)
+    await long_list.end("t_00000", OLD, "TASK_STATE_REJECTED")  # no task ends in the past: it shows what is looked at
+    assert await long_list.page(**rejected) == ([], 0)
+    with pytest.raises(BadCursor):
+        await long_list.page(**rejected, cursor="no cursor")
+    await long_list.end("t_00001", NOW, "TASK_STATE_REJECTED")
+    assert await long_list.page(**rejected) == (["t_00001"], 1)
 
 
 async def test_the_total_of_tasks_that_have_not_ended_is_counted_each_time(long_list: LongList) -> None:
