@@ -164,7 +164,7 @@ class TaskPages:
         counts = self._counts if _has_stable_members(filters) else None
         known = await counts.read(self._database, matches) if counts is not None else None
         (count, values), page = matches.count(is_sqlite) if known is None else ("0", ()), matches.after(filters.cursor)
-        if known == 0:  # as for an agent that has never failed: without a page's end, all that failed would be looked through
+        if known == 0:  # the query of the page would look through all tasks of the index, since no row fills it
             return [], None, 0
         statement = f"{page.select(f'{_ROW}, ({count})', is_sqlite)} {_page_order(filters)}"
         began = time.perf_counter()

@@ -200,7 +200,7 @@ class TurnRecorder:
 
         try:
             superseding = await write(row)
-        except (WriteFailed, ReadFailed) as error:  # lists of recent changes find it by the time of its writing
+        except (WriteFailed, ReadFailed) as error:  # a late ending has the time of its writing, so that lists find it
             self._deferred_endings.retry_until_written(row.id, TURN_ENDING, lambda: write(replace(row, updated=self._stores.now())))
             raise EndingNotWritten(row.id) from error
         return journal.to_turn_state() if superseding is None else superseding
